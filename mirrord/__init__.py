@@ -1,0 +1,1 @@
+"""mirrord: a container registry mirror in one daemon."""

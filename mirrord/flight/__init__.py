@@ -1,0 +1,1 @@
+"""Pure concurrency: Deferreds and numbers, no file, socket or clock."""

@@ -1,0 +1,1 @@
+"""What a connection is before it is a registry's."""

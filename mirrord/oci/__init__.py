@@ -1,0 +1,1 @@
+"""The words of the OCI distribution and image specifications: values, grammar, errors."""

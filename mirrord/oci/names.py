@@ -1,0 +1,92 @@
+"""Names: repositories, tags, references (distribution-spec, "Pulling manifests")."""
+
+import re
+from typing import Self
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import NameInvalid, TagInvalid
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+
+_MAX_NAME_LENGTH = 255
+"""Many clients limit host, slash and name to 255 characters together (distribution-spec)."""
+
+
+@attrs.frozen(order=True, cache_hash=True)
+class Repository:
+    """A repository's name, such as `library/ubuntu`."""
+
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a repository name.
+
+        Raises:
+            NameInvalid: The text is not one.
+        """
+        if len(text) > _MAX_NAME_LENGTH or _REPOSITORY.fullmatch(text) is None:
+            raise NameInvalid("not a repository name", detail=text[:256])
+        return cls(text)
+
+    def without_prefix(self, prefix: str) -> "Repository | None":
+        """What remains when the first component is `prefix`; None when it is not, or nothing remains."""
+        first, _, rest = self.name.partition("/")
+        return Repository(rest) if first == prefix and rest else None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@attrs.frozen(order=True, cache_hash=True)
+class Tag:
+    """A tag, such as `24.04`."""
+
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a tag.
+
+        Raises:
+            TagInvalid: The text is not one.
+        """
+        if _TAG.fullmatch(text) is None:
+            raise TagInvalid("not a tag", detail=text[:256])
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Reference = Tag | Digest
+"""What names a manifest in its repository."""
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a reference: a digest if it holds a colon, else a tag.
+
+    Raises:
+        DigestInvalid: It holds a colon and is no digest.
+        TagInvalid: It holds none and is no tag.
+    """
+    return Digest.parse(text) if ":" in text else Tag.parse(text)
+
+
+@attrs.frozen(order=True, cache_hash=True)
+class Source:
+    """Where content is pulled from: a repository at the upstream of that name.
+
+    Permission to read, tags and negative answers are kept by source; content itself is
+    kept by digest alone (design.md, sections 3.1 and 3.7).
+    """
+
+    upstream: str
+    repository: Repository
+
+    def __str__(self) -> str:
+        return f"{self.upstream}/{self.repository}"

@@ -1,0 +1,1 @@
+"""The disk: blobs and manifests as files, and one SQLite index."""

@@ -1,0 +1,1 @@
+"""A registry we pull from: challenges, tokens, redirects, bodies."""

@@ -1,0 +1,1 @@
+"""Fakes with behaviour, for unit and integration tests alike."""

@@ -1,0 +1,3 @@
+from twisted.application.service import ServiceMaker
+
+mirrord = ServiceMaker("mirrord", "mirrord.tap", "A container registry mirror", "mirrord")
