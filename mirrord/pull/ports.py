@@ -63,9 +63,6 @@ class Partial(Protocol):
             OSError: The disk refused, ENOSPC for one; `offset` is as before and the write may be tried again.
         """
 
-    async def restart(self) -> None:
-        """Throw the bytes away and begin again at 0, in a new file: readers keep the old one."""
-
     async def is_verified(self) -> bool:
         """Whether the bytes so far are what the digest names."""
         ...
@@ -237,6 +234,10 @@ class Upstream(Protocol):
 
     async def list_referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None, *, budget_seconds: float
-    ) -> bytes:
-        """The image index of what refers to `digest`, all pages, filtered where a type is asked for."""
+    ) -> tuple[bytes, bool]:
+        """The image index of what refers to `digest`, all pages; and whether the artifact type was applied.
+
+        Raises:
+            ManifestUnknown: The upstream has no referrers API; clients then look for the fallback tag.
+        """
         ...

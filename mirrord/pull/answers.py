@@ -1,0 +1,100 @@
+"""What the use cases of pulling answer with."""
+
+from typing import Protocol
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.pull.outcome import Outcome
+from mirrord.pull.ports import BlobBody
+
+
+@attrs.frozen
+class PulledManifest:
+    """A verified manifest, for GET."""
+
+    manifest: Manifest
+    outcome: Outcome
+
+
+@attrs.frozen
+class PulledDescriptor:
+    """What a reference names, for HEAD."""
+
+    descriptor: Descriptor
+    outcome: Outcome
+
+
+@attrs.frozen
+class PulledSize:
+    """That there is a blob, for HEAD; `size` is None where the upstream does not tell."""
+
+    size: int | None
+    outcome: Outcome
+
+
+@attrs.frozen
+class PulledTags:
+    """All tags of a repository, sorted."""
+
+    tags: tuple[str, ...]
+    outcome: Outcome
+
+
+@attrs.frozen
+class PulledReferrers:
+    """An image index of referrers, as bytes; `is_filtered` where the upstream applied the artifact type."""
+
+    body: bytes
+    is_filtered: bool
+    outcome: Outcome
+
+
+class PulledBlob(Protocol):
+    """A blob that can be read, committed or still growing. Close it when its last reader is done.
+
+    Offsets count from the blob's first byte. `fd` is this object's own descriptor: read it with
+    offsets (pread, sendfile), never beyond `readable`.
+    """
+
+    @property
+    def size(self) -> int:
+        """The whole blob's bytes."""
+        ...
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it came to be readable."""
+        ...
+
+    @property
+    def body(self) -> bytes | None:
+        """All of it, where it is committed, small and in memory."""
+        ...
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to read from."""
+        ...
+
+    @property
+    def readable(self) -> int:
+        """How many bytes from the start may leave now: those written, the last one only when all is verified."""
+        ...
+
+    async def grown(self, beyond: int) -> int:
+        """Wait until `readable` is greater than `beyond`, and return it. Cancelling costs nobody else anything.
+
+        Raises:
+            UpstreamError: The download failed; what was sent so far must end short.
+        """
+        ...
+
+    async def pass_through(self, first: int, stop: int) -> BlobBody | None:
+        """The bytes from `first` to before `stop` straight from the upstream, where they are far ahead of the
+        download; None where following the file is right. Unverified, so never stored.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go; may be called more than once."""
