@@ -1,0 +1,126 @@
+"""`python -m tests.fakes`: a FakeRegistry that obeys its standard input (tests/fakes/apart.py)."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import attrs
+from twisted.internet import reactor, stdio
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+from tests.fakes.apart import decode_fault
+from tests.fakes.images import make_image, random_bytes
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.scene import Manners
+
+
+class Orders(LineReceiver):
+    """Standard input: one order a line, one answer each."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = 1024 * 1024
+
+    def __init__(self, registry: FakeRegistry, ended: "Deferred[None]") -> None:
+        self._registry = registry
+        self._ended = ended
+
+    def lineReceived(self, line: bytes) -> None:
+        """Obey one order."""
+        terms = json.loads(line)
+        order = getattr(self, f"_do_{terms.pop('do')}")
+        Deferred.fromCoroutine(self._obey(order, terms))
+
+    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
+        """Nobody gives orders any more."""
+        self._ended.callback(None)
+
+    async def _obey(self, order: Any, terms: dict[str, Any]) -> None:
+        try:
+            answer: dict[str, object] = {"result": await order(**terms)}
+        except Exception as error:  # noqa: BLE001 - whoever gave the order is told
+            answer = {"error": repr(error)}
+        self.sendLine(json.dumps(answer).encode())
+
+    async def _do_put_image(self, sizes: list[int], seed: int, repository: str, tag: str | None) -> object:
+        image = make_image(sizes, seed)
+        self._registry.put(image, repository, tag)
+        return {"manifest": image.manifest.digest, "layers": [layer.digest for layer in image.layers]}
+
+    async def _do_put_blob(self, size: int, seed: int, repository: str) -> str:
+        return self._registry.put_blob(random_bytes(size, seed), repository).digest
+
+    async def _do_put_tag(self, tag: str, manifest: str, repository: str) -> None:
+        self._registry.holdings.shelf(repository).tags[tag] = manifest
+
+    async def _do_delete_tag(self, tag: str, repository: str) -> None:
+        del self._registry.holdings.shelf(repository).tags[tag]
+
+    async def _do_play(self, faults: list[dict[str, Any]]) -> None:
+        self._registry.play(*map(decode_fault, faults))
+
+    async def _do_heal(self) -> None:
+        self._registry.heal()
+
+    async def _do_throttle(self, rate: float | None, digest: str | None) -> None:
+        self._registry.throttle(rate, digest)
+
+    async def _do_revoke_tokens(self) -> None:
+        self._registry.tokens.revoke()
+
+    async def _do_up(self) -> None:
+        await self._registry.up()
+
+    async def _do_down(self) -> None:
+        await self._registry.down()
+
+    async def _do_forget(self) -> None:
+        self._registry.journal.clear()
+
+    async def _do_journal(self) -> list[dict[str, Any]]:
+        return [attrs.asdict(seen) for seen in self._registry.journal.requests()]
+
+    async def _do_tokens(self) -> dict[str, int]:
+        return dict(self._registry.tokens.per_scope)
+
+
+async def serve(clock: Any, options: argparse.Namespace) -> None:
+    """Serve until standard input ends."""
+    given = json.loads(options.options)
+    manners = Manners(**given.get("manners", {}))
+    hosts = tuple(given.get("hosts", ["127.0.0.1"] * 3))
+    registry = FakeRegistry(clock, manners, hosts, (options.port, 0, 0))
+    await registry.up()
+    spoken: dict[str, object] = {
+        "url": registry.url,
+        "realm_url": registry.realm_url,
+        "cdn_url": registry.cdn_url,
+    }
+    if options.layer_size:
+        image = make_image([options.layer_size])
+        spoken |= {"manifest": registry.put(image), "layers": [layer.digest for layer in image.layers]}
+    registry.throttle(options.rate)
+    sys.stdout.write(json.dumps(spoken) + "\n")
+    sys.stdout.flush()
+    ended: Deferred[None] = Deferred()
+    stdio.StandardIO(Orders(registry, ended))
+    await ended
+    await registry.down()
+
+
+def main() -> None:
+    """Read the command line, and serve."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fakes", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="of the API; 0 takes a free one")
+    parser.add_argument("--layer-size", type=int, default=0, help="push library/app:latest with such a layer")
+    parser.add_argument("--rate", type=float, default=None, help="bytes a second an answer")
+    parser.add_argument("--options", default="{}", help="manners and hosts, as JSON")
+    options = parser.parse_args()
+    react(serve, (options,), _reactor=reactor)
+
+
+if __name__ == "__main__":
+    main()

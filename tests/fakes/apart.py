@@ -1,0 +1,157 @@
+"""A FakeRegistry in a process of its own, for tests that measure or that block.
+
+    python -m tests.fakes --layer-size 33554432 --rate 40000000
+
+starts one, prints its URLs as one line of JSON and then obeys lines of JSON on standard input,
+each `{"do": …}`, each answered by one line. `RegistryApart` is the other end of that pipe; it
+has the methods of `FakeRegistry`, without `await`. When its standard input ends, so does it.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any, Self
+
+import attrs
+
+from tests.fakes import faults
+from tests.fakes.faults import Fault, Kind
+from tests.fakes.journal import Entry, Journal, Seen
+from tests.fakes.scene import Manners
+
+_ROOT = Path(__file__).parents[2]
+
+
+def encode_fault(fault: Fault) -> dict[str, Any]:
+    """A fault as JSON."""
+    return {"fault": type(fault).__name__, **attrs.asdict(fault)}
+
+
+def decode_fault(document: dict[str, Any]) -> Fault:
+    """The fault that `encode_fault` was given."""
+    terms = dict(document)
+    kind = getattr(faults, terms.pop("fault"))
+    terms["on"] = None if terms["on"] is None else Kind(terms["on"])
+    if "names" in terms:
+        terms["names"] = tuple(terms["names"])
+    fault: Fault = kind(**terms)
+    return fault
+
+
+def decode_seen(document: dict[str, Any]) -> Seen:
+    """A line of the journal, as `attrs.asdict` wrote it."""
+    headers = tuple((name, value) for name, value in document["headers"])
+    return Seen(**{**document, "kind": Kind(document["kind"]), "headers": headers})
+
+
+@attrs.define(eq=False)
+class RegistryApart:
+    """A FakeRegistry elsewhere: `start` it, and `stop` it whatever happens."""
+
+    url: str
+    realm_url: str
+    cdn_url: str
+    _process: "subprocess.Popen[str]"
+    _stdin: IO[str]
+    _stdout: IO[str]
+
+    @classmethod
+    def start(cls, manners: Manners | None = None, hosts: Iterable[str] = ("127.0.0.1",) * 3) -> Self:
+        """Start one on free ports; it answers when this returns."""
+        options = json.dumps({"manners": attrs.asdict(manners or Manners()), "hosts": list(hosts)})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes", "--options", options],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("there are pipes, for they were asked for")
+        line = json.loads(process.stdout.readline())
+        return cls(line["url"], line["realm_url"], line["cdn_url"], process, process.stdin, process.stdout)
+
+    def stop(self) -> None:
+        """End it; a second time does nothing."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stdout.close()
+
+    def put_image(
+        self, sizes: Iterable[int], seed: int = 1, repository: str = "library/app", tag: str | None = "latest"
+    ) -> tuple[str, tuple[str, ...]]:
+        """Make and push an image; returns its manifest's digest and those of its layers."""
+        answer = self._do("put_image", sizes=list(sizes), seed=seed, repository=repository, tag=tag)
+        return answer["manifest"], tuple(answer["layers"])
+
+    def put_blob(self, size: int, seed: int = 1, repository: str = "library/app") -> str:
+        """Make and push a lone blob; returns its digest."""
+        return str(self._do("put_blob", size=size, seed=seed, repository=repository))
+
+    def put_tag(self, tag: str, manifest: str, repository: str = "library/app") -> None:
+        """Let a tag name a manifest that the repository has."""
+        self._do("put_tag", tag=tag, manifest=manifest, repository=repository)
+
+    def delete_tag(self, tag: str, repository: str = "library/app") -> None:
+        """Forget a tag."""
+        self._do("delete_tag", tag=tag, repository=repository)
+
+    def play(self, *script: Fault) -> None:
+        """Append to the fault script."""
+        self._do("play", faults=[encode_fault(fault) for fault in script])
+
+    def heal(self) -> None:
+        """Forget every fault."""
+        self._do("heal")
+
+    def throttle(self, rate: float | None, digest: str | None = None) -> None:
+        """Send at most `rate` bytes a second an answer: of one digest, or of all others."""
+        self._do("throttle", rate=rate, digest=digest)
+
+    def revoke_tokens(self) -> None:
+        """No token is good any more."""
+        self._do("revoke_tokens")
+
+    def up(self) -> None:
+        """Listen again where it did."""
+        self._do("up")
+
+    def down(self) -> None:
+        """Close the ports and every connection."""
+        self._do("down")
+
+    def forget(self) -> None:
+        """Begin a new page of the journal."""
+        self._do("forget")
+
+    @property
+    def journal(self) -> Journal:
+        """What was asked and sent until now."""
+        journal = Journal()
+        journal.extend(Entry(decode_seen(document)) for document in self._do("journal"))
+        return journal
+
+    @property
+    def tokens_per_scope(self) -> Counter[str]:
+        """How many tokens were issued for each scope."""
+        return Counter(self._do("tokens"))
+
+    def _do(self, do: str, **terms: object) -> Any:
+        self._stdin.write(json.dumps({"do": do, **terms}) + "\n")
+        line = self._stdout.readline()
+        if not line:
+            raise RuntimeError("the fake registry has ended")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["result"]
