@@ -45,7 +45,7 @@ class SingleFlight(Generic[K, V]):
         return waiter
 
     def forget(self, key: K) -> None:
-        """Let the next `run` begin a call of its own; those who wait for the running one still get its result."""
+        """Let the next `run` begin a call of its own; who waits for the running one still gets its result."""
         self._running.pop(key, None)
 
     def _land(self, key: K, waiters: list[Deferred[V]], result: V | Failure) -> None:

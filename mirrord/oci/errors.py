@@ -25,17 +25,21 @@ class RegistryError(Exception):
     """A request that cannot be answered as asked.
 
     `message` is for people and holds no secret; `detail` is for programs; `retry_after_seconds`,
-    where known, becomes a Retry-After header.
+    where known, becomes a Retry-After header. `cache_status` is the Cache-Status of this answer
+    (RFC 9211), noted on its way by whoever knows how it came about.
     """
 
     code: ClassVar[str] = "UNKNOWN"
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str, *, detail: object = None, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, detail: object = None, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+        self.cache_status: str | None = None
 
 
 class NameInvalid(RegistryError):

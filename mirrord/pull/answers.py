@@ -79,11 +79,11 @@ class PulledBlob(Protocol):
 
     @property
     def readable(self) -> int:
-        """How many bytes from the start may leave now: those written, the last one only when all is verified."""
+        """How many bytes may leave now: those written, the last one only when all is verified."""
         ...
 
     async def grown(self, beyond: int) -> int:
-        """Wait until `readable` is greater than `beyond`, and return it. Cancelling costs nobody else anything.
+        """Wait until `readable` is greater than `beyond`, and return it. Cancelling harms nobody else.
 
         Raises:
             UpstreamError: The download failed; what was sent so far must end short.
@@ -91,8 +91,9 @@ class PulledBlob(Protocol):
         ...
 
     async def pass_through(self, first: int, stop: int) -> BlobBody | None:
-        """The bytes from `first` to before `stop` straight from the upstream, where they are far ahead of the
-        download; None where following the file is right. Unverified, so never stored.
+        """The bytes from `first` to before `stop` straight from the upstream, unverified and never stored.
+
+        None where following the file is right: unless they are far ahead of the download.
         """
         ...
 

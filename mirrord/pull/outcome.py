@@ -1,9 +1,16 @@
 """How an answer came about: the words of Cache-Status (RFC 9211), and of the counters."""
 
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
-from typing import Self
+from functools import wraps
+from typing import Any, ParamSpec, Self, TypeVar
 
 import attrs
+
+from mirrord.oci.errors import CircuitOpen, RegistryError, UpstreamError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Way(StrEnum):
@@ -23,77 +30,86 @@ class Way(StrEnum):
 class Outcome:
     """How an answer came about; `str()` of it is the Cache-Status header (contract.md).
 
-    `ttl_seconds` is how long it stays fresh (negative: for how long it has been stale), None for
-    what is immutable. `upstream_status` is what the upstream answered, None where it was not asked
-    or gave no answer. `age_seconds` is for tags: how long ago the upstream was last asked.
+    `ttl_seconds` is for how long it stays fresh, None for what is immutable or was asked for just
+    now; `age_seconds` is for tags: how long ago the upstream was last asked.
     """
 
     way: Way
+    parameters: str
     ttl_seconds: int | None = None
-    upstream_status: int | None = None
     age_seconds: int | None = None
 
     @classmethod
     def hit(cls, ttl_seconds: int | None = None, age_seconds: int | None = None) -> Self:
         """Answered from what is held; nobody was asked."""
-        return cls(Way.HIT, ttl_seconds=ttl_seconds, age_seconds=age_seconds)
+        parameters = "hit" if ttl_seconds is None else f"hit; ttl={ttl_seconds}"
+        return cls(Way.HIT, parameters, ttl_seconds, age_seconds)
 
     @classmethod
     def stored(cls) -> Self:
         """Fetched for this request, and kept."""
-        return cls(Way.STORED)
+        return cls(Way.STORED, "fwd=uri-miss; stored")
 
     @classmethod
     def collapsed(cls) -> Self:
         """Joined what was already being fetched."""
-        return cls(Way.COLLAPSED)
+        return cls(Way.COLLAPSED, "fwd=uri-miss; collapsed")
 
     @classmethod
-    def asked(cls, upstream_status: int) -> Self:
-        """The upstream was asked; nothing is kept."""
-        return cls(Way.ASKED, upstream_status=upstream_status)
+    def asked(cls, upstream_status: int | None) -> Self:
+        """The upstream was asked, and nothing is kept; None where it gave no answer."""
+        status = "" if upstream_status is None else f"; fwd-status={upstream_status}"
+        return cls(Way.ASKED, f"fwd=uri-miss{status}")
 
     @classmethod
     def partial(cls) -> Self:
         """A far range, passed through."""
-        return cls(Way.PARTIAL)
+        return cls(Way.PARTIAL, "fwd=partial")
 
     @classmethod
     def revalidated(cls) -> Self:
-        """Held and too old; the upstream says that it is unchanged."""
-        return cls(Way.REVALIDATED, upstream_status=200, age_seconds=0)
+        """Held and too old; the upstream was asked what it is now."""
+        return cls(Way.REVALIDATED, "fwd=stale; fwd-status=200", age_seconds=0)
 
     @classmethod
     def changed(cls) -> Self:
         """Held and too old; the upstream has another one, which is now kept."""
-        return cls(Way.CHANGED, upstream_status=200, age_seconds=0)
+        return cls(Way.CHANGED, "fwd=stale; fwd-status=200; stored", age_seconds=0)
 
     @classmethod
-    def stale(cls, *, ttl_seconds: int, age_seconds: int, was_asked: bool, upstream_status: int | None) -> Self:
-        """Held and too old, and the upstream failed (`was_asked`) or is known to fail."""
-        ttl = None if was_asked else ttl_seconds
-        return cls(Way.STALE, ttl_seconds=ttl, upstream_status=upstream_status, age_seconds=age_seconds)
+    def stale(cls, upstream_status: int | None, age_seconds: int) -> Self:
+        """Held and too old; the upstream was asked and failed, with a status or without an answer."""
+        status = "" if upstream_status is None else f"; fwd-status={upstream_status}"
+        return cls(Way.STALE, f"fwd=stale{status}; detail=stale-if-error", age_seconds=age_seconds)
+
+    @classmethod
+    def stale_unasked(cls, ttl_seconds: int, age_seconds: int) -> Self:
+        """Held and too old, for `-ttl_seconds`; the upstream is known to fail, so nobody was asked."""
+        return cls(Way.STALE, f"hit; ttl={ttl_seconds}; detail=stale-if-error", age_seconds=age_seconds)
 
     def __str__(self) -> str:
-        match self.way:
-            case Way.HIT:
-                words = ["hit"] if self.ttl_seconds is None else ["hit", f"ttl={self.ttl_seconds}"]
-            case Way.STORED:
-                words = ["fwd=uri-miss", "stored"]
-            case Way.COLLAPSED:
-                words = ["fwd=uri-miss", "collapsed"]
-            case Way.ASKED:
-                words = ["fwd=uri-miss", f"fwd-status={self.upstream_status}"]
-            case Way.PARTIAL:
-                words = ["fwd=partial"]
-            case Way.REVALIDATED:
-                words = ["fwd=stale", "fwd-status=200"]
-            case Way.CHANGED:
-                words = ["fwd=stale", "fwd-status=200", "stored"]
-            case Way.STALE if self.ttl_seconds is not None:
-                words = ["hit", f"ttl={self.ttl_seconds}", "detail=stale-if-error"]
-            case Way.STALE if self.upstream_status is None:
-                words = ["fwd=stale", "detail=stale-if-error"]
-            case Way.STALE:
-                words = ["fwd=stale", f"fwd-status={self.upstream_status}", "detail=stale-if-error"]
-        return "; ".join(["mirrord", *words])
+        return f"mirrord; {self.parameters}"
+
+
+def explained(ask: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let the errors of a use case say how they came about, as its answers do."""
+
+    @wraps(ask)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await ask(*args, **kwargs)
+        except RegistryError as error:
+            if error.cache_status is None:
+                error.cache_status = str(_outcome_of(error))
+            raise
+
+    return call
+
+
+def _outcome_of(error: RegistryError) -> Outcome:
+    match error:
+        case CircuitOpen():
+            return Outcome.asked(None)
+        case UpstreamError():
+            return Outcome.asked(error.upstream_status)
+    return Outcome.asked(error.status)

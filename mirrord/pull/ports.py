@@ -143,8 +143,16 @@ class Index(Protocol):
 class Room(Protocol):
     """Who makes room on the disk."""
 
-    async def make(self, size: int) -> bool:
-        """Whether `size` more bytes fit within the limits, after evicting what may go."""
+    async def make(self, size: int, digest: Digest | None = None) -> bool:
+        """Whether `size` more bytes fit within the limits, after evicting what may go.
+
+        With the digest of a blob they are promised to its partial, and nobody else gets them, until
+        it is committed, discarded or parked: create or resume it at once.
+        """
+        ...
+
+    async def emergency(self, size: int) -> bool:
+        """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense."""
         ...
 
 

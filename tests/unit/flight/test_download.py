@@ -125,7 +125,7 @@ class DownloadTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(0, 64), max_size=20), st.integers(1, 64))
     def test_never_beyond_what_is_written(self, chunks: list[int], size: int) -> None:
-        """Whatever the chunks, nobody is told of bytes that are not written, nor of the last unverified one."""
+        """Whatever the chunks, nobody is told of unwritten bytes, nor of the last unverified one."""
         download = Download()
         download.opened(size)
         written = 0

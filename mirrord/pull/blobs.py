@@ -1,0 +1,195 @@
+"""Pulling blobs: from the store, or by joining the one download that there is of each.
+
+Downloads are kept by digest alone, permission by source (design.md, sections 3.1 and 3.7): whoever
+wants a blob that is there, or on its way, through a repository that has not earned it yet, is let in
+after the upstream has confirmed by HEAD that this repository has it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mirrord.flight.single import SingleFlight
+from mirrord.oci.content import Descriptor
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import Unavailable, UpstreamCorrupt, UpstreamTimeout
+from mirrord.oci.names import Source
+from mirrord.pull.answers import PulledBlob, PulledSize
+from mirrord.pull.fetch import Fetch
+from mirrord.pull.keeping import Keeper
+from mirrord.pull.outcome import Outcome, explained
+from mirrord.pull.patience import ASK_SECONDS, UNHELD_SECONDS, within
+from mirrord.pull.ports import Blobs, Index, Upstream
+from mirrord.pull.readers import HeldBlob, RunningBlob
+from mirrord.pull.remembered import Remembered
+
+_BLOB = "application/octet-stream"
+_CORRUPT_IN_A_ROW = 2
+_CORRUPT_SECONDS = 60.0
+
+
+@attrs.frozen
+class Progress:
+    """A running download, for people."""
+
+    digest: Digest
+    source: Source
+    written: int
+    size: int | None
+
+
+@attrs.define(eq=False)
+class BlobPuller:
+    """Answers GET and HEAD of blobs. `random` gives numbers in [0, 1)."""
+
+    _upstreams: Mapping[str, Upstream]
+    _blobs: Blobs
+    _index: Index
+    _keeper: Keeper
+    _clock: IReactorTime
+    _random: Callable[[], float]
+    _corrupt: Remembered[tuple[Source, Digest], int]
+    _running: dict[Digest, Fetch] = attrs.field(factory=dict, init=False)
+    _ends: dict[Digest, Deferred[None]] = attrs.field(factory=dict, init=False)
+    _asking: SingleFlight[tuple[Source, Digest], int | None] = attrs.field(factory=SingleFlight, init=False)
+    _log = Logger()
+
+    @explained
+    async def open(self, source: Source, digest: Digest) -> PulledBlob:
+        """The blob, readable from now on; returns as soon as its size is known.
+
+        Raises:
+            BlobUnknown, NameUnknown, Denied: The upstream says so.
+            UpstreamError: It failed before the size was known.
+            Unavailable: The disk did.
+        """
+        was_asked = False
+        while not self._may_read(source, digest):
+            await self._ask(source, digest)
+            was_asked = True
+        held = self._blobs.open(digest)
+        if held is not None:
+            return HeldBlob(held, Outcome.asked(200) if was_asked else Outcome.hit())
+        fetch = self._running.get(digest)
+        outcome = Outcome.stored() if fetch is None else Outcome.collapsed()
+        if fetch is None:
+            fetch = self._begin(source, digest)
+        fetch.admit(source)
+        try:
+            size = await within(self._clock, UNHELD_SECONDS, _size_of(fetch, source))
+        except TimeoutError:
+            raise UpstreamTimeout("the upstream did not begin the blob in time") from None
+        if outcome == Outcome.stored() and not fetch.is_kept:
+            outcome = Outcome.asked(200)
+        return RunningBlob(fetch, self._upstreams[source.upstream], source.repository, size, outcome)
+
+    @explained
+    async def head(self, source: Source, digest: Digest) -> PulledSize:
+        """That the blob can be pulled, and its size; begins no download.
+
+        Raises:
+            BlobUnknown, NameUnknown, Denied: The upstream says so.
+            UpstreamError: It failed.
+        """
+        link = self._index.link(source, digest)
+        fetch = self._running.get(digest)
+        if link is not None:
+            size = self._blobs.size_of(digest)
+            if size is not None:
+                return PulledSize(size, Outcome.hit())
+        if fetch is not None and fetch.known_size is not None and (link or source in fetch.sources):
+            return PulledSize(fetch.known_size, Outcome.collapsed())
+        return PulledSize(await self._ask(source, digest), Outcome.asked(200))
+
+    def progress(self) -> Iterator[Progress]:
+        """The running downloads."""
+        for digest, fetch in self._running.items():
+            yield Progress(digest, fetch.sources[0], fetch.download.written, fetch.known_size)
+
+    async def stop(self) -> None:
+        """End the running downloads; what is there of them stays, to be resumed."""
+        for fetch in self._running.values():
+            fetch.stop()
+        await DeferredList(list(self._ends.values()))
+
+    def _may_read(self, source: Source, digest: Digest) -> bool:
+        """Whether nobody needs to be asked first: it is linked, or the download itself will ask."""
+        fetch = self._running.get(digest)
+        if self._index.link(source, digest) is not None or (fetch and source in fetch.sources):
+            return True
+        return fetch is None and self._blobs.size_of(digest) is None
+
+    async def _ask(self, source: Source, digest: Digest) -> int | None:
+        """The blob's size, as the upstream tells it for this repository; earns the link."""
+        size = await self._asking.run(
+            (source, digest),
+            lambda: self._upstreams[source.upstream].head_blob(
+                source.repository, digest, budget_seconds=ASK_SECONDS
+            ),
+        )
+        fetch = self._running.get(digest)
+        if fetch is not None:
+            fetch.admit(source)
+            size = size if size is not None else fetch.known_size
+        if size is None:
+            size = self._blobs.size_of(digest)
+        if size is not None:
+            self._index.add_links(source, [Descriptor(_BLOB, digest, size)])
+        return size
+
+    def _begin(self, source: Source, digest: Digest) -> Fetch:
+        self._raise_if_corrupt(source, digest)
+        link = self._index.link(source, digest)
+        fetch = Fetch(
+            digest,
+            [source],
+            None if link is None else link.size,
+            self._upstreams,
+            self._blobs,
+            self._keeper,
+            self._clock,
+            self._random,
+        )
+        self._running[digest] = fetch
+        self._ends[digest] = Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
+        return fetch
+
+    def _end(self, result: Failure | None, fetch: Fetch) -> None:
+        del self._running[fetch.digest]
+        self._ends.pop(fetch.digest, None)
+        if isinstance(result, Failure):
+            self._log.failure("the download of {digest} broke", failure=result, digest=str(fetch.digest))
+            fetch.download.failed(Unavailable("the download broke"))
+        match fetch.error:
+            case UpstreamCorrupt() as error:
+                self._log.error("{digest}: {error}", digest=str(fetch.digest), error=error.message)
+                for source in fetch.sources:
+                    memory = self._corrupt.recall((source, fetch.digest))
+                    self._corrupt.note((source, fetch.digest), 1 if memory is None else memory.value + 1)
+            case None:
+                descriptor = Descriptor(_BLOB, fetch.digest, fetch.known_size or 0)
+                for source in fetch.sources:
+                    self._corrupt.forget((source, fetch.digest))
+                    self._index.add_links(source, [descriptor])
+
+    def _raise_if_corrupt(self, source: Source, digest: Digest) -> None:
+        """Do not fetch again and again what came wrong twice in a row."""
+        memory = self._corrupt.recall((source, digest))
+        if memory and memory.value >= _CORRUPT_IN_A_ROW and memory.age_seconds < _CORRUPT_SECONDS:
+            raise UpstreamCorrupt("the upstream sent wrong bytes for this blob, more than once")
+
+
+async def _size_of(fetch: Fetch, source: Source) -> int:
+    """The size of a running download; of an empty one when it is verified, for nothing could be held back."""
+    try:
+        size = await fetch.download.sized()
+        if size == 0:
+            await fetch.download.grown(-1)
+    finally:
+        if source in fetch.refused:
+            raise fetch.refused[source]
+    return size

@@ -1,0 +1,81 @@
+"""May this cached tag answer now? Pure: times are wall clock seconds, given by the caller.
+
+A tag has up to two sightings: *held*, whose manifest is stored, and *pending*, which was only seen
+by HEAD. The newer one says what the tag is; the held one is what can be served when the upstream
+fails. A clock that was set back makes a sighting look as if it came from the future: that tag is
+asked about again, and counts as new for as long as it has to be served stale.
+"""
+
+import attrs
+
+from mirrord.oci.content import Sighting, TagRecord
+
+_CLOCK_SLACK_SECONDS = 5.0
+
+
+@attrs.frozen
+class Fresh:
+    """The tag was asked about recently enough; `ttl_seconds` are left."""
+
+    sighting: Sighting
+    age_seconds: int
+    ttl_seconds: int
+
+
+@attrs.frozen
+class Expired:
+    """The upstream has to be asked; `fallback` may be served if it fails."""
+
+    fallback: "Fallback | None" = None
+
+
+@attrs.frozen
+class Fallback:
+    """A held sighting that may be served stale; `ttl_seconds` is negative: for how long it has been so."""
+
+    sighting: Sighting
+    age_seconds: int
+    ttl_seconds: int
+
+
+@attrs.frozen
+class Freshness:
+    """For how long a tag's sighting answers, and for how much longer while the upstream fails."""
+
+    tag_ttl_seconds: float
+    stale_if_error_seconds: float
+
+    def judge(self, record: TagRecord | None, now: float) -> Fresh | Expired:
+        """What the record of a tag is good for at `now`."""
+        if record is None:
+            return Expired()
+        newest = _newest(record)
+        if newest is not None and _is_credible(newest, now) and self._left(newest, now) > 0:
+            return Fresh(newest, _age(newest, now), int(self._left(newest, now)))
+        return Expired(self.fallback(record, now))
+
+    def fallback(self, record: TagRecord | None, now: float) -> Fallback | None:
+        """What may be served of a tag while its upstream fails."""
+        if record is None or record.held is None:
+            return None
+        left = self._left(record.held, now)
+        if left + self.stale_if_error_seconds <= 0:
+            return None
+        return Fallback(record.held, _age(record.held, now), min(0, int(left)))
+
+    def _left(self, sighting: Sighting, now: float) -> float:
+        return self.tag_ttl_seconds - max(0.0, now - sighting.seen_at)
+
+
+def _newest(record: TagRecord) -> Sighting | None:
+    if record.held is None or record.pending is None:
+        return record.held or record.pending
+    return max(record.held, record.pending, key=lambda sighting: sighting.seen_at)
+
+
+def _is_credible(sighting: Sighting, now: float) -> bool:
+    return sighting.seen_at <= now + _CLOCK_SLACK_SECONDS
+
+
+def _age(sighting: Sighting, now: float) -> int:
+    return max(0, int(now - sighting.seen_at))

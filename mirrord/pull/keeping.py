@@ -1,0 +1,57 @@
+"""Keeping what was fetched, where there is room: a full disk slows a mirror down, it does not break it."""
+
+import errno
+from collections.abc import Awaitable, Callable
+
+import attrs
+from twisted.logger import Logger
+
+from mirrord.oci.content import Manifest
+from mirrord.oci.names import Source
+from mirrord.pull.ports import Manifests, Room
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@attrs.define(eq=False)
+class Keeper:
+    """Writes to the store, and asks for room when the disk has none."""
+
+    _manifests: Manifests
+    _room: Room
+    _log = Logger()
+
+    async def has_room(self, size: int) -> bool:
+        """Whether `size` more bytes may be kept, after evicting what may go."""
+        try:
+            return await self._room.make(size)
+        except OSError as error:
+            self._log.warn("no room can be made: {error}", error=str(error))
+            return False
+
+    async def keep_manifest(self, source: Source, manifest: Manifest) -> bool:
+        """Store a verified manifest for `source`; false where the disk did not take it, which is logged."""
+        size = len(manifest.body)
+        if not await self.has_room(size):
+            return False
+        try:
+            await self.with_emergency(size, lambda: self._manifests.store(source, manifest))
+        except OSError as error:
+            self._log.warn(
+                "{digest} is served and not kept: {error}", digest=str(manifest.digest), error=str(error)
+            )
+            return False
+        return True
+
+    async def with_emergency(self, size: int, write: Callable[[], Awaitable[None]]) -> None:
+        """Write `size` bytes; where the disk is full, once more after an emergency sweep.
+
+        Raises:
+            OSError: The disk refused for good.
+        """
+        try:
+            await write()
+        except OSError as error:
+            if error.errno not in _NO_ROOM or not await self._room.emergency(size):
+                raise
+            await write()

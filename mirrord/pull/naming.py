@@ -1,0 +1,132 @@
+"""What manifests are called: tags resolved to digests, digests that a repository may read.
+
+All questions about a name go through here, so all that is learned from an answer is noted here:
+what a tag names, which links are earned, what is absent. The questions are shared (flight/single.py)
+and belong to nobody: an answer that comes after its client has gone is noted all the same.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+
+from mirrord.flight.single import SingleFlight
+from mirrord.oci.content import Descriptor, Manifest, Sighting
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import ManifestUnknown, NameUnknown
+from mirrord.oci.names import Reference, Source, Tag
+from mirrord.pull.keeping import Keeper
+from mirrord.pull.outcome import Outcome
+from mirrord.pull.patience import ASK_SECONDS
+from mirrord.pull.ports import Index, Manifests, Upstream
+from mirrord.pull.remembered import Remembered
+
+_ATTEMPTS_UNHELD = 3
+_ABSENT_DIGEST_SECONDS = 5.0
+"""A digest that is absent may be pushed at any moment, and is then asked for at once."""
+
+
+@attrs.define(eq=False)
+class Names:
+    """Asks upstreams about tags and digests, and notes what they say. `now` is the wall clock."""
+
+    _upstreams: Mapping[str, Upstream]
+    _manifests: Manifests
+    _index: Index
+    _keeper: Keeper
+    _now: Callable[[], float]
+    _negative_ttl: float
+    _absent: Remembered[tuple[Source, Reference], ManifestUnknown | NameUnknown]
+    _resolving: SingleFlight[tuple[Source, Tag], Sighting] = attrs.field(factory=SingleFlight, init=False)
+    _confirming: SingleFlight[tuple[Source, Digest], Descriptor | None] = attrs.field(
+        factory=SingleFlight, init=False
+    )
+    _fetching: SingleFlight[tuple[Source, Digest], tuple[Manifest, bool]] = attrs.field(
+        factory=SingleFlight, init=False
+    )
+
+    async def resolve(self, source: Source, tag: Tag, *, is_held: bool) -> Sighting:
+        """What the upstream says now that a tag names; asked once only where something is held."""
+        self._raise_if_absent(source, tag)
+        attempts = 1 if is_held else _ATTEMPTS_UNHELD
+        return await self._resolving.run((source, tag), lambda: self._resolve(source, tag, attempts))
+
+    def stop_waiting(self, source: Source, tag: Tag) -> None:
+        """The running `resolve` hangs: the next one asks anew instead of joining it."""
+        self._resolving.forget((source, tag))
+
+    async def confirm(self, source: Source, digest: Digest) -> Descriptor | None:
+        """That the upstream lets `source` read this manifest; None where it tells no more than that."""
+        self._raise_if_absent(source, digest)
+        return await self._confirming.run((source, digest), lambda: self._confirm(source, digest))
+
+    async def fetch(self, source: Source, digest: Digest) -> tuple[Manifest, Outcome]:
+        """A manifest that is not stored, from the upstream."""
+        self._raise_if_absent(source, digest)
+        key = (source, digest)
+        has_joined = self._fetching.is_running(key)
+        manifest, is_kept = await self._fetching.run(key, lambda: self._fetch(source, digest))
+        if has_joined:
+            return manifest, Outcome.collapsed()
+        return manifest, Outcome.stored() if is_kept else Outcome.asked(200)
+
+    async def _resolve(self, source: Source, tag: Tag, attempts: int) -> Sighting:
+        upstream = self._upstreams[source.upstream]
+        with self._noting_absence(source, tag):
+            descriptor = await upstream.resolve(
+                source.repository, tag, budget_seconds=ASK_SECONDS, attempts=attempts
+            )
+            if descriptor is None:
+                manifest = await upstream.fetch_manifest(
+                    source.repository, tag, budget_seconds=ASK_SECONDS, attempts=attempts
+                )
+                await self._keeper.keep_manifest(source, manifest)
+                descriptor = manifest.descriptor
+            else:
+                await self._earn_link(source, descriptor.digest)
+        sighting = Sighting(descriptor, self._now())
+        self._index.saw_tag(source, tag, sighting)
+        return sighting
+
+    async def _confirm(self, source: Source, digest: Digest) -> Descriptor | None:
+        with self._noting_absence(source, digest):
+            descriptor = await self._upstreams[source.upstream].resolve(
+                source.repository, digest, budget_seconds=ASK_SECONDS, attempts=_ATTEMPTS_UNHELD
+            )
+        await self._earn_link(source, digest)
+        return descriptor
+
+    async def _fetch(self, source: Source, digest: Digest) -> tuple[Manifest, bool]:
+        with self._noting_absence(source, digest):
+            manifest = await self._upstreams[source.upstream].fetch_manifest(
+                source.repository, digest, budget_seconds=ASK_SECONDS, attempts=_ATTEMPTS_UNHELD
+            )
+        return manifest, await self._keeper.keep_manifest(source, manifest)
+
+    async def _earn_link(self, source: Source, digest: Digest) -> None:
+        """The upstream answered for this repository: what is stored may be read through it."""
+        if self._index.link(source, digest) is None:
+            manifest = await self._manifests.read(digest)
+            if manifest is not None:
+                await self._keeper.keep_manifest(source, manifest)
+
+    @contextmanager
+    def _noting_absence(self, source: Source, reference: Reference) -> Iterator[None]:
+        try:
+            yield
+        except (ManifestUnknown, NameUnknown) as error:
+            if isinstance(reference, Tag):
+                self._index.forget_tag(source, reference)
+            self._absent.note((source, reference), error)
+            raise
+
+    def _raise_if_absent(self, source: Source, reference: Reference) -> None:
+        """Answer again what the upstream said a moment ago."""
+        memory = self._absent.recall((source, reference))
+        ttl = self._negative_ttl
+        if isinstance(reference, Digest):
+            ttl = min(ttl, _ABSENT_DIGEST_SECONDS)
+        if memory is not None and memory.age_seconds < ttl:
+            again = type(memory.value)(memory.value.message, detail=memory.value.detail)
+            again.cache_status = str(Outcome.hit(int(ttl - memory.age_seconds)))
+            raise again

@@ -1,0 +1,151 @@
+"""Reading a blob that is committed, or one that still grows: one shape for both (pull/answers.py)."""
+
+import os
+
+import attrs
+
+from mirrord.oci.errors import RegistryError
+from mirrord.oci.names import Repository
+from mirrord.pull.fetch import Fetch
+from mirrord.pull.outcome import Outcome
+from mirrord.pull.patience import ASK_SECONDS
+from mirrord.pull.ports import BlobBody, OpenBlob, Upstream
+
+FAR_BYTES = 32 * 1024 * 1024
+"""How far ahead of a download a range may begin and still be waited for."""
+
+MAX_FAR_REQUESTS = 4
+"""How many ranges of one blob may be passed through at a time."""
+
+
+@attrs.define(eq=False)
+class HeldBlob:
+    """A committed blob: all of it can be read."""
+
+    _blob: OpenBlob
+    outcome: Outcome
+
+    @property
+    def size(self) -> int:
+        """The blob's bytes."""
+        return self._blob.size
+
+    @property
+    def readable(self) -> int:
+        """All of them."""
+        return self._blob.size
+
+    @property
+    def body(self) -> bytes | None:
+        """The blob itself, where it is small and in memory."""
+        return self._blob.body
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to read from."""
+        return self._blob.fd
+
+    async def grown(self, beyond: int) -> int:
+        """It is grown already."""
+        return self._blob.size
+
+    async def pass_through(self, first: int, stop: int) -> BlobBody | None:
+        """Nothing is far in a committed blob."""
+        return None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._blob.close()
+
+
+@attrs.define(eq=False)
+class RunningBlob:
+    """A blob that is being downloaded, read from its growing file.
+
+    Its descriptor is opened before the first wait: after the commit, or a failure, it still reads
+    what was written.
+    """
+
+    _fetch: Fetch
+    _upstream: Upstream
+    _repository: Repository
+    size: int
+    outcome: Outcome
+    body: None = attrs.field(default=None, init=False)
+    fd: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.fd = self._fetch.open_reader()
+
+    @property
+    def readable(self) -> int:
+        """How many bytes may leave now."""
+        return max(0, self._fetch.download.readable)
+
+    async def grown(self, beyond: int) -> int:
+        """Wait for more than `beyond` bytes to read."""
+        return await self._fetch.download.grown(beyond)
+
+    async def pass_through(self, first: int, stop: int) -> BlobBody | None:
+        """The bytes from `first` to before `stop` from the upstream, where they are far and few ask so."""
+        download = self._fetch.download
+        is_near = download.is_over or first - download.written <= FAR_BYTES
+        if is_near or self._fetch.far_requests >= MAX_FAR_REQUESTS:
+            return None
+        self._fetch.far_requests += 1
+        try:
+            body = await self._upstream.fetch_blob(
+                self._repository, self._fetch.digest, offset=first, stop=stop, budget_seconds=ASK_SECONDS
+            )
+        except RegistryError:
+            self._fetch.far_requests -= 1
+            return None
+        except BaseException:
+            self._fetch.far_requests -= 1
+            raise
+        far = FarBody(body, self._fetch)
+        if body.offset != first:
+            far.abort()
+            return None
+        return far
+
+    def close(self) -> None:
+        """Let go of the file."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+@attrs.define(eq=False)
+class FarBody:
+    """A range passed through: unverified, and counted until it is aborted."""
+
+    _body: BlobBody
+    _fetch: Fetch
+    _is_counted: bool = attrs.field(default=True, init=False)
+
+    @property
+    def offset(self) -> int:
+        """Where in the blob it begins."""
+        return self._body.offset
+
+    @property
+    def size(self) -> int | None:
+        """The size of the whole blob."""
+        return self._body.size
+
+    @property
+    def validator(self) -> str | None:
+        """What the upstream calls this version of the blob."""
+        return self._body.validator
+
+    async def read(self) -> bytes:
+        """The next bytes."""
+        return await self._body.read()
+
+    def abort(self) -> None:
+        """Close the connection and give the place free; may be called more than once, also after the end."""
+        self._body.abort()
+        if self._is_counted:
+            self._is_counted = False
+            self._fetch.far_requests -= 1
