@@ -1,0 +1,237 @@
+"""What an operator may decide: frozen values; their fields and defaults are those of the file.
+
+docs/configuration.md says what each key is for.
+"""
+
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from mirrord import defaults, schema, words
+from mirrord.words import (
+    Bytes,
+    Endpoint,
+    FilePath,
+    HostName,
+    Origin,
+    Pattern,
+    PositiveBytes,
+    PositiveSeconds,
+    Prefix,
+    ProxyOrigin,
+    Seconds,
+)
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class StoreConfig:
+    """Where content is kept, and how much of it."""
+
+    path: FilePath
+    max_size: PositiveBytes | None = None
+    min_free: Bytes = 1 << 30
+
+
+@attrs.frozen
+class ListenConfig:
+    """One address at which clients are served."""
+
+    endpoint: Endpoint = "tcp:5000:interface=127.0.0.1"
+    stall_timeout: PositiveSeconds = 900.0
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    upstream: HostName = defaults.DOCKER_HUB
+
+    def __attrs_post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise schema.WrongKey("key" if self.key is None else "certificate", "missing; TLS needs both")
+
+
+@attrs.frozen
+class Account:
+    """Who we are at an upstream."""
+
+    username: str
+    password: str = attrs.field(default="", repr=False, metadata={schema.NOT_A_KEY: True})
+    password_file: str = ""
+
+
+@attrs.frozen
+class UpstreamConfig:
+    """A registry that we pull from.
+
+    `url` and `realm` are origins: scheme and host, no slash at the end. `tag_ttl` is None where
+    `[freshness]` decides; `realm` where only the upstream's own host may have our credentials.
+    """
+
+    name: HostName
+    url: Origin
+    prefix: Prefix | None = None
+    allow: tuple[Pattern, ...] = ("*",)
+    deny: tuple[Pattern, ...] = ()
+    tag_ttl: Seconds | None = None
+    realm: Origin | None = None
+    ca: FilePath | None = None
+    proxy: ProxyOrigin | None = None
+    connect_timeout: PositiveSeconds = 5.0
+    idle_timeout: PositiveSeconds = 30.0
+    account: tuple[Account, ...] = ()
+
+
+@attrs.frozen
+class FreshnessConfig:
+    """For how long a cached answer may be given without asking."""
+
+    tag_ttl: Seconds = 300.0
+    stale_if_error: Seconds = 7 * 86_400.0
+    negative_ttl: Seconds = 10.0
+
+
+@attrs.frozen
+class GCConfig:
+    """When content goes though there is room."""
+
+    interval: PositiveSeconds = 900.0
+    unused_for: PositiveSeconds = 30 * 86_400.0
+    partials: PositiveSeconds = 7 * 86_400.0
+
+
+@attrs.frozen
+class AdminConfig:
+    """Where metrics and health are told."""
+
+    endpoint: Endpoint = "tcp:5001:interface=127.0.0.1"
+
+
+@attrs.frozen
+class Config:
+    """All of it."""
+
+    store: StoreConfig
+    listen: tuple[ListenConfig, ...] = (ListenConfig(),)
+    upstream: tuple[UpstreamConfig, ...] = tuple(UpstreamConfig(**table) for table in defaults.UPSTREAMS)
+    freshness: FreshnessConfig = FreshnessConfig()
+    gc: GCConfig = GCConfig()
+    admin: AdminConfig = AdminConfig()
+    drain_timeout: Seconds = 30.0
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; `lines` say all that is wrong, each with the path of its key."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+def parse_config(text: str, *, environment: Mapping[str, str]) -> Config:
+    """The configuration that a TOML document and the environment make; it reads the password files.
+
+    Raises:
+        ConfigError: All that is wrong with it.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"not TOML: {error}"]) from None
+    document["store"] = defaults.store_table(document.get("store", {}), environment)
+    tables, lines = defaults.upstream_tables(document.pop("upstream", []))
+    lines += _conflicts(document, tables)
+    config, wrong = schema.read(Config, document)
+    lines += wrong
+    upstreams = []
+    for path, table in tables.items():
+        upstream, wrong = schema.read(UpstreamConfig, table, path)
+        lines += wrong
+        if upstream is not None:
+            upstreams.append(_with_passwords(upstream, path, environment, lines))
+    if config is None or lines:
+        raise ConfigError(lines)
+    return attrs.evolve(config, upstream=tuple(upstreams))
+
+
+def override(
+    config: Config,
+    *,
+    listen: Iterable[str] = (),
+    upstream: str | None = None,
+    store: str | None = None,
+    admin: str | None = None,
+) -> Config:
+    """The configuration with what the command line says instead.
+
+    `listen` are endpoints that replace all listeners. `upstream` is the URL of docker.io's stand-in;
+    docker.io's own token service is then no longer trusted with the account.
+
+    Raises:
+        ConfigError: All that is wrong with the options.
+    """
+    lines: list[str] = []
+
+    def read(option: str, grammar: Callable[[str], T], text: str) -> T | None:
+        try:
+            return grammar(text)
+        except ValueError as error:
+            lines.append(f"--{option}: {error}")
+            return None
+
+    listeners = tuple(
+        ListenConfig(endpoint) for text in listen if (endpoint := read("listen", words.read_endpoint, text))
+    )
+    if listeners:
+        config = attrs.evolve(config, listen=listeners)
+    if store is not None and (path := read("store", words.read_path, store)):
+        config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
+    if admin is not None and (endpoint := read("admin", words.read_endpoint, admin)):
+        config = attrs.evolve(config, admin=AdminConfig(endpoint))
+    if upstream is not None and (url := read("upstream", words.read_origin, upstream)):
+        config = attrs.evolve(config, upstream=tuple(_stand_in(one, url) for one in config.upstream))
+    if lines:
+        raise ConfigError(lines)
+    return config
+
+
+def render(config: Config) -> str:
+    """The effective configuration as TOML, without a secret: `parse_config` makes the same of it."""
+    return schema.write(config)
+
+
+def _conflicts(document: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[str]:
+    """What no table can know of another; read from the raw tables, so that it is told beside other errors."""
+    owners: dict[Any, str] = {}
+    for path, table in tables.items():
+        prefix = table.get("prefix") if isinstance(table, dict) else None
+        if isinstance(prefix, str) and owners.setdefault(prefix, path) != path:
+            yield f"{path}.prefix: {prefix!r} is also the prefix of {owners[prefix]}"
+    listeners = document.get("listen")
+    for index, listener in enumerate(listeners if isinstance(listeners, list) else []):
+        upstream = listener.get("upstream") if isinstance(listener, dict) else None
+        if isinstance(upstream, str) and words.is_name(upstream) and defaults.path_of(upstream) not in tables:
+            yield f"listen[{index}].upstream: no upstream is called {upstream}"
+    if listeners == []:
+        yield "listen: at least one is needed"
+
+
+def _with_passwords(
+    upstream: UpstreamConfig, path: str, environment: Mapping[str, str], lines: list[str]
+) -> UpstreamConfig:
+    accounts = []
+    for index, account in enumerate(upstream.account):
+        try:
+            password = words.read_password(account.password_file, environment)
+        except ValueError as error:
+            lines.append(f"{path}.account[{index}].password_file: {error}")
+        else:
+            accounts.append(attrs.evolve(account, password=password))
+    return attrs.evolve(upstream, account=tuple(accounts))
+
+
+def _stand_in(upstream: UpstreamConfig, url: str) -> UpstreamConfig:
+    if upstream.name != defaults.DOCKER_HUB:
+        return upstream
+    realm = None if upstream.realm == defaults.DOCKER_HUB_REALM else upstream.realm
+    return attrs.evolve(upstream, url=url, realm=realm)
