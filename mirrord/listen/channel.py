@@ -1,0 +1,174 @@
+"""MirrorChannel: one client's connection, and what it may not do to us.
+
+Twisted's channel trusts its peer in four ways that were each tried and found open: headers that
+drip in never time out, a reader that stops never does either, nor does a TLS peer that does not
+say goodbye, and a body is spooled to /tmp before anybody has looked at the request. Here every
+phase of a connection has an end:
+
+    idle ──first byte──▶ reading a head ──▶ answering ──▶ idle …
+     120 s                20 s in all        stall_timeout without progress
+       └───────────────────────┴──────────────────┴──▶ closing: 10 s without progress
+
+The phases have no timers of their own, which would cost every request two: the site looks at its
+connections once a second (`check`).
+
+A refusal (`refuse`) is an answer that comes before all of the request was read. The client may be
+in the middle of sending, and a close would then be a reset that eats the answer on its way; so we
+close our half, read on and drop what comes, within limits.
+"""
+
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from zope.interface import implementer
+
+from mirrord.listen.answer import API_VERSION, Answer
+from mirrord.oci.errors import SizeInvalid, Unsupported
+
+MAX_HEAD_BYTES = 64 * 1024
+"""podman asks for 1,024 ranges at once, which is 20 KB; tokens with many scopes are 16 KB."""
+
+MAX_DRAINED_BYTES = 4 * 1024 * 1024
+
+_MALFORMED = Answer.of_error(Unsupported("this is not a request of HTTP/1.1"), API_VERSION, status=400)
+_TOO_LARGE = Answer.of_error(SizeInvalid("the headers are too large"), API_VERSION, status=431)
+_TOO_LONG = Answer.of_error(SizeInvalid("the request line is too long"), API_VERSION, status=414)
+
+
+@implementer(IHalfCloseableProtocol)
+class MirrorChannel(HTTPChannel):
+    """One client's connection."""
+
+    MAX_LENGTH = MAX_HEAD_BYTES
+    totalHeadersSize = MAX_HEAD_BYTES
+
+    site: Any
+    transport: Any
+    _networkProducer: Any
+    _since = 0.0
+    _head_since: float | None = None
+    _taken = 0
+    _drained = 0
+    _is_refused = False
+    _is_closing = False
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is being answered."""
+        return bool(self._handlingRequest)
+
+    def connectionMade(self) -> None:
+        """Someone is there."""
+        self._since = self.site.now()
+        super().connectionMade()
+        if not self.site.admit(self):
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """They are gone."""
+        self.site.forget(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came in; a head that is not complete has to become so in time."""
+        super().dataReceived(data)
+        if self._head_since is None and not self._handlingRequest and (self.requests or self._buffer):
+            self._head_since = self.site.now()
+
+    def allHeadersReceived(self) -> None:
+        """A head is complete. Whatever it expects, nobody is told to go on and send a body."""
+        self._head_since = None
+        self._since = self.site.now()
+        request = self.requests[-1]
+        request.method, request.uri, request.clientproto = self._command, self._path, self._version
+        self.persistent = self.checkPersistence(request, self._version)
+        request.gotLength(self.length)
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether another request may follow: HTTP/1.1, and nobody said close (RFC 9112, section 9.3)."""
+        options = (request.header(b"Connection") or b"").lower().split(b",")
+        is_told_to_close = self.site.is_draining or b"close" in [option.strip() for option in options]
+        return version == b"HTTP/1.1" and not is_told_to_close
+
+    def requestDone(self, request: Any) -> None:
+        """An answer is complete."""
+        self._since = self.site.now()
+        super().requestDone(request)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line is longer than all headers may be."""
+        self.refuse(_TOO_LARGE if self.requests else _TOO_LONG)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        is_too_much = self._receivedHeaderSize > MAX_HEAD_BYTES or self._receivedHeaderCount > self.maxHeaders
+        self.refuse(_TOO_LARGE if is_too_much else _MALFORMED)
+
+    def refuse(self, answer: Answer) -> None:
+        """Answer a request that is not read to its end, and take no other on this connection."""
+        if self._is_refused:
+            return
+        self._is_refused = True
+        self.persistent = False
+        self.setRawMode()
+        is_head = bool(self.requests) and self.requests[-1].is_head
+        head = answer.head(b"HTTP/1.1", (b"Date", self.site.date()), (b"Connection", b"close"))
+        self.write(head if is_head else head + answer.body)
+        if isinstance(self.transport, tcp.Connection):
+            self._begin_closing()
+            self._networkProducer.unregisterProducer()
+            self.transport.loseWriteConnection()
+        else:
+            self.loseConnection()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Pipelined requests wait for their turn; after a refusal all is dropped."""
+        if not self._is_refused:
+            super().rawDataReceived(data)
+            return
+        self._drained += len(data)
+        if self._drained > MAX_DRAINED_BYTES:
+            self.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client has no more to say; what it is being told it may hear to the end."""
+        if self._handlingRequest and self.requests[0].startedWriting:
+            self.persistent = False
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We have no more to say: a refusal is out."""
+
+    def loseConnection(self) -> None:
+        """Close, after what was written has left."""
+        self._begin_closing()
+        super().loseConnection()
+
+    def check(self, now: float) -> None:
+        """End what has taken too long; called once a second."""
+        limits = self.site.limits
+        taken, is_behind = self.transport.progress()
+        is_waiting_for_us = self._handlingRequest and not self._is_closing and not is_behind
+        if taken != self._taken or is_waiting_for_us:
+            self._taken, self._since = taken, now
+        quiet = now - self._since
+        if self._is_closing:
+            if quiet >= (limits.stall_seconds if is_behind else limits.closing_seconds):
+                self.transport.abortConnection()
+        elif self._handlingRequest:
+            if quiet >= limits.stall_seconds:
+                self.transport.abortConnection()
+        elif self._head_since is not None:
+            if now - self._head_since >= limits.head_seconds:
+                self.loseConnection()
+        elif quiet >= limits.idle_seconds:
+            self.loseConnection()
+
+    def _begin_closing(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._since = self.site.now()

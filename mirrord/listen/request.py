@@ -1,0 +1,108 @@
+"""Request: what a client asked, and the way its answer takes.
+
+Twisted's own `server.Request` brings cookies, forms, sessions, resource traversal and pages of
+HTML; a registry has no use for any of them. What is kept of `http.Request` is what `HTTPChannel`
+counts on: the headers, the order of pipelined requests, producers, and word of a lost connection.
+"""
+
+from email.utils import formatdate
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.iweb import INonQueuedRequestFactory
+from zope.interface import provider
+
+from mirrord.listen.answer import API_VERSION, Answer
+from mirrord.oci.errors import SizeInvalid, Unsupported
+
+READING = (b"GET", b"HEAD")
+"""The methods that a mirror answers."""
+
+ALLOW = (b"Allow", b"GET, HEAD")
+
+
+@provider(INonQueuedRequestFactory)
+class MirrorRequest(Request):
+    """A request, once its headers are in.
+
+    Its site answers it: at once by `respond`, or by `begin`, writes of its own, and then `finish` or
+    `break_off`. `waiting`, while it is set, is cancelled when the client leaves.
+    """
+
+    channel: Any
+    uri: bytes
+    waiting: Deferred[None] | None = None
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__(channel, parsePOSTFormSubmission=False)
+
+    @property
+    def is_head(self) -> bool:
+        """Whether headers alone are asked for."""
+        return bool(self.method == b"HEAD")
+
+    def header(self, name: bytes) -> bytes | None:
+        """All values of a header, joined as one (RFC 9110, section 5.3); None without any."""
+        values = self.requestHeaders.getRawHeaders(name)
+        return b",".join(values) if values else None
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse a body before it is read: whoever could send one could fill the disk."""
+        if length == 0:
+            return
+        if self.method in READING:
+            self.channel.refuse(Answer.of_error(SizeInvalid("no body is wanted"), API_VERSION, status=413))
+        else:
+            self.channel.refuse(not_allowed())
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of the request is here."""
+        self.channel.site.respond(self)
+
+    def respond(self, answer: Answer) -> None:
+        """Give the whole answer; a HEAD is given its headers."""
+        body = b"" if self.is_head else answer.body
+        self._write_head(answer, body)
+        self.finish()
+
+    def begin(self, answer: Answer) -> None:
+        """Send the headers; as many bytes as they promise are to follow."""
+        self._write_head(answer, b"")
+
+    def break_off(self) -> None:
+        """End short of the promised length: the client sees a FIN, and knows that it has not all.
+
+        Not a reset: containerd resumes after an unexpected end alone (reference/protocol.md, 1.8).
+        """
+        if self.channel is not None:
+            self.unregisterProducer()
+            self.channel.loseConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client left: nobody waits for the answer any more."""
+        super().connectionLost(reason)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.cancel()
+
+    def _write_head(self, answer: Answer, body: bytes) -> None:
+        self.code = answer.status
+        self.startedWriting = 1
+        self.sentLength = len(body)
+        more = [(b"Date", self.channel.site.date())]
+        if not self.channel.persistent:
+            more.append((b"Connection", b"close"))
+        self.channel.write(answer.head(self.clientproto, *more) + body)
+
+
+def not_allowed() -> Answer:
+    """That a mirror takes no pushes."""
+    error = Unsupported("a mirror is read only: only GET and HEAD are answered")
+    return Answer.of_error(error, API_VERSION, ALLOW)
+
+
+def http_date(seconds: float) -> bytes:
+    """A moment as HTTP writes it (RFC 9110, section 5.6.7)."""
+    return formatdate(seconds, usegmt=True).encode("ascii")

@@ -1,0 +1,141 @@
+"""MirrorSite: the connections of one listener, and how many there may be."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
+from twisted.web.http import HTTPFactory
+from zope.interface import implementer
+
+from mirrord.listen.channel import MirrorChannel
+from mirrord.listen.request import MirrorRequest, http_date
+
+
+@attrs.frozen
+class Limits:
+    """What a connection may take: seconds, and how many there may be in all and from one address."""
+
+    stall_seconds: float = 900.0
+    head_seconds: float = 20.0
+    idle_seconds: float = 120.0
+    closing_seconds: float = 10.0
+    connections: int = 4096
+    connections_per_peer: int = 2048
+
+
+@implementer(IProtocolNegotiationFactory)
+class MirrorSite(HTTPFactory):
+    """Takes connections, and gives each request to `respond`.
+
+    Twisted's Site would look for a Resource, segment by segment; a registry's routes are read from
+    the right (oci/routes.py), so there is nothing to traverse.
+    """
+
+    protocol = MirrorChannel  # type: ignore[assignment]
+
+    def __init__(
+        self, reactor: Any, respond: Callable[[MirrorRequest], None], limits: Limits | None = None
+    ) -> None:
+        super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
+        self.respond = respond
+        self.limits = limits or Limits()
+        self.is_draining = False
+        self._channels: dict[MirrorChannel, str | None] = {}
+        self._peers: Counter[str | None] = Counter()
+        self._next_check: IDelayedCall | None = None
+        self._drained: Deferred[None] | None = None
+        self._date = (0, b"")
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._channels)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: no client of a mirror negotiates more, and Twisted's h2 cuts slow answers."""
+        return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A channel for a new connection."""
+        channel: Any = super().buildProtocol(addr)
+        channel.site = self
+        channel.requestFactory = MirrorRequest
+        return channel
+
+    def startFactory(self) -> None:
+        """Nothing: there is no log file to open, and no clock to run while nobody is connected."""
+
+    def stopFactory(self) -> None:
+        """Nothing: connections outlive the port, until they are drained."""
+
+    def log(self, request: Any) -> None:
+        """Nothing: what is answered is counted (observe/metrics.py), not written line by line."""
+
+    def now(self) -> float:
+        """Seconds of the reactor's clock."""
+        return self.reactor.seconds()
+
+    def date(self) -> bytes:
+        """The Date header, made once a second."""
+        now = int(self.reactor.seconds())
+        if self._date[0] != now:
+            self._date = (now, http_date(now))
+        return self._date[1]
+
+    def admit(self, channel: MirrorChannel) -> bool:
+        """Whether there is room for one more connection; it is counted if so."""
+        peer = getattr(channel.getPeer(), "host", None)
+        is_crowded = peer is not None and self._peers[peer] >= self.limits.connections_per_peer
+        if self.is_draining or is_crowded or len(self._channels) >= self.limits.connections:
+            return False
+        self._channels[channel] = peer
+        self._peers[peer] += 1
+        if self._next_check is None:
+            self._next_check = self.reactor.callLater(1, self._check)
+        return True
+
+    def forget(self, channel: MirrorChannel) -> None:
+        """A connection is gone; one that was not admitted may be named too."""
+        if channel not in self._channels:
+            return
+        peer = self._channels.pop(channel)
+        self._peers -= Counter([peer])
+        if self._channels:
+            return
+        if self._next_check is not None:
+            self._next_check.cancel()
+            self._next_check = None
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Take no more requests; fires when those that run are answered and every client has gone.
+
+        Call it once, when the port is closed, and `abort` when it has taken long enough.
+        """
+        self.is_draining = True
+        drained = self._drained = Deferred()
+        for channel in list(self._channels):
+            if channel.is_answering:
+                channel.persistent = False
+            else:
+                channel.loseConnection()
+        if not self._channels:
+            self._drained = None
+            drained.callback(None)
+        return drained
+
+    def abort(self) -> None:
+        """Drop every connection now."""
+        for channel in list(self._channels):
+            channel.transport.abortConnection()
+
+    def _check(self) -> None:
+        self._next_check = self.reactor.callLater(1, self._check)
+        now = self.now()
+        for channel in list(self._channels):
+            channel.check(now)

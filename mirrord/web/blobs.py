@@ -1,0 +1,111 @@
+"""Blobs: `/v2/<repository>/blobs/<digest>`, whole or in ranges."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import attrs
+
+from mirrord.listen.answer import Answer, Header
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import RangeInvalid
+from mirrord.oci.routes import BlobRoute
+from mirrord.pull.answers import PulledBlob
+from mirrord.pull.outcome import Outcome
+from mirrord.web.conditions import etag, is_held, is_unchanged
+from mirrord.web.manifests import IMMUTABLE
+from mirrord.web.ports import Blobs
+from mirrord.web.ranges import ByteRange, multipart, select
+from mirrord.web.resource import Asked, Reply
+from mirrord.web.senders import BlobFlow, PassedFlow, Sending
+
+CONTENT_TYPE = "application/octet-stream"
+_OCTETS: Header = (b"Content-Type", CONTENT_TYPE.encode("ascii"))
+
+
+@attrs.frozen
+class BlobResource:
+    """Answers with blobs, from memory, from a file that may still grow, or passed through."""
+
+    kind: ClassVar[str] = "blob"
+
+    _blobs: Blobs
+    _sending: Sending
+    _make_boundary: Callable[[], str]
+
+    async def reply(self, asked: Asked) -> Reply:
+        """A blob or some ranges of it; 304 for who holds it, without a download."""
+        route = asked.target.route
+        assert isinstance(route, BlobRoute)  # noqa: S101 - the root dispatches by type
+        digest = route.digest
+        has_it = is_held(asked.header(b"If-None-Match"), digest)
+        if asked.is_head or has_it:
+            found = await self._blobs.head(asked.source, digest)
+            if has_it:
+                return Reply(found.outcome, _headers(digest), 304)
+            return Reply(found.outcome, (_OCTETS, *_headers(digest)), length=found.size)
+        blob = await self._blobs.open(asked.source, digest)
+        try:
+            return await self._opened(blob, digest, _ranges(asked, digest, blob.size))
+        except BaseException:
+            blob.close()
+            raise
+
+    async def _opened(self, blob: PulledBlob, digest: Digest, ranges: tuple[ByteRange, ...] | None) -> Reply:
+        headers = _headers(digest)
+        match ranges:
+            case None:
+                return self._reply(blob, 200, [ByteRange(0, blob.size)], _OCTETS, *headers)
+            case ():
+                reply = _unsatisfiable(blob)
+                blob.close()
+                return reply
+            case (wanted,):
+                content_range = (b"Content-Range", wanted.content_range(blob.size).encode("ascii"))
+                return await self._one(blob, wanted, _OCTETS, content_range, *headers)
+        boundary = self._make_boundary()
+        parts, _ = multipart(ranges, blob.size, CONTENT_TYPE, boundary)
+        several = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode("ascii"))
+        return self._reply(blob, 206, parts, several, *headers)
+
+    async def _one(self, blob: PulledBlob, wanted: ByteRange, *headers: Header) -> Reply:
+        """One range; where the download is far from it, straight from the upstream."""
+        if blob.readable < wanted.stop:
+            passed = await blob.pass_through(wanted.first, wanted.stop)
+            if passed is not None:
+                blob.close()
+                flow = PassedFlow(passed, wanted, self._sending)
+                return Reply(Outcome.partial(), headers, 206, length=len(wanted), flow=flow)
+        return self._reply(blob, 206, [wanted], *headers)
+
+    def _reply(
+        self, blob: PulledBlob, status: int, parts: list[bytes | ByteRange], *headers: Header
+    ) -> Reply:
+        outcome, body = blob.outcome, blob.body
+        if body is not None:
+            blob.close()
+            taken = [part if isinstance(part, bytes) else body[part.first : part.stop] for part in parts]
+            return Reply.of_bytes(outcome, b"".join(taken), *headers, status=status)
+        length = sum(map(len, parts))
+        return Reply(outcome, headers, status, length=length, flow=BlobFlow(blob, parts, self._sending))
+
+
+def _headers(digest: Digest) -> tuple[Header, ...]:
+    return (
+        (b"Docker-Content-Digest", str(digest).encode("ascii")),
+        (b"ETag", etag(digest).encode("ascii")),
+        (b"Accept-Ranges", b"bytes"),
+        IMMUTABLE,
+    )
+
+
+def _ranges(asked: Asked, digest: Digest, size: int) -> tuple[ByteRange, ...] | None:
+    header = asked.header(b"Range")
+    if header is None or not is_unchanged(asked.header(b"If-Range"), digest):
+        return None
+    return select(header, size)
+
+
+def _unsatisfiable(blob: PulledBlob) -> Reply:
+    answer = Answer.of_error(RangeInvalid("no byte of this blob is in the range"))
+    content_range = (b"Content-Range", b"bytes */%d" % blob.size)
+    return Reply.of_bytes(blob.outcome, answer.body, *answer.headers, content_range, status=416)

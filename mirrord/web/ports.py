@@ -1,0 +1,97 @@
+"""What the web needs of the use cases of pulling; `tap.py` hands in the real ones."""
+
+from typing import Protocol
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.names import Reference, Source
+from mirrord.oci.routes import Target
+from mirrord.pull.answers import (
+    PulledBlob,
+    PulledDescriptor,
+    PulledManifest,
+    PulledReferrers,
+    PulledSize,
+    PulledTags,
+)
+
+
+class Sources(Protocol):
+    """Which upstream a request means."""
+
+    def locate(self, target: Target, default: str) -> Source:
+        """The source of the repository in `target`, on a listener whose own upstream is `default`.
+
+        Raises:
+            RegistryError: No such upstream, or a repository that may not be mirrored.
+        """
+        ...
+
+    def upstream_of(self, target: Target) -> str | None:
+        """The upstream that `target` names outside its repository; None where it names none.
+
+        Raises:
+            NameUnknown: No upstream is called so.
+        """
+        ...
+
+
+class Manifests(Protocol):
+    """Pulling manifests."""
+
+    async def get(self, source: Source, reference: Reference) -> PulledManifest:
+        """A verified manifest."""
+        ...
+
+    async def head(self, source: Source, reference: Reference) -> PulledDescriptor:
+        """What a reference names."""
+        ...
+
+
+class Blobs(Protocol):
+    """Pulling blobs."""
+
+    async def open(self, source: Source, digest: Digest) -> PulledBlob:
+        """A blob that can be read, as soon as its size is known. Close it."""
+        ...
+
+    async def head(self, source: Source, digest: Digest) -> PulledSize:
+        """That there is a blob, and its size."""
+        ...
+
+
+class Tags(Protocol):
+    """Listing tags."""
+
+    async def list(self, source: Source) -> PulledTags:
+        """All tags of a repository, sorted."""
+        ...
+
+
+class Referrers(Protocol):
+    """Listing referrers."""
+
+    async def list(self, source: Source, digest: Digest, artifact_type: str | None) -> PulledReferrers:
+        """What refers to `digest`."""
+        ...
+
+
+class Catalog(Protocol):
+    """Listing repositories."""
+
+    def repositories(self, target: Target, default: str) -> list[str]:
+        """The repositories that are held, as this listener's clients would name them; sorted."""
+        ...
+
+
+@attrs.frozen
+class UseCases:
+    """All that a registry's client can ask of a mirror."""
+
+    sources: Sources
+    manifests: Manifests
+    blobs: Blobs
+    tags: Tags
+    referrers: Referrers
+    catalog: Catalog

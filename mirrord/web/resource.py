@@ -1,0 +1,74 @@
+"""RegistryResource: one noun of the distribution API, and how it is answered whatever happens."""
+
+from collections.abc import Awaitable
+from typing import ClassVar, Protocol
+
+import attrs
+
+from mirrord.listen.answer import Header
+from mirrord.listen.request import MirrorRequest
+from mirrord.oci.names import Source
+from mirrord.oci.routes import Target
+from mirrord.pull.outcome import Outcome
+
+
+class Flow(Protocol):
+    """A body that is sent bit by bit."""
+
+    async def send(self, request: MirrorRequest) -> None:
+        """Write all of it to `request`, as fast as the client takes it; ended or cancelled, it is let go of.
+
+        Raises:
+            Exception: Not all of it could be written.
+        """
+
+
+@attrs.frozen
+class Asked:
+    """What a client asks of a resource."""
+
+    request: MirrorRequest
+    target: Target
+    source: Source
+
+    @property
+    def is_head(self) -> bool:
+        """Whether headers alone are asked for."""
+        return self.request.is_head
+
+    def header(self, name: bytes) -> str | None:
+        """A request header; None without it."""
+        value = self.request.header(name)
+        return None if value is None else value.decode("latin-1")
+
+
+@attrs.frozen
+class Reply:
+    """What a resource says; `length` is that of `flow`, or of what HEAD does not send."""
+
+    outcome: Outcome
+    headers: tuple[Header, ...]
+    status: int = 200
+    body: bytes = attrs.field(default=b"", repr=False)
+    length: int | None = None
+    flow: Flow | None = None
+
+    @classmethod
+    def of_bytes(cls, outcome: Outcome, body: bytes, *headers: Header, status: int = 200) -> "Reply":
+        """A body that is all here."""
+        return cls(outcome, headers, status, body, len(body))
+
+
+class RegistryResource(Protocol):
+    """Answers the requests of one route that name a repository."""
+
+    kind: ClassVar[str]
+    """What it is counted as: one of observe.metrics.KINDS."""
+
+    def reply(self, asked: Asked) -> Awaitable[Reply]:
+        """What to answer, for GET and HEAD alike.
+
+        Raises:
+            RegistryError: It cannot be answered so.
+        """
+        ...

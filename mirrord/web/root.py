@@ -1,0 +1,184 @@
+"""RegistryRoot: every request to a mirror, from its first line to its last byte."""
+
+import re
+import secrets
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mirrord.listen.answer import API_VERSION, Answer, Header
+from mirrord.listen.pages import Pages
+from mirrord.listen.request import READING, MirrorRequest, not_allowed
+from mirrord.observe.metrics import Metrics
+from mirrord.oci.errors import NameUnknown, RegistryError, Unavailable, UpstreamError
+from mirrord.oci.routes import (
+    BlobRoute,
+    CatalogRoute,
+    ManifestRoute,
+    Ping,
+    ReferrersRoute,
+    TagsRoute,
+    Target,
+    UploadRoute,
+    parse,
+)
+from mirrord.pull.outcome import Outcome
+from mirrord.web.blobs import BlobResource
+from mirrord.web.manifests import ManifestResource
+from mirrord.web.ports import UseCases
+from mirrord.web.referrers import ReferrersResource
+from mirrord.web.resource import Asked, Flow, RegistryResource
+from mirrord.web.senders import Sending
+from mirrord.web.tags import CatalogResource, TagsResource
+
+_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
+
+class RegistryRoot:
+    """Answers the clients of one listener, whose own upstream is `default`.
+
+    Its `respond` is what a MirrorSite wants. Every request gets one answer: the spec's document for
+    what is refused or fails, whatever it was, and nothing of our inside. A hit is answered before
+    `respond` returns: the coroutine is driven by hand up to its first wait, and most have none.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        use_cases: UseCases,
+        default: str,
+        metrics: Metrics,
+        pages: Pages,
+        make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
+        sending = Sending(pages, metrics)
+        self._sources = use_cases.sources
+        self._default = default
+        self._metrics = metrics
+        self._catalog = CatalogResource(use_cases.catalog, default)
+        self._resources: dict[type, RegistryResource] = {
+            ManifestRoute: ManifestResource(use_cases.manifests),
+            BlobRoute: BlobResource(use_cases.blobs, sending, make_boundary),
+            TagsRoute: TagsResource(use_cases.tags),
+            ReferrersRoute: ReferrersResource(use_cases.referrers),
+        }
+
+    def respond(self, request: MirrorRequest) -> None:
+        """Answer a request, now or later."""
+        running = self._answer(request)
+        try:
+            waited = running.send(None)
+        except StopIteration:
+            return
+        request.waiting = Deferred.fromCoroutine(_go_on(running, waited))
+
+    async def _answer(self, request: MirrorRequest) -> None:
+        """Answer, whatever happens."""
+        try:
+            target = parse(_origin_form(request.uri))
+            if request.method not in READING:
+                request.respond(not_allowed())
+            elif resource := self._resources.get(type(target.route)):
+                await self._pull(request, resource, target)
+            else:
+                request.respond(self._answer_self(target))
+        except RegistryError as error:
+            request.respond(Answer.of_error(error, API_VERSION))
+        except Exception as error:  # noqa: BLE001 - the last resort, and logged
+            if request.channel is not None:
+                request.respond(self._confess(request, error))
+
+    async def _pull(self, request: MirrorRequest, resource: RegistryResource, target: Target) -> None:
+        source = self._sources.locate(target, self._default)
+        try:
+            reply = await resource.reply(Asked(request, target, source))
+        except Exception:
+            if request.channel is not None:
+                self._metrics.answered(source.upstream, resource.kind, "error")
+            raise
+        self._metrics.answered(source.upstream, resource.kind, reply.outcome.way)
+        headers = (*reply.headers, *_how(reply.outcome), *_common(target))
+        answer = Answer(reply.status, headers, reply.length, reply.body)
+        if reply.flow is not None:
+            request.begin(answer)
+            await self._send(request, reply.flow)
+            return
+        request.respond(answer)
+        if request.sentLength:
+            self._metrics.sent(request.sentLength)
+
+    async def _send(self, request: MirrorRequest, flow: Flow) -> None:
+        """Send a body after its headers; if it fails, end short of what they promised."""
+        try:
+            await flow.send(request)
+        except Exception as error:  # noqa: BLE001 - nothing can be answered any more
+            if request.channel is not None:
+                if not isinstance(error, UpstreamError):
+                    self._log.failure("An answer broke off: {uri}", Failure(), uri=_shown(request))
+                request.break_off()
+        else:
+            request.finish()
+
+    def _answer_self(self, target: Target) -> Answer:
+        """The routes that ask nobody."""
+        self._sources.upstream_of(target)
+        match target.route:
+            case Ping():
+                return Answer.of_json({}, *_common(target))
+            case CatalogRoute():
+                return self._catalog.answer(target, *_common(target))
+            case UploadRoute():
+                raise NameUnknown("a mirror has no uploads")
+        raise NameUnknown("no such path in the distribution API")
+
+    def _confess(self, request: MirrorRequest, error: Exception) -> Answer:
+        """Say that we failed, and nothing of how; that goes to the log."""
+        self._log.failure("A request failed: {uri}", Failure(error), uri=_shown(request))
+        if isinstance(error, OSError):
+            return Answer.of_error(Unavailable("the mirror's disk does not work"), API_VERSION)
+        return Answer.of_error(RegistryError("the mirror failed; its log says how"), API_VERSION)
+
+
+def _go_on(running: Coroutine[Any, Any, None], waited: Any) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that was begun by hand and waits for `waited`."""
+    step: Callable[[Any], Any]
+    while True:
+        try:
+            result = yield waited
+        except BaseException as error:  # noqa: BLE001 - all of it is the coroutine's
+            step, result = running.throw, error
+        else:
+            step = running.send
+        try:
+            waited = step(result)
+        except StopIteration:
+            return
+
+
+def _origin_form(uri: bytes) -> bytes:
+    """Path and query of a request's target, which may be absolute (RFC 9112, section 3.2.2)."""
+    authority = _AUTHORITY.match(uri)
+    return uri if authority is None else uri[authority.end() :] or b"/"
+
+
+def _common(target: Target) -> tuple[Header, ...]:
+    """What every answer carries, once it is settled which upstream is meant."""
+    if target.namespace is None:
+        return (API_VERSION,)
+    return (API_VERSION, (b"OCI-Namespace", target.namespace.encode("latin-1", "replace")))
+
+
+def _how(outcome: Outcome) -> tuple[Header, ...]:
+    """How the answer came about (RFC 9211), and how old it is."""
+    cache_status = (b"Cache-Status", str(outcome).encode("ascii"))
+    if outcome.age_seconds is None:
+        return (cache_status,)
+    return (cache_status, (b"Age", b"%d" % max(0, outcome.age_seconds)))
+
+
+def _shown(request: MirrorRequest) -> str:
+    return request.uri[:256].decode("latin-1")

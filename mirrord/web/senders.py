@@ -1,0 +1,190 @@
+"""Senders: a blob's bytes on their way to one client, at the pace of that client.
+
+A sender is a coroutine that does the next thing when the last is done: wait for the client to have
+room, wait for the download to have written on, read a chunk, write it. So there is one order to
+read, and one place to cancel. Nothing is read before there is room for it, and what is read is read
+with an offset of the sender's own: a slow client costs no memory and holds back nobody.
+
+On plain TCP the kernel does it all (listen/sendfile.py). Elsewhere (TLS, Unix sockets, bytes from an
+upstream) the sender is the push producer of the request. A pull producer would be simpler, but an
+idle one is called in every turn of the reactor: 316,670 times a second, measured.
+
+The headers are out by then. So whatever fails, the connection is closed short of the promised
+length, and that is not done here: `send` raises, and the root breaks the answer off.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from mirrord.listen.pages import Pages
+from mirrord.listen.request import MirrorRequest
+from mirrord.listen.sendfile import SendfileServer
+from mirrord.observe.metrics import Metrics
+from mirrord.oci.errors import UpstreamRefused
+from mirrord.pull.answers import PulledBlob
+from mirrord.pull.ports import BlobBody
+from mirrord.web.ranges import ByteRange
+
+CHUNK_BYTES = 256 * 1024
+"""What is read and written at once: more than Twisted buffers, so that each write asks for a pause."""
+
+STRETCH_BYTES = 8 * 1024 * 1024
+"""What sendfile is given at once: the counter of bytes sent moves that often."""
+
+
+@attrs.frozen
+class Sending:
+    """What every sender needs."""
+
+    pages: Pages
+    metrics: Metrics
+
+
+@implementer(IPushProducer)
+class Room:
+    """Whether the client has room: the push producer of a request that is written to.
+
+    Use it as a context; `await has_room()` before each write.
+    """
+
+    def __init__(self, request: MirrorRequest) -> None:
+        self._request = request
+        self._is_paused = False
+        self._waiting: Deferred[None] | None = None
+
+    def __enter__(self) -> "Room":
+        self._request.registerProducer(self, True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._request.channel is not None:
+            self._request.unregisterProducer()
+
+    async def has_room(self) -> None:
+        """Wait until the client has taken what was written."""
+        if self._is_paused:
+            self._waiting = Deferred()
+            await self._waiting
+
+    def pauseProducing(self) -> None:
+        """Enough is buffered."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        """The buffer is empty."""
+        self._is_paused = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    def stopProducing(self) -> None:
+        """The client left; the request is told too, and cancels whoever writes."""
+
+
+@attrs.frozen
+class BlobFlow:
+    """Ranges of a blob, with what stands between them."""
+
+    _blob: PulledBlob
+    _parts: Sequence[bytes | ByteRange]
+    _sending: Sending
+
+    async def send(self, request: MirrorRequest) -> None:
+        """Send all parts, and let go of the blob.
+
+        Raises:
+            UpstreamError: The download failed.
+            OSError: The disk failed.
+            EOFError: The file is shorter than the blob.
+        """
+        try:
+            transport: Any = request.channel.transport
+            if type(transport) is SendfileServer:
+                await self._send_file(request, transport)
+            else:
+                with Room(request) as room:
+                    await self._write(request, room)
+        finally:
+            self._blob.close()
+
+    async def _send_file(self, request: MirrorRequest, transport: SendfileServer) -> None:
+        for part in self._parts:
+            if isinstance(part, bytes):
+                request.write(part)
+                continue
+            offset = part.first
+            while offset < part.stop:
+                stop = min(part.stop, offset + STRETCH_BYTES, await self._readable(offset))
+                await transport.send_file(self._blob.fd, offset, stop - offset)
+                self._count(request, stop - offset)
+                offset = stop
+
+    async def _write(self, request: MirrorRequest, room: Room) -> None:
+        for part in self._parts:
+            if isinstance(part, bytes):
+                request.write(part)
+                continue
+            offset = part.first
+            while offset < part.stop:
+                await room.has_room()
+                stop = min(part.stop, offset + CHUNK_BYTES, await self._readable(offset))
+                chunk = await self._read(offset, stop)
+                request.write(chunk)
+                self._sending.metrics.sent(len(chunk))
+                offset += len(chunk)
+
+    async def _readable(self, offset: int) -> int:
+        readable = self._blob.readable
+        return readable if readable > offset else await self._blob.grown(offset)
+
+    async def _read(self, offset: int, stop: int) -> bytes:
+        chunk = self._sending.pages.read(self._blob.fd, offset, stop)
+        if isinstance(chunk, Deferred):
+            chunk = await chunk
+        if not chunk:
+            raise EOFError(f"the file ends at {offset}")
+        return chunk
+
+    def _count(self, request: MirrorRequest, count: int) -> None:
+        request.sentLength += count
+        self._sending.metrics.sent(count)
+
+
+@attrs.frozen
+class PassedFlow:
+    """A range of a blob that comes straight from the upstream."""
+
+    _body: BlobBody
+    _wanted: ByteRange
+    _sending: Sending
+
+    async def send(self, request: MirrorRequest) -> None:
+        """Relay the range, no faster than the client takes it.
+
+        Raises:
+            UpstreamError: The upstream failed, or sends other bytes than these.
+        """
+        try:
+            with Room(request) as room:
+                await self._relay(request, room)
+        finally:
+            self._body.abort()
+
+    async def _relay(self, request: MirrorRequest, room: Room) -> None:
+        offset = self._body.offset
+        if offset > self._wanted.first:
+            raise UpstreamRefused("the upstream sends a later range than was asked for")
+        while offset < self._wanted.stop:
+            await room.has_room()
+            chunk = await self._body.read()
+            if not chunk:
+                raise UpstreamRefused("the upstream's range ended early")
+            wanted = chunk[max(0, self._wanted.first - offset) : self._wanted.stop - offset]
+            offset += len(chunk)
+            request.write(wanted)
+            self._sending.metrics.sent(len(wanted))
