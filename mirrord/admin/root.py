@@ -1,0 +1,69 @@
+"""AdminRoot: what an operator's tools ask, on a listener of their own."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mirrord.listen.answer import Answer, Header
+from mirrord.listen.request import READING, MirrorRequest, not_allowed
+from mirrord.oci.errors import NameUnknown, RegistryError
+
+_NO_STORE: Header = (b"Cache-Control", b"no-store")
+_TEXT: Header = (b"Content-Type", b"text/plain; charset=utf-8")
+
+
+@attrs.frozen(eq=False)
+class AdminRoot:
+    """Answers `/metrics`, `/healthz`, `/readyz` and `/status`; its `respond` is what a MirrorSite wants.
+
+    `_checks` say by name whether a part is ready; `_status` gives what is to be known at a glance,
+    as JSON takes it. Both are asked anew for every request, on the reactor: they answer from memory.
+    """
+
+    _registry: CollectorRegistry
+    _checks: Mapping[str, Callable[[], bool]]
+    _status: Callable[[], object]
+    _log = Logger()
+
+    def respond(self, request: MirrorRequest) -> None:
+        """Answer a request, at once."""
+        try:
+            answer = self._answer(request)
+        except Exception:  # noqa: BLE001 - the last resort, and logged
+            self._log.failure("A request to the admin listener failed", Failure())
+            answer = Answer.of_error(RegistryError("the mirror failed; its log says how"))
+        request.respond(answer)
+
+    def _answer(self, request: MirrorRequest) -> Answer:
+        if request.method not in READING:
+            return not_allowed()
+        match request.uri.partition(b"?")[0]:
+            case b"/metrics":
+                return self._metrics(request)
+            case b"/healthz":
+                return Answer.whole(200, b"ok\n", _TEXT, _NO_STORE)
+            case b"/readyz":
+                return self._readiness()
+            case b"/status":
+                return Answer.of_json(self._status(), _NO_STORE)
+        return Answer.of_error(NameUnknown("here are /metrics, /healthz, /readyz and /status"))
+
+    def _metrics(self, request: MirrorRequest) -> Answer:
+        """All metrics, in the format that the scraper likes best."""
+        accept = (request.header(b"Accept") or b"").decode("latin-1")
+        encode, content_type = choose_encoder(accept)
+        return Answer.whole(
+            200, encode(self._registry), (b"Content-Type", content_type.encode("ascii")), _NO_STORE
+        )
+
+    def _readiness(self) -> Answer:
+        """Every check by name; 503 while one of them says no."""
+        checks = {name: check() for name, check in self._checks.items()}
+        is_ready = all(checks.values())
+        return Answer.of_json(
+            {"ready": is_ready, "checks": checks}, _NO_STORE, status=200 if is_ready else 503
+        )
