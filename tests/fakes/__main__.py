@@ -12,7 +12,7 @@ from twisted.internet.task import react
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from tests.fakes.apart import decode_fault
+from tests.fakes.apart import Pushed, Stored, decode_fault
 from tests.fakes.images import make_image, random_bytes
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.scene import Manners
@@ -48,10 +48,10 @@ class Orders(LineReceiver):
     async def _do_put_image(self, sizes: list[int], seed: int, repository: str, tag: str | None) -> object:
         image = make_image(sizes, seed)
         self._registry.put(image, repository, tag)
-        return {"manifest": image.manifest.digest, "layers": [layer.digest for layer in image.layers]}
+        return attrs.asdict(Pushed.of(image))
 
-    async def _do_put_blob(self, size: int, seed: int, repository: str) -> str:
-        return self._registry.put_blob(random_bytes(size, seed), repository).digest
+    async def _do_put_blob(self, size: int, seed: int, repository: str) -> object:
+        return attrs.asdict(Stored.of(self._registry.put_blob(random_bytes(size, seed), repository)))
 
     async def _do_put_tag(self, tag: str, manifest: str, repository: str) -> None:
         self._registry.holdings.shelf(repository).tags[tag] = manifest
@@ -101,7 +101,8 @@ async def serve(clock: Any, options: argparse.Namespace) -> None:
     }
     if options.layer_size:
         image = make_image([options.layer_size])
-        spoken |= {"manifest": registry.put(image), "layers": [layer.digest for layer in image.layers]}
+        registry.put(image)
+        spoken |= attrs.asdict(Pushed.of(image))
     registry.throttle(options.rate)
     sys.stdout.write(json.dumps(spoken) + "\n")
     sys.stdout.flush()

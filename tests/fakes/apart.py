@@ -11,6 +11,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ import attrs
 
 from tests.fakes import faults
 from tests.fakes.faults import Fault, Kind
+from tests.fakes.images import Image, Piece
 from tests.fakes.journal import Entry, Journal, Seen
 from tests.fakes.scene import Manners
 
@@ -46,6 +48,36 @@ def decode_seen(document: dict[str, Any]) -> Seen:
     """A line of the journal, as `attrs.asdict` wrote it."""
     headers = tuple((name, value) for name, value in document["headers"])
     return Seen(**{**document, "kind": Kind(document["kind"]), "headers": headers})
+
+
+@attrs.frozen
+class Stored:
+    """Content in a registry elsewhere; the sums by which a client knows it again."""
+
+    digest: str
+    size: int
+    crc32: int
+
+    @classmethod
+    def of(cls, piece: Piece) -> Self:
+        return cls(piece.digest, piece.size, zlib.crc32(piece.content))
+
+
+@attrs.frozen
+class Pushed:
+    """An image in a registry elsewhere."""
+
+    manifest: Stored
+    blobs: tuple[Stored, ...]
+
+    @classmethod
+    def of(cls, image: Image) -> Self:
+        return cls(Stored.of(image.manifest), tuple(map(Stored.of, image.blobs)))
+
+    @property
+    def layer(self) -> Stored:
+        """The first layer."""
+        return self.blobs[1]
 
 
 @attrs.define(eq=False)
@@ -88,15 +120,15 @@ class RegistryApart:
         self._stdout.close()
 
     def put_image(
-        self, sizes: Iterable[int], seed: int = 1, repository: str = "library/app", tag: str | None = "latest"
-    ) -> tuple[str, tuple[str, ...]]:
-        """Make and push an image; returns its manifest's digest and those of its layers."""
-        answer = self._do("put_image", sizes=list(sizes), seed=seed, repository=repository, tag=tag)
-        return answer["manifest"], tuple(answer["layers"])
+        self, *sizes: int, seed: int = 1, repository: str = "library/app", tag: str | None = "latest"
+    ) -> Pushed:
+        """Make and push an image with layers of `sizes` bytes."""
+        answer = self._do("put_image", sizes=sizes, seed=seed, repository=repository, tag=tag)
+        return Pushed(Stored(**answer["manifest"]), tuple(Stored(**blob) for blob in answer["blobs"]))
 
-    def put_blob(self, size: int, seed: int = 1, repository: str = "library/app") -> str:
-        """Make and push a lone blob; returns its digest."""
-        return str(self._do("put_blob", size=size, seed=seed, repository=repository))
+    def put_blob(self, size: int, seed: int = 1, repository: str = "library/app") -> Stored:
+        """Make and push a lone blob."""
+        return Stored(**self._do("put_blob", size=size, seed=seed, repository=repository))
 
     def put_tag(self, tag: str, manifest: str, repository: str = "library/app") -> None:
         """Let a tag name a manifest that the repository has."""

@@ -1,3 +1,4 @@
+import zlib
 from urllib.request import urlopen
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,12 +23,12 @@ class RegistryApartTests(SynchronousTestCase):
         """A registry in another process takes images and faults, and tells what it saw."""
         registry = RegistryApart.start(Manners(auth=None))
         self.addCleanup(registry.stop)
-        manifest, (layer,) = registry.put_image([100_000])
-        with urlopen(f"{registry.url}/v2/library/app/blobs/{layer}") as answer:
-            size = len(answer.read())
-        self.assertEqual(registry.journal.bytes_sent(layer), size)
+        image = registry.put_image(100_000)
+        with urlopen(f"{registry.url}/v2/library/app/blobs/{image.layer.digest}") as answer:
+            self.assertEqual(zlib.crc32(answer.read()), image.layer.crc32)
+        self.assertEqual(registry.journal.bytes_sent(image.layer.digest), image.layer.size)
         with urlopen(f"{registry.url}/v2/library/app/manifests/latest") as answer:
-            self.assertEqual(answer.headers["Docker-Content-Digest"], manifest)
+            self.assertEqual(answer.headers["Docker-Content-Digest"], image.manifest.digest)
         registry.down()
         with self.assertRaises(OSError):
             urlopen(f"{registry.url}/v2/")

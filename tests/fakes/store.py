@@ -1,0 +1,174 @@
+"""A fake store in memory, behind the ports of pulling: blobs, manifests, index, room."""
+
+import os
+from collections.abc import Iterable
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest, Sighting, TagRecord
+from mirrord.oci.digest import Digest
+from mirrord.oci.names import Repository, Source, Tag
+
+
+@attrs.define(eq=False)
+class MemoryBlob:
+    """An open blob."""
+
+    body: bytes
+    is_closed: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+    @property
+    def fd(self) -> int:
+        return _file_of(self.body)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@attrs.define(eq=False)
+class MemoryPartial:
+    """A partial whose end is written down in `ended`."""
+
+    digest: Digest
+    store: "MemoryBlobs"
+    is_kept: bool = True
+    content: bytes = b""
+    ended: str | None = None
+
+    @property
+    def offset(self) -> int:
+        return len(self.content)
+
+    def open_reader(self) -> int:
+        return _file_of(self.content)
+
+    async def write(self, chunk: bytes) -> None:
+        if self.store.refusals:
+            raise self.store.refusals.pop(0)
+        self.content += chunk
+
+    async def is_verified(self) -> bool:
+        return self.digest.matches(self.content)
+
+    async def commit(self) -> None:
+        self.store.committed[self.digest] = self.content
+        self.ended = "committed"
+
+    async def discard(self) -> None:
+        self.ended = "discarded"
+
+    def park(self) -> None:
+        self.ended = "parked"
+        self.store.parked[self.digest] = self.content
+
+
+@attrs.define(eq=False)
+class MemoryBlobs:
+    """Blobs in a dictionary; `refusals` are raised by the next writes."""
+
+    committed: dict[Digest, bytes] = attrs.field(factory=dict)
+    parked: dict[Digest, bytes] = attrs.field(factory=dict)
+    partials: list[MemoryPartial] = attrs.field(factory=list)
+    refusals: list[OSError] = attrs.field(factory=list)
+
+    def size_of(self, digest: Digest) -> int | None:
+        content = self.committed.get(digest)
+        return None if content is None else len(content)
+
+    def open(self, digest: Digest) -> MemoryBlob | None:
+        content = self.committed.get(digest)
+        return None if content is None else MemoryBlob(content)
+
+    def find_partial(self, digest: Digest) -> MemoryPartial | None:
+        content = self.parked.pop(digest, None)
+        if content is None:
+            return None
+        self.partials.append(MemoryPartial(digest, self, content=content))
+        return self.partials[-1]
+
+    def create_partial(self, digest: Digest, *, is_kept: bool) -> MemoryPartial:
+        self.partials.append(MemoryPartial(digest, self, is_kept))
+        return self.partials[-1]
+
+
+@attrs.define(eq=False)
+class MemoryIndex:
+    """Links and tags in dictionaries, and the manifests that make tags held."""
+
+    links: dict[tuple[Source, Digest], Descriptor] = attrs.field(factory=dict)
+    tags: dict[tuple[Source, Tag], TagRecord] = attrs.field(factory=dict)
+    manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
+
+    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+        return self.links.get((source, digest))
+
+    def add_links(self, source: Source, descriptors: Iterable[Descriptor]) -> None:
+        for descriptor in descriptors:
+            self.links[source, descriptor.digest] = descriptor
+
+    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+        return self.tags.get((source, tag))
+
+    def saw_tag(self, source: Source, tag: Tag, sighting: Sighting) -> TagRecord:
+        record = self.tags.get((source, tag)) or TagRecord()
+        digest = sighting.descriptor.digest
+        if digest in self.manifests and (source, digest) in self.links:
+            record = TagRecord(held=sighting)
+        else:
+            record = attrs.evolve(record, pending=sighting)
+        self.tags[source, tag] = record
+        return record
+
+    def forget_tag(self, source: Source, tag: Tag) -> None:
+        self.tags.pop((source, tag), None)
+
+    def repositories(self, upstream: str) -> list[Repository]:
+        held = {source.repository for source, digest in self.links if source.upstream == upstream}
+        return sorted(held)
+
+
+@attrs.define(eq=False)
+class MemoryManifests:
+    """Manifests in the index's dictionary; `refusals` are raised by the next stores."""
+
+    index: MemoryIndex
+    refusals: list[OSError] = attrs.field(factory=list)
+
+    async def read(self, digest: Digest) -> Manifest | None:
+        return self.index.manifests.get(digest)
+
+    async def store(self, source: Source, manifest: Manifest) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.index.manifests[manifest.digest] = manifest
+        self.index.add_links(source, [manifest.descriptor, *manifest.references()])
+        for (of, tag), record in self.index.tags.items():
+            pending = record.pending
+            if of == source and pending is not None and pending.descriptor.digest == manifest.digest:
+                self.index.tags[of, tag] = TagRecord(held=pending)
+
+
+@attrs.define(eq=False)
+class FakeRoom:
+    """As much room as `free` says; counts emergencies."""
+
+    free: int = 1 << 40
+    emergencies: int = 0
+    can_help: bool = True
+
+    async def make(self, size: int) -> bool:
+        return size <= self.free
+
+    async def emergency(self, size: int) -> bool:
+        self.emergencies += 1
+        return self.can_help
+
+
+def _file_of(content: bytes) -> int:
+    fd = os.memfd_create("blob")
+    os.write(fd, content)
+    return fd

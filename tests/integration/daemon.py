@@ -1,0 +1,192 @@
+"""A mirrord as an operator runs it: `twistd mirrord` in a process of its own."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+from urllib.request import urlopen
+
+import attrs
+
+ROOT = Path(__file__).parents[2]
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+_BAD_LOG = re.compile(r"Traceback|Unhandled|Exception ignored", re.IGNORECASE)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@attrs.frozen
+class Settings:
+    """What a test configures; each is a key of contract.md. `upstream` lines go into docker.io's table."""
+
+    upstream: str
+    idle_timeout: str = "2s"
+    connect_timeout: str = "2s"
+    tag_ttl: str = "5m"
+    max_size: str | None = None
+    min_free: str = "1 MiB"
+    drain_timeout: str = "5s"
+    more_upstream: str = ""
+    more: str = ""
+
+    def toml(self, store: Path, port: int, admin_port: int) -> str:
+        """The configuration file."""
+        bound = f'max_size = "{self.max_size}"' if self.max_size else ""
+        return f"""
+drain_timeout = "{self.drain_timeout}"
+[store]
+path = {json.dumps(str(store))}
+min_free = "{self.min_free}"
+{bound}
+[[listen]]
+endpoint = "tcp:{port}:interface=127.0.0.1"
+[admin]
+endpoint = "tcp:{admin_port}:interface=127.0.0.1"
+[freshness]
+tag_ttl = "{self.tag_ttl}"
+[[upstream]]
+name = "docker.io"
+url = "{self.upstream}"
+idle_timeout = "{self.idle_timeout}"
+connect_timeout = "{self.connect_timeout}"
+{self.more_upstream}
+{self.more}
+"""
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """One daemon: a folder, two ports, and a process that may be killed and started again."""
+
+    folder: Path
+    settings: Settings
+    port: int = attrs.field(factory=free_port, init=False)
+    admin_port: int = attrs.field(factory=free_port, init=False)
+    _process: "subprocess.Popen[bytes] | None" = attrs.field(default=None, init=False)
+    _log: IO[bytes] | None = attrs.field(default=None, init=False)
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Where the operator asks, without a path."""
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise AssertionError("it does not run")
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def manifest(self, reference: str, repository: str = "library/app") -> str:
+        """The URL of a manifest."""
+        return f"{self.url}/v2/{repository}/manifests/{reference}"
+
+    def blob(self, digest: str, repository: str = "library/app") -> str:
+        """The URL of a blob."""
+        return f"{self.url}/v2/{repository}/blobs/{digest}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers /v2/."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "mirrord.toml"
+        config.write_text(self.settings.toml(self.store, self.port, self.admin_port))
+        self._log = (self.folder / "log").open("ab")
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        self._process = subprocess.Popen(
+            [twistd, "--nodaemon", "--pidfile=", "mirrord", "--config", str(config)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        self._wait_for_answer()
+
+    def stop(self) -> None:
+        """Ask it to end, as systemd does; it has to, with status 0."""
+        if not self.is_alive or self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            status = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("mirrord did not end when it was asked to") from None
+        if status != 0:
+            raise AssertionError(f"mirrord ended with status {status}:\n{self.log[-4000:]}")
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._log is not None:
+            self._log.close()
+
+    def pss(self) -> int:
+        """Its proportional share of memory, in bytes."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+        if match is None:
+            raise AssertionError("the kernel does not say PSS")
+        return int(match.group(1)) * 1024
+
+    def open_files(self) -> int:
+        """How many descriptors it has."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def disk_bytes(self) -> int:
+        """What `du` says of its store."""
+        answer = subprocess.run(
+            ["du", "-s", "--block-size=1", str(self.store)], capture_output=True, text=True, check=False
+        )
+        return int(answer.stdout.split()[0])
+
+    def bad_lines(self) -> list[str]:
+        """Lines of the log that no operator should ever see."""
+        return [line for line in self.log.splitlines() if _BAD_LOG.search(line)]
+
+    def _wait_for_answer(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if not self.is_alive:
+                raise AssertionError(f"mirrord did not start:\n{self.log[-4000:]}")
+            with contextlib.suppress(OSError), urlopen(f"{self.url}/v2/", timeout=1) as answer:
+                if answer.status == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"mirrord does not answer:\n{self.log[-4000:]}")
