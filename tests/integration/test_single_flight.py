@@ -159,7 +159,7 @@ class RangeTests(MirrorCase):
         self.assert_right(pull(daemon.blob(blob.digest)), blob)
 
     def test_open_ended_ranges_that_are_dropped_cost_no_connection_each(self) -> None:
-        """The parallel fetch of containerd, open ranges each left after its chunk, is one download upstream."""
+        """Open-ended ranges, each left after its chunk as containerd does, are one download upstream."""
         blob = self.registry.put_image(16 * MB).layer
         daemon = self.start_daemon()
         for first in range(0, blob.size, 4 * MB):
