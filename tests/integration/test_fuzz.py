@@ -13,35 +13,41 @@ _REQUESTS = int(os.environ.get("MIRRORD_FUZZ", "10000"))
 _BATCH = 20
 _DIGEST = "sha256:" + "a" * 64
 
-_LONG = ["x" * 300, "a" * 2000, "é", "%00", "%ff", "?", "#", " "]
+_ODD = ["x" * 300, "a" * 2000, "é", "%00", "%ff", "?", "#", " "]
+
+
+def _words(text: str, *more: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([*text.split(), *more])
+
 
 _METHODS = st.sampled_from(b"GET GET GET GET GET HEAD HEAD PUT POST PATCH DELETE OPTIONS TRACE".split())
-_SEGMENTS = st.sampled_from(
+_SEGMENTS = _words(
     f"""
     v2 library app manifests blobs uploads tags list referrers _catalog latest dockerhub ghcr quay
     . .. %2e%2e %2F % %zz a%2fb A - _ : @ {_DIGEST} sha256:1 sha512:{"b" * 128} md5:x sha256%3A{"a" * 64}
-    """.split()
-    + ["", *_LONG]
+    """,
+    "",
+    *_ODD,
 )
-_REAL = st.sampled_from(
+_REAL = _words(
     f"""
     /v2/ /v2/library/app/manifests/latest /v2/library/app/tags/list /v2/_catalog
     /v2/library/app/blobs/{_DIGEST} /v2/library/app/referrers/{_DIGEST} /v2/library/app/blobs/uploads/
     /dockerhub/v2/library/app/manifests/latest /v2/dockerhub/library/app/manifests/latest
-    """.split()
+    """
 )
-_TERMS = st.sampled_from(
+_TERMS = _words(
     f"""
     ns=docker.io ns= ns=nobody.example ns=docker.io&ns=docker.io ns=%00 n=0 n=-1 n=99999999999 n=x n=5
     last=zzz last=%ff digest={_DIGEST} artifactType=a%0d%0ab && == %
-    """.split()
-    + _LONG
+    """,
+    *_ODD,
 )
 _FIELDS = st.sampled_from(
     [
         *(
             f"Range: {value}"
-            for value in "bytes=0-99 bytes=-1 bytes=99-0 bytes=a-b chars=0-9 bytes= =".split()
+            for value in ("bytes=0-99", "bytes=-1", "bytes=99-0", "bytes=a-b", "chars=0-9", "bytes=", "=")
         ),
         *("Range: bytes=" + "0-1," * 3000, "Range: bytes=0-" + "9" * 400, "If-Range: x"),
         *('If-None-Match: W/"x", *', "If-None-Match: *", "Accept: text/html", "Accept-Encoding: gzip"),
