@@ -1,0 +1,123 @@
+"""The authorizer: what a request to the registry carries, and what is done about a 401.
+
+Credentials are given away by mistake in one place only: a realm is a URL that the upstream names,
+and whoever can answer in the upstream's stead can name any (GHSA-3p65-76g6-3w7r). So the account
+goes to the upstream's own host, and to the one that the operator configured as its `realm`; any
+other token service is asked as nobody. Over plain http it goes only where the upstream's own URL
+is http already, and to that host. An https upstream does not lead to an http realm at all.
+"""
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+
+from mirrord.config import Account
+from mirrord.oci.errors import AccountRefused, Denied, UpstreamRefused
+from mirrord.oci.names import Repository
+from mirrord.upstream.challenge import Challenge, choose
+from mirrord.upstream.deadline import Deadline
+from mirrord.upstream.origin import Origin
+from mirrord.upstream.tokens import Token, TokenOrder, Tokens, basic
+from mirrord.upstream.wire import Answer, Wire
+
+_MAX_REMEMBERED = 1000
+
+
+@attrs.frozen
+class Grant:
+    """What lets one request in: a header, and the token in it; None where that is the account itself."""
+
+    authorization: str = attrs.field(repr=False)
+    token: Token | None = None
+
+
+@attrs.define(eq=False)
+class Authorizer:
+    """Knows what the repositories of one upstream ask for, and meets it."""
+
+    _home: Origin
+    _realm: Origin | None
+    _account: Account | None
+    _wire: Wire
+    _tokens: Tokens
+    _clock: IReactorTime
+    _orders: dict[Repository, TokenOrder | None] = attrs.field(factory=dict, init=False)
+
+    async def known(self, repository: Repository, deadline: Deadline) -> Grant | None:
+        """What its last challenge asked for, met in advance; None where there was none."""
+        if repository not in self._orders:
+            return None
+        return await self._grant(self._orders[repository], deadline)
+
+    async def meet(
+        self,
+        answer: Answer,
+        repository: Repository,
+        refused: Grant | None,
+        began_at: float,
+        deadline: Deadline,
+    ) -> Grant:
+        """What to ask again with, after a 401 to a request that carried `refused`.
+
+        A token that was fetched since `began_at` is as good as tokens get: the registry then means
+        that there is no such repository for us (Docker Hub does so), and not the token.
+
+        Raises:
+            Denied: There is nothing better to ask with.
+            AccountRefused: The registry does not take our account itself.
+            UpstreamError: No token was to be had.
+        """
+        challenge = choose(Challenge.parse_all(answer.headers("WWW-Authenticate")))
+        await self._wire.bodies.discard(answer.response, deadline)
+        if challenge is None:
+            challenge = await self._ping(deadline)
+        if challenge is None:
+            raise Denied("the upstream asks for credentials of a kind that we do not have")
+        order = None if challenge.scheme == "basic" else self._order(challenge, repository)
+        if order is None and self._account is None:
+            raise Denied("the upstream asks for an account, and none is configured")
+        if order is None and refused is not None and refused.token is None:
+            raise AccountRefused("the upstream does not take our account", upstream_status=401)
+        if order is not None and refused is not None and refused.token is not None:
+            if refused.token.fetched_at >= began_at:
+                raise Denied("not found at the upstream, or not for us")
+            self._tokens.drop(order, refused.token)
+        self._remember(repository, order)
+        return await self._grant(order, deadline)
+
+    async def _grant(self, order: TokenOrder | None, deadline: Deadline) -> Grant:
+        if order is not None:
+            token = await self._tokens.get(order, deadline)
+            return Grant(f"Bearer {token.value}", token)
+        if self._account is None:
+            raise Denied("the upstream asks for an account, and none is configured")
+        return Grant(basic(self._account))
+
+    async def _ping(self, deadline: Deadline) -> Challenge | None:
+        """The challenge of `/v2/`: Artifact Registry sends none with its other answers."""
+        answer = await self._wire.ask(
+            "GET", f"{self._home}/v2/", lambda _: Headers(), kind="ping", deadline=deadline, follow=False
+        )
+        await self._wire.bodies.discard(answer.response, deadline)
+        return choose(Challenge.parse_all(answer.headers("WWW-Authenticate")))
+
+    def _order(self, challenge: Challenge, repository: Repository) -> TokenOrder:
+        """The token that a Bearer challenge asks for."""
+        realm = challenge.parameters.get("realm", "")
+        origin = Origin.of(realm)
+        if self._home.is_secure and not origin.is_secure:
+            raise UpstreamRefused("the upstream named a token service without TLS")
+        scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
+        account = self._account if self._may_have_account(origin) else None
+        return TokenOrder(realm, challenge.parameters.get("service"), tuple(scopes), account)
+
+    def _may_have_account(self, realm: Origin) -> bool:
+        if not realm.is_secure:
+            return not self._home.is_secure and realm.host == self._home.host
+        return realm.host == self._home.host or (self._realm is not None and realm.host == self._realm.host)
+
+    def _remember(self, repository: Repository, order: TokenOrder | None) -> None:
+        self._orders.pop(repository, None)
+        while len(self._orders) >= _MAX_REMEMBERED:
+            del self._orders[next(iter(self._orders))]
+        self._orders[repository] = order

@@ -1,0 +1,196 @@
+"""UpstreamClient: a registry we pull from, as `pull/ports.py` wants it (`Upstream`).
+
+One client speaks to one upstream as one account; what it knows (tokens, connections, circuit, quota)
+is its own. Nothing is asked before somebody wants something.
+"""
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.web.iweb import IAgent
+
+from mirrord.config import UpstreamConfig
+from mirrord.observe.metrics import Metrics
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.names import Reference, Repository
+from mirrord.upstream.agent import connection_pool, http_client, network_agent
+from mirrord.upstream.api import Api
+from mirrord.upstream.authorizer import Authorizer
+from mirrord.upstream.blobs import BlobRequests
+from mirrord.upstream.body import BlobBody, BodyReader
+from mirrord.upstream.circuit import Circuit, GateState
+from mirrord.upstream.deadline import Deadline
+from mirrord.upstream.lists import ListRequests
+from mirrord.upstream.manifests import ManifestRequests
+from mirrord.upstream.origin import Origin
+from mirrord.upstream.peers import Peers
+from mirrord.upstream.quota import Quota
+from mirrord.upstream.tokens import Tokens
+from mirrord.upstream.wire import Wire
+
+CLOSE_SECONDS = 1.0
+"""How long `close` waits for idle connections to say goodbye."""
+
+LIST_ATTEMPTS = 2
+
+
+@attrs.frozen
+class UpstreamStatus:
+    """How an upstream does, for the operator.
+
+    `manifests` and `others` are what manifest GETs and all else meet; the waits say for how long
+    they are turned away.
+    """
+
+    name: str
+    manifests: GateState
+    manifests_wait_seconds: float
+    others: GateState
+    others_wait_seconds: float
+    quota: Quota
+    last_error: str | None
+
+
+class UpstreamClient:
+    """A registry we pull from; `pull/ports.py` (`Upstream`) says what each method promises.
+
+    `environment` is where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are looked up; `agent` replaces the
+    network. The reactor connects, tells the time, resolves names and has a thread pool.
+
+    Raises:
+        ValueError: The configured proxy, or one in the environment, is none.
+    """
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        *,
+        reactor: Any,
+        metrics: Metrics,
+        random: Random,
+        environment: Mapping[str, str],
+        agent: IAgent | None = None,
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._pool = connection_pool(reactor)
+        home = Origin.of(config.url)
+        realm = Origin.of(config.realm) if config.realm is not None else None
+        peers = Peers(home.host, () if realm is None else (realm.host,))
+        if agent is None:
+            agent = network_agent(config, reactor, self._pool, peers, environment)
+        self._circuit = circuit = Circuit(random)
+
+        def received(count: int) -> None:
+            circuit.progressed()
+            metrics.received(config.name, count)
+
+        bodies = BodyReader(reactor, config.idle_timeout, received)
+        wire = Wire(config.name, http_client(agent), reactor, peers, metrics, bodies)
+        tokens = Tokens(wire, reactor, random)
+        account = config.account[0] if config.account else None
+        authorizer = Authorizer(home, realm, account, wire, tokens, reactor)
+        self._api = api = Api(config.name, home, wire, circuit, reactor, authorizer, random)
+        self._manifests = ManifestRequests(api, reactor)
+        self._blobs = BlobRequests(api)
+        self._lists = ListRequests(api)
+
+    @property
+    def name(self) -> str:
+        """Its name: what `?ns=` says."""
+        return self._config.name
+
+    def is_doubtful(self, *, of_manifests: bool) -> bool:
+        """Whether it failed a moment ago, so that what is held should be answered without asking."""
+        return self._circuit.is_doubtful(self._reactor.seconds(), of_manifests=of_manifests)
+
+    def doubt(self) -> None:
+        """Note that an answer was not waited for: what is held is answered without asking, for a moment."""
+        self._circuit.doubt(self._reactor.seconds())
+
+    async def resolve(
+        self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
+    ) -> Descriptor | None:
+        """What a reference names, by HEAD; None where the upstream does not say so in its headers."""
+        deadline = self._deadline(budget_seconds)
+        return await self._api.persist(
+            lambda: self._manifests.resolve(repository, reference, deadline), attempts, deadline
+        )
+
+    async def fetch_manifest(
+        self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
+    ) -> Manifest:
+        """A manifest, verified against `reference` if that is a digest, and against the digest header."""
+        deadline = self._deadline(budget_seconds)
+        return await self._api.persist(
+            lambda: self._manifests.fetch(repository, reference, deadline), attempts, deadline
+        )
+
+    async def head_blob(self, repository: Repository, digest: Digest, *, budget_seconds: float) -> int | None:
+        """That the repository has the blob: its size, None where the upstream does not tell."""
+        return await self._blobs.head(repository, digest, self._deadline(budget_seconds))
+
+    async def fetch_blob(
+        self,
+        repository: Repository,
+        digest: Digest,
+        *,
+        offset: int = 0,
+        stop: int | None = None,
+        validator: str | None = None,
+        budget_seconds: float,
+    ) -> BlobBody:
+        """Ask once for the bytes from `offset` to before `stop`; the body says what really comes."""
+        deadline = self._deadline(budget_seconds)
+        return await self._blobs.fetch(
+            repository, digest, offset=offset, stop=stop, validator=validator, deadline=deadline
+        )
+
+    async def list_tags(self, repository: Repository, *, budget_seconds: float) -> list[str]:
+        """All tags of a repository, every page of them, sorted."""
+        deadline = self._deadline(budget_seconds)
+        return await self._api.persist(
+            lambda: self._lists.tags(repository, deadline), LIST_ATTEMPTS, deadline
+        )
+
+    async def list_referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None, *, budget_seconds: float
+    ) -> tuple[bytes, bool]:
+        """The image index of what refers to `digest`, all pages; and whether the artifact type was applied.
+
+        Raises:
+            ManifestUnknown: The upstream has no referrers API; clients then look for the fallback tag.
+        """
+        deadline = self._deadline(budget_seconds)
+        return await self._api.persist(
+            lambda: self._lists.referrers(repository, digest, artifact_type, deadline),
+            LIST_ATTEMPTS,
+            deadline,
+        )
+
+    def status(self) -> UpstreamStatus:
+        """How it does, as far as is known without asking."""
+        now = self._reactor.seconds()
+        state, wait = self._circuit.state, self._circuit.wait_seconds
+        return UpstreamStatus(
+            self.name,
+            state(now, of_manifests=True),
+            wait(now, of_manifests=True),
+            state(now, of_manifests=False),
+            wait(now, of_manifests=False),
+            self._api.quota,
+            self._api.last_error,
+        )
+
+    def close(self) -> Deferred[None]:
+        """Drop the idle connections; fires when they are closed, or after a moment."""
+        closing: Deferred[None] = self._pool.closeCachedConnections()
+        closing.addTimeout(CLOSE_SECONDS, self._reactor)
+        return closing.addErrback(lambda _: None)
+
+    def _deadline(self, budget_seconds: float) -> Deadline:
+        return Deadline.after(self._reactor, budget_seconds)

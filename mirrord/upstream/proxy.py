@@ -1,0 +1,217 @@
+"""Proxies on the way to an upstream: CONNECT for https, the absolute form for http.
+
+RFC 9110, section 9.3.6; RFC 9112, section 3.2.2.
+
+Twisted has the second of the two only (twisted#5324), and no library is kept that has the first.
+"""
+
+import base64
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mirrord.oci.errors import UpstreamUnreachable
+from mirrord.upstream.origin import Origin
+
+_MAX_REPLY_BYTES = 16 * 1024
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@attrs.frozen
+class Proxy:
+    """A proxy, itself spoken to over plain TCP or TLS, and what it wants as Proxy-Authorization."""
+
+    host: str
+    port: int
+    is_secure: bool = False
+    authorization: bytes | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read `http://user:password@host:port`, as `curl` would; a bare `host:port` is http.
+
+        Raises:
+            ValueError: It is not the URL of an HTTP proxy; the message holds no part of it.
+        """
+        problem = "the URL of a proxy reads http://host:port or https://host:port"
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port
+        except ValueError:
+            raise ValueError(problem) from None
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ValueError(problem)
+        authorization = None
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            authorization = b"Basic " + base64.b64encode(pair)
+        return cls(
+            parts.hostname, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "https", authorization
+        )
+
+
+@attrs.frozen
+class ProxyRules:
+    """Which proxy leads to which origin; None in `by_scheme` and `exempt` where there is none."""
+
+    _by_scheme: Mapping[str, Proxy]
+    _exempt: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, configured: str | None, environment: Mapping[str, str]) -> Self:
+        """The configured proxy for everything, else what the environment says.
+
+        HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in either case, lowercase first.
+
+        Raises:
+            ValueError: A URL in it is not that of an HTTP proxy.
+        """
+        if configured is not None:
+            proxy = Proxy.parse(configured)
+            return cls({"http": proxy, "https": proxy})
+        by_scheme = {}
+        for scheme in _DEFAULT_PORTS:
+            if url := _variable(environment, f"{scheme}_proxy"):
+                by_scheme[scheme] = Proxy.parse(url)
+        exempt = _variable(environment, "no_proxy").replace(",", " ").split()
+        return cls(by_scheme, tuple(entry.lower() for entry in exempt))
+
+    def choose(self, origin: Origin) -> Proxy | None:
+        """The proxy that leads to `origin`; None where the way is direct."""
+        if any(_covers(entry, origin) for entry in self._exempt):
+            return None
+        return self._by_scheme.get(origin.scheme)
+
+
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    return (environment.get(name) or environment.get(name.upper()) or "").strip()
+
+
+def _covers(entry: str, origin: Origin) -> bool:
+    """Whether a word of NO_PROXY means this origin: `*`, a network, a host or domain, with a port or none."""
+    if entry == "*":
+        return True
+    try:
+        return ipaddress.ip_address(origin.host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        pass
+    name, colon, port = entry.rpartition(":")
+    if colon and port.isdigit():
+        if int(port) != origin.port:
+            return False
+        entry = name
+    domain = entry.strip("[]").removeprefix("*").lstrip(".")
+    return bool(domain) and (origin.host == domain or origin.host.endswith(f".{domain}"))
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class TunnelEndpoint:
+    """Connects to an origin through a proxy, by CONNECT."""
+
+    _endpoint: IStreamClientEndpoint
+    _proxy: Proxy
+    _origin: Origin
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
+        """The protocol behind the tunnel, once it stands; UpstreamUnreachable where the proxy refuses it."""
+        established: Deferred[IProtocol] = Deferred(lambda _: tunnel.abandon())
+        tunnel = _Tunnel(self._request(), protocolFactory, established)
+        connecting: Any = self._endpoint.connect(_TunnelFactory.forProtocol(lambda: tunnel))
+        tunnel.connecting = connecting
+        connecting.addErrback(tunnel.failed)
+        return established
+
+    def _request(self) -> bytes:
+        host = f"[{self._origin.host}]" if ":" in self._origin.host else self._origin.host
+        authority = f"{host}:{self._origin.port}".encode("ascii")
+        lines = [b"CONNECT %b HTTP/1.1" % authority, b"Host: %b" % authority]
+        if self._proxy.authorization is not None:
+            lines.append(b"Proxy-Authorization: " + self._proxy.authorization)
+        return b"\r\n".join([*lines, b"", b""])
+
+
+class _TunnelFactory(Factory):
+    """Builds the one tunnel that it was made for."""
+
+    noisy = False
+
+
+class _Tunnel(Protocol):
+    """Asks for the tunnel, then hands everything to the protocol behind it."""
+
+    transport: Any = None
+    connecting: Deferred[Any] | None = None
+
+    def __init__(self, request: bytes, factory: IProtocolFactory, established: Deferred[IProtocol]) -> None:
+        self._request = request
+        self._factory = factory
+        self._established: Deferred[IProtocol] | None = established
+        self._reply = b""
+        self._inner: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(self._request)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._inner is not None:
+            self._inner.dataReceived(data)
+            return
+        self._reply += data
+        head, blank, rest = self._reply.partition(b"\r\n\r\n")
+        status = _STATUS_LINE.match(self._reply)
+        if status is not None and status[1][:1] != b"2":
+            self._refuse(f"the proxy answered {status[1].decode()}")
+        elif len(self._reply) > _MAX_REPLY_BYTES or (blank and status is None):
+            self._refuse("the proxy did not answer in HTTP")
+        elif blank and head:
+            self._enter(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._inner is not None:
+            self._inner.connectionLost(reason)
+        else:
+            self._refuse("the proxy hung up")
+
+    def failed(self, reason: Failure) -> None:
+        """No connection to the proxy came about."""
+        established, self._established = self._established, None
+        if established is not None:
+            established.errback(reason)
+
+    def abandon(self) -> None:
+        """Nobody waits for the tunnel any more."""
+        self._established = None
+        if self.transport is not None:
+            self.transport.abortConnection()
+        elif self.connecting is not None:
+            self.connecting.cancel()
+
+    def _enter(self, rest: bytes) -> None:
+        established, self._established = self._established, None
+        if established is None:
+            return
+        peer: IAddress = self.transport.getPeer()
+        self._reply = b""
+        self._inner = self._factory.buildProtocol(peer)
+        self._inner.makeConnection(self.transport)
+        established.callback(self._inner)
+        if rest:
+            self._inner.dataReceived(rest)
+
+    def _refuse(self, message: str) -> None:
+        established, self._established = self._established, None
+        if established is not None:
+            self.transport.abortConnection()
+            established.errback(Failure(UpstreamUnreachable(message)))

@@ -1,0 +1,163 @@
+"""The wire: one request to one upstream, its redirects followed.
+
+Twisted's own redirect agents leave a paused connection behind for every redirect with a body
+(twisted#6752), and go from https to http without a word; Docker Hub redirects every blob.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from OpenSSL import SSL
+from service_identity import VerificationError
+from treq.client import HTTPClient
+from twisted.internet import error as network
+from twisted.internet.defer import CancelledError
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+
+from mirrord.observe.metrics import Metrics
+from mirrord.oci.errors import RegistryError, UpstreamRefused, UpstreamUnreachable
+from mirrord.upstream.body import BodyReader
+from mirrord.upstream.deadline import Deadline, parse_retry_after
+from mirrord.upstream.origin import Origin, resolve
+from mirrord.upstream.peers import Peers
+
+MAX_REDIRECTS = 5
+ANSWER_SECONDS = 10.0
+"""From a request to the headers of its last redirect's answer: connecting included."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+HeadersFor = Callable[[Origin], Headers]
+"""What a request says, depending on to whom: credentials and validators are for one origin only."""
+
+
+@attrs.frozen
+class Answer:
+    """What came in the end, and from where. Read or discard its body, or a connection is lost."""
+
+    response: IResponse
+    url: str
+    origin: Origin
+    was_redirected: bool
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return int(self.response.code)
+
+    @property
+    def length(self) -> int | None:
+        """The bytes of the body, as the headers say; None where they do not."""
+        if self.response.request.method == b"HEAD":
+            text = self.header("Content-Length") or ""
+            return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+        return None if self.response.length is UNKNOWN_LENGTH else int(self.response.length)
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """What Retry-After asks for."""
+        return parse_retry_after(self.header("Retry-After"), self.header("Date"))
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name."""
+        values = self.response.headers.getRawHeaders(name)
+        return values[0].strip() if values else None
+
+    def headers(self, name: str) -> list[str]:
+        """All headers of that name."""
+        return list(self.response.headers.getRawHeaders(name) or [])
+
+
+@attrs.frozen
+class Wire:
+    """Sends requests for one upstream. The reactor tells the time."""
+
+    _upstream: str
+    _client: HTTPClient
+    _reactor: Any
+    _peers: Peers
+    _metrics: Metrics
+    bodies: BodyReader
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers_for: HeadersFor,
+        *,
+        kind: str,
+        deadline: Deadline,
+        follow: bool = True,
+    ) -> Answer:
+        """The answer to one GET or HEAD, after five redirects at most; each says `headers_for` its origin.
+
+        Raises:
+            UpstreamUnreachable: There is no connection, or it broke.
+            UpstreamTimeout: No answer within ANSWER_SECONDS or by the deadline.
+            UpstreamRefused: It led in circles, from https to http, or to where we must not go.
+        """
+        deadline = deadline.within(ANSWER_SECONDS)
+        was_redirected = False
+        for _ in range(MAX_REDIRECTS + 1):
+            origin = Origin.of(url)
+            self._peers.check_host(origin.host)
+            response = await self._exchange(method, url, headers_for(origin), kind, deadline)
+            answer = Answer(response, url, origin, was_redirected)
+            location = answer.header("Location")
+            if not follow or answer.status not in _REDIRECTS or location is None:
+                return answer
+            await self.bodies.discard(response, deadline)
+            url = resolve(url, location)
+            if origin.is_secure and not Origin.of(url).is_secure:
+                raise UpstreamRefused("the upstream redirected from https to http")
+            was_redirected = True
+        raise UpstreamRefused(f"the upstream redirected more than {MAX_REDIRECTS} times")
+
+    async def _exchange(
+        self, method: str, url: str, headers: Headers, kind: str, deadline: Deadline
+    ) -> IResponse:
+        """One request, one answer."""
+        asking: Any = self._client.request(
+            method, url, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+        )
+        status: int | None = None
+        try:
+            response: IResponse = await deadline.wait(asking, "an answer")
+            status = int(response.code)
+        except RegistryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what a peer makes Twisted, OpenSSL or treq raise has no bounds
+            if _was_cancelled(error):
+                raise CancelledError from None
+            raise UpstreamUnreachable(f"the upstream cannot be reached: {_describe(error)}") from None
+        finally:
+            self._metrics.asked(self._upstream, kind, status)
+        return response
+
+
+def _was_cancelled(error: BaseException) -> bool:
+    """Whether a request ended because we gave it up; Twisted wraps that like any other cause."""
+    reasons = [reason.value for reason in getattr(error, "reasons", None) or ()]
+    return isinstance(error, CancelledError | network.ConnectingCancelledError) or any(
+        map(_was_cancelled, reasons)
+    )
+
+
+def _describe(error: BaseException) -> str:
+    """What went wrong, in words that hold nothing of the request."""
+    reasons = getattr(error, "reasons", None)
+    if reasons:
+        return _describe(reasons[0].value)
+    match error:
+        case network.DNSLookupError():
+            return "its name does not resolve"
+        case network.ConnectionRefusedError():
+            return "it refuses connections"
+        case VerificationError():
+            return "its certificate is for another host"
+        case SSL.Error():
+            details = error.args[0] if error.args else ()
+            return "TLS failed: " + (", ".join(str(part[-1]) for part in details) or "no reason given")
+    return type(error).__name__
