@@ -8,7 +8,7 @@ after the upstream has confirmed by HEAD that this repository has it.
 from collections.abc import Callable, Iterator, Mapping
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -54,7 +54,7 @@ class BlobPuller:
     _random: Callable[[], float]
     _corrupt: Remembered[tuple[Source, Digest], int]
     _running: dict[Digest, Fetch] = attrs.field(factory=dict, init=False)
-    _ends: dict[Digest, Deferred[None]] = attrs.field(factory=dict, init=False)
+    _all_ended: Deferred[None] | None = attrs.field(default=None, init=False)
     _asking: SingleFlight[tuple[Source, Digest], int | None] = attrs.field(factory=SingleFlight, init=False)
     _log = Logger()
 
@@ -112,9 +112,11 @@ class BlobPuller:
 
     async def stop(self) -> None:
         """End the running downloads; what is there of them stays, to be resumed."""
-        for fetch in self._running.values():
+        for fetch in list(self._running.values()):
             fetch.stop()
-        await DeferredList(list(self._ends.values()))
+        if self._running:
+            self._all_ended = Deferred()
+            await self._all_ended
 
     def _may_read(self, source: Source, digest: Digest) -> bool:
         """Whether nobody needs to be asked first: it is linked, or the download itself will ask."""
@@ -155,12 +157,11 @@ class BlobPuller:
             self._random,
         )
         self._running[digest] = fetch
-        self._ends[digest] = Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
+        Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
         return fetch
 
     def _end(self, result: Failure | None, fetch: Fetch) -> None:
         del self._running[fetch.digest]
-        self._ends.pop(fetch.digest, None)
         if isinstance(result, Failure):
             self._log.failure("the download of {digest} broke", failure=result, digest=str(fetch.digest))
             fetch.download.failed(Unavailable("the download broke"))
@@ -175,6 +176,8 @@ class BlobPuller:
                 for source in fetch.sources:
                     self._corrupt.forget((source, fetch.digest))
                     self._index.add_links(source, [descriptor])
+        if self._all_ended is not None and not self._running:
+            self._all_ended.callback(None)
 
     def _raise_if_corrupt(self, source: Source, digest: Digest) -> None:
         """Do not fetch again and again what came wrong twice in a row."""

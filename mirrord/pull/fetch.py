@@ -187,7 +187,7 @@ class Fetch:
         """The partial to write to. What cannot fit goes through a file without a name."""
         if self._partial is None or isinstance(self.download.state, Opening):
             missing = (self.known_size or 0) - self._written
-            is_kept = await self._keeper.has_room(missing)
+            is_kept = await self._keeper.has_room(missing, self.digest)
             if self._partial is not None and not is_kept:
                 await self._partial.discard()
                 self._partial = None

@@ -7,6 +7,7 @@ import attrs
 from twisted.logger import Logger
 
 from mirrord.oci.content import Manifest
+from mirrord.oci.digest import Digest
 from mirrord.oci.names import Source
 from mirrord.pull.ports import Manifests, Room
 
@@ -21,10 +22,10 @@ class Keeper:
     _room: Room
     _log = Logger()
 
-    async def has_room(self, size: int) -> bool:
-        """Whether `size` more bytes may be kept, after evicting what may go."""
+    async def has_room(self, size: int, digest: Digest | None = None) -> bool:
+        """Whether `size` more bytes may be kept, after evicting what may go; they are promised to `digest`."""
         try:
-            return await self._room.make(size)
+            return await self._room.make(size, digest)
         except OSError as error:
             self._log.warn("no room can be made: {error}", error=str(error))
             return False

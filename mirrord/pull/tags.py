@@ -54,7 +54,7 @@ class Catalog:
         said = self._sources.upstream_of(target)
         if said is not None:
             return [repository.name for repository in self._index.repositories(said)]
-        names = []
+        names: list[str] = []
         for origin in self._sources.origins():
             lead = "" if origin.name == default else f"{origin.prefix or origin.name}/"
             names.extend(f"{lead}{repository}" for repository in self._index.repositories(origin.name))

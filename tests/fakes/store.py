@@ -160,7 +160,7 @@ class FakeRoom:
     emergencies: int = 0
     can_help: bool = True
 
-    async def make(self, size: int) -> bool:
+    async def make(self, size: int, digest: Digest | None = None) -> bool:
         return size <= self.free
 
     async def emergency(self, size: int) -> bool:

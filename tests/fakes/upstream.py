@@ -99,7 +99,7 @@ class FakeUpstream:
     asked: list[Asked] = attrs.field(factory=list)
     bodies: list[FakeBody] = attrs.field(factory=list)
     pending: list[Deferred[None]] = attrs.field(factory=list)
-    corrupt: Callable[[bytes], bytes] = staticmethod(lambda content: content)
+    corrupt: Callable[[bytes], bytes] = attrs.field(default=lambda content: content)
 
     def has(self, body: bytes, *tags: str, media_type: str = OCI_MANIFEST) -> Manifest:
         """Give it a manifest under these tags."""

@@ -1,0 +1,148 @@
+"""Tests of mirrord/pull/lists.py, tags.py, referrers.py and remembered.py."""
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci import routes
+from mirrord.oci.content import Descriptor
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import NameUnknown, UpstreamRefused, UpstreamTimeout
+from mirrord.oci.names import Repository, Source
+from mirrord.pull.answers import PulledReferrers, PulledTags
+from mirrord.pull.lists import Lists
+from mirrord.pull.referrers import ReferrerLister
+from mirrord.pull.remembered import Remembered
+from mirrord.pull.sources import Origin, Sources
+from mirrord.pull.tags import Catalog, TagLister
+from tests.fakes.store import MemoryIndex
+from tests.fakes.upstream import FakeUpstream
+
+UBUNTU = Source("docker.io", Repository("library/ubuntu"))
+
+
+class TagListerTests(SynchronousTestCase):
+    """Lists of tags."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.upstream = FakeUpstream()
+        self.upstream.has(b"{}", "b", "a")
+        lists: Lists[Source, tuple[str, ...]] = Lists(self.clock, Remembered(self.clock.seconds, 100))
+        self.lister = TagLister({"docker.io": self.upstream}, lists)
+
+    def begin(self) -> Deferred[PulledTags]:
+        return Deferred.fromCoroutine(self.lister.list(UBUNTU))
+
+    def list(self) -> PulledTags:
+        return self.successResultOf(self.begin())
+
+    def test_remembered(self) -> None:
+        """A list is asked for once a minute."""
+        self.assertEqual((("a", "b"), "mirrord; fwd=uri-miss; fwd-status=200"), self.shown(self.list()))
+        self.clock.advance(59)
+        self.assertEqual((("a", "b"), "mirrord; hit; ttl=1"), self.shown(self.list()))
+        self.clock.advance(2)
+        self.list()
+
+        self.assertEqual(2, self.upstream.count("GET tags"))
+
+    def test_collapsed(self) -> None:
+        """Who asks while a list is being fetched shares it."""
+        self.upstream.is_hanging = True
+        waiting = [self.begin() for _ in range(3)]
+        self.upstream.answers()
+
+        self.assertEqual("mirrord; fwd=uri-miss; collapsed", self.shown(self.successResultOf(waiting[2]))[1])
+        self.assertEqual(1, self.upstream.count("GET tags"))
+
+    def test_stale(self) -> None:
+        """A remembered list is served while the upstream fails, or is silent."""
+        self.list()
+        self.clock.advance(100)
+        self.upstream.failing = UpstreamRefused("down", upstream_status=502)
+        self.assertEqual(
+            "mirrord; fwd=stale; fwd-status=502; detail=stale-if-error", self.shown(self.list())[1]
+        )
+        self.upstream.failing, self.upstream.is_hanging = None, True
+        waiting = self.begin()
+        self.clock.advance(3)
+        self.assertEqual(
+            "mirrord; fwd=stale; detail=stale-if-error", self.shown(self.successResultOf(waiting))[1]
+        )
+
+    def test_nothing_remembered(self) -> None:
+        """With nothing remembered a failure is a failure."""
+        self.upstream.is_hanging = True
+        waiting = self.begin()
+        self.clock.advance(24)
+        self.failureResultOf(waiting, UpstreamTimeout)
+
+    def shown(self, pulled: PulledTags) -> tuple[tuple[str, ...], str]:
+        return pulled.tags, str(pulled.outcome)
+
+
+class ReferrerListerTests(SynchronousTestCase):
+    """Lists of referrers."""
+
+    def test_by_artifact_type(self) -> None:
+        """Lists of different artifact types are apart."""
+        clock, upstream, digest = Clock(), FakeUpstream(), Digest.of(b"subject")
+        lister = ReferrerLister({"docker.io": upstream}, Lists(clock, Remembered(clock.seconds, 100)))
+
+        def listed(artifact_type: str | None) -> PulledReferrers:
+            return self.successResultOf(Deferred.fromCoroutine(lister.list(UBUNTU, digest, artifact_type)))
+
+        self.assertEqual([False, True, True], [listed(kind).is_filtered for kind in (None, "x", "x")])
+        self.assertEqual(2, upstream.count("GET referrers"))
+
+
+class CatalogTests(SynchronousTestCase):
+    """The repositories that are held."""
+
+    def setUp(self) -> None:
+        self.index = MemoryIndex()
+        for upstream, name in (("docker.io", "b"), ("docker.io", "a"), ("quay.io", "c")):
+            source = Source(upstream, Repository(name))
+            self.index.add_links(source, [Descriptor("", Digest.of(name.encode()), 1)])
+        sources = Sources.of([Origin("docker.io", "dockerhub"), Origin("quay.io", "quay")])
+        self.catalog = Catalog(self.index, sources)
+
+    def names(self, uri: bytes, default: str = "docker.io") -> list[str]:
+        return self.catalog.repositories(routes.parse(uri), default)
+
+    def test_all(self) -> None:
+        """Repositories of other upstreams than the listener's stand behind their prefix."""
+        self.assertEqual(["a", "b", "quay/c"], self.names(b"/v2/_catalog"))
+        self.assertEqual(["c", "dockerhub/a", "dockerhub/b"], self.names(b"/v2/_catalog", "quay.io"))
+
+    def test_one(self) -> None:
+        """Who names an upstream sees its repositories alone."""
+        self.assertEqual(["c"], self.names(b"/v2/_catalog?ns=quay.io"))
+        self.assertEqual(["c"], self.names(b"/quay/v2/_catalog"))
+        with self.assertRaises(NameUnknown):
+            self.names(b"/v2/_catalog?ns=evil.example")
+
+
+class RememberedTests(SynchronousTestCase):
+    """A bounded memory."""
+
+    def test_bound(self) -> None:
+        """The oldest answers are forgotten when the weight exceeds the bound."""
+        memory: Remembered[int, str] = Remembered(Clock().seconds, 10, len)
+        for key, value in enumerate(("aaaa", "bbbb", "cc", "d")):
+            memory.note(key, value)
+
+        self.assertEqual([None, "bbbb"], [entry and entry.value for entry in map(memory.recall, (0, 1))])
+
+    def test_noted_again(self) -> None:
+        """An answer noted again is new, and weighs once."""
+        clock = Clock()
+        memory: Remembered[int, str] = Remembered(clock.seconds, 10, len)
+        memory.note(0, "aaaaaaaa")
+        clock.advance(5)
+        memory.note(0, "bbbbbbbb")
+        recalled = memory.recall(0)
+
+        assert recalled is not None
+        self.assertEqual(("bbbbbbbb", 0), (recalled.value, recalled.age_seconds))
