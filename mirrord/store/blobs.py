@@ -1,0 +1,162 @@
+"""Committed blobs: opened, pinned while they are read, adopted where only the disk knows them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+from twisted.logger import Logger
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.store.cache import BodyCache
+from mirrord.store.contents import Contents
+from mirrord.store.layout import Layout, footprint
+from mirrord.store.partials import PartialFile
+from mirrord.store.schema import ContentRow
+from mirrord.store.unfinished import Unfinished
+
+SMALL_BYTES = 64 * 1024
+"""Blobs up to this size are read whole, verified, and served from memory."""
+
+
+@attrs.define(eq=False)
+class StoredBlob:
+    """A committed blob, open for reading and pinned: it is not collected until it is closed."""
+
+    size: int
+    body: bytes | None
+    _path: Path
+    _fd: int | None
+    _closed: Callable[[], None]
+    _is_closed: bool = attrs.field(default=False, init=False)
+
+    @property
+    def fd(self) -> int:
+        """An own file descriptor, closed by `close`; opened on first use where `body` is there.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        if self._is_closed:
+            raise ValueError("the blob was closed")
+        if self._fd is None:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._fd
+
+    def close(self) -> None:
+        """Unpin and let go; may be called more than once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._fd is not None:
+            os.close(self._fd)
+        self._closed()
+
+
+@attrs.define(eq=False)
+class BlobStore:
+    """Committed blobs and partials, by digest alone."""
+
+    _layout: Layout
+    _contents: Contents
+    _unfinished: Unfinished
+    _cache: BodyCache
+    _pins: dict[Digest, int] = attrs.field(factory=dict, init=False)
+    pinned_bytes: int = attrs.field(default=0, init=False)
+    _log = Logger()
+
+    def size_of(self, digest: Digest) -> int | None:
+        """The size of a committed blob; None if there is none.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        row = self._find(digest)
+        return None if row is None else row.size
+
+    def open(self, digest: Digest) -> StoredBlob | None:
+        """A committed blob, opened; None if there is none. Counts as a use.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        row = self._find(digest)
+        found = None if row is None else self._load(digest, row)
+        if row is None or found is None:
+            return None
+        body, fd = found
+        self._contents.use(digest)
+        self._pin(digest, row.size)
+        path = self._layout.content(Kind.BLOB, digest)
+        return StoredBlob(row.size, body, path, fd, lambda: self._unpin(digest, row.size))
+
+    def find_partial(self, digest: Digest) -> PartialFile | None:
+        """What an earlier download left, to be resumed; its prefix is hashed again before the first write.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        return self._unfinished.find(digest)
+
+    def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialFile:
+        """A new, empty partial.
+
+        Raises:
+            OSError: The disk refused.
+            ValueError: This digest is being written already.
+        """
+        return self._unfinished.create(digest, is_kept=is_kept)
+
+    def is_pinned(self, digest: Digest) -> bool:
+        """Whether somebody reads this blob."""
+        return digest in self._pins
+
+    def _find(self, digest: Digest) -> ContentRow | None:
+        """The row of a blob; a file that has none was committed just before the end of an earlier run."""
+        row = self._contents.get(Kind.BLOB, digest)
+        if row is not None:
+            return row
+        try:
+            size = self._layout.content(Kind.BLOB, digest).stat().st_size
+        except FileNotFoundError:
+            return None
+        return self._contents.add(Kind.BLOB, digest, size)
+
+    def _load(self, digest: Digest, row: ContentRow) -> tuple[bytes | None, int | None] | None:
+        """The body of a small blob, else a descriptor; None if it is gone or damaged, which is noted."""
+        body = self._cache.get(Kind.BLOB, digest)
+        if body is not None:
+            return body, None
+        path = self._layout.content(Kind.BLOB, digest)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._contents.drop(Kind.BLOB, digest)
+            return None
+        is_whole = os.fstat(fd).st_size == row.size
+        if is_whole and row.size > SMALL_BYTES:
+            return None, fd
+        try:
+            body = os.pread(fd, SMALL_BYTES, 0)
+        finally:
+            os.close(fd)
+        if is_whole and digest.matches(body):
+            self._cache.put(Kind.BLOB, digest, body)
+            return body, None
+        self._log.error("{digest} is damaged on the disk and set aside", digest=str(digest))
+        self._contents.drop(Kind.BLOB, digest)
+        self._unfinished.set_aside(Kind.BLOB, digest, path)
+        return None
+
+    def _pin(self, digest: Digest, size: int) -> None:
+        pins = self._pins.get(digest, 0)
+        self._pins[digest] = pins + 1
+        if not pins:
+            self.pinned_bytes += footprint(size)
+
+    def _unpin(self, digest: Digest, size: int) -> None:
+        self._pins[digest] -= 1
+        if not self._pins[digest]:
+            del self._pins[digest]
+            self.pinned_bytes -= footprint(size)

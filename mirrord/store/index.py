@@ -1,0 +1,149 @@
+"""The index of links and tags: who may read what, and what a tag names."""
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest, Sighting, TagRecord
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.names import Repository, Source, Tag
+from mirrord.store.rows import Rows
+from mirrord.store.schema import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
+
+_PENDING = "SELECT * FROM tags WHERE upstream = ? AND repository = ? AND pending_digest = ?"
+_NEXT_REPOSITORY = (
+    "SELECT repository FROM links WHERE upstream = ? AND repository > ? ORDER BY repository LIMIT 1"
+)
+_HOLDS_MANIFEST = (
+    "SELECT 1 FROM links JOIN content USING (digest) "
+    "WHERE upstream = ? AND repository = ? AND kind = 'manifest' LIMIT 1"
+)
+
+
+@attrs.define(eq=False)
+class Index:
+    """Links and tags by source."""
+
+    _rows: Rows
+
+    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+        """What `source` may read under this digest; None if it is not known to. Counts as a use of both."""
+        key = _link_key(source, digest)
+        row = self._rows.get(LINKS, key)
+        if row is None:
+            return None
+        self._rows.use(LINKS, key)
+        self._rows.use(CONTENT, (row.digest,))
+        return Descriptor(row.media_type, digest, row.size)
+
+    def add_links(self, source: Source, descriptors: Iterable[Descriptor]) -> None:
+        """Let `source` read these. What is known already is only used: a pull repeated writes nothing."""
+        now = self._rows.now()
+        for descriptor in descriptors:
+            key = _link_key(source, descriptor.digest)
+            row = LinkRow.of(key, descriptor, now)
+            known = self._rows.get(LINKS, key)
+            if known is not None and known[:-1] == row[:-1]:
+                self._rows.use(LINKS, key)
+            else:
+                self._rows.put(LINKS, row)
+
+    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+        """What is known of a tag. Counts as a use."""
+        key = _tag_key(source, tag)
+        row = self._rows.get(TAGS, key)
+        if row is None:
+            return None
+        self._rows.use(TAGS, key)
+        return self._as_held(source, row.record())
+
+    def saw_tag(self, source: Source, tag: Tag, sighting: Sighting) -> TagRecord:
+        """Note what the upstream said that a tag names; what is held stays held."""
+        if self._is_held(source, sighting.descriptor.digest):
+            record = TagRecord(held=sighting)
+        else:
+            known = self.tag(source, tag) or TagRecord()
+            record = TagRecord(held=known.held, pending=sighting)
+        self._put_tag(_tag_key(source, tag), record)
+        return record
+
+    def forget_tag(self, source: Source, tag: Tag) -> None:
+        """The upstream says that the tag is gone."""
+        self._rows.delete(TAGS, _tag_key(source, tag))
+
+    def hold(self, source: Source, manifest: Manifest) -> None:
+        """A manifest is stored now: `source` reads it, and its pending tags that name it become held."""
+        link = _link_key(source, manifest.digest)
+        self._rows.put(LINKS, LinkRow.of(link, manifest.descriptor, self._rows.now()))
+        for row in list(self._pending(source, str(manifest.digest))):
+            record = row.record()
+            self._put_tag(TAGS.key_of(row), TagRecord(held=record.pending))
+
+    def repositories(self, upstream: str) -> list[Repository]:
+        """The repositories of which a manifest is held, sorted. Asks once a repository, not once a link."""
+        names = {
+            row.repository
+            for row in self._rows.unwritten(LINKS)
+            if row.upstream == upstream and self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
+        }
+        last = ""
+        while found := self._rows.select(_NEXT_REPOSITORY, (upstream, last)):
+            last = found[0][0]
+            if last not in names and self._rows.select(_HOLDS_MANIFEST, (upstream, last)):
+                names.add(last)
+        return [Repository(name) for name in sorted(names)]
+
+    def forget_unused(self, idle_seconds: float) -> Iterator[int]:
+        """Forget links and tags that nobody used for so long: one small slice an item, how many went.
+
+        Raises:
+            OSError: The index cannot be read.
+        """
+        yield from self._forget_unused(LINKS, idle_seconds)
+        yield from self._forget_unused(TAGS, idle_seconds)
+
+    def _forget_unused(self, table: Table[R], idle_seconds: float) -> Iterator[int]:
+        before = self._rows.now() - idle_seconds
+        names = ", ".join(table.row._fields[: table.key_columns])
+        sql = (
+            f"SELECT {names} FROM {table.name} WHERE ({names}) > (?, ?, ?) ORDER BY {names} LIMIT {PAGE_ROWS}"  # noqa: S608
+        )
+        last: Key = ("", "", "")
+        while page := self._rows.select(sql, last):
+            unused = [key for key in page if self._rows.last_use(table, key) < before]
+            for key in unused:
+                self._rows.delete(table, key)
+            last = page[-1]
+            yield len(unused)
+
+    def _is_held(self, source: Source, digest: Digest) -> bool:
+        is_stored = self._rows.get(CONTENT, (str(digest), Kind.MANIFEST)) is not None
+        return is_stored and self._rows.get(LINKS, _link_key(source, digest)) is not None
+
+    def _as_held(self, source: Source, record: TagRecord) -> TagRecord:
+        """The record as far as it is still true: a held manifest may have been evicted since."""
+        if record.held is None or self._is_held(source, record.held.descriptor.digest):
+            return record
+        return TagRecord(pending=record.pending or record.held)
+
+    def _pending(self, source: Source, digest: str) -> Iterator[TagRow]:
+        upstream, repository = source.upstream, str(source.repository)
+        for row in self._rows.unwritten(TAGS):
+            if (row.upstream, row.repository, row.pending_digest) == (upstream, repository, digest):
+                yield row
+        for values in self._rows.select(_PENDING, (upstream, repository, digest)):
+            row = TagRow._make(values)
+            if not self._rows.is_overlaid(TAGS, TAGS.key_of(row)):
+                yield row
+
+    def _put_tag(self, key: Key, record: TagRecord) -> None:
+        self._rows.put(TAGS, TagRow.of(key, record, self._rows.now()))
+
+
+def _link_key(source: Source, digest: Digest) -> Key:
+    return source.upstream, str(source.repository), str(digest)
+
+
+def _tag_key(source: Source, tag: Tag) -> Key:
+    return source.upstream, str(source.repository), str(tag)

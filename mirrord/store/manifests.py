@@ -1,0 +1,118 @@
+"""Stored manifests: small, whole, verbatim."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import attrs
+from twisted.logger import Logger
+
+from mirrord.oci.content import MAX_MANIFEST_BYTES, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.errors import RegistryError
+from mirrord.oci.names import Source
+from mirrord.store import files
+from mirrord.store.cache import BodyCache
+from mirrord.store.contents import Contents
+from mirrord.store.index import Index
+from mirrord.store.layout import Layout
+from mirrord.store.schema import ContentRow
+from mirrord.store.threads import Threads
+from mirrord.store.unfinished import Unfinished
+
+
+@attrs.define(eq=False)
+class ManifestStore:
+    """Manifests by digest alone; what is read from the disk is verified again."""
+
+    _layout: Layout
+    _contents: Contents
+    _index: Index
+    _unfinished: Unfinished
+    _cache: BodyCache
+    _threads: Threads
+    _being_stored: dict[Digest, Manifest] = attrs.field(factory=dict, init=False)
+    _numbers: Iterator[int] = attrs.field(factory=count, init=False)
+    _log = Logger()
+
+    async def read(self, digest: Digest) -> Manifest | None:
+        """A stored manifest, verbatim and verified; None if there is none. From memory as a rule.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        if digest in self._being_stored:
+            return self._being_stored[digest]
+        row = self._contents.get(Kind.MANIFEST, digest)
+        body = None if row is None else self._cache.get(Kind.MANIFEST, digest)
+        if row is None or body is None:
+            return await self._read_file(digest, row)
+        self._contents.use(digest)
+        return Manifest(digest, row.media_type, body)
+
+    async def store(self, source: Source, manifest: Manifest) -> None:
+        """Keep a verified manifest: `read` finds it as soon as this was called, the disk has it on return.
+
+        Links it and all that it names to `source`; pending tags of `source` that name it become held,
+        once the disk has it: a tag must not lose what it held to a manifest that could not be kept.
+
+        Raises:
+            OSError: The disk refused; it is not kept.
+        """
+        digest = manifest.digest
+        self._index.add_links(source, [manifest.descriptor, *manifest.references()])
+        if self._contents.get(Kind.MANIFEST, digest) is None:
+            self._being_stored[digest] = manifest
+            try:
+                await self._write(manifest)
+            finally:
+                self._being_stored.pop(digest, None)
+        self._index.hold(source, manifest)
+
+    async def _write(self, manifest: Manifest) -> None:
+        digest = manifest.digest
+        scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
+        path = self._layout.content(Kind.MANIFEST, digest)
+        await self._threads.run(files.write_committed, scratch, path, manifest.body)
+        self._keep(manifest, is_known=False)
+
+    async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:
+        """Read and verify a manifest; one without a row was stored just before the end of an earlier run."""
+        path = self._layout.content(Kind.MANIFEST, digest)
+        if row is None and not path.exists():
+            return None
+        media_type = "" if row is None else row.media_type
+        try:
+            manifest = await self._threads.run(_read_manifest, path, digest, media_type)
+        except FileNotFoundError:
+            self._contents.drop(Kind.MANIFEST, digest)
+            return None
+        known = self._contents.get(Kind.MANIFEST, digest)
+        if manifest is None:
+            self._set_aside(digest, path)
+        elif known is not None or row is None:
+            self._keep(manifest, is_known=known is not None and known.media_type != "")
+        return manifest
+
+    def _keep(self, manifest: Manifest, *, is_known: bool) -> None:
+        if not is_known:
+            self._contents.add(Kind.MANIFEST, manifest.digest, len(manifest.body), manifest.media_type)
+        self._contents.use(manifest.digest)
+        self._cache.put(Kind.MANIFEST, manifest.digest, manifest.body)
+
+    def _set_aside(self, digest: Digest, path: Path) -> None:
+        self._log.error("manifest {digest} is damaged on the disk and set aside", digest=str(digest))
+        self._contents.drop(Kind.MANIFEST, digest)
+        self._unfinished.set_aside(Kind.MANIFEST, digest, path)
+
+
+def _read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
+    """A manifest from its file; None if the file is damaged. Without a media type its own shape tells."""
+    body = files.read(path, MAX_MANIFEST_BYTES + 1)
+    if media_type:
+        return Manifest(digest, media_type, body) if digest.matches(body) else None
+    try:
+        return Manifest.parse(body, None, digest)
+    except RegistryError:
+        return None

@@ -1,0 +1,174 @@
+"""Partials: the uncommitted bytes of blobs, each a file that grows.
+
+A chunk is written and hashed in one hop to a thread. What an earlier run left is hashed again before
+anything is added, in slices, so that ten gigabytes of it do not hold a thread that others wait for.
+
+The hard part is letting go. A coroutine that is cancelled leaves its thread running, and a
+descriptor that is closed under a thread may be another file's a moment later. So a hop is never
+cancelled: whoever waited for it is, and the file is closed when the hop has come back.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from mirrord.oci.digest import Digest, Hasher
+from mirrord.store import files
+from mirrord.store.threads import Threads
+
+HASH_SLICE_BYTES = 16 * 1024 * 1024
+
+P = ParamSpec("P")
+
+
+@attrs.define(eq=False)
+class PartialFile:
+    """The file of one download; `path` is None where it has no name and will not be kept.
+
+    `committed` is told when it has become the blob `target`, `ended` whenever it is let go: both
+    once, and on the reactor.
+    """
+
+    digest: Digest
+    path: Path | None
+    target: Path
+    offset: int
+    _fd: int
+    _threads: Threads
+    _committed: Callable[["PartialFile"], None]
+    _ended: Callable[["PartialFile"], None]
+    _hasher: Hasher = attrs.field(init=False)
+    _hashed: int = attrs.field(default=0, init=False)
+    _hops: int = attrs.field(default=0, init=False)
+    _is_over: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._hasher = self.digest.hasher()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether `commit` will keep it; if not, the file has no name and goes with its last reader."""
+        return self.path is not None
+
+    def open_reader(self) -> int:
+        """A file descriptor of the caller's own, to read with offsets; the caller closes it.
+
+        Raises:
+            OSError: There are no more descriptors.
+        """
+        return os.dup(self._fd)
+
+    async def write(self, chunk: bytes) -> None:
+        """Append and hash; on return `offset` has grown by all of `chunk`.
+
+        Raises:
+            OSError: The disk refused, ENOSPC for one; `offset` is as before and the write may be tried again.
+        """
+        await self._catch_up()
+
+        def grew() -> None:
+            self.offset += len(chunk)
+            self._hashed += len(chunk)
+
+        await self._hop(grew, files.append, self._fd, self.offset, chunk, self._hasher)
+
+    async def is_verified(self) -> bool:
+        """Whether the bytes so far are what the digest names.
+
+        Raises:
+            OSError: What an earlier run left cannot be read.
+        """
+        await self._catch_up()
+        return self._hasher.hexdigest() == self.digest.encoded
+
+    async def commit(self) -> None:
+        """Make it a blob: fsync, rename, fsync of the folder, index. Nothing where `is_kept` is false.
+
+        Raises:
+            OSError: The disk refused; it may be tried again, parked or discarded.
+        """
+        if self.path is None:
+            self._let_go()
+            return
+
+        def committed() -> None:
+            self.path = None
+            self._committed(self)
+            self._let_go()
+
+        await self._hop(committed, files.commit, self._fd, self.path, self.target)
+
+    async def discard(self) -> None:
+        """Throw it away.
+
+        Raises:
+            OSError: The disk refused; it is left there as if it had been parked.
+        """
+        if self._is_over:
+            return
+        try:
+            if self.path is not None:
+                await self._hop(self._forget_path, files.unlink_all, [self.path])
+        finally:
+            self._let_go()
+
+    def park(self) -> None:
+        """Let go of it and leave it on the disk, to be resumed by a later `find_partial`."""
+        if self.path is not None and not self.offset and not self._hops and not self._is_over:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+                self._forget_path()
+        self._let_go()
+
+    async def _catch_up(self) -> None:
+        while self._hashed < self.offset:
+            stop = min(self._hashed + HASH_SLICE_BYTES, self.offset)
+
+            def hashed(stop: int = stop) -> None:
+                self._hashed = stop
+
+            try:
+                await self._hop(hashed, files.hash_range, self._fd, self._hashed, stop, self._hasher)
+            except OSError:
+                self._hasher, self._hashed = self.digest.hasher(), 0
+                raise
+
+    async def _hop(
+        self, done: Callable[[], None], function: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Call `function` in a thread, then `done`, whether or not somebody still waits."""
+        if self._is_over:
+            raise ValueError("the partial was let go")
+        self._hops += 1
+        hop = self._threads.run(function, *args, **kwargs)
+        hop.addBoth(self._returned, done)
+        waiting: Deferred[None] = Deferred()
+        hop.chainDeferred(waiting)
+        await waiting
+
+    def _returned(self, result: Failure | None, done: Callable[[], None]) -> Failure | None:
+        self._hops -= 1
+        if not isinstance(result, Failure):
+            done()
+        self._close_if_over()
+        return result
+
+    def _let_go(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._is_over and not self._hops and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._ended(self)
+
+    def _forget_path(self) -> None:
+        self.path = None

@@ -1,0 +1,93 @@
+"""Rows: the index as its readers see it, the overlay above the file.
+
+Reads are made on the reactor by key: a B-tree in the page cache answers in microseconds, a thread
+would take a hundred. SQLite's write-ahead log lets them go on while the writer commits.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from mirrord.store.overlay import UNKNOWN, Overlay
+from mirrord.store.schema import Key, R, Table
+from mirrord.store.service_time import ServiceTime
+from mirrord.store.writer import Writer, as_os_error
+
+
+@attrs.define(eq=False)
+class Rows:
+    """Keyed rows: what is written is read at once, and is on the disk a little later."""
+
+    _reader: sqlite3.Connection
+    _overlay: Overlay
+    _writer: Writer
+    _service_time: ServiceTime
+
+    def now(self) -> float:
+        """Service time, the time of all `last_used` columns."""
+        return self._service_time.now()
+
+    def get(self, table: Table[R], key: Key) -> R | None:
+        """The row of this key; None if there is none."""
+        row = self._overlay.get(table, key)
+        if row is not UNKNOWN:
+            return row
+        for values in self.select(table.select, key):
+            return table.row._make(values)
+        return None
+
+    def put(self, table: Table[R], row: R) -> None:
+        """Write a row, in place of the one of the same key."""
+        self._overlay.put(table, table.key_of(row), row)
+        self._writer.rows_changed()
+
+    def delete(self, table: Table[R], key: Key) -> None:
+        """Delete the row of this key."""
+        self._overlay.put(table, key, None)
+        self._writer.rows_changed()
+
+    def use(self, table: Table[R], key: Key) -> None:
+        """Note that the row of this key is used now."""
+        self._overlay.use(table, key[: table.used_columns], self.now())
+        self._writer.uses_changed()
+
+    def last_use(self, table: Table[R], key: Key) -> float:
+        """When this row was last used, in service time; for one that is gone: now."""
+        row = self.get(table, key)
+        if row is None:
+            return self.now()
+        return max(row.last_used, self._overlay.last_use(table, key[: table.used_columns]))
+
+    def unwritten(self, table: Table[R]) -> Iterator[R]:
+        """The rows of a table that only the overlay has; what `select` finds under their keys is old."""
+        return self._overlay.rows(table)
+
+    def is_overlaid(self, table: Table[R], key: Key) -> bool:
+        """Whether what `select` finds under this key is old."""
+        return self._overlay.get(table, key) is not UNKNOWN
+
+    def select(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """What the file alone says; small and by an index, for this is read on the reactor.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise as_os_error(error) from error
+
+    async def flush(self) -> None:
+        """Put all on the disk that was written or used so far.
+
+        Raises:
+            OSError: The disk refused; it is tried again later by itself.
+        """
+        await self._writer.flush()
+
+    async def close(self) -> None:
+        """Flush and close."""
+        await self._writer.close()
+        self._reader.close()

@@ -1,0 +1,188 @@
+"""The tables of the index, and their rows as SQLite takes and gives them.
+
+The index is the truth for links, tags and media types; for content it is a list that can be made
+again from the files (recovery.py). An index of another version, or one that cannot be read, is set
+aside and begun anew: what it knew is earned again from the upstreams.
+
+Rows are tuples because they go to SQLite and come from it thousands at a time; the first `key`
+columns of a table are its key.
+"""
+
+import sqlite3
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Sighting, TagRecord
+from mirrord.oci.digest import Digest
+
+VERSION = 1
+
+PAGE_ROWS = 256
+"""How many rows one look at a table reads at most: a third of a millisecond on the reactor."""
+
+_SCRIPT = f"""
+CREATE TABLE IF NOT EXISTS content (
+    digest TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL,
+    last_used REAL NOT NULL, PRIMARY KEY (digest, kind)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS content_by_use ON content (last_used, digest, kind, size);
+CREATE TABLE IF NOT EXISTS links (
+    upstream TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL,
+    size INTEGER NOT NULL, last_used REAL NOT NULL, PRIMARY KEY (upstream, repository, digest)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tags (
+    upstream TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL,
+    held_digest TEXT, held_type TEXT, held_size INTEGER, held_seen_at REAL,
+    pending_digest TEXT, pending_type TEXT, pending_size INTEGER, pending_seen_at REAL,
+    last_used REAL NOT NULL, PRIMARY KEY (upstream, repository, tag)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tags_by_pending ON tags (upstream, repository, pending_digest)
+    WHERE pending_digest IS NOT NULL;
+CREATE TABLE IF NOT EXISTS meta (name TEXT NOT NULL PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+"""
+
+
+class ContentRow(NamedTuple):
+    """A committed blob or a stored manifest; `last_used` is service time."""
+
+    digest: str
+    kind: str
+    size: int
+    media_type: str
+    last_used: float
+
+
+class LinkRow(NamedTuple):
+    """That a repository of an upstream may read a digest, and as what."""
+
+    upstream: str
+    repository: str
+    digest: str
+    media_type: str
+    size: int
+    last_used: float
+
+    @classmethod
+    def of(cls, key: tuple[str, ...], descriptor: Descriptor, last_used: float) -> "LinkRow":
+        """The row that lets `(upstream, repository, digest)` read what is described."""
+        upstream, repository, digest = key
+        return cls(upstream, repository, digest, descriptor.media_type, descriptor.size, last_used)
+
+
+class TagRow(NamedTuple):
+    """What is known of a tag."""
+
+    upstream: str
+    repository: str
+    tag: str
+    held_digest: str | None
+    held_type: str | None
+    held_size: int | None
+    held_seen_at: float | None
+    pending_digest: str | None
+    pending_type: str | None
+    pending_size: int | None
+    pending_seen_at: float | None
+    last_used: float
+
+    @classmethod
+    def of(cls, key: tuple[str, ...], record: TagRecord, last_used: float) -> "TagRow":
+        """The row of a record, under `(upstream, repository, tag)`."""
+        upstream, repository, tag = key
+        return cls(upstream, repository, tag, *_columns(record.held), *_columns(record.pending), last_used)
+
+    def record(self) -> TagRecord:
+        """The record of this row."""
+        held = _sighting(self.held_digest, self.held_type, self.held_size, self.held_seen_at)
+        pending = _sighting(self.pending_digest, self.pending_type, self.pending_size, self.pending_seen_at)
+        return TagRecord(held, pending)
+
+
+Row: TypeAlias = ContentRow | LinkRow | TagRow
+Key: TypeAlias = tuple[str, ...]
+R = TypeVar("R", ContentRow, LinkRow, TagRow)
+
+
+@attrs.frozen(eq=False)
+class Table(Generic[R]):
+    """A table: its name, its rows, how many columns are the key, how many of those a use names.
+
+    A use of content names its digest alone: a link that is used does not know the kind. The SQL is
+    made of the names below, never of anything that was asked for.
+    """
+
+    name: str
+    row: type[R]
+    key_columns: int
+    used_columns: int
+
+    def key_of(self, row: R) -> Key:
+        """The key of a row."""
+        return tuple(map(str, row[: self.key_columns]))
+
+    @cached_property
+    def upsert(self) -> str:
+        """Writes a whole row."""
+        return f"INSERT OR REPLACE INTO {self.name} VALUES ({', '.join('?' * len(self.row._fields))})"  # noqa: S608
+
+    @cached_property
+    def delete(self) -> str:
+        """Deletes the row of a key."""
+        return f"DELETE FROM {self.name} WHERE {self._has(self.key_columns)}"  # noqa: S608
+
+    @cached_property
+    def select(self) -> str:
+        """Reads the row of a key."""
+        return f"SELECT * FROM {self.name} WHERE {self._has(self.key_columns)}"  # noqa: S608
+
+    @cached_property
+    def touch(self) -> str:
+        """Moves the last use of a key forward."""
+        return f"UPDATE {self.name} SET last_used = max(last_used, ?) WHERE {self._has(self.used_columns)}"  # noqa: S608
+
+    def _has(self, columns: int) -> str:
+        return " AND ".join(f"{column} = ?" for column in self.row._fields[:columns])
+
+
+CONTENT = Table("content", ContentRow, key_columns=2, used_columns=1)
+LINKS = Table("links", LinkRow, key_columns=3, used_columns=3)
+TAGS = Table("tags", TagRow, key_columns=3, used_columns=3)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the index; used by one thread at a time, each connection by its own owner.
+
+    Raises:
+        sqlite3.Error: It cannot be opened, or is no index of ours.
+    """
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -1024")
+        connection.execute("PRAGMA wal_autocheckpoint = 256")
+        connection.execute("PRAGMA journal_size_limit = 1048576")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in {0, VERSION}:
+            raise sqlite3.DatabaseError(f"an index of version {version}; this is version {VERSION}")
+        connection.executescript(_SCRIPT if version == 0 else "")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _columns(sighting: Sighting | None) -> tuple[str | None, str | None, int | None, float | None]:
+    if sighting is None:
+        return None, None, None, None
+    descriptor = sighting.descriptor
+    return str(descriptor.digest), descriptor.media_type, descriptor.size, sighting.seen_at
+
+
+def _sighting(
+    digest: str | None, media_type: str | None, size: int | None, seen_at: float | None
+) -> Sighting | None:
+    if digest is None or media_type is None or size is None or seen_at is None:
+        return None
+    return Sighting(Descriptor(media_type, Digest.parse(digest), size), seen_at)

@@ -1,0 +1,129 @@
+"""The shelf: the store as the collector sees it. What is on it, what may go, and taking it away."""
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.store import files
+from mirrord.store.blobs import BlobStore
+from mirrord.store.cache import BodyCache
+from mirrord.store.contents import Contents
+from mirrord.store.index import Index
+from mirrord.store.layout import Layout, footprint
+from mirrord.store.rows import Rows
+from mirrord.store.threads import Threads
+from mirrord.store.unfinished import Unfinished
+
+
+@attrs.define(eq=False)
+class Shelf:
+    """Entries by least recent use, and room that was promised."""
+
+    _layout: Layout
+    _rows: Rows
+    _contents: Contents
+    _index: Index
+    _blobs: BlobStore
+    _unfinished: Unfinished
+    _cache: BodyCache
+    _threads: Threads
+    _wall_clock: Callable[[], float]
+    _numbers: Iterator[int] = attrs.field(factory=count, init=False)
+
+    @property
+    def total_bytes(self) -> int:
+        """What blobs, manifests and partials take of the disk."""
+        return self._contents.total_bytes + self._unfinished.live_bytes + self._unfinished.left_bytes
+
+    @property
+    def total_entries(self) -> int:
+        """How many blobs and manifests there are."""
+        return self._contents.total_entries
+
+    @property
+    def busy_bytes(self) -> int:
+        """What of `total_bytes` cannot go now: blobs that are read, partials that are written."""
+        return self._blobs.pinned_bytes + self._unfinished.live_bytes
+
+    @property
+    def promised_bytes(self) -> int:
+        """What running downloads were promised and will still write."""
+        return self._unfinished.promised_bytes
+
+    def promise(self, digest: Digest, size: int) -> None:
+        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended."""
+        self._unfinished.promise(digest, size)
+
+    def is_busy(self, entry: Entry) -> bool:
+        """Whether this entry cannot go now."""
+        return entry.kind is Kind.BLOB and self._blobs.is_pinned(Digest.parse(entry.name))
+
+    async def settle(self) -> None:
+        """Bring the order of `entries` up to date.
+
+        Raises:
+            OSError: The disk refused; `entries` leaves out what was used since the last time.
+        """
+        await self._rows.flush()
+
+    def entries(self) -> Iterator[Entry]:
+        """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
+        content = (
+            Entry(Kind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
+            for row in self._contents.least_recently_used()
+        )
+        now = self._wall_clock()
+        leftovers = (
+            Entry(Kind.LEFTOVER, left.name, footprint(left.size), max(0.0, now - left.modified))
+            for left in self._unfinished.leftovers()
+        )
+        return heapq.merge(content, leftovers, key=lambda entry: -entry.idle_seconds)
+
+    async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take entries away, those that are not busy, and answer which; they are absent at once.
+
+        A few at a time: their files are renamed here and deleted in a thread, so that whoever writes
+        one of them anew in the meantime does not lose it.
+
+        Raises:
+            OSError: The disk refused; what had begun to go is absent all the same.
+        """
+        evicted = [entry for entry in entries if not self.is_busy(entry)]
+        doomed: list[Path] = []
+        try:
+            for entry in evicted:
+                doomed.extend(self._clear_away(self._take(entry)))
+        finally:
+            await self._threads.run(files.unlink_all, doomed)
+        return evicted
+
+    def forget_unused(self, idle_seconds: float) -> Iterator[int]:
+        """Forget links and tags that nobody used for so long: one small slice an item, how many went."""
+        return self._index.forget_unused(idle_seconds)
+
+    def _take(self, entry: Entry) -> Path | None:
+        if entry.kind is Kind.LEFTOVER:
+            return self._unfinished.take(entry.name)
+        digest = Digest.parse(entry.name)
+        self._contents.drop(entry.kind, digest)
+        self._cache.drop(entry.kind, digest)
+        return self._layout.content(entry.kind, digest)
+
+    def _clear_away(self, path: Path | None) -> Iterator[Path]:
+        """Free a path; where even a rename needs room on a full disk, the file is deleted at once."""
+        if path is None:
+            return
+        gone = self._layout.scratch / f"gone-{next(self._numbers)}"
+        try:
+            path.rename(gone)
+        except FileNotFoundError:
+            return
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+        yield gone

@@ -1,0 +1,113 @@
+"""The store: one folder on a disk, opened by one daemon."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, TaskStopped
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mirrord.oci.entry import Kind
+from mirrord.store import recovery
+from mirrord.store.blobs import BlobStore
+from mirrord.store.cache import BodyCache
+from mirrord.store.contents import Contents
+from mirrord.store.index import Index
+from mirrord.store.layout import FOLDER_MODE, Layout
+from mirrord.store.lock import StoreLock
+from mirrord.store.manifests import ManifestStore
+from mirrord.store.overlay import Overlay
+from mirrord.store.partials import PartialFile
+from mirrord.store.rows import Rows
+from mirrord.store.service_time import ServiceTime
+from mirrord.store.shelf import Shelf
+from mirrord.store.threads import Threads
+from mirrord.store.unfinished import Unfinished
+from mirrord.store.writer import Writer
+
+CACHE_BYTES = 4 * 1024 * 1024
+
+Reconciling: TypeAlias = CooperativeTask[Iterator[Deferred[None] | None]]
+
+
+@attrs.define(eq=False)
+class Store:
+    """All that is kept. `blobs`, `manifests` and `index` are what pulling needs, `shelf` is what gc needs."""
+
+    blobs: BlobStore
+    manifests: ManifestStore
+    index: Index
+    shelf: Shelf
+    _rows: Rows
+    _unfinished: Unfinished
+    _reconciliation: Reconciling
+    _lock: StoreLock
+
+    async def close(self) -> None:
+        """Park what is being written, put all on the disk, and let another daemon have the store."""
+        with contextlib.suppress(TaskFinished):
+            self._reconciliation.stop()
+        self._unfinished.park_all()
+        await self._rows.close()
+        self._lock.release()
+
+
+def open_store(
+    root: Path,
+    *,
+    clock: IReactorTime,
+    threads: Threads,
+    monotonic: Callable[[], float],
+    wall_clock: Callable[[], float],
+    cache_bytes: int = CACHE_BYTES,
+) -> Store:
+    """Open the store in `root`, made if it is not there; how much it holds makes no difference.
+
+    `monotonic` gives seconds that no one sets (service time), `wall_clock` those of file times.
+
+    Raises:
+        StoreInUse: Another daemon has it.
+        OSError: The disk failed.
+    """
+    layout = Layout(root)
+    for folder in (layout.root, layout.partials, layout.scratch):
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    lock = StoreLock.acquire(layout)
+    try:
+        recovery.empty_scratch(layout)
+        opened = recovery.open_index(layout)
+    except BaseException:
+        lock.release()
+        raise
+    overlay, service_time = Overlay(), ServiceTime(monotonic, opened.service_seconds)
+    writer = Writer(opened.writer, overlay, service_time, threads, clock)
+    rows = Rows(opened.reader, overlay, writer, service_time)
+    contents, index, cache = Contents(rows), Index(rows), BodyCache(cache_bytes)
+
+    def committed(partial: PartialFile) -> None:
+        contents.add(Kind.BLOB, partial.digest, partial.offset)
+
+    unfinished = Unfinished(layout, threads, wall_clock, committed)
+    blobs = BlobStore(layout, contents, unfinished, cache)
+    manifests = ManifestStore(layout, contents, index, unfinished, cache, threads)
+    shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads, wall_clock)
+    reconciliation = _reconcile(recovery.Reconciliation(layout, contents, threads), clock)
+    return Store(blobs, manifests, index, shelf, rows, unfinished, reconciliation, lock)
+
+
+def _reconcile(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> Reconciling:
+    """Do it one slice a turn: the daemon's own work comes between any two."""
+    cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
+    task = cooperator.cooperate(reconciliation.slices())
+    task.whenDone().addErrback(_log_unreconciled)
+    return task
+
+
+def _log_unreconciled(failure: Failure) -> None:
+    if not failure.check(TaskStopped):
+        Logger().failure("the index could not be compared with the files", failure)

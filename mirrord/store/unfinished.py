@@ -1,0 +1,163 @@
+"""Unfinished: the folder of partials. What is being written, what was left, what was promised."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.store.layout import FILE_MODE, Layout, footprint
+from mirrord.store.partials import PartialFile
+from mirrord.store.threads import Threads
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
+
+
+@attrs.frozen
+class Leftover:
+    """A file that nobody writes: `modified` is its mtime.
+
+    Wall clock is good enough here, unlike for content: what a wrong clock costs is the prefix of one
+    download, and there is no row to keep in step with the file.
+    """
+
+    name: str
+    size: int
+    modified: float
+
+
+@attrs.define(eq=False)
+class Unfinished:
+    """Partials by digest, one live at a time, and damaged content that was set aside."""
+
+    _layout: Layout
+    _threads: Threads
+    _wall_clock: Callable[[], float]
+    _committed: Callable[[PartialFile], None]
+    _live: dict[Digest, PartialFile] = attrs.field(factory=dict, init=False)
+    _leftovers: dict[str, Leftover] = attrs.field(factory=dict, init=False)
+    _promises: dict[Digest, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for path in self._layout.partials.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                self._leftovers[path.name] = Leftover(path.name, status.st_size, status.st_mtime)
+
+    @property
+    def live_bytes(self) -> int:
+        """What partials that are being written take of the disk."""
+        return sum(footprint(partial.offset) for partial in self._live.values() if partial.is_kept)
+
+    @property
+    def left_bytes(self) -> int:
+        """What leftovers take of the disk."""
+        return sum(footprint(leftover.size) for leftover in self._leftovers.values())
+
+    @property
+    def promised_bytes(self) -> int:
+        """What partials were promised and have not taken yet."""
+        return sum(
+            max(0, footprint(goal) - footprint(self._written(digest)))
+            for digest, goal in self._promises.items()
+        )
+
+    def leftovers(self) -> list[Leftover]:
+        """What nobody writes now, the oldest first."""
+        return sorted(self._leftovers.values(), key=lambda leftover: leftover.modified)
+
+    def promise(self, digest: Digest, size: int) -> None:
+        """Count `size` more bytes as taken until the partial of `digest` has written them or ended."""
+        self._promises[digest] = self._written(digest) + size
+
+    def find(self, digest: Digest) -> PartialFile | None:
+        """What an earlier download left, opened; None if there is nothing or it is in use."""
+        path = self._layout.partial(digest)
+        if digest in self._live or path.name not in self._leftovers:
+            return None
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            del self._leftovers[path.name]
+            return None
+        del self._leftovers[path.name]
+        return self._begin(digest, path, fd, os.fstat(fd).st_size)
+
+    def create(self, digest: Digest, *, is_kept: bool) -> PartialFile:
+        """A new, empty partial; a leftover of the same digest makes way for one that is kept.
+
+        Raises:
+            OSError: The disk refused.
+            ValueError: This digest is being written already.
+        """
+        if digest in self._live:
+            raise ValueError(f"{digest} is being written already")
+        if not is_kept:
+            self._promises.pop(digest, None)
+            return self._begin(digest, None, self._open_unnamed(), 0)
+        path = self._layout.partial(digest)
+        try:
+            fd = os.open(path, _NEW, FILE_MODE)
+        except OSError:
+            self._promises.pop(digest, None)
+            raise
+        self._leftovers.pop(path.name, None)
+        return self._begin(digest, path, fd, 0)
+
+    def set_aside(self, kind: Kind, digest: Digest, path: Path) -> None:
+        """Put damaged content where nobody reads it.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        aside = self._layout.broken(kind, digest)
+        path.rename(aside)
+        self._leave(aside, aside.stat().st_size)
+
+    def take(self, name: str) -> Path | None:
+        """The path of a leftover that is to be deleted; None if it is in use again or gone."""
+        return None if self._leftovers.pop(name, None) is None else self._layout.partials / name
+
+    def park_all(self) -> None:
+        """Park every partial that is being written."""
+        for partial in list(self._live.values()):
+            partial.park()
+
+    def _begin(self, digest: Digest, path: Path | None, fd: int, offset: int) -> PartialFile:
+        target = self._layout.content(Kind.BLOB, digest)
+        partial = PartialFile(digest, path, target, offset, fd, self._threads, self._committed, self._end)
+        self._live[digest] = partial
+        return partial
+
+    def _end(self, partial: PartialFile) -> None:
+        del self._live[partial.digest]
+        self._promises.pop(partial.digest, None)
+        if partial.path is not None:
+            self._leave(partial.path, partial.offset)
+
+    def _leave(self, path: Path, size: int) -> None:
+        self._leftovers[path.name] = Leftover(path.name, size, self._wall_clock())
+
+    def _written(self, digest: Digest) -> int:
+        partial = self._live.get(digest)
+        if partial is not None:
+            return partial.offset
+        leftover = self._leftovers.get(self._layout.partial(digest).name)
+        return 0 if leftover is None else leftover.size
+
+    def _open_unnamed(self) -> int:
+        """A file without a name on the store's file system; some kinds of those know no O_TMPFILE."""
+        try:
+            return os.open(self._layout.scratch, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, FILE_MODE)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+        path = self._layout.scratch / "unnamed"
+        fd = os.open(path, _NEW, FILE_MODE)
+        path.unlink()
+        return fd

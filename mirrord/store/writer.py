@@ -1,0 +1,145 @@
+"""Writer: carries the overlay into the file, one batch and one thread at a time.
+
+A batch is whatever has gathered since the last one, in one transaction whose commit is the
+durability point. A batch that fails (a full disk, an I/O error) loses nothing: the overlay keeps it
+and it is tried again, ever more slowly, until it succeeds.
+"""
+
+import errno
+import sqlite3
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from mirrord.store.overlay import Overlay, Statements
+from mirrord.store.service_time import ServiceTime
+from mirrord.store.threads import Threads
+
+GATHER_SECONDS = 0.02
+RECENCY_SECONDS = 60.0
+RETRY_SECONDS = (1.0, 60.0)
+
+SERVICE_SECONDS = "service_seconds"
+_SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+
+
+@attrs.define(eq=False)
+class Writer:
+    """The only one who writes the index."""
+
+    _connection: sqlite3.Connection
+    _overlay: Overlay
+    _service_time: ServiceTime
+    _threads: Threads
+    _clock: IReactorTime
+    _is_writing: bool = attrs.field(default=False, init=False)
+    _is_use_due: bool = attrs.field(default=False, init=False)
+    _retry_seconds: float = attrs.field(default=0.0, init=False)
+    _rows_timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _uses_timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _waiters: list[Deferred[None]] = attrs.field(factory=list, init=False)
+    _log = Logger()
+
+    def rows_changed(self) -> None:
+        """Rows wait in the overlay: write them in a moment, with those that come until then."""
+        if self._rows_timer is None and not self._is_writing:
+            self._rows_timer = self._clock.callLater(max(GATHER_SECONDS, self._retry_seconds), self._write)
+
+    def uses_changed(self) -> None:
+        """Uses wait in the overlay: they are written within the minute, for there is no write a hit."""
+        if self._uses_timer is None:
+            self._uses_timer = self._clock.callLater(RECENCY_SECONDS, self._write_uses)
+
+    async def flush(self) -> None:
+        """Put all on the disk that was written or used so far.
+
+        Raises:
+            OSError: The disk refused; it is tried again later by itself.
+        """
+        flushed: Deferred[None] = Deferred()
+        self._waiters.append(flushed)
+        self._write_uses()
+        await flushed
+
+    async def close(self) -> None:
+        """Flush and close; what the disk refuses now is lost."""
+        try:
+            await self.flush()
+        except OSError as error:
+            self._log.error("the index closes without its last changes: {error}", error=str(error))
+        _stop(self._rows_timer)
+        _stop(self._uses_timer)
+        self._connection.close()
+
+    def _write_uses(self) -> None:
+        _stop(self._uses_timer)
+        self._uses_timer, self._is_use_due = None, True
+        self._write()
+
+    def _write(self) -> None:
+        _stop(self._rows_timer)
+        self._rows_timer = None
+        if not self._is_writing:
+            self._is_writing = True
+            Deferred.fromCoroutine(self._write_batch())
+
+    async def _write_batch(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        statements = self._overlay.take(with_uses=self._is_use_due)
+        statements.append((_SET_META, [(SERVICE_SECONDS, self._service_time.now())]))
+        self._is_use_due = False
+        refusal = None
+        try:
+            await self._threads.run(_run, self._connection, statements)
+        except (sqlite3.Error, OSError) as error:
+            refusal = as_os_error(error)
+        self._is_writing = False
+        self._settle(refusal)
+        for waiter in waiters:
+            waiter.callback(None) if refusal is None else waiter.errback(refusal)
+        if self._waiters or self._is_use_due:
+            self._write()
+
+    def _settle(self, refusal: OSError | None) -> None:
+        if refusal is None:
+            self._overlay.committed()
+            self._retry_seconds = 0.0
+        else:
+            self._overlay.failed()
+            if not self._retry_seconds:
+                self._log.error(
+                    "the index cannot be written, what it should say is kept: {error}", error=str(refusal)
+                )
+            first, longest = RETRY_SECONDS
+            self._retry_seconds = min(max(first, 2 * self._retry_seconds), longest)
+        if self._overlay.has_rows:
+            self.rows_changed()
+        if self._overlay.has_uses:
+            self.uses_changed()
+
+
+def as_os_error(error: sqlite3.Error | OSError) -> OSError:
+    """What SQLite says, in the words of a failing disk."""
+    if isinstance(error, OSError):
+        return error
+    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return OSError(errno.ENOSPC if is_full else errno.EIO, f"index: {error}")
+
+
+def _run(connection: sqlite3.Connection, statements: Statements) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, parameters in statements:
+            connection.executemany(sql, parameters)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _stop(timer: IDelayedCall | None) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()

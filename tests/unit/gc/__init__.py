@@ -1,0 +1,1 @@
+"""Garbage collection: the plan, and the collector on a shelf of fakes."""
