@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from OpenSSL import SSL
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 from twisted.internet.endpoints import serverFromString
 
 from mirrord.config import Config, ListenConfig
@@ -30,18 +32,16 @@ def _lines(config: Config) -> Iterator[str]:
     yield from _attempt("admin.endpoint", partial(_parse_endpoint, config.admin.endpoint))
     for upstream in config.upstream:
         if upstream.ca is not None:
-            yield from _attempt(f"{path_of(upstream.name)}.ca", partial(_load_ca, upstream.ca))
+            yield from _attempt(f"{path_of(upstream.name)}.ca", partial(_read_certificates, upstream.ca))
 
 
-def _attempt(path: str, attempt: Callable[[], None]) -> Iterator[str]:
+def _attempt(path: str, attempt: Callable[[], object]) -> Iterator[str]:
     try:
         attempt()
     except OSError as error:
         yield f"{path}: cannot be opened: {error.strerror}"
     except (TypeError, ValueError) as error:
         yield f"{path}: {_INTERNAL.sub('', str(error))}"
-    except SSL.Error:
-        yield f"{path}: not in PEM, or not what belongs here"
 
 
 def _parse_endpoint(description: str) -> None:
@@ -57,44 +57,25 @@ def _parse_endpoint(description: str) -> None:
 def _check_certificate(path: str, listener: ListenConfig) -> Iterator[str]:
     if listener.certificate is None or listener.key is None:
         return
-    context = _context()
-    wrong = [
-        *_attempt(f"{path}.certificate", partial(_load_certificate, context, listener.certificate)),
-        *_attempt(f"{path}.key", partial(_load_key, context, listener.key)),
-    ]
-    yield from wrong or _attempt(f"{path}.key", partial(_compare, context))
+    wrong = list(_attempt(f"{path}.certificate", partial(_read_certificates, listener.certificate)))
+    yield from wrong
+    own = None if wrong else _read_certificates(listener.certificate)[0]
+    yield from _attempt(f"{path}.key", partial(_read_key, listener.key, own))
 
 
-def _context() -> SSL.Context:
-    context = SSL.Context(SSL.TLS_METHOD)
-    # Without a callback OpenSSL asks the terminal for the passphrase of an encrypted key, and waits.
-    context.set_passwd_cb(lambda *_: b"")
-    return context
-
-
-def _load_certificate(context: SSL.Context, file: Path) -> None:
-    _open(file)
-    context.use_certificate_chain_file(str(file))
-
-
-def _load_key(context: SSL.Context, file: Path) -> None:
-    _open(file)
-    context.use_privatekey_file(str(file))
-
-
-def _compare(context: SSL.Context) -> None:
+def _read_certificates(file: Path) -> list[Certificate]:
+    content = file.read_bytes()
     try:
-        context.check_privatekey()
-    except SSL.Error:
-        raise ValueError("not the key of the certificate") from None
+        return load_pem_x509_certificates(content)
+    except ValueError:
+        raise ValueError("no certificate in PEM") from None
 
 
-def _load_ca(file: Path) -> None:
-    _open(file)
-    _context().load_verify_locations(str(file))
-
-
-def _open(file: Path) -> None:
-    """Let the system say why a file cannot be read; OpenSSL does not."""
-    with file.open("rb"):
-        pass
+def _read_key(file: Path, certificate: Certificate | None) -> None:
+    content = file.read_bytes()
+    try:
+        key = load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("no private key in PEM, or an encrypted one") from None
+    if certificate is not None and certificate.public_key() != key.public_key():
+        raise ValueError("not the key of the certificate")

@@ -81,7 +81,9 @@ def _toml(content: object, word: Word | None) -> str:
     if isinstance(content, tuple):
         return "[" + ", ".join(_toml(item, word) for item in content) + "]"
     # A JSON string is a TOML basic string, but for DEL, which JSON leaves bare and TOML forbids.
-    return json.dumps(word.write(content) if word else str(content)).replace("\x7f", "\\u007f")
+    return json.dumps(word.write(content) if word else str(content), ensure_ascii=False).replace(
+        "\x7f", "\\u007f"
+    )
 
 
 def _word_of(kind: Any) -> Word | None:

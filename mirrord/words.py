@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from mirrord.schema import Word
 
-_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", re.ASCII)
+_QUANTITY = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))? ?([A-Za-z]+)", re.ASCII)
 
 _DURATIONS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 """In milliseconds, longest first."""
@@ -190,11 +190,13 @@ def _read_quantity(text: str, units: dict[str, int], limit: int, what: str) -> i
     """The quantity in the smallest of `units`."""
     match = _QUANTITY.fullmatch(text)
     names = ", ".join(reversed(units))
-    if match is None or match[2] not in units:
+    if match is None or match[3] not in units:
         raise ValueError(f"{what} is a number with one of the units {names}")
-    quantity = round(float(match[1]) * units[match[2]])
+    whole, fraction, unit = match.groups(default="")
+    # In whole numbers: a float forgets the last bytes of a petabyte.
+    quantity = int(whole + fraction) * units[unit] // int("1" + "0" * len(fraction))
     if quantity > limit:
-        raise ValueError(f"{what} so large is a mistake")
+        raise ValueError("too large to be meant")
     return quantity
 
 
