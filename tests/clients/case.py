@@ -1,0 +1,91 @@
+"""What the tests of real clients share: Debian's docker-registry, filled, and mirrord before it."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.clients.programs import Service, find, run
+from tests.fakes.images import Image, Index, Piece, make_image, make_index
+from tests.integration.daemon import Daemon, Settings, free_port
+
+APP = "library/mirrord-test"
+MULTI = "library/mirrord-multi"
+
+_REGISTRY = """
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: {root}}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+def write_layout(folder: Path, content: Image | Index) -> None:
+    """An OCI image layout of one image or index, tagged `latest`."""
+    images = content.images if isinstance(content, Index) else (content,)
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    pieces: list[Piece] = [content.manifest]
+    for image in images:
+        pieces += [image.manifest, *image.blobs]
+    for piece in pieces:
+        (blobs / piece.digest.removeprefix("sha256:")).write_bytes(piece.content)
+    named = content.manifest.descriptor(annotations={"org.opencontainers.image.ref.name": "latest"})
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
+
+
+class ClientCase(SynchronousTestCase):
+    """A real registry and a mirrord; the registry goes away when a test says so."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
+        self.addCleanup(self._clean)
+        registry, skopeo = find("docker-registry"), find("skopeo")
+        port = free_port()
+        config = self.folder / "registry.yml"
+        config.write_text(_REGISTRY.format(root=self.folder / "registry", port=port))
+        self.registry = Service((registry, "serve", str(config)), self.folder / "registry.log")
+        self.addCleanup(self.registry.stop)
+        self.registry.start(lambda: _answers(f"http://127.0.0.1:{port}/v2/"))
+        index = make_index([make_image([70_000], seed=2), make_image([70_000], 3, "arm64")])
+        for name, content in ((APP, make_image([12_000_000, 300_000, 5_000], seed=1)), (MULTI, index)):
+            layout = self.folder / name.replace("/", "-")
+            write_layout(layout, content)
+            target = f"docker://127.0.0.1:{port}/{name}:latest"
+            run(skopeo, "copy", "--all", "--dest-tls-verify=false", f"oci:{layout}:latest", target)
+        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms")
+        self.daemon = Daemon(self.folder / "mirrord", settings)
+        self.addCleanup(self.daemon.kill)
+        self.addCleanup(self.assert_calm)
+        self.daemon.start()
+
+    def assert_calm(self) -> None:
+        """The daemon ends with status 0 when asked to, and nothing in its log looks like a crash."""
+        self.daemon.stop()
+        self.assertEqual(self.daemon.bad_lines(), [], self.daemon.log[-6000:])
+
+    def let_upstream_go(self) -> None:
+        """The registry ends, and every tag that mirrord holds is too old to be answered unasked."""
+        self.registry.stop()
+        time.sleep(0.2)
+
+    def _clean(self) -> None:
+        """Leave no mount and no file, whatever a client left."""
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        for place in reversed([line.split()[1] for line in mounts]):
+            if place.startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urlopen(url, timeout=1) as answer:
+        return bool(answer.status == 200)
+    return False

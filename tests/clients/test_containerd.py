@@ -1,0 +1,61 @@
+from tests.clients.case import APP, MULTI, ClientCase
+from tests.clients.programs import Service, find, run
+
+_CONFIG = """
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{folder}/c.sock"
+[ttrpc]
+  address = "{folder}/t.sock"
+"""
+
+_HOSTS = """
+server = "{url}"
+[host."{url}"]
+  capabilities = ["pull", "resolve"]
+"""
+
+
+class ContainerdTests(ClientCase):
+    def setUp(self) -> None:
+        containerd, self.ctr = find("containerd"), find("ctr")
+        super().setUp()
+        self.place = self.folder / "c"
+        hosts = self.place / "hosts" / "docker.io"
+        hosts.mkdir(parents=True)
+        (hosts / "hosts.toml").write_text(_HOSTS.format(url=self.daemon.url))
+        config = self.place / "config.toml"
+        config.write_text(_CONFIG.format(folder=self.place))
+        service = Service((containerd, "--config", str(config)), self.folder / "containerd.log")
+        self.addCleanup(service.stop)
+        service.start((self.place / "c.sock").exists)
+
+    def _ctr(self, *arguments: str) -> str:
+        return run(self.ctr, "--address", str(self.place / "c.sock"), *arguments)
+
+    def _pull(self, name: str) -> str:
+        options = ("--hosts-dir", str(self.place / "hosts"), "--snapshotter", "native")
+        self._ctr("images", "pull", *options, f"docker.io/{name}:latest")
+        return self._ctr("images", "list")
+
+    def _forget(self, name: str) -> None:
+        """Remove an image, and wait until its content has gone too."""
+        self._ctr("images", "remove", "--sync", f"docker.io/{name}:latest")
+        self.assertNotIn("sha256:", self._ctr("content", "list"))
+
+    def test_pulls_through_its_host_and_again_without_the_upstream(self) -> None:
+        """ctr, which says ?ns=docker.io, pulls a tag once; the upstream goes, and ctr pulls it again."""
+        before = self._pull(APP)
+        self._forget(APP)
+        self.let_upstream_go()
+        self.assertEqual(self._pull(APP), before)
+
+    def test_pulls_its_architecture_of_an_index(self) -> None:
+        """Ctr pulls one architecture of an index, and the same without the upstream."""
+        before = self._pull(MULTI)
+        self._forget(MULTI)
+        self.let_upstream_go()
+        self.assertEqual(self._pull(MULTI), before)
