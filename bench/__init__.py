@@ -1,0 +1,1 @@
+"""Figures beside other mirrors: `python bench/speed.py`."""

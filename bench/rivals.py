@@ -1,0 +1,139 @@
+"""The servers that are measured side by side: mirrord, Debian's docker-registry, nginx."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
+
+import attrs
+
+from tests.integration.daemon import Daemon, Settings, free_port
+
+_REGISTRY = """
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{cache: {{blobdescriptor: inmemory}}, filesystem: {{rootdirectory: {folder}}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+{proxy}
+"""
+
+_NGINX = """
+daemon off;
+worker_processes auto;
+error_log {folder}/error.log;
+pid {folder}/nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/temp;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  proxy_cache_path {folder}/cache keys_zone=blobs:10m max_size=4g;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass {upstream};
+      proxy_cache blobs;
+      proxy_cache_valid 200 1h;
+      proxy_cache_lock on;
+      proxy_ignore_headers Cache-Control Expires Set-Cookie;
+    }}
+  }}
+}}
+"""
+
+
+@attrs.define(eq=False)
+class Rival:
+    """A server under measurement: where it answers, and the session of processes that it is."""
+
+    name: str
+    url: str
+    session: int
+    stop: Callable[[], None]
+
+    def cpu_seconds(self) -> float:
+        """What all its processes and threads have used, in user and system time."""
+        ticks = 0
+        for stat in self._stats():
+            ticks += int(stat[11]) + int(stat[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def pss(self) -> int:
+        """Its share of memory in bytes, all processes together."""
+        total = 0
+        for stat in self._stats():
+            rollup = Path(f"/proc/{stat[-1]}/smaps_rollup").read_text()
+            match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+            total += int(match.group(1)) * 1024 if match else 0
+        return total
+
+    def _stats(self) -> list[list[str]]:
+        """The fields of /proc/PID/stat after the name, of each process of the session, and its pid last."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self.session:
+                    found.append([*fields, path.parent.name])
+        return found
+
+
+def start_mirrord(folder: Path, upstream: str) -> Rival:
+    """This checkout's mirrord."""
+    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h"))
+    daemon.start()
+    return Rival("mirrord", daemon.url, daemon.pid, daemon.kill)
+
+
+def start_registry(folder: Path, upstream: str | None = None) -> Rival:
+    """Debian's docker-registry: as a mirror of `upstream`, or as a registry of its own."""
+    port = free_port()
+    folder.mkdir(parents=True)
+    proxy = "" if upstream is None else f"proxy: {{remoteurl: {upstream}}}"
+    config = folder / "config.yml"
+    config.write_text(_REGISTRY.format(folder=folder / "files", port=port, proxy=proxy))
+    return _start("docker-registry", ["docker-registry", "serve", str(config)], folder, port)
+
+
+def start_nginx(folder: Path, upstream: str) -> Rival | None:
+    """Debian's nginx with proxy_cache; None where it is not installed."""
+    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if nginx is None:
+        return None
+    port = free_port()
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX.format(folder=folder, port=port, upstream=upstream))
+    return _start("nginx", [nginx, "-e", str(folder / "error.log"), "-c", str(config)], folder, port)
+
+
+def _start(name: str, command: list[str], folder: Path, port: int) -> Rival:
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def stop() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urlopen(f"{url}/v2/", timeout=1):
+            return Rival(name, url, process.pid, stop)
+        time.sleep(0.05)
+    stop()
+    raise RuntimeError(f"{name} does not answer: {(folder / 'log').read_text()[-2000:]}")
