@@ -95,9 +95,22 @@ class MirrorChannel(HTTPChannel):
         return version == b"HTTP/1.1" and not is_told_to_close
 
     def requestDone(self, request: Any) -> None:
-        """An answer is complete."""
+        """An answer is written; the next request waits until the client has taken it.
+
+        Twisted would parse on: 64 KiB of pipelined requests could have gigabytes of answers waiting.
+        """
         self._since = self.site.now()
+        self.paused = self._waitingForTransport
         super().requestDone(request)
+        if self.paused:
+            self._networkProducer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client has taken what was written."""
+        self.paused = False
+        super().resumeProducing()
+        if self._buffer and not self._handlingRequest:
+            self.dataReceived(b"")
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A line is longer than all headers may be."""
@@ -156,12 +169,11 @@ class MirrorChannel(HTTPChannel):
         if taken != self._taken or is_waiting_for_us:
             self._taken, self._since = taken, now
         quiet = now - self._since
-        if self._is_closing:
+        if is_behind or self._is_closing:
             if quiet >= (limits.stall_seconds if is_behind else limits.closing_seconds):
                 self.transport.abortConnection()
         elif self._handlingRequest:
-            if quiet >= limits.stall_seconds:
-                self.transport.abortConnection()
+            return
         elif self._head_since is not None:
             if now - self._head_since >= limits.head_seconds:
                 self.loseConnection()

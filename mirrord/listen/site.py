@@ -47,7 +47,7 @@ class MirrorSite(HTTPFactory):
         self._peers: Counter[str | None] = Counter()
         self._next_check: IDelayedCall | None = None
         self._drained: Deferred[None] | None = None
-        self._date = (0, b"")
+        self._date = (-1, b"")
 
     @property
     def connections(self) -> int:
@@ -108,9 +108,7 @@ class MirrorSite(HTTPFactory):
         if self._next_check is not None:
             self._next_check.cancel()
             self._next_check = None
-        drained, self._drained = self._drained, None
-        if drained is not None:
-            drained.callback(None)
+        self._tell_drained()
 
     def drain(self) -> Deferred[None]:
         """Take no more requests; fires when those that run are answered and every client has gone.
@@ -125,14 +123,18 @@ class MirrorSite(HTTPFactory):
             else:
                 channel.loseConnection()
         if not self._channels:
-            self._drained = None
-            drained.callback(None)
+            self._tell_drained()
         return drained
 
     def abort(self) -> None:
         """Drop every connection now."""
         for channel in list(self._channels):
             channel.transport.abortConnection()
+
+    def _tell_drained(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
 
     def _check(self) -> None:
         self._next_check = self.reactor.callLater(1, self._check)

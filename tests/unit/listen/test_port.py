@@ -1,0 +1,161 @@
+"""Ports open from descriptions; plain TCP sends files, TLS and Unix sockets never do."""
+
+import os
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import trustme
+from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from mirrord.listen.answer import Answer
+from mirrord.listen.meter import MeteredUnixServer
+from mirrord.listen.port import open_port
+from mirrord.listen.request import MirrorRequest
+from mirrord.listen.sendfile import SendfileServer
+from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.tls import tls_options
+from tests.fakes.cold import ColdPages
+from tests.fakes.wire import head, read_answers
+
+
+class PortTests(TestCase):
+    def setUp(self) -> None:
+        self.transports: list[Any] = []
+        self.folder = Path(tempfile.mkdtemp())
+        self.site = MirrorSite(reactor, self.respond, Limits(closing_seconds=1))
+
+    def respond(self, request: MirrorRequest) -> None:
+        self.transports.append(request.channel.transport)
+        request.respond(Answer.whole(200, b"x" * 100_000))
+
+    async def open(self, description: str, tls: Any = None) -> Any:
+        pages: Any = ColdPages()
+        port = await open_port(reactor, description, self.site, pages, tls)
+        self.addCleanup(self.site.drain)
+        self.addCleanup(port.stopListening)
+        return port
+
+    async def ask(self, client: socket.socket) -> bytes:
+        def talk() -> bytes:
+            with client:
+                client.sendall(head("/", "Connection: close"))
+                with client.makefile("rb") as file:
+                    return file.read()
+
+        return await deferToThread(talk)
+
+    async def test_tcp(self) -> None:
+        """A connection to a tcp: port can send files."""
+        port = await self.open("tcp:0:interface=127.0.0.1")
+
+        raw = await self.ask(socket.create_connection(("127.0.0.1", port.getHost().port)))
+
+        self.assertEqual(200, read_answers(raw)[0].status)
+        self.assertEqual([SendfileServer], [type(transport) for transport in self.transports])
+
+    async def test_backlog(self) -> None:
+        """The kernel holds 300 connections for us while we are busy, where Twisted's 50 would not do."""
+        port = await self.open("tcp:0:interface=127.0.0.1")
+
+        clients = [socket.socket() for _ in range(300)]
+        for client in clients:
+            self.addCleanup(client.close)
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port.getHost().port))
+
+        for client in clients:
+            client.getpeername()
+
+    async def test_unix(self) -> None:
+        """A Unix socket works, and is metered."""
+        path = self.folder / "socket"
+        await self.open(f"unix:{path}")
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+
+        raw = await self.ask(client)
+
+        self.assertEqual(100_000, len(read_answers(raw)[0].body))
+        self.assertEqual([MeteredUnixServer], [type(transport) for transport in self.transports])
+
+    async def test_systemd(self) -> None:
+        """A socket that was opened by somebody else is served like our own."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.setblocking(False)
+            port: Any = reactor.adoptStreamPort(  # type: ignore[attr-defined]
+                listening.fileno(), socket.AF_INET, self.site
+            )
+            await port.stopListening()
+
+    async def test_tls(self) -> None:
+        """TLS greets with the whole chain, negotiates HTTP/1.1, and is never a SendfileServer."""
+        authority = trustme.CA()
+        issued = authority.create_child_ca().issue_cert("localhost")
+        chain, key = self.folder / "chain.pem", self.folder / "key.pem"
+        chain.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(key))
+        port = await self.open("tcp:0:interface=127.0.0.1", tls_options(chain, key))
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        trust.set_alpn_protocols(["h2", "http/1.1"])
+
+        def greet() -> ssl.SSLSocket:
+            plain = socket.create_connection(("127.0.0.1", port.getHost().port))
+            return trust.wrap_socket(plain, server_hostname="localhost")
+
+        client = await deferToThread(greet)
+        self.assertEqual("http/1.1", client.selected_alpn_protocol())
+        raw = await self.ask(client)
+
+        self.assertEqual(200, read_answers(raw)[0].status)
+        (transport,) = self.transports
+        self.assertIsNot(SendfileServer, type(transport))
+        self.assertTrue(hasattr(transport, "send_file"), "the trap: TLS passes the method on")
+
+    async def test_old_tls(self) -> None:
+        """TLS 1.1 is refused."""
+        issued = trustme.CA().issue_cert("localhost")
+        chain, key = self.folder / "chain.pem", self.folder / "key.pem"
+        issued.cert_chain_pems[0].write_to_path(str(chain))
+        issued.private_key_pem.write_to_path(str(key))
+
+        options: Any = tls_options(chain, key)
+
+        self.assertTrue(options.getContext().set_options(0) & ssl.OP_NO_TLSv1_1)
+
+    async def test_refused_push(self) -> None:
+        """A client in the middle of a large push hears why it is refused, not a reset."""
+        port = await self.open("tcp:0:interface=127.0.0.1")
+
+        def push() -> bytes:
+            with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+                client.sendall(head("/v2/", "Content-Length: 3000000", method="PUT") + os.urandom(3_000_000))
+                with client.makefile("rb") as file:
+                    return file.read()
+
+        raw = await deferToThread(push)
+
+        self.assertEqual(405, read_answers(raw)[0].status)
+
+    async def test_stalled(self) -> None:
+        """A client that reads nothing is dropped by the real clock, and the site is rid of it."""
+        self.site.limits = Limits(stall_seconds=1, closing_seconds=1)
+        port = await self.open("tcp:0:interface=127.0.0.1")
+        with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(head("/") * 200)
+            await ensureDeferred(self._gone())
+
+    async def _gone(self) -> None:
+        for _ in range(100):
+            await deferLater(reactor, 0.1)
+            if self.transports and not self.site.connections:
+                return
+        self.fail("still there after 10 s")

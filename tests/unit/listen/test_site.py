@@ -1,0 +1,92 @@
+"""A site counts its connections, and drains them."""
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.listen.answer import Answer
+from mirrord.listen.request import MirrorRequest
+from mirrord.listen.site import Limits, MirrorSite
+from tests.fakes.wire import Client, Wire, head
+
+
+class SiteCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.requests: list[MirrorRequest] = []
+        self.site = MirrorSite(
+            self.clock, self.requests.append, Limits(connections=3, connections_per_peer=2)
+        )
+
+    def connect(self, host: str) -> Client:
+        wire = Wire(lenient=True)
+        wire.peerAddr = type(StringTransport().getPeer())("TCP", host, 1)
+        return Client(self.site, wire)
+
+
+class CrowdTests(SiteCase):
+    def test_per_peer(self) -> None:
+        """One address may not have more than its share; when one connection ends, another may come."""
+        first, second, third = [self.connect("192.0.2.1") for _ in range(3)]
+        self.assertEqual(
+            [False, False, True], [client.wire.disconnected for client in (first, second, third)]
+        )
+
+        third.leave()
+        first.leave()
+
+        self.assertFalse(self.connect("192.0.2.1").wire.disconnected)
+
+    def test_in_all(self) -> None:
+        """Beyond the limit in all, whoever comes is refused."""
+        clients = [self.connect(f"192.0.2.{i}") for i in range(4)]
+
+        self.assertTrue(clients[3].wire.disconnected)
+        self.assertEqual(3, self.site.connections)
+
+    def test_alpn(self) -> None:
+        """Nothing but HTTP/1.1 is negotiated."""
+        self.assertEqual([b"http/1.1"], self.site.acceptableProtocols())
+
+
+class DrainTests(SiteCase):
+    def test_idle(self) -> None:
+        """Who asks nothing is let go at once; the drain is over when they have left."""
+        client = self.connect("192.0.2.1")
+
+        drained = self.site.drain()
+
+        self.assertTrue(client.wire.disconnecting)
+        self.assertNoResult(drained)
+        client.leave()
+        self.successResultOf(drained)
+
+    def test_running(self) -> None:
+        """A request that runs is answered to its end, and is the last of its connection."""
+        client = self.connect("192.0.2.1")
+        client.send(head("/"))
+        self.site.drain()
+        self.assertFalse(client.wire.disconnecting)
+
+        self.requests[0].respond(Answer.whole(200, b"all of it"))
+
+        self.assertEqual((b"all of it", "close"), (client.got().body, client.got().headers["connection"]))
+        self.assertTrue(client.wire.disconnecting)
+
+    def test_nobody(self) -> None:
+        """Without clients there is nothing to wait for."""
+        self.successResultOf(self.site.drain())
+
+    def test_abort(self) -> None:
+        """What has taken long enough is dropped."""
+        client = self.connect("192.0.2.1")
+
+        self.site.abort()
+
+        self.assertTrue(client.wire.disconnected)
+
+    def test_date(self) -> None:
+        """The Date header follows the clock."""
+        self.assertEqual(b"Thu, 01 Jan 1970 00:00:00 GMT", self.site.date())
+        self.clock.advance(86_400)
+        self.assertEqual(b"Fri, 02 Jan 1970 00:00:00 GMT", self.site.date())
