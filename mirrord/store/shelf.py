@@ -93,11 +93,14 @@ class Shelf:
         Raises:
             OSError: The disk refused; what had begun to go is absent all the same.
         """
-        evicted = [entry for entry in entries if not self.is_busy(entry)]
+        evicted: list[Entry] = []
         doomed: list[Path] = []
         try:
-            for entry in evicted:
-                doomed.extend(self._clear_away(self._take(entry)))
+            for entry in entries:
+                path = self._take(entry)
+                if path is not None:
+                    evicted.append(entry)
+                    doomed.extend(self._clear_away(path))
         finally:
             await self._threads.run(files.unlink_all, doomed)
         return evicted
@@ -107,17 +110,17 @@ class Shelf:
         return self._index.forget_unused(idle_seconds)
 
     def _take(self, entry: Entry) -> Path | None:
+        """The path of what is absent from now on; None where it is absent already, or busy."""
         if entry.kind is Kind.LEFTOVER:
             return self._unfinished.take(entry.name)
         digest = Digest.parse(entry.name)
-        self._contents.drop(entry.kind, digest)
+        if self.is_busy(entry) or not self._contents.drop(entry.kind, digest):
+            return None
         self._cache.drop(entry.kind, digest)
         return self._layout.content(entry.kind, digest)
 
-    def _clear_away(self, path: Path | None) -> Iterator[Path]:
+    def _clear_away(self, path: Path) -> Iterator[Path]:
         """Free a path; where even a rename needs room on a full disk, the file is deleted at once."""
-        if path is None:
-            return
         gone = self._layout.scratch / f"gone-{next(self._numbers)}"
         try:
             path.rename(gone)

@@ -1,0 +1,187 @@
+"""The collector: sweeps now and then, and makes room when a download needs it.
+
+Whoever asks for room while another makes some waits for its turn, and then sees what is left; a
+sweep takes a turn for each slice, so that nobody waits for all of it. Room that was given is promised to its download in the store itself, which knows best
+when the bytes are written or the download has ended; so there is nothing here to give back, or to
+forget to.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from itertools import islice
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from mirrord.gc.plan import Limits, Occupancy, victims
+from mirrord.gc.ports import Shelf, Tally
+from mirrord.oci.digest import Digest
+
+SLICE_ENTRIES = 32
+"""How many entries go at a time: a millisecond of renames on the reactor, the rest in a thread."""
+
+EMERGENCY_BYTES = 16 * 1024 * 1024
+"""What an emergency frees beyond what is needed at once, if there is so much."""
+
+
+@attrs.frozen
+class Evicted:
+    """How many entries went, and the bytes of the disk that they took."""
+
+    count: int = 0
+    size: int = 0
+
+    def __add__(self, other: "Evicted") -> "Evicted":
+        return Evicted(self.count + other.count, self.size + other.size)
+
+
+@attrs.frozen
+class Sweep:
+    """What a sweep did. `started_at` is wall clock; `forgotten` counts links and tags."""
+
+    started_at: float
+    seconds: float
+    evicted: Evicted
+    forgotten: int
+
+
+@attrs.define(eq=False)
+class Collector:
+    """Keeps a store within its limits.
+
+    `free_bytes` says how much the store's file system has left, `wall_clock` what time it is.
+    """
+
+    _shelf: Shelf
+    _limits: Limits
+    _interval_seconds: float
+    _clock: IReactorTime
+    _wall_clock: Callable[[], float]
+    _free_bytes: Callable[[], int]
+    _tally: Tally
+    last_sweep: Sweep | None = attrs.field(default=None, init=False)
+    _loop: LoopingCall = attrs.field(init=False)
+    _one_at_a_time: DeferredLock = attrs.field(factory=DeferredLock, init=False)
+    _sweeping: Deferred[None] | None = attrs.field(default=None, init=False)
+    _is_stopped: bool = attrs.field(default=False, init=False)
+    _log = Logger()
+
+    def __attrs_post_init__(self) -> None:
+        self._loop = LoopingCall(self._begin_sweep)
+        self._loop.clock = self._clock
+
+    def start(self) -> None:
+        """Sweep now, and then at every interval, whatever a sweep runs into."""
+        self._loop.start(self._interval_seconds)
+
+    async def stop(self) -> None:
+        """Sweep no more; a running sweep ends with its slice."""
+        self._is_stopped = True
+        if self._loop.running:
+            self._loop.stop()
+        if self._sweeping is not None:
+            await self._sweeping
+
+    async def sweep(self) -> Sweep:
+        """Bring the store within its limits, and forget what nobody used for long.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        started_at, began = self._wall_clock(), self._clock.seconds()
+        excess = self._occupancy().sweep_excess(0, self._limits)
+        evicted = await self._evict(excess, self._one_at_a_time)
+        forgotten = await self._forget()
+        self.last_sweep = Sweep(started_at, self._clock.seconds() - began, evicted, forgotten)
+        return self.last_sweep
+
+    async def make(self, size: int, digest: Digest | None = None) -> bool:
+        """Whether `size` more bytes fit within the limits, after evicting what may go.
+
+        With the digest of a blob they are promised to its partial, until it is committed, discarded
+        or parked. Nothing is evicted for what could not fit anyhow.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        async with self._one_at_a_time:
+            if digest is not None:
+                self._shelf.promise(digest, 0)
+            occupancy = self._occupancy()
+            if not occupancy.can_fit(size, self._limits):
+                return False
+            excess = occupancy.sweep_excess(size, self._limits)
+            if excess > 0:
+                await self._evict(excess, nullcontext())
+            if self._occupancy().excess(size, self._limits) > 0:
+                return False
+            if digest is not None:
+                self._shelf.promise(digest, size)
+            return True
+
+    async def emergency(self, size: int) -> bool:
+        """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense.
+
+        What the file system says of its free space is not believed: quotas and reserved blocks are
+        not in it.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        async with self._one_at_a_time:
+            evicted = await self._evict(size + EMERGENCY_BYTES, nullcontext())
+        self._log.warn("the disk is full: {size} bytes were evicted", size=evicted.size)
+        return evicted.size > 0
+
+    def _occupancy(self) -> Occupancy:
+        shelf = self._shelf
+        return Occupancy(shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes())
+
+    async def _evict(self, excess: int, turn: AbstractAsyncContextManager[object]) -> Evicted:
+        """Evict what is expired, and beyond that as much as `excess`: a slice at a time, each in its `turn`."""
+        await self._settle()
+        going = victims(self._shelf.entries(), excess, self._limits, self._shelf.is_busy)
+        total = Evicted()
+        while (batch := list(islice(going, SLICE_ENTRIES))) and not self._is_stopped:
+            async with turn:
+                gone = await self._shelf.evict(batch)
+            evicted = Evicted(len(gone), sum(entry.size for entry in gone))
+            self._tally.evicted(evicted.count, evicted.size)
+            total += evicted
+            await self._others()
+        return total
+
+    async def _settle(self) -> None:
+        try:
+            await self._shelf.settle()
+        except OSError as error:
+            self._log.warn("evicting by an older order of use: {error}", error=str(error))
+
+    async def _forget(self) -> int:
+        forgotten = 0
+        for count in self._shelf.forget_unused(self._limits.unused_for_seconds):
+            forgotten += count
+            if self._is_stopped:
+                break
+            await self._others()
+        return forgotten
+
+    async def _others(self) -> None:
+        """Let everybody else have a turn of the reactor."""
+        await deferLater(self._clock, 0)
+
+    def _begin_sweep(self) -> Deferred[None]:
+        self._sweeping = Deferred.fromCoroutine(self._sweep_guarded())
+        return self._sweeping
+
+    async def _sweep_guarded(self) -> None:
+        """Sweep, and let no exception out: it would end the LoopingCall for good, and fill the disk."""
+        try:
+            await self.sweep()
+        except Exception:  # noqa: BLE001
+            self._log.failure("the sweep ended early")
+        finally:
+            self._sweeping = None
