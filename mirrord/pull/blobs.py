@@ -5,7 +5,7 @@ wants a blob that is there, or on its way, through a repository that has not ear
 after the upstream has confirmed by HEAD that this repository has it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -105,10 +105,13 @@ class BlobPuller:
             return PulledSize(fetch.known_size, Outcome.collapsed())
         return PulledSize(await self._ask(source, digest), Outcome.asked(200))
 
-    def progress(self) -> Iterator[Progress]:
+    @property
+    def running(self) -> list[Progress]:
         """The running downloads."""
-        for digest, fetch in self._running.items():
-            yield Progress(digest, fetch.sources[0], fetch.download.written, fetch.known_size)
+        return [
+            Progress(digest, fetch.sources[0], fetch.download.written, fetch.known_size)
+            for digest, fetch in self._running.items()
+        ]
 
     async def stop(self) -> None:
         """End the running downloads; what is there of them stays, to be resumed."""

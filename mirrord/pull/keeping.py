@@ -23,7 +23,7 @@ class Keeper:
     _log = Logger()
 
     async def has_room(self, size: int, digest: Digest | None = None) -> bool:
-        """Whether `size` more bytes may be kept, after evicting what may go; they are promised to `digest`."""
+        """Whether `size` more bytes may be kept, after evicting what may go (ports.py: Room.make)."""
         try:
             return await self._room.make(size, digest)
         except OSError as error:

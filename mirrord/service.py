@@ -1,0 +1,165 @@
+"""The service: an ordered start, an ordered drain.
+
+Twisted's MultiService starts and stops all its children at once and looks at no Deferred; the order
+is all that matters here. Up: the store, then the ports (a port that cannot be bound ends the start
+before anything is served), then what runs in the background. Down: the ports, then the clients that
+are being answered (for `drain_seconds`), then the downloads, which are parked, then the store.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from mirrord.gc.collector import Collector
+from mirrord.listen.pages import Pages
+from mirrord.listen.port import open_port
+from mirrord.listen.site import MirrorSite
+from mirrord.pull.blobs import BlobPuller
+
+_STEP_SECONDS = 5.0
+"""For a step of the drain that has no time of its own; whatever is cut off is safe on the disk."""
+
+
+class Closeable(Protocol):
+    """What is closed in the end."""
+
+    def close(self) -> Any:
+        """Let go of it; may return something to wait for."""
+
+
+@attrs.frozen
+class Listener:
+    """A port to be opened: where, for whom, and with which TLS, if any."""
+
+    endpoint: str
+    site: MirrorSite
+    tls: IOpenSSLServerConnectionCreator | None = None
+
+
+@attrs.frozen
+class Parts:
+    """What the service starts and stops; the admin's listener first and last."""
+
+    listeners: tuple[Listener, ...]
+    admin: Listener
+    pools: tuple[ThreadPool, ...]
+    pages: Pages
+    collector: Collector
+    puller: BlobPuller
+    store: Closeable
+    upstreams: tuple[Closeable, ...]
+
+
+class MirrorService(Service):
+    """The daemon: `assemble` makes its parts when it starts, after twistd has become a daemon.
+
+    Raises, from `privilegedStartService`:
+        SystemExit: It cannot start; the message is one line for the operator.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, assemble: Callable[[], Parts], drain_seconds: float) -> None:
+        self._reactor = reactor
+        self._assemble = assemble
+        self._drain_seconds = drain_seconds
+        self._parts: Parts | None = None
+        self._ports: list[IListeningPort] = []
+        self._admin_port: IListeningPort | None = None
+        self.is_draining = False
+
+    def privilegedStartService(self) -> None:
+        """Open the store and bind the ports, or say in one line why that cannot be."""
+        try:
+            parts = self._parts = self._assemble()
+        except OSError as error:
+            raise SystemExit(f"mirrord: the store cannot be opened: {error}") from None
+        self._admin_port = self._bind(parts, parts.admin)
+        self._ports = [self._bind(parts, listener) for listener in parts.listeners]
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Begin what runs in the background; ports are bound already."""
+        super().startService()  # type: ignore[no-untyped-call]
+        parts = self._running
+        for pool in parts.pools:
+            pool.start()
+        parts.collector.start()
+        endpoints = ", ".join(listener.endpoint for listener in parts.listeners)
+        self._log.info("mirrord serves at {endpoints}", endpoints=endpoints)
+
+    def stopService(self) -> Deferred[None]:
+        """Drain: fires when all is on the disk and let go of."""
+        self.is_draining = True
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._drain())
+
+    def hurry(self) -> None:
+        """Do not wait for clients any longer."""
+        for listener in self._running.listeners:
+            listener.site.abort()
+
+    @property
+    def _running(self) -> Parts:
+        if self._parts is None:
+            raise RuntimeError("the service was never started")
+        return self._parts
+
+    def _bind(self, parts: Parts, listener: Listener) -> IListeningPort:
+        opened: list[Any] = []
+        Deferred.fromCoroutine(
+            open_port(self._reactor, listener.endpoint, listener.site, parts.pages, listener.tls)
+        ).addBoth(opened.append)
+        match opened:
+            case [port] if IListeningPort.providedBy(port):
+                return port
+            case [failure] if failure.check(CannotListenError):
+                reason = getattr(failure.value.socketError, "strerror", None) or failure.value.socketError
+                raise SystemExit(f"mirrord: cannot listen at {listener.endpoint}: {reason}")
+            case [failure]:
+                raise SystemExit(f"mirrord: cannot listen at {listener.endpoint}: {failure.value}")
+        raise SystemExit(f"mirrord: cannot listen at {listener.endpoint}: it takes too long")
+
+    async def _drain(self) -> None:
+        parts = self._running
+        await self._step("closing the ports", lambda: self._close(*self._ports))
+        await self._step("answering clients", lambda: self._let_clients_go(parts), self._drain_seconds + 1)
+        await self._step("stopping the collector", parts.collector.stop)
+        await self._step("parking downloads", lambda: Deferred.fromCoroutine(parts.puller.stop()))
+        for upstream in parts.upstreams:
+            await self._step("closing an upstream", upstream.close)
+        await self._step("closing the store", lambda: Deferred.fromCoroutine(parts.store.close()), 60.0)
+        if self._admin_port is not None:
+            await self._step("closing the admin port", lambda: self._close(self._admin_port))
+        parts.admin.site.abort()
+        for pool in parts.pools:
+            pool.stop()
+        self._log.info("mirrord has drained")
+
+    async def _step(self, what: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
+        """One step of the drain: it is given its time, and its failure does not stop the rest."""
+        try:
+            await maybeDeferred(act).addTimeout(seconds, self._reactor)
+        except Exception:  # noqa: BLE001 - the next step has to be taken whatever this one did
+            self._log.failure("{what} failed", what=what)
+
+    def _close(self, *ports: IListeningPort | None) -> Awaitable[Any]:
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports if port is not None])
+
+    def _let_clients_go(self, parts: Parts) -> Deferred[Any]:
+        sites = [listener.site for listener in parts.listeners]
+        cut = self._reactor.callLater(self._drain_seconds, self.hurry)
+
+        def is_over(result: Any) -> Any:
+            if cut.active():
+                cut.cancel()
+            return result
+
+        return DeferredList([site.drain() for site in sites]).addBoth(is_over)

@@ -1,0 +1,245 @@
+"""Tap: the one place where objects are joined (`twistd mirrord`)."""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.internet import reactor as global_reactor
+from twisted.python.threadpool import ThreadPool
+from twisted.python.usage import Options as TwistedOptions
+from twisted.python.usage import UsageError
+
+from mirrord.admin.root import AdminRoot
+from mirrord.admin.status import Holdings, Status
+from mirrord.config import Config, ConfigError, ListenConfig, UpstreamConfig, override, parse_config, render
+from mirrord.gc.collector import Collector
+from mirrord.gc.plan import Limits as GcLimits
+from mirrord.listen.pages import Pages
+from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.tls import tls_options
+from mirrord.observe.metrics import Metrics
+from mirrord.preflight import check_files
+from mirrord.pull.blobs import BlobPuller
+from mirrord.pull.freshness import Freshness
+from mirrord.pull.keeping import Keeper
+from mirrord.pull.lists import Lists
+from mirrord.pull.manifests import ManifestPuller
+from mirrord.pull.naming import Names
+from mirrord.pull.referrers import ReferrerLister
+from mirrord.pull.remembered import Remembered
+from mirrord.pull.sources import Origin, Sources
+from mirrord.pull.tags import Catalog, TagLister
+from mirrord.service import Listener, MirrorService, Parts
+from mirrord.store.store import Store, open_store
+from mirrord.store.threads import PoolThreads
+from mirrord.upstream.client import UpstreamClient
+from mirrord.web.ports import UseCases
+from mirrord.web.root import RegistryRoot
+
+_STORE_THREADS = 4
+_PAGE_THREADS = 4
+_REMEMBERED_ABSENCES = 4096
+_REMEMBERED_CORRUPTIONS = 1024
+_REMEMBERED_TAGS = 50_000
+_REMEMBERED_REFERRER_BYTES = 2 * 1024 * 1024
+
+
+class Options(TwistedOptions):
+    """The command line of `twistd mirrord`; what it says goes before the file."""
+
+    synopsis = "[options]"
+    longdesc = "A container registry mirror. Without options it serves Docker Hub at http://127.0.0.1:5000."
+    optFlags: ClassVar = [["check", None, "Print what is wrong with the configuration, or its meaning."]]
+    optParameters: ClassVar = [
+        ["config", "c", None, "The configuration, a TOML file."],
+        ["upstream", None, None, "The URL that stands in for docker.io."],
+        ["store", None, None, "The folder in which content is kept."],
+        ["admin", None, None, "The endpoint of metrics, health and status."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """An endpoint to serve at, such as tcp:5000:interface=127.0.0.1; may be given several times."""
+        self["listen"].append(endpoint)
+
+    def parseArgs(self, *args: str) -> None:  # noqa: N802 - Twisted's name
+        """Nothing but options is understood."""
+        if args:
+            raise UsageError(f"not an option: {args[0]}")
+
+
+def makeService(options: Options) -> MirrorService:
+    """The service that `options` and the environment describe.
+
+    Raises:
+        SystemExit: The configuration cannot be used, or `--check` has printed what it means.
+    """
+    config = _configure(options, os.environ)
+    reactor: Any = global_reactor
+    service = MirrorService(
+        reactor, lambda: assemble(config, reactor, environment=os.environ), config.drain_timeout
+    )
+    reactor.callWhenRunning(_exit_cleanly, reactor, service)
+    return service
+
+
+def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) -> Parts:
+    """All parts of a mirror, joined and not yet started.
+
+    Raises:
+        OSError: The store cannot be opened.
+    """
+    metrics = Metrics.for_upstreams(upstream.name for upstream in config.upstream)
+    disk_pool = ThreadPool(0, _STORE_THREADS, "store")
+    page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
+    threads, pages = PoolThreads(reactor, disk_pool), Pages(reactor, page_pool)
+    store = open_store(
+        Path(config.store.path),
+        clock=reactor,
+        threads=threads,
+        monotonic=time.monotonic,
+        wall_clock=time.time,
+    )
+    limits = GcLimits(config.store.max_size, config.store.min_free, config.gc.unused_for, config.gc.partials)
+    collector = Collector(
+        store.shelf,
+        limits,
+        config.gc.interval,
+        reactor,
+        time.time,
+        lambda: _free_bytes(config.store.path),
+        metrics,
+    )
+    upstreams = {
+        upstream.name: UpstreamClient(
+            upstream, reactor=reactor, metrics=metrics, random=random.Random(), environment=environment
+        )
+        for upstream in config.upstream
+    }
+    use_cases, puller = _use_cases(config, reactor, store, collector, upstreams)
+    shelf = store.shelf
+    metrics.watch(lambda: shelf.total_bytes, lambda: shelf.total_entries, lambda: len(puller.running))
+    status = Status(
+        _version(),
+        time.monotonic,
+        lambda: Holdings(shelf.total_bytes, shelf.total_entries, config.store.max_size),
+        lambda: puller.running,
+        lambda: [upstream.status() for upstream in upstreams.values()],
+        lambda: collector.last_sweep,
+    )
+    admin = AdminRoot(metrics.registry, {"store": lambda: True}, status)
+
+    def listener(listen: ListenConfig) -> Listener:
+        root = RegistryRoot(use_cases, listen.upstream, metrics, pages)
+        site = MirrorSite(reactor, root.respond, Limits(stall_seconds=listen.stall_timeout))
+        tls = tls_options(listen.certificate, listen.key) if listen.certificate and listen.key else None
+        return Listener(listen.endpoint, site, tls)
+
+    return Parts(
+        tuple(map(listener, config.listen)),
+        Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond)),
+        (disk_pool, page_pool),
+        pages,
+        collector,
+        puller,
+        store,
+        tuple(upstreams.values()),
+    )
+
+
+def _use_cases(
+    config: Config, reactor: Any, store: Store, room: Collector, upstreams: Mapping[str, UpstreamClient]
+) -> tuple[UseCases, BlobPuller]:
+    """What clients can ask of a mirror, over this store and these upstreams."""
+    seconds: Callable[[], float] = reactor.seconds
+    keeper = Keeper(store.manifests, room)
+    sources = Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
+    names = Names(
+        upstreams,
+        store.manifests,
+        store.index,
+        keeper,
+        time.time,
+        config.freshness.negative_ttl,
+        Remembered(seconds, _REMEMBERED_ABSENCES),
+    )
+    freshness = {one.name: _freshness(config, one) for one in config.upstream}
+    manifests = ManifestPuller(upstreams, store.manifests, store.index, names, freshness, reactor, time.time)
+    blobs = BlobPuller(
+        upstreams,
+        store.blobs,
+        store.index,
+        keeper,
+        reactor,
+        random.random,
+        Remembered(seconds, _REMEMBERED_CORRUPTIONS),
+    )
+    tags = TagLister(upstreams, Lists(reactor, Remembered(seconds, _REMEMBERED_TAGS, len)))
+    referrers = ReferrerLister(
+        upstreams,
+        Lists(reactor, Remembered(seconds, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0]))),
+    )
+    return UseCases(sources, manifests, blobs, tags, referrers, Catalog(store.index, sources)), blobs
+
+
+def _freshness(config: Config, upstream: UpstreamConfig) -> Freshness:
+    ttl = config.freshness.tag_ttl if upstream.tag_ttl is None else upstream.tag_ttl
+    return Freshness(ttl, config.freshness.stale_if_error)
+
+
+def _configure(options: Options, environment: Mapping[str, str]) -> Config:
+    """The effective configuration; with `--check` it is printed, and that is all."""
+    try:
+        text = Path(options["config"]).read_text("utf-8") if options["config"] else ""
+        config = override(
+            parse_config(text, environment=environment),
+            listen=options["listen"],
+            upstream=options["upstream"],
+            store=options["store"],
+            admin=options["admin"],
+        )
+        lines = check_files(config)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"mirrord: {options['config']} cannot be read: {error}") from None
+    except ConfigError as error:
+        lines = list(error.lines)
+    if lines:
+        raise SystemExit("\n".join(f"mirrord: {line}" for line in lines))
+    if options["check"]:
+        sys.stdout.write(render(config))
+        raise SystemExit(0)
+    return config
+
+
+def _exit_cleanly(reactor: Any, service: MirrorService) -> None:
+    """End with status 0 on SIGTERM and SIGINT; a second one ends the wait for clients."""
+
+    def stop() -> None:
+        if reactor.running and not service.is_draining:
+            reactor.stop()
+        else:
+            service.hurry()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: reactor.callFromThread(stop))
+
+
+def _free_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def _version() -> str:
+    try:
+        return version("mirrord")
+    except PackageNotFoundError:
+        return "unknown"
