@@ -32,7 +32,7 @@ from tests.fakes.faults import (
 from tests.fakes.journal import Entry
 
 _CHUNK = 256 * 1024
-_TICK_SECONDS = 0.02
+_TICK_SECONDS = 0.01
 
 _HTML = b"<html><body><h1>Welcome to the hotel's Wi-Fi</h1></body></html>"
 _EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
@@ -183,7 +183,8 @@ class Exchange:
 
     def _allowed(self) -> int:
         """How far the body may be sent by now."""
-        end = min(len(self._body), self._sent + _CHUNK)
+        burst = _CHUNK if self.rate is None else max(_CHUNK, int(2 * _TICK_SECONDS * self.rate))
+        end = min(len(self._body), self._sent + burst)
         if isinstance(self._event, Cut | Stall):
             end = min(end, self._event.after)
         if self.rate is not None:
