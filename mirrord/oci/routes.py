@@ -109,7 +109,7 @@ def parse(uri: bytes) -> Target:
 
 
 def _segments(path: bytes) -> list[str]:
-    """The decoded segments of an absolute path; no empty one but the last, none that climbs or hides a slash."""
+    """The decoded segments of a path; no empty one but the last, none that climbs or hides a slash."""
     if not path.startswith(b"/"):
         raise NameInvalid("the path does not begin with a slash")
     segments = []
@@ -152,7 +152,7 @@ def _split_leading(segments: list[str]) -> tuple[str | None, list[str]]:
     raise NameUnknown("the API of a registry begins at /v2/")
 
 
-def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:
+def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa: PLR0911 - a table of routes
     match tail:
         case [] | [""]:
             return Ping()

@@ -1,0 +1,162 @@
+"""Routes: every path of the API, and whatever else a request line can hold."""
+
+from urllib.parse import quote
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import (
+    DigestInvalid,
+    NameInvalid,
+    NameUnknown,
+    PaginationNumberInvalid,
+    RegistryError,
+    TagInvalid,
+)
+from mirrord.oci.names import Repository, Tag
+from mirrord.oci.routes import (
+    MAX_PAGE,
+    BlobRoute,
+    CatalogRoute,
+    ManifestRoute,
+    Page,
+    Ping,
+    ReferrersRoute,
+    Route,
+    TagsRoute,
+    Target,
+    UploadRoute,
+    parse,
+)
+
+DIGEST = Digest.of(b"x")
+APP = Repository("team/app")
+
+ROUTES: list[tuple[str, Route]] = [
+    ("/v2", Ping()),
+    ("/v2/", Ping()),
+    ("/v2/_catalog?n=5&last=a", CatalogRoute(Page(5, "a"))),
+    ("/v2/team/app/manifests/latest", ManifestRoute(APP, Tag("latest"))),
+    (f"/v2/team/app/manifests/{DIGEST}", ManifestRoute(APP, DIGEST)),
+    (f"/v2/team/app/manifests/{quote(str(DIGEST))}", ManifestRoute(APP, DIGEST)),
+    (f"/v2/team/app/blobs/{DIGEST}", BlobRoute(APP, DIGEST)),
+    ("/v2/team/app/blobs/uploads", UploadRoute(APP)),
+    ("/v2/team/app/blobs/uploads/", UploadRoute(APP)),
+    ("/v2/team/app/blobs/uploads/session", UploadRoute(APP)),
+    ("/v2/team/app/tags/list", TagsRoute(APP, Page())),
+    ("/v2/team/app/tags/list?n=0", TagsRoute(APP, Page(0))),
+    (f"/v2/team/app/tags/list?n={MAX_PAGE + 1}", TagsRoute(APP, Page(MAX_PAGE))),
+    (f"/v2/team/app/referrers/{DIGEST}", ReferrersRoute(APP, DIGEST, None)),
+    (f"/v2/team/app/referrers/{DIGEST}?artifactType=a%2Fb", ReferrersRoute(APP, DIGEST, "a/b")),
+    (
+        "/v2/blobs/manifests/tags/manifests/list",
+        ManifestRoute(Repository("blobs/manifests/tags"), Tag("list")),
+    ),
+    (f"/v2/tags/list/blobs/{DIGEST}", BlobRoute(Repository("tags/list"), DIGEST)),
+]
+
+REFUSED: list[tuple[str, type[RegistryError]]] = [
+    ("", NameInvalid),
+    ("*", NameInvalid),
+    ("http://other/v2/", NameInvalid),
+    ("/", NameUnknown),
+    ("/v1/", NameUnknown),
+    ("/a/b/v2/", NameUnknown),
+    ("/v2/team", NameUnknown),
+    ("/v2/manifests/latest", NameUnknown),
+    ("/v2/team/app/manifests/", NameUnknown),
+    ("/v2/team/app/tags/list/", NameUnknown),
+    ("//v2/", NameInvalid),
+    ("/v2//team/app/tags/list", NameInvalid),
+    ("/v2/../v2/", NameInvalid),
+    ("/v2/%2e%2e/app/tags/list", NameInvalid),
+    ("/v2/team%2Fapp/tags/list", NameInvalid),
+    ("/v2/a%00b/tags/list", NameInvalid),
+    ("/v2/a%0Ab/tags/list", NameInvalid),
+    ("/v2/%C3%A4/tags/list", NameInvalid),
+    ("/v2/Team/app/tags/list", NameInvalid),
+    ("/v2/team/app/manifests/.x", TagInvalid),
+    ("/v2/team/app/manifests/sha256:x", DigestInvalid),
+    ("/v2/team/app/blobs/latest", DigestInvalid),
+    ("/v2/team/app/tags/list?n=x", PaginationNumberInvalid),
+    ("/v2/team/app/tags/list?n=-1", PaginationNumberInvalid),
+    ("/v2/team/app/tags/list?n=", PaginationNumberInvalid),
+    ("/v2/team/app/tags/list?n=9999999999", PaginationNumberInvalid),
+    ("/v2/team/app/tags/list?n=1&n=2", NameInvalid),
+    ("/v2/?ns=docker.io&ns=quay.io", NameInvalid),
+    ("/v2/?ns=%ff", NameInvalid),
+    ("/v2/?" + "&".join("a=1" for _ in range(65)), NameInvalid),
+]
+
+WORDS = [
+    "/",
+    "v2",
+    "team",
+    "manifests",
+    "blobs",
+    "uploads",
+    "tags",
+    "list",
+    "referrers",
+    "_catalog",
+    "latest",
+    "sha256:",
+    "%2F",
+    "%00",
+    "%zz",
+    "%",
+    "..",
+    ".",
+    "?",
+    "&",
+    "=",
+    "ns",
+    "n",
+    "5",
+    "last",
+    "\x7f",
+    "é",
+]
+PIECES = st.lists(st.sampled_from([*WORDS, str(DIGEST)])).map(lambda pieces: "".join(pieces).encode())
+
+
+class RouteTests(SynchronousTestCase):
+    def test_routes(self) -> None:
+        """Every path of the API is read from the right, so that a name may hold the API's own words."""
+        for uri, route in ROUTES:
+            self.assertEqual(parse(uri.encode()), Target(route))
+
+    def test_upstream(self) -> None:
+        """What a request says of the upstream is kept apart from its route."""
+        ping = Ping()
+        self.assertEqual(parse(b"/quay/v2/"), Target(ping, leading="quay"))
+        self.assertEqual(parse(b"/v2/?ns=reg.io%3A5000"), Target(ping, namespace="reg.io:5000"))
+        self.assertEqual(parse(b"/quay/v2/?ns=x"), Target(ping, leading="quay", namespace="x"))
+        self.assertEqual(parse(b"/v2/?ns="), Target(ping, namespace=""))
+        self.assertEqual(parse(b"/v2/v2/tags/list"), Target(TagsRoute(Repository("v2"), Page())))
+
+    def test_refused(self) -> None:
+        """What is not in the API is refused with the specification's code."""
+        for uri, error in REFUSED:
+            self.assertRaises(error, parse, uri.encode())
+
+    @given(st.binary() | PIECES | PIECES.map(lambda tail: b"/v2/" + tail))
+    def test_any_bytes(self, uri: bytes) -> None:
+        """Nothing but a RegistryError of 400 or 404 is ever raised."""
+        try:
+            parse(uri)
+        except RegistryError as error:
+            self.assertIn(error.status, {400, 404})
+
+    @given(
+        st.from_regex(r"[a-z0-9]+([._-][a-z0-9]+)?(/[a-z0-9]+){0,3}", fullmatch=True).filter(
+            lambda name: len(name) <= 255
+        ),
+        st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}", fullmatch=True),
+    )
+    def test_any_name(self, name: str, tag: str) -> None:
+        """A valid name and tag arrive as they were sent."""
+        target = parse(f"/v2/{name}/manifests/{tag}".encode())
+        self.assertEqual(target, Target(ManifestRoute(Repository(name), Tag(tag))))
