@@ -76,7 +76,7 @@ def is_private(host: str) -> bool:
     except ValueError:
         try:
             address = ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, UnicodeError):
+        except (OSError, ValueError):
             return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -84,7 +84,7 @@ def is_private(host: str) -> bool:
 
 
 def _is_plain(url: str) -> bool:
-    return url.isprintable() and " " not in url
+    return url.isascii() and url.isprintable() and " " not in url
 
 
 def _is_absolute(parts: SplitResult) -> bool:

@@ -28,11 +28,11 @@ class Quota:
     @classmethod
     def parse(cls, headers: Headers) -> Self | None:
         """What an answer says; None if it says nothing."""
-        limit, window = _figure(headers, "ratelimit-limit")
-        remaining, other_window = _figure(headers, "ratelimit-remaining")
+        limit, window = _figure(headers, b"ratelimit-limit")
+        remaining, other_window = _figure(headers, b"ratelimit-remaining")
         if limit is None and remaining is None:
             return None
-        source = (headers.getRawHeaders("docker-ratelimit-source") or [""])[0][:64]
+        source = _first(headers, b"docker-ratelimit-source")[:64]
         return cls(limit, remaining, other_window if window is None else window, source or None)
 
     def __str__(self) -> str:
@@ -46,8 +46,12 @@ UNKNOWN = Quota()
 """No answer has said anything."""
 
 
-def _figure(headers: Headers, name: str) -> tuple[int | None, int | None]:
-    match = _FIGURE.fullmatch((headers.getRawHeaders(name) or [""])[0])
+def _first(headers: Headers, name: bytes) -> str:
+    return (headers.getRawHeaders(name) or [b""])[0].decode("latin-1")
+
+
+def _figure(headers: Headers, name: bytes) -> tuple[int | None, int | None]:
+    match = _FIGURE.fullmatch(_first(headers, name))
     if match is None:
         return None, None
     count, window = match.groups()

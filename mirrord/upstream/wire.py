@@ -62,12 +62,13 @@ class Answer:
 
     def header(self, name: str) -> str | None:
         """The first header of that name."""
-        values = self.response.headers.getRawHeaders(name)
+        values = self.headers(name)
         return values[0].strip() if values else None
 
     def headers(self, name: str) -> list[str]:
         """All headers of that name."""
-        return list(self.response.headers.getRawHeaders(name) or [])
+        values = self.response.headers.getRawHeaders(name.encode("ascii"))
+        return [value.decode("latin-1") for value in values or ()]
 
 
 @attrs.frozen

@@ -1,0 +1,175 @@
+"""A network in memory: answers by script, requests written down, time by Clock."""
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from mirrord.config import Account, UpstreamConfig
+from mirrord.observe.metrics import Metrics
+from mirrord.upstream.client import UpstreamClient
+
+HOME = "https://registry.example"
+REALM = "https://auth.example"
+
+
+@attrs.frozen
+class Asked:
+    """A request as it left."""
+
+    method: str
+    url: str
+    headers: Headers
+
+    def header(self, name: str) -> str | None:
+        values = self.headers.getRawHeaders(name)
+        return values[0] if values else None
+
+    @property
+    def authorization(self) -> str | None:
+        return self.header("Authorization")
+
+
+@attrs.frozen
+class Reply:
+    """An answer to come."""
+
+    status: int = 200
+    headers: dict[str, str] = attrs.field(factory=dict)
+    body: bytes = b""
+    is_chunked: bool = False
+
+
+class Hang:
+    """No answer at all."""
+
+
+class Wire:
+    """What a body's transport sees."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda: self.calls.append(name)
+
+
+@implementer(IResponse)
+class FakeResponse:
+    """A response whose body comes when `deliverBody` is called, or by hand."""
+
+    version = (b"HTTP", 1, 1)
+    phrase = b""
+    previousResponse = None
+
+    def __init__(self, reply: Reply, method: str = "GET", *, is_whole: bool = True) -> None:
+        self.code = reply.status
+        self.headers = Headers({name: [value] for name, value in reply.headers.items()})
+        self.length: Any = UNKNOWN_LENGTH if reply.is_chunked else len(reply.body)
+        self.request = attrs.make_class("FakeRequest", ["method"])(method.encode())
+        self.transport = Wire()
+        self._body = reply.body
+        self._is_whole = is_whole
+        if method == "HEAD":
+            self.length = 0
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        self.protocol: Any = protocol
+        self.protocol.makeConnection(self.transport)
+        if self._is_whole:
+            if self._body:
+                self.protocol.dataReceived(self._body)
+            self.end()
+
+    def end(self, reason: Exception | None = None) -> None:
+        self.protocol.connectionLost(Failure(reason or ResponseDone()))
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        raise NotImplementedError
+
+
+Script = Reply | Hang | Exception
+
+
+@implementer(IAgent)
+class ScriptedAgent:
+    """Answers in the order of its script, and from what stands in `always` when that is used up."""
+
+    def __init__(
+        self, script: Iterable[Script] = (), always: Callable[[Asked], Script] | None = None
+    ) -> None:
+        self.asked: list[Asked] = []
+        self.pending: list[Deferred[IResponse]] = []
+        self._script = list(script)
+        self._always = always
+
+    def add(self, *script: Script) -> None:
+        self._script.extend(script)
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        asked = Asked(method.decode(), uri.decode(), headers or Headers())
+        self.asked.append(asked)
+        if self._script:
+            reply = self._script.pop(0)
+        elif self._always is not None:
+            reply = self._always(asked)
+        else:
+            raise AssertionError(f"nothing in the script for {asked}")
+        if isinstance(reply, Hang):
+            self.pending.append(Deferred())
+            return self.pending[-1]
+        if isinstance(reply, Exception):
+            return fail(reply)
+        return succeed(FakeResponse(reply, asked.method))
+
+    @property
+    def lines(self) -> list[str]:
+        """What was asked, one line a request."""
+        return [f"{asked.method} {asked.url}" for asked in self.asked]
+
+
+def challenge(scope: str | None = "repository:library/app:pull", realm: str = f"{REALM}/token") -> Reply:
+    """A 401 that asks for a bearer token."""
+    end = "" if scope is None else f',scope="{scope}"'
+    return Reply(401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="registry.example"{end}'})
+
+
+def token(value: str = "t1", **fields: object) -> Reply:
+    """A token service's answer."""
+    more = "".join(f', "{name}": {number}' for name, number in fields.items())
+    return Reply(200, {}, f'{{"token": "{value}"{more}}}'.encode())
+
+
+ME = Account("me", "s3cret")
+
+
+def client(
+    agent: ScriptedAgent, clock: Clock, *, account: Account | None = None, **config: Any
+) -> UpstreamClient:
+    """A client whose network is `agent`."""
+    config.setdefault("url", HOME)
+    return UpstreamClient(
+        UpstreamConfig("registry.example", account=() if account is None else (account,), **config),
+        reactor=clock,
+        metrics=Metrics.for_upstreams(["registry.example"]),
+        random=Random(7),
+        environment={},
+        agent=agent,
+    )
