@@ -1,13 +1,12 @@
 """The collector: sweeps now and then, and makes room when a download needs it.
 
-Whoever asks for room while another makes some waits for its turn, and then sees what is left; a
-sweep takes a turn for each slice, so that nobody waits for all of it. Room that was given is promised to its download in the store itself, which knows best
-when the bytes are written or the download has ended; so there is nothing here to give back, or to
-forget to.
+Whoever asks for room while another makes some waits for its turn, and then sees what is left; a sweep
+takes a turn for each slice, so that nobody waits for all of it. Room that was given is promised to its
+download in the store itself, which knows best when the bytes are written or the download has ended; so
+there is nothing here to give back, or to forget to.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import islice
 
 import attrs
@@ -115,7 +114,7 @@ class Collector:
                 return False
             excess = occupancy.sweep_excess(size, self._limits)
             if excess > 0:
-                await self._evict(excess, nullcontext())
+                await self._evict(excess, DeferredLock())
             if self._occupancy().excess(size, self._limits) > 0:
                 return False
             if digest is not None:
@@ -132,7 +131,7 @@ class Collector:
             OSError: The disk failed.
         """
         async with self._one_at_a_time:
-            evicted = await self._evict(size + EMERGENCY_BYTES, nullcontext())
+            evicted = await self._evict(size + EMERGENCY_BYTES, DeferredLock())
         self._log.warn("the disk is full: {size} bytes were evicted", size=evicted.size)
         return evicted.size > 0
 
@@ -140,8 +139,8 @@ class Collector:
         shelf = self._shelf
         return Occupancy(shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes())
 
-    async def _evict(self, excess: int, turn: AbstractAsyncContextManager[object]) -> Evicted:
-        """Evict what is expired, and beyond that as much as `excess`: a slice at a time, each in its `turn`."""
+    async def _evict(self, excess: int, turn: DeferredLock) -> Evicted:
+        """Evict what is expired, and beyond that as much as `excess`: slice by slice, each in its `turn`."""
         await self._settle()
         going = victims(self._shelf.entries(), excess, self._limits, self._shelf.is_busy)
         total = Evicted()

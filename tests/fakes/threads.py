@@ -1,0 +1,46 @@
+"""Threads that are none."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, maybeDeferred
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class InlineThreads:
+    """Calls at once, and fires at once; `hold` makes calls wait for `release`, as a slow disk does.
+
+    `failures` are raised by the next calls of the function of that name, in place of calling it.
+    """
+
+    failures: dict[str, OSError] = attrs.field(factory=dict)
+    called: list[str] = attrs.field(factory=list)
+    is_held: bool = False
+    _waiting: list[Deferred[None]] = attrs.field(factory=list)
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        self.called.append(function.__name__)
+        if not self.is_held:
+            return maybeDeferred(self._call, function, *args, **kwargs)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting.addCallback(lambda _: self._call(function, *args, **kwargs))
+
+    def hold(self) -> None:
+        self.is_held = True
+
+    def release(self) -> None:
+        self.is_held = False
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        failure = self.failures.pop(function.__name__, None)
+        if failure is not None:
+            raise failure
+        return function(*args, **kwargs)

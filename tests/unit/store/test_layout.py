@@ -1,0 +1,46 @@
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.store.layout import Layout, footprint, partial_digest
+
+
+class LayoutTests(SynchronousTestCase):
+    layout = Layout(Path("/s"))
+
+    def test_content_stands_two_folders_deep(self) -> None:
+        """Blobs and manifests are named by their digest, in folders of its first two digits."""
+        digest = Digest.of(b"")
+        hexadecimal = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        self.assertEqual(
+            Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.content(Kind.BLOB, digest)
+        )
+        self.assertEqual(
+            Path(f"/s/manifests/sha256/e3/{hexadecimal}"), self.layout.content(Kind.MANIFEST, digest)
+        )
+
+    def test_a_partial_tells_its_digest(self) -> None:
+        """The name of a partial is read back as the digest that it was made from."""
+        for algorithm in ("sha256", "sha512"):
+            digest = Digest.of(b"x", algorithm)
+            self.assertEqual(digest, partial_digest(self.layout.partial(digest).name))
+
+    def test_a_stranger_is_no_partial(self) -> None:
+        """A file that is not named like a partial has no digest."""
+        self.assertIsNone(partial_digest("notes.txt"))
+        self.assertIsNone(partial_digest(self.layout.broken(Kind.BLOB, Digest.of(b"")).name))
+
+    def test_every_content_is_in_one_fan_out(self) -> None:
+        """The folders of the fan-out are those that content is put in, and give its digest back."""
+        digest = Digest.of(b"x", "sha512")
+        path = self.layout.content(Kind.MANIFEST, digest)
+        (folder,) = [each for each in self.layout.fan_outs() if each.path == path.parent]
+        self.assertEqual(digest, folder.digest_of(path.name))
+        self.assertIsNone(folder.digest_of("core"))
+        self.assertIsNone(folder.digest_of("0" * 128))
+
+    def test_files_take_whole_blocks(self) -> None:
+        """One byte takes a block of the disk, no byte takes none."""
+        self.assertEqual([0, 4096, 4096, 8192], [footprint(size) for size in (0, 1, 4096, 4097)])

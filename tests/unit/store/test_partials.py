@@ -1,0 +1,163 @@
+import errno
+import os
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from mirrord.oci.digest import Digest
+from mirrord.pull.ports import Partial
+from tests.unit.store.shop import StoreTestCase
+
+BODY = b"0123456789" * 1000
+
+
+class PartialFileTests(StoreTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.digest = Digest.of(BODY)
+
+    def begin(self, *, is_kept: bool = True) -> Partial:
+        return self.store.blobs.create_partial(self.digest, is_kept=is_kept)
+
+    def test_it_grows_into_a_blob(self) -> None:
+        """What is written piece by piece is verified, and after the commit it is the blob."""
+        partial = self.begin()
+        self.result(partial.write(BODY[:4000]))
+        self.assertFalse(self.result(partial.is_verified()))
+        self.result(partial.write(BODY[4000:]))
+        self.assertTrue(self.result(partial.is_verified()))
+        self.assertIsNone(self.store.blobs.size_of(self.digest))
+        self.result(partial.commit())
+        self.assertEqual(BODY, self.read_blob(self.digest))
+        self.assertEqual([], list(self.layout.partials.iterdir()))
+
+    def test_readers_read_while_it_grows(self) -> None:
+        """A reader's own descriptor sees what is written, also after the commit."""
+        partial = self.begin()
+        reader = partial.open_reader()
+        self.addCleanup(os.close, reader)
+        self.result(partial.write(BODY[:100]))
+        self.assertEqual(BODY[:100], os.pread(reader, 200, 0))
+        self.result(partial.write(BODY[100:]))
+        self.result(partial.commit())
+        self.assertEqual(BODY, os.pread(reader, len(BODY), 0))
+
+    def test_a_refused_write_changes_nothing(self) -> None:
+        """After ENOSPC the offset is as before, and the same write may be tried again."""
+        partial = self.begin()
+        self.result(partial.write(BODY[:100]))
+        self.threads.failures["append"] = OSError(errno.ENOSPC, "full")
+        self.failure(partial.write(BODY[100:]), OSError)
+        self.assertEqual(100, partial.offset)
+        self.result(partial.write(BODY[100:]))
+        self.assertTrue(self.result(partial.is_verified()))
+        self.result(partial.discard())
+
+    def test_a_parked_one_is_resumed(self) -> None:
+        """What was written before a restart is found, hashed again, and the rest completes it."""
+        partial = self.begin()
+        self.result(partial.write(BODY[:4000]))
+        self.reopen()
+        found = self.store.blobs.find_partial(self.digest)
+        assert found is not None
+        self.assertEqual(4000, found.offset)
+        self.result(found.write(BODY[4000:]))
+        self.assertTrue(self.result(found.is_verified()))
+        self.result(found.commit())
+        self.assertEqual(BODY, self.read_blob(self.digest))
+
+    def test_it_survives_a_kill(self) -> None:
+        """A partial that nobody parked is found by the next run."""
+        self.result(self.begin().write(BODY[:4000]))
+        self.lose()
+        found = self.store.blobs.find_partial(self.digest)
+        assert found is not None
+        self.assertEqual(4000, found.offset)
+
+    def test_a_prefix_that_cannot_be_read_is_hashed_from_the_start(self) -> None:
+        """When hashing what was left fails once, the next try begins anew and is right."""
+        self.result(self.begin().write(BODY[:4000]))
+        self.reopen()
+        found = self.store.blobs.find_partial(self.digest)
+        assert found is not None
+        self.threads.failures["hash_range"] = OSError(errno.EIO, "bad sector")
+        self.failure(found.write(BODY[4000:]), OSError)
+        self.result(found.write(BODY[4000:]))
+        self.assertTrue(self.result(found.is_verified()))
+
+    def test_a_discarded_one_is_gone(self) -> None:
+        """After `discard` there is no file and nothing to resume."""
+        partial = self.begin()
+        self.result(partial.write(BODY))
+        self.result(partial.discard())
+        self.assertIsNone(self.store.blobs.find_partial(self.digest))
+        self.assertEqual(0, self.store.shelf.total_bytes)
+
+    def test_an_unkept_one_has_no_name(self) -> None:
+        """What is not kept can be read and verified, takes no name in the store, and commits to nothing."""
+        partial = self.begin(is_kept=False)
+        reader = partial.open_reader()
+        self.addCleanup(os.close, reader)
+        self.result(partial.write(BODY))
+        self.assertFalse(partial.is_kept)
+        self.assertTrue(self.result(partial.is_verified()))
+        self.assertEqual([], [*self.layout.partials.iterdir(), *self.layout.scratch.iterdir()])
+        self.result(partial.commit())
+        self.assertIsNone(self.store.blobs.open(self.digest))
+        self.assertEqual(BODY, os.pread(reader, len(BODY), 0))
+
+    def test_one_writer_a_digest(self) -> None:
+        """While a digest is being written a second partial is refused, and none is found."""
+        self.begin()
+        self.assertRaises(ValueError, self.begin)
+        self.assertIsNone(self.store.blobs.find_partial(self.digest))
+
+    def test_a_new_one_replaces_what_was_left(self) -> None:
+        """Beginning anew empties the file that an earlier download left."""
+        partial = self.begin()
+        self.result(partial.write(b"wrong"))
+        partial.park()
+        partial = self.begin()
+        self.assertEqual(0, partial.offset)
+        self.result(partial.write(BODY))
+        self.assertTrue(self.result(partial.is_verified()))
+
+    def test_an_empty_one_leaves_no_file(self) -> None:
+        """Parking a partial without a byte leaves nothing on the disk."""
+        self.begin().park()
+        self.assertEqual([], list(self.layout.partials.iterdir()))
+
+    def test_a_descriptor_outlives_its_thread(self) -> None:
+        """A partial that is let go while a thread writes to it is closed and found only afterwards."""
+        partial = self.begin()
+        self.result(partial.write(BODY[:4000]))
+        self.threads.hold()
+        writing = Deferred.fromCoroutine(partial.write(BODY[4000:]))
+        writing.cancel()
+        self.failureResultOf(writing, CancelledError)
+        partial.park()
+        self.assertIsNone(self.store.blobs.find_partial(self.digest))
+        self.threads.release()
+        found = self.store.blobs.find_partial(self.digest)
+        assert found is not None
+        self.assertEqual(len(BODY), found.offset)
+        self.assertTrue(self.result(found.is_verified()))
+
+    def test_a_failed_commit_may_be_tried_again(self) -> None:
+        """A commit that the disk refused leaves the partial as it was."""
+        partial = self.begin()
+        self.result(partial.write(BODY))
+        self.threads.failures["commit"] = OSError(errno.EIO, "bad sector")
+        self.failure(partial.commit(), OSError)
+        self.assertIsNone(self.store.blobs.size_of(self.digest))
+        self.result(partial.commit())
+        self.assertEqual(BODY, self.read_blob(self.digest))
+
+    def test_letting_go_twice_is_once(self) -> None:
+        """After the end further calls of `park` and `discard` do nothing, and writing is refused."""
+        partial = self.begin()
+        self.result(partial.write(BODY))
+        self.result(partial.commit())
+        partial.park()
+        self.result(partial.discard())
+        self.failure(partial.write(b"more"), ValueError)
+        self.assertEqual(BODY, self.read_blob(self.digest))
