@@ -31,7 +31,7 @@ from mirrord.web.manifests import ManifestResource
 from mirrord.web.ports import UseCases
 from mirrord.web.referrers import ReferrersResource
 from mirrord.web.resource import Asked, Flow, RegistryResource
-from mirrord.web.senders import Sending
+from mirrord.web.senders import CHUNK_BYTES, BytesFlow, Sending
 from mirrord.web.tags import CatalogResource, TagsResource
 
 _AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
@@ -55,7 +55,7 @@ class RegistryRoot:
         pages: Pages,
         make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
-        sending = Sending(pages, metrics)
+        sending = self._sending = Sending(pages, metrics)
         self._sources = use_cases.sources
         self._default = default
         self._metrics = metrics
@@ -103,9 +103,12 @@ class RegistryRoot:
         self._metrics.answered(source.upstream, resource.kind, reply.outcome.way)
         headers = (*reply.headers, *_how(reply.outcome), *_common(target))
         answer = Answer(reply.status, headers, reply.length, reply.body)
-        if reply.flow is not None:
+        flow = reply.flow
+        if flow is None and len(reply.body) > CHUNK_BYTES and not request.is_head:
+            flow = BytesFlow(reply.body, self._sending)
+        if flow is not None:
             request.begin(answer)
-            await self._send(request, reply.flow)
+            await self._send(request, flow)
             return
         request.respond(answer)
         if request.sentLength:

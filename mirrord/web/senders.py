@@ -156,6 +156,27 @@ class BlobFlow:
 
 
 @attrs.frozen
+class BytesFlow:
+    """A body in memory that is too large to be handed to a client that may not take it.
+
+    What is written is copied into the connection's buffer; this way a connection holds one chunk,
+    and all of them share the body.
+    """
+
+    _body: bytes
+    _sending: Sending
+
+    async def send(self, request: MirrorRequest) -> None:
+        """Send it, chunk by chunk."""
+        with Room(request) as room:
+            for offset in range(0, len(self._body), CHUNK_BYTES):
+                await room.has_room()
+                chunk = self._body[offset : offset + CHUNK_BYTES]
+                request.write(chunk)
+                self._sending.metrics.sent(len(chunk))
+
+
+@attrs.frozen
 class PassedFlow:
     """A range of a blob that comes straight from the upstream."""
 

@@ -13,10 +13,20 @@ from mirrord.listen.site import MirrorSite
 
 
 class Wire(StringTransport):
-    """A transport that pauses its producer when told to, and knows how much its client took."""
+    """A transport that knows how much its client took, and whose client may take nothing by itself.
+
+    Then each large write pauses the producer, as Twisted's own transports do.
+    """
 
     taken = 0
     is_behind = False
+    taking = True
+
+    def write(self, data: bytes) -> None:
+        """Write, and ask for a pause where Twisted would."""
+        super().write(data)
+        if not self.taking and self.producer is not None and len(data) > 65_536:
+            self.producer.pauseProducing()
 
     def progress(self) -> tuple[int, bool]:
         """What the real transports tell (listen/meter.py)."""

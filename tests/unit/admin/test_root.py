@@ -1,0 +1,75 @@
+"""The admin listener answers an operator's tools, and nobody else's questions."""
+
+import json
+
+from prometheus_client import CollectorRegistry, Counter
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.admin.root import AdminRoot
+from mirrord.listen.site import MirrorSite
+from tests.fakes.wire import Client
+
+
+class AdminTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        registry = CollectorRegistry()
+        Counter("mirrord_things", "Things.", registry=registry).inc(3)
+        self.checks = {"disk": True, "ports": True}
+        root = AdminRoot(
+            registry,
+            {name: lambda name=name: self.checks[name] for name in self.checks},  # type: ignore[misc]
+            lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
+        )
+        self.client = Client(MirrorSite(Clock(), root.respond))
+
+    def uptime(self) -> float:
+        return 1.5
+
+    def test_metrics(self) -> None:
+        """Metrics come in the format that the scraper asks for."""
+        plain = self.client.get("/metrics")
+        self.assertIn(b"\nmirrord_things_total 3.0\n", plain.body)
+        self.assertTrue(plain.headers["content-type"].startswith("text/plain"))
+
+        modern = self.client.get("/metrics", "Accept: application/openmetrics-text; version=1.0.0")
+        self.assertTrue(modern.body.endswith(b"# EOF\n"))
+        self.assertTrue(modern.headers["content-type"].startswith("application/openmetrics-text"))
+
+    def test_health(self) -> None:
+        """Who gets an answer has a reactor that turns."""
+        got = self.client.get("/healthz")
+
+        self.assertEqual((200, b"ok\n"), (got.status, got.body))
+
+    def test_ready(self) -> None:
+        """All checks are named; one that says no makes it a 503."""
+        got = self.client.get("/readyz")
+        self.assertEqual((200, {"ready": True, "checks": self.checks}), (got.status, json.loads(got.body)))
+
+        self.checks["disk"] = False
+        got = self.client.get("/readyz?verbose")
+        self.assertEqual((503, {"ready": False, "checks": self.checks}), (got.status, json.loads(got.body)))
+
+    def test_status(self) -> None:
+        """The status is what it is now."""
+        self.assertEqual(1.5, json.loads(self.client.get("/status").body)["uptime_seconds"])
+
+        self.uptime = lambda: 2.5  # type: ignore[method-assign]
+        self.assertEqual(2.5, json.loads(self.client.get("/status").body)["uptime_seconds"])
+
+    def test_others(self) -> None:
+        """There is nothing else, and nothing to change."""
+        self.assertEqual(404, self.client.get("/v2/").status)
+        self.assertEqual(404, self.client.get("/").status)
+        self.assertEqual(405, self.client.get("/metrics", method="DELETE").status)
+
+    def test_bug(self) -> None:
+        """A failure behind it is a 500 that tells nothing; the log tells all."""
+        self.uptime = lambda: 1 // 0  # type: ignore[method-assign]
+
+        got = self.client.get("/status")
+
+        self.assertEqual(500, got.status)
+        self.assertEqual("UNKNOWN", json.loads(got.body)["errors"][0]["code"])
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
