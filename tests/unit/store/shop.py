@@ -1,12 +1,13 @@
 """A store in a folder of its own, with a clock that the test turns and threads that do not wait."""
 
+import contextlib
 import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, TaskFinished
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.content import OCI_MANIFEST, Descriptor, Manifest, Sighting
@@ -50,10 +51,11 @@ class StoreTestCase(SynchronousTestCase):
 
     def lose(self) -> None:
         """End without a word: what only memory knew is gone."""
-        self.store._reconciliation.stop()  # noqa: SLF001
-        self.store._rows._reader.close()  # noqa: SLF001
-        self.store._rows._writer._connection.close()  # noqa: SLF001
-        self.store._lock.release()  # noqa: SLF001
+        with contextlib.suppress(TaskFinished):
+            self.store._reconciliation.stop()
+        self.store._rows._reader.close()
+        self.store._rows._writer._connection.close()
+        self.store._lock.release()
         self.clock = Clock()
         self.store = self.open()
 

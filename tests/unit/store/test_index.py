@@ -1,0 +1,180 @@
+import errno
+
+from mirrord.oci.content import TagRecord
+from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.names import Repository, Source, Tag
+from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+
+OLD, NEW = manifest(note="old"), manifest(note="new")
+
+
+class LinkTests(StoreTestCase):
+    def test_a_link_is_for_one_source(self) -> None:
+        """Only the source that content was fetched through may read it."""
+        blob = layer(b"x")
+        self.store.index.add_links(UBUNTU, [blob])
+        self.assertEqual(blob, self.store.index.link(UBUNTU, blob.digest))
+        self.assertIsNone(self.store.index.link(DEBIAN, blob.digest))
+        self.assertIsNone(self.store.index.link(Source("ghcr.io", UBUNTU.repository), blob.digest))
+
+    def test_links_survive(self) -> None:
+        """A link is there after a restart, and after kill -9 a moment later."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.reopen()
+        self.store.index.add_links(UBUNTU, [layer(b"y")])
+        self.clock.advance(1)
+        self.lose()
+        for body in (b"x", b"y"):
+            self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
+
+    def test_a_manifest_links_what_it_names(self) -> None:
+        """Storing a manifest lets its source read it and its layers."""
+        image = manifest(layer(b"x"))
+        self.add_manifest(UBUNTU, image)
+        self.assertEqual(image.descriptor, self.store.index.link(UBUNTU, image.digest))
+        self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
+        self.assertIsNone(self.store.index.link(DEBIAN, layer(b"x").digest))
+
+    def test_known_links_are_not_written_again(self) -> None:
+        """Linking what is linked already costs no write."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(1)
+        self.threads.called.clear()
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(1)
+        self.assertNotIn("_run", self.threads.called)
+
+
+class TagTests(StoreTestCase):
+    def test_an_unseen_tag_is_unknown(self) -> None:
+        """Nothing is known of a tag that nobody asked the upstream about."""
+        self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
+
+    def test_a_sighting_is_pending(self) -> None:
+        """A tag that was only seen holds nothing."""
+        record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.assertEqual(TagRecord(pending=sighting(NEW)), record)
+        self.assertEqual(record, self.store.index.tag(UBUNTU, LATEST))
+
+    def test_storing_its_manifest_makes_it_held(self) -> None:
+        """A pending tag becomes held when its manifest is stored in that repository, by whatever route."""
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.saw_tag(UBUNTU, Tag("24.04"), sighting(NEW))
+        self.store.index.saw_tag(DEBIAN, LATEST, sighting(NEW))
+        self.add_manifest(UBUNTU, NEW)
+        for tag in (LATEST, Tag("24.04")):
+            self.assertEqual(TagRecord(held=sighting(NEW)), self.store.index.tag(UBUNTU, tag))
+        self.assertEqual(TagRecord(pending=sighting(NEW)), self.store.index.tag(DEBIAN, LATEST))
+
+    def test_a_pending_tag_of_an_earlier_run_becomes_held(self) -> None:
+        """A sighting that is in the file already is promoted as one in memory is."""
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.reopen()
+        self.add_manifest(UBUNTU, NEW)
+        self.assertEqual(TagRecord(held=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
+
+    def test_a_pending_sighting_never_replaces_a_held_one(self) -> None:
+        """The old manifest stays held until the new one is stored."""
+        self.add_manifest(UBUNTU, OLD)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW, 5.0))
+        expected = TagRecord(held=sighting(OLD), pending=sighting(NEW, 5.0))
+        self.assertEqual(expected, self.store.index.tag(UBUNTU, LATEST))
+        self.add_manifest(UBUNTU, NEW)
+        self.assertEqual(TagRecord(held=sighting(NEW, 5.0)), self.store.index.tag(UBUNTU, LATEST))
+
+    def test_a_manifest_that_cannot_be_stored_takes_nothing(self) -> None:
+        """When the disk refuses the new manifest, the tag holds what it held."""
+        self.add_manifest(UBUNTU, OLD)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
+        self.failure(self.store.manifests.store(UBUNTU, NEW), OSError)
+        record = self.store.index.tag(UBUNTU, LATEST)
+        assert record is not None
+        self.assertEqual(sighting(OLD), record.held)
+        self.assertIsNone(self.result(self.store.manifests.read(NEW.digest)))
+
+    def test_seeing_what_is_held_refreshes_it(self) -> None:
+        """A sighting of the manifest that is held makes the tag as fresh as the sighting."""
+        self.add_manifest(UBUNTU, OLD)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD, 1.0))
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW, 2.0))
+        record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD, 3.0))
+        self.assertEqual(TagRecord(held=sighting(OLD, 3.0)), record)
+
+    def test_stored_for_another_is_not_held(self) -> None:
+        """A manifest that another repository stored is not held here until it is linked here."""
+        self.add_manifest(DEBIAN, NEW)
+        record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.assertEqual(TagRecord(pending=sighting(NEW)), record)
+
+    def test_an_evicted_manifest_is_no_longer_held(self) -> None:
+        """A tag whose manifest was evicted says what it names, and that it does not hold it."""
+        self.add_manifest(UBUNTU, OLD)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
+        self.result(self.store.shelf.evict([Entry(Kind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
+        self.assertEqual(TagRecord(pending=sighting(OLD)), self.store.index.tag(UBUNTU, LATEST))
+
+    def test_a_forgotten_tag_is_unknown(self) -> None:
+        """What the upstream says is gone is not remembered, now and after a restart."""
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.reopen()
+        self.store.index.forget_tag(UBUNTU, LATEST)
+        self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
+        self.reopen()
+        self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
+
+
+class RepositoryTests(StoreTestCase):
+    def test_repositories_are_those_with_a_manifest(self) -> None:
+        """A repository is listed from its first stored manifest on, at once and after a restart, sorted."""
+        self.store.index.add_links(Source("docker.io", Repository("blobs/only")), [layer(b"x")])
+        self.add_manifest(UBUNTU, NEW)
+        self.add_manifest(DEBIAN, NEW)
+        self.add_manifest(Source("ghcr.io", Repository("else/where")), OLD)
+        expected = [DEBIAN.repository, UBUNTU.repository]
+        self.assertEqual(expected, self.store.index.repositories("docker.io"))
+        self.reopen()
+        self.assertEqual(expected, self.store.index.repositories("docker.io"))
+
+    def test_an_evicted_one_returns_with_its_manifest(self) -> None:
+        """A repository is listed again as soon as its evicted manifest is stored anew."""
+        self.add_manifest(UBUNTU, NEW)
+        self.result(self.store.shelf.evict([Entry(Kind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
+        self.clock.advance(1)
+        self.assertEqual([], self.store.index.repositories("docker.io"))
+        self.add_manifest(UBUNTU, NEW)
+        self.assertEqual([UBUNTU.repository], self.store.index.repositories("docker.io"))
+
+
+class ForgettingTests(StoreTestCase):
+    def forget(self, idle_seconds: float) -> int:
+        return sum(self.store.shelf.forget_unused(idle_seconds))
+
+    def test_what_nobody_uses_is_forgotten(self) -> None:
+        """Links and tags that were not used for long go; those that were stay."""
+        self.store.index.add_links(UBUNTU, [layer(b"%d" % number) for number in range(600)])
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.saw_tag(UBUNTU, Tag("used"), sighting(NEW))
+        self.clock.advance(100)
+        self.store.index.link(UBUNTU, layer(b"7").digest)
+        self.store.index.tag(UBUNTU, Tag("used"))
+        self.clock.advance(50)
+        self.assertEqual(600, self.forget(100))
+        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"7").digest))
+        self.assertIsNone(self.store.index.link(UBUNTU, layer(b"8").digest))
+        self.assertIsNotNone(self.store.index.tag(UBUNTU, Tag("used")))
+        self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
+
+    def test_time_out_of_service_does_not_count(self) -> None:
+        """A month switched off makes nothing older."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(10)
+        self.result(self.store.close())
+        self.clock.advance(30 * 86400)
+        self.wall.advance(30 * 86400)
+        self.store = self.open()
+        self.assertEqual(0, self.forget(60))
+        self.clock.advance(60)
+        self.assertEqual(1, self.forget(60))

@@ -1,0 +1,86 @@
+from mirrord.oci.content import Manifest
+from mirrord.oci.entry import Kind
+from tests.unit.store.shop import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
+from twisted.internet.defer import Deferred
+
+IMAGE = manifest(layer(b"x"))
+
+
+class ManifestStoreTests(StoreTestCase):
+    def read(self, wanted: Manifest) -> Manifest | None:
+        return self.result(self.store.manifests.read(wanted.digest))
+
+    def test_bytes_and_media_type_are_verbatim(self) -> None:
+        """A manifest comes back as it was stored, from memory and from the disk."""
+        odd = Manifest.parse(IMAGE.body, "application/vnd.example.odd+json")
+        self.add_manifest(UBUNTU, odd)
+        self.assertEqual(odd, self.read(odd))
+        self.reopen()
+        self.assertEqual(odd, self.read(odd))
+
+    def test_a_second_read_needs_no_thread(self) -> None:
+        """A manifest that was read once is read from memory."""
+        self.add_manifest(UBUNTU, IMAGE)
+        self.reopen()
+        self.read(IMAGE)
+        self.threads.called.clear()
+        self.assertEqual(IMAGE, self.read(IMAGE))
+        self.assertEqual([], self.threads.called)
+
+    def test_it_is_read_while_it_is_stored(self) -> None:
+        """A manifest is found from the moment that storing it began."""
+        self.threads.hold()
+        storing = Deferred.fromCoroutine(self.store.manifests.store(UBUNTU, IMAGE))
+        self.assertEqual(IMAGE, self.read(IMAGE))
+        self.assertNoResult(storing)
+        self.threads.release()
+        self.successResultOf(storing)
+
+    def test_two_sources_store_one_file(self) -> None:
+        """A manifest that is there already is only linked."""
+        self.add_manifest(UBUNTU, IMAGE)
+        self.threads.called.clear()
+        self.add_manifest(DEBIAN, IMAGE)
+        self.assertNotIn("write_committed", self.threads.called)
+        self.assertIsNotNone(self.store.index.link(DEBIAN, IMAGE.digest))
+
+    def test_an_unknown_one_is_none(self) -> None:
+        """What was never stored is not there."""
+        self.assertIsNone(self.read(IMAGE))
+
+    def test_a_damaged_one_is_never_served(self) -> None:
+        """A file that is not what its name says is set aside and counts as absent."""
+        self.add_manifest(UBUNTU, IMAGE)
+        path = self.layout.content(Kind.MANIFEST, IMAGE.digest)
+        path.write_bytes(b"{}")
+        self.reopen()
+        self.assertIsNone(self.read(IMAGE))
+        self.assertFalse(path.exists())
+        self.assertTrue(self.layout.broken(Kind.MANIFEST, IMAGE.digest).exists())
+        self.add_manifest(UBUNTU, IMAGE)
+        self.assertEqual(IMAGE, self.read(IMAGE))
+
+    def test_a_deleted_one_is_none(self) -> None:
+        """A file that somebody deleted counts as absent."""
+        self.add_manifest(UBUNTU, IMAGE)
+        self.reopen()
+        self.layout.content(Kind.MANIFEST, IMAGE.digest).unlink()
+        self.assertIsNone(self.read(IMAGE))
+        self.assertEqual(0, self.store.shelf.total_entries)
+
+    def test_a_file_without_a_row_is_adopted(self) -> None:
+        """A manifest whose row was lost is found by its file, with the media type that its bytes tell."""
+        self.add_manifest(UBUNTU, IMAGE)
+        self.lose()
+        self.assertEqual(0, self.store.shelf.total_entries)
+        self.assertEqual(IMAGE, self.read(IMAGE))
+        self.assertEqual(1, self.store.shelf.total_entries)
+
+    def test_one_that_was_reconciled_tells_its_media_type(self) -> None:
+        """A manifest that recovery adopted unread has its media type when it is read."""
+        self.add_manifest(UBUNTU, IMAGE)
+        self.lose()
+        self.reconcile()
+        self.assertEqual(1, self.store.shelf.total_entries)
+        self.assertEqual(IMAGE, self.read(IMAGE))
+        self.assertEqual(IMAGE, self.read(IMAGE))

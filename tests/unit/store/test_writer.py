@@ -1,0 +1,124 @@
+import errno
+
+from twisted.internet.defer import Deferred
+
+from mirrord.store import overlay
+from mirrord.store.overlay import Overlay
+from mirrord.store.schema import LINKS, LinkRow
+from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+
+FULL = OSError(errno.ENOSPC, "full")
+
+
+class WriterTests(StoreTestCase):
+    def batches(self) -> int:
+        return self.threads.called.count("_run")
+
+    def flush(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self.store.shelf.settle())
+
+    def test_many_writes_are_one_commit(self) -> None:
+        """What is written within a moment goes to the disk together."""
+        for number in range(100):
+            self.store.index.add_links(UBUNTU, [layer(b"%d" % number)])
+        self.clock.advance(1)
+        self.assertEqual(1, self.batches())
+
+    def test_a_hit_writes_nothing(self) -> None:
+        """Uses reach the disk once a minute at most, however many there are."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(1)
+        self.threads.called.clear()
+        for _ in range(1000):
+            self.store.index.link(UBUNTU, layer(b"x").digest)
+            self.clock.advance(0.05)
+        self.assertEqual(0, self.batches())
+        self.clock.advance(20)
+        self.assertEqual(1, self.batches())
+
+    def test_uses_are_written_within_the_minute_also_while_rows_are(self) -> None:
+        """A steady stream of new rows does not keep the uses of others from the disk."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(1)
+        self.store.index.link(UBUNTU, layer(b"x").digest)
+        for number in range(70):
+            self.store.index.add_links(UBUNTU, [layer(b"%d" % number)])
+            self.clock.advance(1)
+        ((used,),) = self.store._rows.select(
+            "SELECT last_used FROM links WHERE digest = ?", (str(layer(b"x").digest),)
+        )
+        self.assertEqual(1.0, used)
+
+    def test_its_own_writes_are_read_while_they_are_on_the_way(self) -> None:
+        """A row is read from memory before, during and after its commit."""
+        self.threads.hold()
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        for _ in range(3):
+            self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
+            self.clock.advance(1)
+        self.threads.release()
+        self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def test_a_newer_row_wins_over_the_batch_on_its_way(self) -> None:
+        """A tag that changes while its old row is being committed is read and kept as the new one."""
+        self.threads.hold()
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
+        self.clock.advance(1)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
+        self.threads.release()
+        self.reopen()
+        record = self.store.index.tag(UBUNTU, LATEST)
+        assert record is not None
+        self.assertEqual(sighting(manifest(note="2")), record.pending)
+
+    def test_a_refused_batch_is_kept_and_tried_again(self) -> None:
+        """A disk that is full for a while loses no row."""
+        self.threads.failures["_run"] = FULL
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(0.5)
+        self.store.index.add_links(UBUNTU, [layer(b"y")])
+        self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
+        self.clock.pump([1.0] * 3)
+        self.lose()
+        for body in (b"x", b"y"):
+            self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
+
+    def test_it_tries_ever_more_slowly(self) -> None:
+        """A disk that stays full is not asked all the time."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        for _ in range(600):
+            self.threads.failures["_run"] = FULL
+            self.clock.advance(1)
+        self.assertLess(self.batches(), 20)
+        self.threads.failures.clear()
+        self.clock.pump([1.0] * 61)
+        self.lose()
+        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def test_a_flush_is_the_durability_point(self) -> None:
+        """A flush waits for its commit, also when another is on its way, and fails with it."""
+        self.threads.hold()
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(1)
+        self.store.index.add_links(UBUNTU, [layer(b"y")])
+        flushed = self.flush()
+        self.assertNoResult(flushed)
+        self.threads.release()
+        self.successResultOf(flushed)
+        self.assertEqual(2, self.batches())
+        self.threads.failures["_run"] = FULL
+        self.assertEqual(errno.ENOSPC, self.failureResultOf(self.flush(), OSError).value.errno)
+
+
+class OverlayTests(StoreTestCase):
+    def test_it_is_bounded(self) -> None:
+        """When rows cannot be written for long, uses are forgotten first, then the oldest rows."""
+        bounded = Overlay()
+        bounded.use(LINKS, ("u", "r", "0"), 1.0)
+        for number in range(overlay.MAX_ROWS + 10):
+            key = ("u", "r", str(number))
+            bounded.put(LINKS, key, LinkRow(*key, "", 0, 0.0))  # type: ignore[call-arg, arg-type]
+        self.assertFalse(bounded.has_uses)
+        self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
+        self.assertIs(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))
+        self.assertIsNotNone(bounded.get(LINKS, ("u", "r", "10")))
