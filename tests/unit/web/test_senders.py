@@ -1,0 +1,281 @@
+"""Bodies over real sockets: by sendfile on plain TCP, by chunks elsewhere; connections go on after them."""
+
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import trustme
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mirrord.listen.pages import Pages
+from mirrord.listen.port import open_port
+from mirrord.listen.request import MirrorRequest
+from mirrord.listen.sendfile import SendfileServer
+from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.tls import tls_options
+from mirrord.observe.metrics import Metrics
+from mirrord.web.root import RegistryRoot
+from mirrord.web.senders import Room
+from tests.fakes.cold import ColdPages
+from tests.fakes.pulling import HUB, FakeBlob, FakePulling
+from tests.fakes.wire import head, read_answers
+
+SIZE = 3_000_001
+CONTENT = os.urandom(SIZE)
+
+
+class SocketCase(TestCase):
+    """A mirror on a port of its own, and clients that are plain sockets in threads."""
+
+    def setUp(self) -> None:
+        self.pulling = FakePulling()
+        self.metrics = Metrics.for_upstreams([HUB])
+        self.pages = ColdPages(warm_bytes=SIZE)
+        self.transports: list[Any] = []
+        root = RegistryRoot(self.pulling.use_cases(), HUB, self.metrics, cast("Pages", self.pages))
+
+        def respond(request: MirrorRequest) -> None:
+            self.transports.append(request.channel.transport)
+            root.respond(request)
+
+        self.site = MirrorSite(reactor, respond, Limits(stall_seconds=1, closing_seconds=1))
+        self.add(CONTENT)
+
+    def add(self, content: bytes, readable: int | None = None) -> FakeBlob:
+        digest, blob = self.pulling.add_blob(content, readable)
+        self.path = f"/v2/library/x/blobs/{digest}"
+        return blob
+
+    async def open(self, description: str = "tcp:0:interface=127.0.0.1", tls: Any = None) -> Any:
+        port = await open_port(reactor, description, self.site, cast("Pages", self.pages), tls)
+        self.addCleanup(self.site.drain)
+        self.addCleanup(port.stopListening)
+        return port
+
+    async def connect(self, port: Any) -> socket.socket:
+        client = await deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port))
+        self.addCleanup(client.close)
+        return client
+
+    async def until(self, is_so: Callable[[], object]) -> None:
+        for _ in range(1000):
+            if is_so():
+                return
+            await deferLater(reactor, 0.01)
+        self.fail("it did not come so within 10 s")
+
+    @property
+    def sent(self) -> float | None:
+        return self.metrics.registry.get_sample_value("mirrord_sent_bytes_total")
+
+
+def talk(client: socket.socket, request: bytes) -> Deferred[bytes]:
+    """Send a request, and read until the mirror closes."""
+
+    def send_and_read() -> bytes:
+        client.sendall(request)
+        with client, client.makefile("rb") as file:
+            return file.read()
+
+    return deferToThread(send_and_read)
+
+
+class PlainTests(SocketCase):
+    async def test_pipelined(self) -> None:
+        """After a whole blob by sendfile the connection goes on: ranges and small answers follow in order."""
+        client = await self.connect(await self.open())
+
+        raw = await talk(
+            client,
+            head(self.path)
+            + head("/v2/")
+            + head(self.path, "Range: bytes=5-9,100-199")
+            + head(self.path, "Range: bytes=-1000000")
+            + head(self.path, method="HEAD", version="HTTP/1.0"),
+        )
+
+        whole, ping, several, tail = read_answers(raw[: raw.rindex(b"HTTP/1.0 200")])
+        self.assertEqual(CONTENT, whole.body)
+        self.assertEqual(b"{}", ping.body)
+        self.assertIn(b"\r\n\r\n" + CONTENT[100:200] + b"\r\n--", several.body)
+        self.assertEqual(CONTENT[-1_000_000:], tail.body)
+        self.assertEqual([SendfileServer] * 5, [type(transport) for transport in self.transports])
+        self.assertGreater(self.sent or 0, SIZE + 1_000_000)
+
+    async def test_growing(self) -> None:
+        """A growing file is followed to its end, and the last byte waits for the proof."""
+        blob = self.add(CONTENT, readable=0)
+        client = await self.connect(await self.open())
+        reading = talk(client, head(self.path, "Connection: close"))
+        for readable in (1, 1_000_000, 1_000_001, SIZE - 1):
+            await self.until(lambda: blob._waiting)
+            blob.grow(readable)
+        await self.until(lambda: blob._waiting)
+        blob.grow(SIZE)
+
+        self.assertEqual(CONTENT, read_answers(await reading)[0].body)
+        self.assertTrue(blob.is_closed)
+
+    async def test_fails(self) -> None:
+        """A download that fails ends the connection by a FIN, after all that was sent before."""
+        blob = self.add(CONTENT, readable=2_000_000)
+        client = await self.connect(await self.open())
+        reading = talk(client, head(self.path))
+        await self.until(lambda: blob._waiting)
+        blob.fail(RuntimeError("broken"))
+
+        raw = await reading
+
+        self.assertTrue(raw.endswith(CONTENT[1_999_000:2_000_000]))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    async def test_truncated(self) -> None:
+        """A file that is shorter than its blob ends the connection, and is never padded."""
+        self.pulling.blobs[next(iter(self.pulling.blobs))].truncate(1_000_000)
+        client = await self.connect(await self.open())
+
+        raw = await talk(client, head(self.path))
+
+        self.assertTrue(raw.endswith(CONTENT[999_000:1_000_000]))
+        self.assertEqual(1, len(self.flushLoggedErrors(EOFError)))
+
+    async def test_client_leaves(self) -> None:
+        """A client that leaves in the middle costs nothing: the blob is closed, nothing is logged."""
+        blob = self.add(bytes(30_000_000))
+        self.pages.warm_bytes = 30_000_000
+        client = await self.connect(await self.open())
+        client.sendall(head(self.path))
+        await deferToThread(client.recv, 1000)
+        client.close()
+
+        await self.until(lambda: blob.is_closed)
+        await self.until(lambda: not self.site.connections)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    async def test_half_closed(self) -> None:
+        """A client that closes its side after asking is given the whole blob."""
+        client = await self.connect(await self.open())
+
+        def half_close() -> bytes:
+            client.sendall(head(self.path))
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile("rb") as file:
+                return file.read()
+
+        self.assertEqual(CONTENT, read_answers(await deferToThread(half_close))[0].body)
+
+    async def test_stalled(self) -> None:
+        """A client that reads nothing of a blob is dropped; one that reads slowly lives on."""
+        blob = self.add(bytes(30_000_000))
+        self.pages.warm_bytes = 30_000_000
+        client = await self.connect(await self.open())
+        client.sendall(head(self.path))
+
+        for _ in range(8):
+            await deferLater(reactor, 0.4)
+            self.assertEqual(300_000, len(await deferToThread(client.recv, 300_000, socket.MSG_WAITALL)))
+        self.assertFalse(blob.is_closed)
+
+        await self.until(lambda: blob.is_closed)
+        await self.until(lambda: not self.site.connections)
+
+    async def test_cold(self) -> None:
+        """While one client waits for the disk, another is served."""
+        self.pages.warm_bytes = 0
+        port = await self.open()
+        cold, warm = await self.connect(port), await self.connect(port)
+        reading = talk(cold, head(self.path, "Connection: close"))
+        await self.until(lambda: self.pages.asked)
+        self.assertIn(b"200 OK", await talk(warm, head("/v2/", "Connection: close")))
+
+        self.pages.warm_bytes = SIZE
+        self.pages.arrive()
+
+        self.assertEqual(CONTENT, read_answers(await reading)[0].body)
+
+
+class ElsewhereTests(SocketCase):
+    async def test_unix(self) -> None:
+        """Over a Unix socket blobs are read and written, and requests pipelined."""
+        path = Path(tempfile.mkdtemp()) / "socket"
+        await self.open(f"unix:{path}")
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+
+        raw = await talk(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
+
+        self.assertEqual([CONTENT, CONTENT[7:]], [got.body for got in read_answers(raw)])
+        self.assertEqual(2 * SIZE - 7, self.sent)
+
+    async def test_tls(self) -> None:
+        """Over TLS blobs are encrypted: the file never goes to the socket as it is."""
+        port, trust = await self.open_tls()
+
+        def greet() -> ssl.SSLSocket:
+            plain = socket.create_connection(("127.0.0.1", port.getHost().port))
+            return trust.wrap_socket(plain, server_hostname="localhost")
+
+        client = await deferToThread(greet)
+        raw = await talk(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
+
+        self.assertEqual([CONTENT, CONTENT[7:]], [got.body for got in read_answers(raw)])
+        self.assertNotIn(SendfileServer, [type(transport) for transport in self.transports])
+
+    async def test_cold(self) -> None:
+        """A chunk that is not in memory is brought by a thread, and then sent."""
+        self.pages.warm_bytes = 500_000
+        port, trust = await self.open_tls()
+        plain = await self.connect(port)
+        client = await deferToThread(trust.wrap_socket, plain, server_hostname="localhost")
+        reading = ensureDeferred(self._read(client))
+        await self.until(lambda: self.pages.asked)
+        self.pages.warm_bytes = SIZE
+        self.pages.arrive()
+
+        self.assertEqual(CONTENT, await reading)
+
+    async def _read(self, client: socket.socket) -> bytes:
+        return read_answers(await talk(client, head(self.path, "Connection: close")))[0].body
+
+    async def open_tls(self) -> tuple[Any, ssl.SSLContext]:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost")
+        folder = Path(tempfile.mkdtemp())
+        issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
+        issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        return await self.open(tls=tls_options(folder / "chain.pem", folder / "key.pem")), trust
+
+
+class RoomTests(SynchronousTestCase):
+    def test_room(self) -> None:
+        """There is room until a pause is asked for, and again when the client has taken all."""
+        room = Room(cast("MirrorRequest", None))
+        self.successResultOf(ensureDeferred(room.has_room()))
+
+        room.pauseProducing()
+        waiting = ensureDeferred(room.has_room())
+        self.assertNoResult(waiting)
+        room.resumeProducing()
+
+        self.successResultOf(waiting)
+
+    def test_cancelled(self) -> None:
+        """Room that comes after its waiter was cancelled is nobody's."""
+        room = Room(cast("MirrorRequest", None))
+        room.pauseProducing()
+        waiting = ensureDeferred(room.has_room())
+
+        waiting.cancel()
+        room.resumeProducing()
+
+        self.failureResultOf(waiting)
