@@ -73,17 +73,18 @@ def write(value: attrs.AttrsInstance, header: str = "") -> str:
         elif isinstance(content, tuple) and content and attrs.has(type(content[0])):
             nested.extend(f"\n[[{name}]]\n{write(item, name)}" for item in content)
         elif content != () or field.default != ():
-            plain.append(f"{field.name} = {_toml(content, _word_of(field.type))}\n")
+            plain.append(f"{field.name} = {write_value(content, field.type)}\n")
     return "".join(plain + nested)
 
 
-def _toml(content: object, word: Word | None) -> str:
+def write_value(content: object, kind: object) -> str:
+    """The TOML of one value of the type `kind`."""
     if isinstance(content, tuple):
-        return "[" + ", ".join(_toml(item, word) for item in content) + "]"
+        return "[" + ", ".join(write_value(item, kind) for item in content) + "]"
+    word = _word_of(kind)
+    text = word.write(content) if word else str(content)
     # A JSON string is a TOML basic string, but for DEL, which JSON leaves bare and TOML forbids.
-    return json.dumps(word.write(content) if word else str(content), ensure_ascii=False).replace(
-        "\x7f", "\\u007f"
-    )
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _word_of(kind: Any) -> Word | None:

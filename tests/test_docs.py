@@ -1,0 +1,141 @@
+"""The documentation says what the code does."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord import config, defaults, schema
+from mirrord.observe.metrics import Metrics
+
+ROOT = Path(__file__).parents[1]
+
+SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
+    "Top level": config.Config,
+    "`[store]`": config.StoreConfig,
+    "`[[listen]]`": config.ListenConfig,
+    "`[[upstream]]`": config.UpstreamConfig,
+    "`[[upstream.account]]`": config.Account,
+    "`[freshness]`": config.FreshnessConfig,
+    "`[gc]`": config.GCConfig,
+    "`[admin]`": config.AdminConfig,
+}
+
+# What the environment decides, and a key that is required in a file but not of a value.
+SPECIAL = {
+    ("`[store]`", "`path`"): "*see below*",
+    ("`[[upstream.account]]`", "`password_file`"): "*required*",
+}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def rows(text: str, header: str) -> Iterator[list[str]]:
+    """The cells of every table that begins with these columns."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line == header:
+            next(lines)
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                yield [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def sections(text: str) -> dict[str, str]:
+    titles = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    return dict(zip(titles[1::2], titles[2::2], strict=True))
+
+
+def default_of(field: "attrs.Attribute[Any]") -> str:
+    if field.default is attrs.NOTHING:
+        return "*required*"
+    return "none" if field.default is None else f"`{schema.write_value(field.default, field.type)}`"
+
+
+def keys(section: str, cls: type[attrs.AttrsInstance]) -> dict[str, str]:
+    return {
+        f"`{field.name}`": SPECIAL.get((section, f"`{field.name}`"), default_of(field))
+        for field in attrs.fields(cls)
+        if schema.NOT_A_KEY not in field.metadata and not is_table(field)
+    }
+
+
+def is_table(field: "attrs.Attribute[Any]") -> bool:
+    kind: Any = field.type
+    return any(attrs.has(each) for each in (kind, *get_args(kind)) if isinstance(each, type))
+
+
+class ConfigurationTests(SynchronousTestCase):
+    def test_every_key_with_its_default(self) -> None:
+        """configuration.md has every key and its default, and no other."""
+        found = sections(read("docs/configuration.md"))
+        for section, cls in SECTIONS.items():
+            documented = {row[0]: row[1] for row in rows(found[section], "| key | default | meaning |")}
+            self.assertEqual(documented, keys(section, cls), section)
+        self.assertEqual({title for title in found if "[" in title}, set(SECTIONS) - {"Top level"})
+
+    def test_built_in_upstreams(self) -> None:
+        """configuration.md has every built-in upstream, and no other."""
+        documented = list(rows(read("docs/configuration.md"), "| name | prefix | url | realm |"))
+        built_in = [
+            [f"`{table[key]}`" if key in table else "" for key in ("name", "prefix", "url", "realm")]
+            for table in defaults.UPSTREAMS
+        ]
+        self.assertEqual(documented, built_in)
+
+    def test_example(self) -> None:
+        """The example configuration is right, also with everything in it that is commented out."""
+        text = read("systemd/mirrord.toml")
+        environment = {"HOME": "/home/me"}
+        config.parse_config(text, environment=environment)
+        whole = re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE)
+        self.assertIn("account", tomllib.loads(whole)["upstream"][0])
+        with self.assertRaises(config.ConfigError) as caught:
+            config.parse_config(whole, environment=environment)
+        self.assertEqual(
+            caught.exception.lines,
+            ("upstream['docker.io'].account[0].password_file: cannot be read: No such file or directory",),
+        )
+
+
+class MetricsTests(SynchronousTestCase):
+    def test_every_metric(self) -> None:
+        """operations.md has every metric with its type and labels, and no other."""
+        exposed = []
+        for family in Metrics.for_upstreams(["docker.io"]).registry.collect():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            (labels, *_) = [list(sample.labels) for sample in family.samples if sample.name == name]
+            exposed.append(
+                [f"`{name}`", family.type, ", ".join(f"`{label}`" for label in labels), family.documentation]
+            )
+        documented = list(rows(read("docs/operations.md"), "| name | type | labels | meaning |"))
+        self.assertEqual(documented, exposed)
+
+
+class ArchitectureTests(SynchronousTestCase):
+    def test_every_folder(self) -> None:
+        """architecture.md has every folder and every module at the top of the package."""
+        text = read("docs/architecture.md")
+        package = ROOT / "mirrord"
+        for path in package.iterdir():
+            if (path / "__init__.py").exists():
+                self.assertIn(f"\n  {path.name}/ ", text)
+            elif path.suffix == ".py" and path.stem != "__init__":
+                self.assertRegex(text, rf"\b{path.name}\b")
+        for folder in re.findall(r"^  (\w+)/ ", text, flags=re.MULTILINE):
+            self.assertTrue((package / folder).is_dir(), folder)
+
+
+class LinkTests(SynchronousTestCase):
+    def test_links(self) -> None:
+        """Every link of the documentation to a file of the project leads somewhere."""
+        for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+            for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+                self.assertTrue((page.parent / target).exists(), f"{page.name}: {target}")

@@ -1,0 +1,126 @@
+"""The wheel, and how Twisted finds the daemon in it and in the checkout."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).parents[1]
+
+LOAD_TAC = """
+from twisted.persisted.sob import loadValueFromFile
+from twisted.application.service import IServiceCollection
+application = loadValueFromFile("mirrord.tac", "application")
+print(len(list(IServiceCollection(application))))
+"""
+
+
+def run(*command: str, cwd: Path, environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def script(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+class PackagingCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+
+class WheelTests(PackagingCase):
+    def setUp(self) -> None:
+        super().setUp()
+        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(self.folder), cwd=ROOT)
+        (wheel,) = self.folder.glob("*.whl")
+        self.site = self.folder / "site"
+        with ZipFile(wheel) as archive:
+            self.names = archive.namelist()
+            archive.extractall(self.site)
+
+    def test_wheel(self) -> None:
+        """The wheel holds the package and the plugin, nothing that shadows Twisted; twistd finds it."""
+        self.assertIn("mirrord/tap.py", self.names)
+        self.assertIn("mirrord/py.typed", self.names)
+        shadow = [name for name in self.names if name.startswith("twisted/")]
+        self.assertEqual(shadow, ["twisted/plugins/mirrord_plugin.py"])
+        self.assertEqual(
+            {name.partition("/")[0].partition("-")[0] for name in self.names}, {"mirrord", "twisted"}
+        )
+        (entry_points,) = self.site.glob("*.dist-info/entry_points.txt")
+        self.assertIn("mirrord = mirrord.cli:main", entry_points.read_text())
+        usage = run(script("twistd"), "--help", cwd=self.folder, environment={"PYTHONPATH": str(self.site)})
+        self.assertRegex(usage, r"\n    mirrord +A container registry mirror\n")
+
+
+class CheckoutTests(PackagingCase):
+    def test_plugin(self) -> None:
+        """From the checkout twistd knows mirrord, and its options."""
+        self.assertRegex(
+            run(script("twistd"), "--help", cwd=ROOT), r"\n    mirrord +A container registry mirror\n"
+        )
+        usage = run(script("twistd"), "--nodaemon", "--pidfile=", "mirrord", "--help", cwd=ROOT)
+        for option in ("--config=", "--check", "--listen=", "--upstream=", "--store=", "--admin="):
+            self.assertIn(option, usage)
+
+    def test_tac(self) -> None:
+        """`mirrord.tac` makes an application of one service."""
+        environment = {"PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        self.assertEqual(run(sys.executable, "-c", LOAD_TAC, cwd=ROOT, environment=environment), "1\n")
+
+    def test_command(self) -> None:
+        """`mirrord run` is `twistd mirrord` with the same options."""
+        environment = {"PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        code = "from mirrord.cli import main; main()"
+        said = run(
+            sys.executable,
+            "-c",
+            code,
+            "run",
+            "--check",
+            "--store",
+            "/srv/x",
+            cwd=ROOT,
+            environment=environment,
+        )
+        self.assertIn('[store]\npath = "/srv/x"\n', said)
+        self.assertIn("  run ", run(sys.executable, "-c", code, "--help", cwd=ROOT, environment=environment))
+
+    def test_check(self) -> None:
+        """A configuration that cannot be used ends `--check` with status 1 and a line a mistake."""
+        bad = self.folder / "bad.toml"
+        bad.write_text('drain_timeout = 5\n[store]\npath = ""\n')
+        done = subprocess.run(
+            [script("twistd"), "--nodaemon", "--pidfile=", "mirrord", "--check", "--config", str(bad)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(
+            (done.stdout + done.stderr).splitlines(),
+            [
+                "mirrord: store.path: a path is needed",
+                'mirrord: drain_timeout: a string such as "5m" is needed, not a number',
+            ],
+        )
