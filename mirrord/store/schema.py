@@ -17,6 +17,7 @@ import attrs
 
 from mirrord.oci.content import Descriptor, Sighting, TagRecord
 from mirrord.oci.digest import Digest
+from mirrord.store.layout import FILE_MODE
 
 VERSION = 1
 
@@ -156,6 +157,8 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: It cannot be opened, or is no index of ours.
     """
+    if not path.exists():
+        path.touch(FILE_MODE)
     connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,271 @@
+import errno
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.gc.collector import EMERGENCY_BYTES, SLICE_ENTRIES, Collector, Evicted, Sweep
+from mirrord.gc.plan import Limits
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+
+T = TypeVar("T")
+
+MIB = 1024 * 1024
+DIGEST, OTHER = Digest.of(b"x"), Digest.of(b"y")
+
+
+@attrs.define(eq=False)
+class FakeShelf:
+    """Entries in memory; those in `busy` stay. `failures` are raised by the next calls of that name."""
+
+    held: list[Entry] = attrs.field(factory=list)
+    busy: set[str] = attrs.field(factory=set)
+    promises: dict[Digest, int] = attrs.field(factory=dict)
+    unused: list[int] = attrs.field(factory=list)
+    failures: dict[str, Exception] = attrs.field(factory=dict)
+    slices: list[int] = attrs.field(factory=list)
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(entry.size for entry in self.held)
+
+    @property
+    def busy_bytes(self) -> int:
+        return sum(entry.size for entry in self.held if entry.name in self.busy)
+
+    @property
+    def promised_bytes(self) -> int:
+        return sum(self.promises.values())
+
+    def promise(self, digest: Digest, size: int) -> None:
+        self.promises[digest] = size
+
+    def is_busy(self, entry: Entry) -> bool:
+        return entry.name in self.busy
+
+    async def settle(self) -> None:
+        self._fail("settle")
+
+    def entries(self) -> Iterator[Entry]:
+        self._fail("entries")
+        yield from list(self.held)
+
+    async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
+        self._fail("evict")
+        gone = [entry for entry in entries if entry in self.held and entry.name not in self.busy]
+        self.slices.append(len(gone))
+        self.held = [entry for entry in self.held if entry not in gone]
+        return gone
+
+    def forget_unused(self, idle_seconds: float) -> Iterator[int]:
+        self._fail("forget_unused")
+        yield from self.unused
+
+    def _fail(self, name: str) -> None:
+        failure = self.failures.pop(name, None)
+        if failure is not None:
+            raise failure
+
+
+@attrs.define(eq=False)
+class FakeTally:
+    count: int = 0
+    size: int = 0
+
+    def evicted(self, count: int, size: int) -> None:
+        self.count += count
+        self.size += size
+
+
+class CollectorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.shelf = FakeShelf()
+        self.tally = FakeTally()
+        self.free = 1000 * MIB
+
+    def collector(self, max_size: int | None = 100 * MIB, min_free: int = 0) -> Collector:
+        return Collector(
+            self.shelf,
+            Limits(max_size, min_free, unused_for_seconds=1000.0, partials_seconds=100.0),
+            60.0,
+            self.clock,
+            lambda: 5.0,
+            lambda: self.free - self.shelf.total_bytes,
+            self.tally,
+        )
+
+    def fill(self, count: int, size: int = MIB, idle_seconds: float = 1.0) -> None:
+        first = len(self.shelf.held)
+        self.shelf.held.extend(
+            Entry(Kind.BLOB, str(first + number), size, idle_seconds) for number in range(count)
+        )
+
+    def result(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        waiting = Deferred.fromCoroutine(coroutine)
+        self.clock.pump([0.0] * 500)
+        return self.successResultOf(waiting)
+
+    def names(self) -> list[str]:
+        return [entry.name for entry in self.shelf.held]
+
+
+class RoomTests(CollectorTests):
+    def test_room_that_is_there_is_given(self) -> None:
+        """Where there is room nothing is evicted."""
+        self.fill(50)
+        self.assertTrue(self.result(self.collector().make(50 * MIB, DIGEST)))
+        self.assertEqual(50, len(self.names()))
+
+    def test_room_is_made_first(self) -> None:
+        """What was used longest ago makes way before the answer."""
+        self.fill(100)
+        self.assertTrue(self.result(self.collector().make(10 * MIB, DIGEST)))
+        self.assertEqual([str(number) for number in range(15, 100)], self.names())
+        self.assertEqual((15, 15 * MIB), (self.tally.count, self.tally.size))
+
+    def test_two_downloads_do_not_get_the_same_room(self) -> None:
+        """What one download was promised another one does not get."""
+        collector = self.collector()
+        self.assertTrue(self.result(collector.make(60 * MIB, DIGEST)))
+        self.assertFalse(self.result(collector.make(60 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.make(40 * MIB, OTHER)))
+
+    def test_asking_again_is_not_asking_for_more(self) -> None:
+        """A download that asks a second time has its first promise replaced."""
+        collector = self.collector()
+        self.assertTrue(self.result(collector.make(60 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.make(80 * MIB, DIGEST)))
+        self.assertEqual(80 * MIB, self.shelf.promised_bytes)
+
+    def test_two_at_once_take_turns(self) -> None:
+        """Of two that ask together only as many are served as there is room for."""
+        self.fill(100)
+        collector = self.collector()
+        both = [Deferred.fromCoroutine(collector.make(60 * MIB, digest)) for digest in (DIGEST, OTHER)]
+        self.clock.pump([0.0] * 100)
+        self.assertEqual([True, False], [self.successResultOf(each) for each in both])
+
+    def test_nothing_goes_for_what_cannot_fit(self) -> None:
+        """A blob larger than all that may go evicts nothing."""
+        self.fill(100)
+        self.assertFalse(self.result(self.collector().make(101 * MIB, DIGEST)))
+        self.shelf.busy = {str(number) for number in range(50)}
+        self.assertFalse(self.result(self.collector().make(51 * MIB, DIGEST)))
+        self.assertEqual(100, len(self.names()))
+        self.assertEqual(0, self.shelf.promised_bytes)
+
+    def test_the_file_system_keeps_its_share(self) -> None:
+        """Without `max_size`, `min_free` makes room all the same."""
+        self.free = 110 * MIB
+        self.fill(100)
+        self.assertTrue(self.result(self.collector(None, min_free=8 * MIB).make(10 * MIB, DIGEST)))
+        self.assertEqual(92, len(self.names()))
+
+    def test_the_busy_stay(self) -> None:
+        """What is read is never evicted."""
+        self.fill(100)
+        self.shelf.busy = {"0", "1", "2"}
+        self.assertTrue(self.result(self.collector().make(5 * MIB, DIGEST)))
+        self.assertEqual(["0", "1", "2", "13"], self.names()[:4])
+
+    def test_an_emergency_frees_more_than_is_needed(self) -> None:
+        """When the disk is full in spite of what it says, the write's bytes and some more are freed."""
+        self.fill(100)
+        self.assertTrue(self.result(self.collector(None).emergency(MIB)))
+        self.assertEqual(MIB + EMERGENCY_BYTES, self.tally.size)
+
+    def test_an_emergency_without_anything_to_evict_says_so(self) -> None:
+        """Trying again makes no sense when nothing went."""
+        self.assertFalse(self.result(self.collector(None).emergency(MIB)))
+
+    def test_an_index_that_cannot_be_written_does_not_hinder(self) -> None:
+        """On a full disk the order of use cannot be written; room is made by the order that is known."""
+        self.fill(100)
+        self.shelf.failures["settle"] = OSError(errno.ENOSPC, "full")
+        self.assertTrue(self.result(self.collector(None).emergency(MIB)))
+
+
+class SweepTests(CollectorTests):
+    def test_a_sweep_ends_below_the_limit(self) -> None:
+        """A store that is too large is brought below its limit, and the sweep says what it did."""
+        self.fill(120)
+        self.shelf.unused = [3, 0, 4]
+        collector = self.collector()
+        sweep = self.result(collector.sweep())
+        self.assertEqual(95, len(self.names()))
+        self.assertEqual(Sweep(5.0, 0.0, Evicted(25, 25 * MIB), forgotten=7), sweep)
+        self.assertIs(sweep, collector.last_sweep)
+
+    def test_what_is_old_goes(self) -> None:
+        """What nobody used for long goes however much room there is."""
+        self.fill(3, idle_seconds=1000.0)
+        self.fill(3, idle_seconds=999.0)
+        self.result(self.collector().sweep())
+        self.assertEqual(["3", "4", "5"], self.names())
+
+    def test_others_have_their_turns(self) -> None:
+        """A large sweep goes in slices, with a turn of the reactor after each."""
+        self.fill(10 * SLICE_ENTRIES)
+        seen: list[int] = []
+
+        def other() -> None:
+            seen.append(len(self.shelf.slices))
+            if len(seen) < 10:
+                self.clock.callLater(0, other)
+
+        self.clock.callLater(0, other)
+        self.result(self.collector(max_size=0).sweep())
+        self.assertEqual(list(range(1, 11)), seen)
+
+    def test_nobody_waits_for_the_end_of_a_sweep(self) -> None:
+        """Room is given in the midst of a sweep."""
+        self.fill(1000, idle_seconds=1000.0)
+        collector = self.collector(max_size=None)
+        sweeping = Deferred.fromCoroutine(collector.sweep())
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(collector.make(MIB, DIGEST))))
+        self.assertNoResult(sweeping)
+
+    def test_it_sweeps_again_and_again(self) -> None:
+        """It sweeps at the start, then at every interval, until it is stopped."""
+        collector = self.collector()
+        collector.start()
+        for _ in range(3):
+            self.fill(120)
+            self.clock.pump([60.0] + [0.0] * 50)
+            self.assertLess(self.shelf.total_bytes, 100 * MIB)
+        self.result(collector.stop())
+        self.fill(120)
+        self.clock.pump([60.0] * 3)
+        self.assertGreater(self.shelf.total_bytes, 100 * MIB)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_no_exception_ends_the_sweeping(self) -> None:
+        """After a sweep that failed, in whatever way, the next one is made."""
+        collector = self.collector()
+        collector.start()
+        failures: list[tuple[str, Exception]] = [
+            ("evict", OSError(errno.EIO, "bad sector")),
+            ("entries", ValueError("unforeseen")),
+            ("forget_unused", OSError(errno.EIO, "bad sector")),
+        ]
+        for name, failure in failures:
+            self.fill(120)
+            self.shelf.failures[name] = failure
+            self.clock.pump([60.0] + [0.0] * 50)
+            self.assertEqual(1, len(self.flushLoggedErrors(type(failure))))
+        self.clock.pump([60.0] + [0.0] * 50)
+        self.assertLess(self.shelf.total_bytes, 100 * MIB)
+        self.result(collector.stop())
+
+    def test_stopping_waits_for_the_slice(self) -> None:
+        """A sweep that is stopped ends with its slice, and then the stop is done."""
+        self.fill(1000)
+        collector = self.collector(max_size=0)
+        collector.start()
+        self.result(collector.stop())
+        self.assertEqual([SLICE_ENTRIES], self.shelf.slices)

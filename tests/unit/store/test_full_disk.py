@@ -1,0 +1,99 @@
+"""The store on a disk that is full for real: a small tmpfs, mounted for each test."""
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
+
+MIB = 1024 * 1024
+
+
+class FullDiskTests(StoreTestCase):
+    def setUp(self) -> None:
+        mountpoint = Path(self.mktemp()).absolute()
+        mountpoint.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mountpoint)]
+        try:
+            mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            self.skipTest("there is no mount command")
+        if mounted.returncode:
+            self.skipTest(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", str(mountpoint)], check=True)
+        self.disk = mountpoint
+        super().setUp()
+
+    def mktemp(self) -> str:
+        return str(self.disk / "store") if hasattr(self, "disk") else super().mktemp()
+
+    def fill(self) -> Path:
+        filler = self.disk / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(b"\0" * 4096):
+                    pass
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+        return filler
+
+    def test_a_write_goes_on_after_room_was_made(self) -> None:
+        """ENOSPC in the midst of a chunk leaves no byte of it; when there is room the same write succeeds."""
+        old = self.add_blob(b"o" * 4 * MIB)
+        body = os.urandom(6 * MIB)
+        partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)
+        self.result(partial.write(body[:MIB]))
+        error = self.failure(partial.write(body[MIB:]), OSError)
+        assert isinstance(error, OSError)
+        self.assertEqual(errno.ENOSPC, error.errno)
+        path = self.layout.partial(Digest.of(body))
+        self.assertEqual((MIB, MIB), (partial.offset, path.stat().st_size))
+        self.result(self.store.shelf.evict([Entry(Kind.BLOB, str(old), 4 * MIB, 0.0)]))
+        self.result(partial.write(body[MIB:]))
+        self.assertTrue(self.result(partial.is_verified()))
+        self.result(partial.commit())
+        self.assertEqual(body, self.read_blob(Digest.of(body)))
+
+    def test_an_unkept_one_gives_its_room_back(self) -> None:
+        """A file without a name is gone from the disk with its last descriptor."""
+        body = os.urandom(6 * MIB)
+        for _ in range(3):
+            partial = self.store.blobs.create_partial(Digest.of(body), is_kept=False)
+            self.result(partial.write(body))
+            self.result(partial.commit())
+
+    def test_a_manifest_that_does_not_fit_leaves_nothing(self) -> None:
+        """A manifest that the full disk refuses is neither kept nor half written."""
+        self.fill()
+        image = manifest(note="n" * 100_000)
+        self.failure(self.store.manifests.store(UBUNTU, image), OSError)
+        self.assertIsNone(self.result(self.store.manifests.read(image.digest)))
+        self.assertEqual([], list(self.layout.scratch.iterdir()))
+        self.assertEqual([], [path for path in self.root.glob("manifests/**/*") if path.is_file()])
+
+    def test_the_index_catches_up(self) -> None:
+        """What was linked while the disk was full is on it some time after there is room again."""
+        filler = self.fill()
+        links = [layer(b"%d" % number) for number in range(1000)]
+        self.store.index.add_links(UBUNTU, links)
+        self.clock.pump([1.0] * 30)
+        self.assertEqual(links[-1], self.store.index.link(UBUNTU, links[-1].digest))
+        filler.unlink()
+        self.clock.pump([1.0] * 61)
+        self.lose()
+        for link in links:
+            self.assertEqual(link, self.store.index.link(UBUNTU, link.digest))
+
+    def test_eviction_works_on_a_full_disk(self) -> None:
+        """What is evicted frees its room although nothing else can be written."""
+        digest = self.add_blob(b"x" * MIB)
+        self.result(self.store.shelf.settle())
+        self.fill()
+        free = os.statvfs(self.disk).f_bavail
+        (entry,) = self.store.shelf.entries()
+        self.result(self.store.shelf.evict([entry]))
+        self.assertGreaterEqual(os.statvfs(self.disk).f_bavail - free, MIB // 4096)
+        self.assertIsNone(self.store.blobs.open(digest))

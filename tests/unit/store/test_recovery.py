@@ -1,0 +1,130 @@
+import sqlite3
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.store.lock import StoreInUse
+from mirrord.store.schema import connect
+from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+
+IMAGE = manifest(layer(b"x"))
+
+
+class ReconciliationTests(StoreTestCase):
+    def totals(self) -> tuple[int, int]:
+        return self.store.shelf.total_entries, self.store.shelf.total_bytes
+
+    def test_unknown_files_are_adopted(self) -> None:
+        """Blobs and manifests that the index does not know are counted again, slice by slice."""
+        digests = [self.add_blob(b"%d" % number) for number in range(100)]
+        self.add_manifest(UBUNTU, IMAGE)
+        self.lose()
+        self.assertEqual((0, 0), self.totals())
+        self.reconcile()
+        self.assertEqual((101, 101 * 4096), self.totals())
+        self.reopen()
+        self.assertEqual((101, 101 * 4096), self.totals())
+        self.assertEqual(b"7", self.read_blob(digests[7]))
+
+    def test_rows_without_a_file_are_dropped(self) -> None:
+        """Content whose file somebody deleted is counted no more."""
+        digest = self.add_blob(b"x")
+        kept = self.add_blob(b"y")
+        self.reopen()
+        self.layout.content(Kind.BLOB, digest).unlink()
+        self.reconcile()
+        self.assertEqual((1, 4096), self.totals())
+        self.assertEqual(b"y", self.read_blob(kept))
+
+    def test_strangers_are_left_alone(self) -> None:
+        """A file that is not named by a digest is neither adopted nor deleted."""
+        digest = self.add_blob(b"x")
+        stranger = self.layout.content(Kind.BLOB, digest).with_name("notes.txt")
+        stranger.write_text("mine")
+        self.reopen()
+        self.reconcile()
+        self.assertEqual((1, 4096), self.totals())
+        self.assertTrue(stranger.exists())
+
+    def test_what_comes_meanwhile_is_counted_once(self) -> None:
+        """A blob that is committed or evicted while recovery runs is counted as it is."""
+        self.add_blob(b"x")
+        self.lose()
+        self.threads.hold()
+        self.clock.advance(0)
+        self.threads.is_held = False
+        self.add_blob(b"y")
+        self.threads.release()
+        self.reconcile()
+        self.assertEqual((2, 2 * 4096), self.totals())
+
+    def test_closing_ends_it(self) -> None:
+        """A store may be closed while recovery still runs."""
+        self.add_blob(b"x")
+        self.lose()
+        self.clock.advance(0)
+        self.reopen()
+
+
+class OpeningTests(StoreTestCase):
+    def test_one_daemon_a_store(self) -> None:
+        """A store that is in use cannot be opened; once it is closed it can."""
+        error = self.assertRaises(StoreInUse, self.open)
+        self.assertNotIn("\n", str(error))
+        self.reopen()
+
+    def test_a_broken_index_is_set_aside(self) -> None:
+        """An index that cannot be read is renamed, and the files are adopted by a new one."""
+        digest = self.add_blob(b"x" * 100_000)
+        self.result(self.store.close())
+        for number in (1, 2):
+            self.layout.index.write_bytes(b"this is no database " * 1000)
+            self.store = self.open()
+            self.assertTrue(self.layout.index.with_name(f"index.sqlite.broken-{number}").exists())
+            self.reconcile()
+            self.assertEqual(b"x" * 100_000, self.read_blob(digest))
+            self.result(self.store.close())
+        self.store = self.open()
+        self.assertEqual(1, self.store.shelf.total_entries)
+
+    def test_an_index_of_another_version_is_set_aside(self) -> None:
+        """An index that a later mirrord wrote is not touched."""
+        self.result(self.store.close())
+        connection = sqlite3.connect(self.layout.index)
+        connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        self.store = self.open()
+        self.assertTrue(self.layout.index.with_name("index.sqlite.broken-1").exists())
+
+    def test_scratch_is_emptied(self) -> None:
+        """What was being written or deleted when an earlier run ended is gone."""
+        (self.layout.scratch / "gone-1").write_bytes(b"x")
+        self.reopen()
+        self.assertEqual([], list(self.layout.scratch.iterdir()))
+
+    def test_only_the_owner_may_look(self) -> None:
+        """Folders and files are for the daemon's user alone."""
+        self.add_manifest(UBUNTU, IMAGE)
+        self.add_blob(b"x")
+        self.result(self.store.blobs.create_partial(Digest.of(b"y"), is_kept=True).write(b"y"))
+        for path in self.root.rglob("*"):
+            self.assertEqual(0, path.stat().st_mode & 0o077, path)
+
+    def test_everything_held_is_served_after_a_restart(self) -> None:
+        """Blobs, manifests, tags and links are there after a restart, with their totals."""
+        digest = self.add_blob(b"x")
+        self.add_manifest(UBUNTU, IMAGE)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
+        totals = self.store.shelf.total_bytes
+        self.reopen()
+        self.assertEqual(totals, self.store.shelf.total_bytes)
+        record = self.store.index.tag(UBUNTU, LATEST)
+        assert record is not None
+        self.assertEqual(sighting(IMAGE), record.held)
+        self.assertEqual(b"x", self.read_blob(digest))
+
+    def test_the_index_is_safe_from_power_cuts(self) -> None:
+        """Every commit of the index is synced: the write-ahead log with synchronous=FULL."""
+        connection = connect(self.layout.index)
+        self.addCleanup(connection.close)
+        self.assertEqual(("wal",), connection.execute("PRAGMA journal_mode").fetchone())
+        self.assertEqual((2,), connection.execute("PRAGMA synchronous").fetchone())

@@ -1,0 +1,179 @@
+import errno
+import os
+from collections.abc import Iterable
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from tests.unit.store.shop import UBUNTU, StoreTestCase, manifest
+
+
+class ShelfTests(StoreTestCase):
+    def evict(self, entries: Iterable[Entry]) -> list[Entry]:
+        return self.result(self.store.shelf.evict(list(entries)))
+
+    def entries(self) -> list[Entry]:
+        self.result(self.store.shelf.settle())
+        return list(self.store.shelf.entries())
+
+    def leave_partial(self, body: bytes) -> Digest:
+        digest = Digest.of(body)
+        partial = self.store.blobs.create_partial(digest, is_kept=True)
+        self.result(partial.write(body[:-1]))
+        partial.park()
+        return digest
+
+    def test_entries_come_by_last_use(self) -> None:
+        """What was used longest ago comes first, whatever its kind."""
+        digests = []
+        for number in range(3):
+            digests.append(self.add_blob(b"%d" % number))
+            self.clock.advance(10)
+            self.wall.advance(10)
+        partial = self.leave_partial(b"left")
+        self.clock.advance(10)
+        self.wall.advance(10)
+        self.add_manifest(UBUNTU, manifest())
+        self.read_blob(digests[0])
+        self.clock.advance(5)
+        names = [(entry.kind, entry.name, entry.idle_seconds) for entry in self.entries()]
+        expected = [
+            (Kind.BLOB, str(digests[1]), 35.0),
+            (Kind.BLOB, str(digests[2]), 25.0),
+            (Kind.LEFTOVER, self.layout.partial(partial).name, 10.0),
+        ]
+        self.assertEqual(expected, names[:3])
+        last = {(Kind.BLOB, str(digests[0]), 5.0), (Kind.MANIFEST, str(manifest().digest), 5.0)}
+        self.assertEqual(last, set(names[3:]))
+
+    def test_a_link_used_is_its_content_used(self) -> None:
+        """Shared content is as recent as the last use of any link to it."""
+        shared = self.add_blob(b"shared")
+        self.store.index.add_links(UBUNTU, manifest().references())
+        self.add_manifest(UBUNTU, manifest())
+        self.clock.advance(100)
+        self.store.index.link(UBUNTU, manifest().digest)
+        idle = {entry.name: entry.idle_seconds for entry in self.entries()}
+        self.assertEqual({str(shared): 100.0, str(manifest().digest): 0.0}, idle)
+
+    def test_pages_are_read_as_far_as_needed(self) -> None:
+        """More entries than a page holds come all, each once, while others are evicted."""
+        for number in range(600):
+            self.add_blob(b"%d" % number)
+        self.result(self.store.shelf.settle())
+        names = []
+        for number, entry in enumerate(self.store.shelf.entries()):
+            names.append(entry.name)
+            if number % 3 == 0:
+                self.evict([entry])
+        self.assertEqual((600, 600), (len(names), len(set(names))))
+        self.assertEqual(400, self.store.shelf.total_entries)
+
+    def test_what_was_used_since_is_passed_over(self) -> None:
+        """When uses cannot be written, what was used lately is not offered as old."""
+        old, used = self.add_blob(b"old"), self.add_blob(b"used")
+        self.result(self.store.shelf.settle())
+        self.clock.advance(10)
+        self.read_blob(used)
+        self.threads.failures["_run"] = OSError(errno.ENOSPC, "full")
+        self.failure(self.store.shelf.settle(), OSError)
+        self.assertEqual([str(old)], [entry.name for entry in self.store.shelf.entries()])
+
+    def test_the_evicted_is_absent_at_once(self) -> None:
+        """Evicted content is gone from the counts, from memory and from the disk, and stays gone."""
+        digest = self.add_blob(b"x")
+        self.add_manifest(UBUNTU, manifest())
+        self.leave_partial(b"left")
+        self.assertEqual(3, len(self.evict(self.entries())))
+        self.assertEqual((0, 0), (self.store.shelf.total_entries, self.store.shelf.total_bytes))
+        self.assertIsNone(self.read_blob(digest))
+        self.assertIsNone(self.result(self.store.manifests.read(manifest().digest)))
+        files = [path for path in self.root.rglob("*") if path.is_file() and "sqlite" not in path.name]
+        self.assertEqual([self.layout.lock], files)
+        self.reopen()
+        self.reconcile()
+        self.assertEqual(0, self.store.shelf.total_entries)
+
+    def test_eviction_counts_what_went(self) -> None:
+        """An entry that is gone already is not counted a second time."""
+        self.add_blob(b"x")
+        (entry,) = self.entries()
+        self.assertEqual([entry], self.evict([entry]))
+        self.assertEqual([], self.evict([entry]))
+
+    def test_what_is_written_anew_meanwhile_survives(self) -> None:
+        """A blob that is committed again while its old file is being deleted is kept."""
+        digest = self.add_blob(b"x")
+        entries = self.entries()
+        self.threads.hold()
+        self.spawn_eviction(entries)
+        self.threads.is_held = False
+        self.assertIsNone(self.read_blob(digest))
+        self.add_blob(b"x")
+        self.threads.release()
+        self.reopen()
+        self.assertEqual(b"x", self.read_blob(digest))
+
+    def spawn_eviction(self, entries: list[Entry]) -> None:
+        self.store.shelf.evict(entries).send(None)
+
+    def test_a_resumed_partial_is_not_evicted(self) -> None:
+        """What an earlier download left goes, unless somebody resumed it."""
+        digest = self.leave_partial(b"left")
+        (entry,) = self.entries()
+        partial = self.store.blobs.find_partial(digest)
+        self.assertEqual([], self.entries())
+        self.assertEqual([], self.evict([entry]))
+        assert partial is not None
+        self.assertTrue(self.layout.partial(digest).exists())
+
+    def test_old_leftovers_tell_their_age(self) -> None:
+        """A partial that an earlier run left is as old as its file."""
+        digest = self.leave_partial(b"left")
+        os.utime(self.layout.partial(digest), (0, 1000))
+        self.reopen()
+        self.wall.advance(5000)
+        (entry,) = self.entries()
+        self.assertEqual(4000.0, entry.idle_seconds)
+
+
+class PromiseTests(StoreTestCase):
+    def test_a_promise_shrinks_as_it_is_kept(self) -> None:
+        """What a download was promised counts until it is written, and its bytes from then on."""
+        body = b"x" * 3 * 4096
+        digest = Digest.of(body)
+        self.store.shelf.promise(digest, len(body))
+        partial = self.store.blobs.create_partial(digest, is_kept=True)
+        for blocks in range(3):
+            shelf = self.store.shelf
+            self.assertEqual(((3 - blocks) * 4096, blocks * 4096), (shelf.promised_bytes, shelf.total_bytes))
+            self.assertEqual(blocks * 4096, shelf.busy_bytes)
+            self.result(partial.write(body[: 4096]))
+        self.result(partial.commit())
+        self.assertEqual((0, 3 * 4096), (self.store.shelf.promised_bytes, self.store.shelf.total_bytes))
+
+    def test_a_promise_ends_with_its_download(self) -> None:
+        """Whether a download is parked, discarded or not kept: what it was promised is free again."""
+        digest = Digest.of(b"x" * 8192)
+        for is_kept in (True, False):
+            for ending in ("park", "discard"):
+                self.store.shelf.promise(digest, 8192)
+                partial = self.store.blobs.create_partial(digest, is_kept=is_kept)
+                self.assertEqual(8192 if is_kept else 0, self.store.shelf.promised_bytes)
+                if ending == "park":
+                    partial.park()
+                else:
+                    self.result(partial.discard())
+                self.assertEqual(0, self.store.shelf.promised_bytes)
+
+    def test_a_resumed_download_is_promised_the_rest(self) -> None:
+        """What was there before the promise does not count against it."""
+        body = b"x" * 8192
+        partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)
+        self.result(partial.write(body[:4096]))
+        partial.park()
+        found = self.store.blobs.find_partial(Digest.of(body))
+        assert found is not None
+        self.store.shelf.promise(Digest.of(body), 4096)
+        self.assertEqual(4096, self.store.shelf.promised_bytes)
+        self.result(found.write(body[4096:]))
+        self.assertEqual(0, self.store.shelf.promised_bytes)

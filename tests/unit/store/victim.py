@@ -1,0 +1,66 @@
+"""A child that writes and commits blobs until it is killed; run by test_crash.py."""
+
+import random
+import sys
+from functools import cache
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from mirrord.oci.digest import Digest
+from mirrord.store.store import open_store
+from tests.fakes.threads import InlineThreads
+
+BODIES = 24
+
+
+@cache
+def body(number: int) -> bytes:
+    """Bytes that only this number has: 200 KiB to 1 MiB of them."""
+    return random.Random(number).randbytes(200_000 + 37_000 * number)
+
+
+def digest_of(content: bytes) -> Digest:
+    """The digest of a body."""
+    return Digest.of(content)
+
+
+@cache
+def bodies() -> dict[Digest, bytes]:
+    """All bodies by their digests."""
+    return {Digest.of(body(number)): body(number) for number in range(BODIES)}
+
+
+def body_of(digest: Digest) -> bytes:
+    """The body of this digest."""
+    return bodies()[digest]
+
+
+async def write_for_ever(root: Path, seed: int) -> None:
+    """Write, commit and evict by turns, in an order that the seed tells."""
+    clock = Clock()
+    store = open_store(
+        root, clock=clock, threads=InlineThreads(), monotonic=clock.seconds, wall_clock=clock.seconds
+    )
+    order = random.Random(seed)
+    bodies()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while True:
+        digest, content = order.choice(list(bodies().items()))
+        clock.advance(1)
+        if store.blobs.size_of(digest) is None:
+            partial = store.blobs.create_partial(digest, is_kept=True)
+            for start in range(0, len(content), 65536):
+                await partial.write(content[start : start + 65536])
+            await partial.commit()
+        else:
+            await store.shelf.settle()
+            await store.shelf.evict(list(store.shelf.entries())[: order.randrange(4)])
+
+
+if __name__ == "__main__":
+    Deferred.fromCoroutine(write_for_ever(Path(sys.argv[1]), int(sys.argv[2]))).addErrback(
+        lambda failure: failure.printTraceback()
+    )
