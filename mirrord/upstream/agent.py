@@ -20,6 +20,7 @@ import attrs
 from OpenSSL.SSL import Context
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
+from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -88,6 +89,7 @@ def _as_it_is(response: IResponse) -> IResponse:
     return response
 
 
+@implementer(IOpenSSLTrustRoot)
 @attrs.frozen
 class AddedTrust:
     """The system's certificate authorities, and one file of our own beside them.

@@ -71,14 +71,14 @@ class FakeResponse:
 
     version = (b"HTTP", 1, 1)
     phrase = b""
-    previousResponse = None
+    previousResponse = None  # noqa: N815 - of IResponse
 
     def __init__(self, reply: Reply, method: str = "GET", *, is_whole: bool = True) -> None:
         self.code = reply.status
         self.headers = Headers({name: [value] for name, value in reply.headers.items()})
         self.length: Any = UNKNOWN_LENGTH if reply.is_chunked else len(reply.body)
         self.request = attrs.make_class("FakeRequest", ["method"])(method.encode())
-        self.transport = Wire()
+        self.transport: Any = Wire()
         self._body = reply.body
         self._is_whole = is_whole
         if method == "HEAD":

@@ -59,7 +59,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(len(PIECE), len(self.successResultOf(self.read(body))))
 
     def test_back_pressure(self) -> None:
-        """At the high-water mark the connection is paused, again for each arrival above it, and later resumed."""
+        """At the high-water mark the connection is paused, again for each arrival above it."""
         body, response = self.open()
         for _ in range(HIGH_WATER_BYTES // len(PIECE)):
             response.protocol.dataReceived(PIECE)
@@ -204,7 +204,7 @@ class BodyTests(SynchronousTestCase):
 
 class AbortTests(SynchronousTestCase):
     def test_behind_the_proxy(self) -> None:
-        """The abort reaches the transport behind Twisted's proxy for body protocols, and nothing when it is gone."""
+        """The abort reaches the transport behind what Twisted hands out, and nothing when that is gone."""
 
         class Proxied:
             _producer: Wire | None = Wire()

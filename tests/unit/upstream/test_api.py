@@ -1,0 +1,81 @@
+"""Tests of mirrord/upstream/api.py, over a network in memory."""
+
+from twisted.internet.error import ConnectionRefusedError as Refused
+
+from mirrord.oci.errors import (
+    CircuitOpen,
+    Denied,
+    ManifestUnknown,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from mirrord.upstream.circuit import GateState
+from tests.unit.upstream.cases import HEAD, ClientTestCase
+from tests.unit.upstream.scripted import (
+    Hang,
+    Reply,
+    challenge,
+)
+
+
+class CircuitTests(ClientTestCase):
+    def test_opens(self) -> None:
+        """After three failures nobody is asked, and held content is answered without asking."""
+        self.use(Refused(), Refused(), Refused())
+        for _ in range(3):
+            self.failure(self.resolve(), UpstreamUnreachable)
+        error = self.failure(self.blob(), CircuitOpen)
+
+        self.assertTrue(0 < error.retry_after_seconds <= 5)
+        self.assertTrue(self.client.is_doubtful(of_manifests=False))
+        self.assertEqual(GateState.OPEN, self.client.status().others)
+
+    def test_recovers(self) -> None:
+        """After its time one request is let through, and its answer opens the way for all."""
+        self.use(Refused(), Refused(), Refused(), HEAD, HEAD)
+        for _ in range(3):
+            self.failure(self.resolve(), UpstreamUnreachable)
+        self.clock.advance(5)
+        self.result(self.resolve())
+        self.result(self.resolve())
+
+    def test_pull_limit(self) -> None:
+        """A 429 on a manifest GET leaves HEADs and blobs alone."""
+        self.use(Reply(429, {"Retry-After": "60"}), HEAD, Reply(200, {}, b"blob"))
+        self.failure(self.fetch(), UpstreamBusy)
+        self.result(self.resolve())
+        self.result(self.blob())
+        error = self.failure(self.fetch(), UpstreamBusy)
+
+        self.assertEqual(60, error.retry_after_seconds)
+        self.assertEqual(3, len(self.agent.asked))
+
+    def test_abuse_limit(self) -> None:
+        """A 429 on a HEAD, and one of the token service, stop everything."""
+        for script in ([Reply(429)], [challenge(), Reply(429)]):
+            self.use(*script)
+            self.failure(self.resolve(), UpstreamBusy)
+            asked = len(self.agent.asked)
+            self.failure(self.fetch(), UpstreamBusy)
+            self.assertEqual(asked, len(self.agent.asked))
+
+    def test_not_found_is_an_answer(self) -> None:
+        """404, 401 and 403 are answers: they never open the circuit."""
+        self.use(*[Reply(404), Reply(403), Reply(404), Reply(403)], HEAD)
+        for kind in (ManifestUnknown, Denied) * 2:
+            self.failure(self.resolve(), kind)
+        self.result(self.resolve())
+
+    def test_impatience(self) -> None:
+        """Giving up early raises doubt and does not open the circuit."""
+        self.use(*[Hang()] * 5)
+        for _ in range(5):
+            resolving = self.begin(self.resolve(budget_seconds=1))
+            self.clock.advance(1)
+            self.failureResultOf(resolving, UpstreamTimeout)
+
+        self.assertTrue(self.client.is_doubtful(of_manifests=True))
+        self.assertEqual(GateState.CLOSED, self.client.status().others)
+        self.clock.advance(5)
+        self.assertFalse(self.client.is_doubtful(of_manifests=True))

@@ -1,0 +1,112 @@
+"""Tests of mirrord/upstream/authorizer.py, over a network in memory."""
+
+from mirrord.oci.errors import (
+    AccountRefused,
+    Denied,
+    UpstreamRefused,
+)
+from tests.unit.upstream.cases import BASIC, CDN, HEAD, MANIFEST, ClientTestCase
+from tests.unit.upstream.scripted import (
+    HOME,
+    ME,
+    REALM,
+    Reply,
+    challenge,
+    token,
+)
+
+
+class AuthorizationTests(ClientTestCase):
+    def test_bearer(self) -> None:
+        """A challenge is met with a token, which later requests to the repository carry at once."""
+        self.use(challenge(), token(), HEAD, MANIFEST)
+        self.result(self.resolve())
+        self.result(self.fetch())
+
+        self.assertEqual([None, None, "Bearer t1", "Bearer t1"], self.authorizations)
+        self.assertEqual(
+            f"GET {REALM}/token?service=registry.example&scope=repository%3Alibrary%2Fapp%3Apull",
+            self.agent.lines[1],
+        )
+
+    def test_dropped_on_401(self) -> None:
+        """A token that the registry does not take any more is replaced, once."""
+        self.use(challenge(), token(), HEAD, challenge(), token("t2"), HEAD)
+        self.result(self.resolve())
+        self.clock.advance(1)
+        self.result(self.resolve())
+
+        self.assertEqual("Bearer t2", self.authorizations[-1])
+
+    def test_missing_repository(self) -> None:
+        """A 401 to a fresh token means that there is no such repository for us."""
+        self.use(challenge(), token(), challenge())
+        self.failure(self.resolve(attempts=3), Denied)
+        self.assertEqual(3, len(self.agent.asked))
+
+    def test_own_account(self) -> None:
+        """Our account goes to the upstream's own host, and to the configured realm."""
+        own = f"{HOME}/token"
+        for realm, options in ((own, {}), (f"{REALM}/token", {"realm": REALM})):
+            self.use(challenge(realm=realm), token(), HEAD, account=ME, **options)
+            self.result(self.resolve())
+            self.assertEqual([None, BASIC, "Bearer t1"], self.authorizations)
+
+    def test_foreign_realm(self) -> None:
+        """A realm on another host is asked as nobody, and never gets our account."""
+        for realm in (f"{REALM}/token", "https://registry.example.evil.example/", "https://evil.example/"):
+            self.use(challenge(realm=realm), token(), HEAD, account=ME)
+            self.result(self.resolve())
+            self.assertEqual([None, None, "Bearer t1"], self.authorizations)
+
+    def test_plain_realm(self) -> None:
+        """A https upstream leads to no http realm; a http one may, on its own host."""
+        self.use(challenge(realm="http://registry.example/token"), account=ME)
+        self.failure(self.resolve(), UpstreamRefused)
+        self.assertEqual(1, len(self.agent.asked))
+
+        plain = "http://registry.example"
+        self.use(challenge(realm=f"{plain}/token"), token(), HEAD, account=ME, url=plain)
+        self.result(self.resolve())
+        self.assertEqual(BASIC, self.authorizations[1])
+        self.use(challenge(realm="http://auth.example/"), token(), HEAD, account=ME, url=plain, realm=REALM)
+        self.result(self.resolve())
+        self.assertIsNone(self.authorizations[1])
+
+    def test_basic(self) -> None:
+        """A Basic challenge is met with our account, on the upstream's own origin only."""
+        ask = Reply(401, {"WWW-Authenticate": 'Basic realm="x"'})
+        self.use(ask, Reply(307, {"Location": CDN}), Reply(200, {}, b"blob"), account=ME)
+        self.result(self.blob())
+        self.assertEqual([None, BASIC, None], self.authorizations)
+
+        self.use(ask, ask, account=ME)
+        self.failure(self.resolve(), AccountRefused)
+        self.use(ask)
+        self.failure(self.resolve(), Denied)
+
+    def test_challenge_by_ping(self) -> None:
+        """Where a 401 brings no challenge, that of /v2/ is met, for the scope of the repository."""
+        self.use(Reply(401), challenge(scope=None), token(), HEAD)
+        self.result(self.resolve())
+        self.assertEqual(f"GET {HOME}/v2/", self.agent.lines[1])
+        self.assertIn("scope=repository%3Alibrary%2Fapp%3Apull", self.agent.lines[2])
+
+        self.use(Reply(401), Reply(200))
+        self.failure(self.resolve(), Denied)
+
+    def test_private_realm(self) -> None:
+        """A public upstream leads to no realm in our own network."""
+        self.use(challenge(realm="https://169.254.169.254/latest"))
+        resolving = self.begin(self.resolve())
+        self.clock.pump([1, 1])
+        self.failureResultOf(resolving, UpstreamRefused)
+        self.assertEqual(1, len(self.agent.asked))
+
+    def test_secrets_stay(self) -> None:
+        """Neither the client nor its errors show the password or a token."""
+        self.use(challenge(realm=f"{HOME}/token"), token("sesame"), Reply(500), account=ME)
+        error = self.failure(self.resolve(), UpstreamRefused)
+        shown = f"{error!r} {self.client.status()!r} {vars(self.client)!r}"
+        self.assertNotIn("sesame", shown)
+        self.assertNotIn("s3cret", shown)

@@ -1,0 +1,117 @@
+"""Tests of mirrord/upstream/blobs.py, over a network in memory."""
+
+from mirrord.oci.errors import (
+    BlobUnknown,
+    Denied,
+    UpstreamRefused,
+)
+from tests.unit.upstream.cases import APP, CDN, DIGEST, ClientTestCase
+from tests.unit.upstream.scripted import (
+    Reply,
+    challenge,
+    token,
+)
+
+
+class BlobTests(ClientTestCase):
+    def test_redirected(self) -> None:
+        """A blob is fetched where the registry keeps it, verbatim, without our token."""
+        self.use(
+            challenge(),
+            token(),
+            Reply(307, {"Location": CDN}, b"see there"),
+            Reply(200, {"ETag": '"e"'}, b"blob"),
+        )
+        body = self.result(self.blob())
+        self.assertEqual((0, 4, 'https://cdn.example "e"'), (body.offset, body.size, body.validator))
+        self.assertEqual(b"blob", self.result(body.read()))
+        self.assertEqual(b"", self.result(body.read()))
+        self.assertEqual(f"GET {CDN}", self.agent.lines[-1])
+        self.assertEqual([None, None, "Bearer t1", None], self.authorizations)
+
+    def test_range(self) -> None:
+        """A range is asked for at every hop, the validator only where it came from."""
+        part = Reply(206, {"Content-Range": "bytes 2-3/10"}, b"cd")
+        self.use(Reply(307, {"Location": CDN}), part)
+        body = self.result(self.blob(offset=2, stop=4, validator='https://cdn.example "e"'))
+        self.assertEqual((2, 10), (body.offset, body.size))
+        self.assertEqual(["bytes=2-3"] * 2, [asked.header("Range") for asked in self.agent.asked])
+        self.assertEqual([None, '"e"'], [asked.header("If-Range") for asked in self.agent.asked])
+
+    def test_range_ignored(self) -> None:
+        """Where the range is ignored, the body begins at nought."""
+        self.use(Reply(200, {}, b"0123456789"))
+        self.assertEqual(0, self.result(self.blob(offset=2)).offset)
+
+    def test_wrong_range(self) -> None:
+        """Another range than asked for is refused, and one that nothing fits is told as 416."""
+        self.use(Reply(206, {"Content-Range": "bytes 3-9/10"}, b"3456789"))
+        self.failure(self.blob(offset=2), UpstreamRefused)
+        self.use(Reply(206, {}, b"?"))
+        self.failure(self.blob(offset=2), UpstreamRefused)
+        self.use(Reply(416))
+        self.assertEqual(416, self.failure(self.blob(offset=2), UpstreamRefused).upstream_status)
+
+    def test_expired_url(self) -> None:
+        """A URL that the store does not take any more is asked for anew, once."""
+        redirect = Reply(307, {"Location": CDN})
+        for status in (400, 403, 410):
+            self.use(redirect, Reply(status), redirect, Reply(200, {}, b"blob"))
+            self.result(self.blob())
+            self.use(redirect, Reply(status), redirect, Reply(status))
+            self.assertEqual(status, self.failure(self.blob(), UpstreamRefused).upstream_status)
+
+    def test_definite(self) -> None:
+        """The registry's own 404 and 403 are definite."""
+        for status, kind in ((404, BlobUnknown), (403, Denied)):
+            self.use(Reply(status))
+            self.failure(self.blob(), kind)
+
+    def test_no_downgrade(self) -> None:
+        """A redirect from https to http is not followed, nor are more than five."""
+        self.use(Reply(307, {"Location": "http://cdn.example/"}))
+        self.failure(self.blob(), UpstreamRefused)
+        self.use(*[Reply(307, {"Location": CDN})] * 6)
+        self.failure(self.blob(), UpstreamRefused)
+        self.assertEqual(6, len(self.agent.asked))
+
+    def test_private_target(self) -> None:
+        """A public upstream is not followed into our own network; one on a private address is, there."""
+        for target in (
+            "https://127.0.0.1/",
+            "https://10.0.0.1/",
+            "https://[::1]/",
+            "https://localhost/",
+            "https://2130706433/",
+        ):
+            self.use(Reply(307, {"Location": target}))
+            self.failure(self.blob(), UpstreamRefused)
+            self.assertEqual(1, len(self.agent.asked))
+        self.use(Reply(307, {"Location": "https://10.0.0.2/"}), Reply(200, {}, b"b"), url="https://10.0.0.1")
+        self.result(self.blob())
+
+    def test_head(self) -> None:
+        """HEAD tells a blob's size; a 404 of the registry is definite."""
+        self.use(Reply(200, {"Content-Length": "7"}))
+        self.assertEqual(7, self.result(self.client.head_blob(APP, DIGEST, budget_seconds=5)))
+        self.use(Reply(404))
+        self.failure(self.client.head_blob(APP, DIGEST, budget_seconds=5), BlobUnknown)
+
+    def test_head_refused(self) -> None:
+        """Where HEAD is refused, the first byte's Content-Range tells the size."""
+        part = Reply(206, {"Content-Range": "bytes 0-0/7"}, b"a")
+        redirect = Reply(307, {"Location": CDN})
+        for script in (
+            [Reply(405), part],
+            [Reply(403), part],
+            [Reply(500), part],
+            [redirect, Reply(403), redirect, part],
+            [challenge(), token(), challenge(), part],
+            [Reply(405), Reply(200, {}, b"1234567")],
+        ):
+            self.use(*script)
+            self.assertEqual(7, self.result(self.client.head_blob(APP, DIGEST, budget_seconds=5)))
+        self.use(Reply(405), Reply(416, {"Content-Range": "bytes */0"}))
+        self.assertEqual(0, self.result(self.client.head_blob(APP, DIGEST, budget_seconds=5)))
+        self.use(Reply(405), Reply(404))
+        self.failure(self.client.head_blob(APP, DIGEST, budget_seconds=5), BlobUnknown)

@@ -1,0 +1,92 @@
+"""Tests of mirrord/upstream/lists.py, over a network in memory."""
+
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+from mirrord.oci.content import OCI_INDEX
+from mirrord.oci.errors import (
+    ManifestUnknown,
+    NameUnknown,
+    UpstreamRefused,
+)
+from tests.unit.upstream.cases import APP, DIGEST, ClientTestCase
+from tests.unit.upstream.scripted import (
+    HOME,
+    Asked,
+    Reply,
+)
+
+
+class ListTests(ClientTestCase):
+    def tags(self) -> Coroutine[Any, Any, list[str]]:
+        return self.client.list_tags(APP, budget_seconds=5)
+
+    def test_pages(self) -> None:
+        """All pages are followed as their links stand, and the tags sorted."""
+        link = {"Link": '</v2/library/app/tags/list?next_page=x%2Fy>; rel="next"'}
+        self.use(Reply(200, link, b'{"tags": ["b", "a"]}'), Reply(200, {}, b'{"tags": ["c", "a", 5]}'))
+        self.assertEqual(["a", "b", "c"], self.result(self.tags()))
+        self.assertEqual(f"GET {HOME}/v2/library/app/tags/list?next_page=x%2Fy", self.agent.lines[1])
+
+    def test_no_tags(self) -> None:
+        """A repository without tags has none; one that is not there is unknown."""
+        self.use(Reply(200, {}, b'{"name": "library/app", "tags": null}'))
+        self.assertEqual([], self.result(self.tags()))
+        self.use(Reply(404))
+        self.failure(self.tags(), NameUnknown)
+
+    def test_bad_links(self) -> None:
+        """A link to another host, or to a page that was seen, ends the call."""
+        for target in ("https://evil.example/", "http://registry.example/", "?n=1000"):
+            self.use(*[Reply(200, {"Link": f"<{target}>; rel=next"}, b'{"tags": []}')] * 2)
+            listing = self.begin(self.tags())
+            self.clock.advance(1)
+            self.failureResultOf(listing, UpstreamRefused)
+
+    def test_endless(self) -> None:
+        """A list without end is given up, by its pages or by the budget."""
+        self.use()
+        count = iter(range(10_000))
+
+        def page(_: Asked) -> Reply:
+            return Reply(200, {"Link": f"<?p={next(count)}>; rel=next"}, b'{"tags": []}')
+
+        self.agent._always = page
+        self.failure(self.client.list_tags(APP, budget_seconds=0.3), UpstreamRefused)
+        self.assertLessEqual(len(self.agent.asked), 1000)
+
+    def test_referrers(self) -> None:
+        """The pages of referrers are one index; whether they were filtered is told."""
+        first = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{"a": 1}]}
+        second = {**first, "manifests": [{"b": 2}]}
+        filtered = {"OCI-Filters-Applied": "artifactType"}
+        self.use(
+            Reply(200, {"Link": '<?p=2>; rel="next"', **filtered}, json.dumps(first).encode()),
+            Reply(200, filtered, json.dumps(second).encode()),
+        )
+        body, is_filtered = self.result(self.client.list_referrers(APP, DIGEST, "a/b", budget_seconds=5))
+        self.assertEqual({**first, "manifests": [{"a": 1}, {"b": 2}]}, json.loads(body))
+        self.assertTrue(is_filtered)
+        self.assertEqual(
+            f"GET {HOME}/v2/library/app/referrers/{DIGEST}?artifactType=a%2Fb", self.agent.lines[0]
+        )
+
+    def test_one_page_is_verbatim(self) -> None:
+        """A single page of referrers stays as it was sent."""
+        sent = b'{ "manifests": [] , "mediaType": "x"}'
+        self.use(Reply(200, {}, sent))
+        self.assertEqual(
+            (sent, False), self.result(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5))
+        )
+
+    def test_no_referrers(self) -> None:
+        """An upstream without the API says so in many ways; a failing one is no 404."""
+        for reply in (Reply(404), Reply(405), Reply(400), Reply(303, {"Location": "https://github.com/"})):
+            self.use(reply)
+            self.failure(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5), ManifestUnknown)
+            self.assertEqual(1, len(self.agent.asked))
+        self.use(Reply(200, {}, b"<html>"), Reply(200, {}, b"<html>"))
+        listing = self.begin(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5))
+        self.clock.advance(1)
+        self.failureResultOf(listing, UpstreamRefused)

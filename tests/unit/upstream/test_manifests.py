@@ -1,0 +1,77 @@
+"""Tests of mirrord/upstream/manifests.py, over a network in memory."""
+
+from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST, Descriptor
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    UpstreamCorrupt,
+    UpstreamRefused,
+)
+from tests.unit.upstream.cases import BODY, DIGEST, HEAD, MANIFEST, ClientTestCase
+from tests.unit.upstream.scripted import (
+    HOME,
+    Reply,
+)
+
+
+class ManifestTests(ClientTestCase):
+    def test_resolve(self) -> None:
+        """HEAD tells what a tag names, and asks for every type of manifest there is."""
+        self.use(HEAD)
+        self.assertEqual(Descriptor(OCI_MANIFEST, DIGEST, len(BODY)), self.result(self.resolve()))
+        self.assertEqual([f"HEAD {HOME}/v2/library/app/manifests/latest"], self.agent.lines)
+        self.assertIn(OCI_INDEX, self.agent.asked[0].header("Accept") or "")
+        self.assertEqual("identity", self.agent.asked[0].header("Accept-Encoding"))
+
+    def test_resolve_without_headers(self) -> None:
+        """Where HEAD leaves out the digest, the type or the length, or is not allowed, it tells nothing."""
+        for name in HEAD.headers:
+            self.use(Reply(200, {each: value for each, value in HEAD.headers.items() if each != name}))
+            self.assertIsNone(self.result(self.resolve()), name)
+        for reply in (Reply(405), Reply(200, {**HEAD.headers, "Content-Type": "text/html"})):
+            self.use(reply)
+            self.assertIsNone(self.result(self.resolve()))
+
+    def test_fetch(self) -> None:
+        """GET by tag gives the manifest, named by its digest."""
+        self.use(MANIFEST)
+        manifest = self.result(self.fetch())
+        self.assertEqual((DIGEST, OCI_MANIFEST, BODY), (manifest.digest, manifest.media_type, manifest.body))
+
+    def test_fetch_without_headers(self) -> None:
+        """A manifest without a digest header and of a vague type is what its bytes say."""
+        self.use(Reply(200, {"Content-Type": "text/plain"}, BODY, is_chunked=True))
+        self.assertEqual(Descriptor(OCI_MANIFEST, DIGEST, len(BODY)), self.result(self.fetch()).descriptor)
+
+    def test_wrong_bytes(self) -> None:
+        """Bytes that are not what was asked for, or not what the header says, are corrupt."""
+        self.use(Reply(200, {"Content-Type": OCI_MANIFEST}, BODY + b" "))
+        self.failure(self.fetch(DIGEST), UpstreamCorrupt)
+        self.use(Reply(200, MANIFEST.headers, BODY + b" "))
+        self.failure(self.fetch(), UpstreamCorrupt)
+        self.use(Reply(200, {**MANIFEST.headers, "Docker-Content-Digest": str(Digest.of(b""))}, BODY))
+        self.failure(self.fetch(DIGEST), UpstreamCorrupt)
+
+    def test_html(self) -> None:
+        """A page of HTML in place of a manifest is no manifest, and no 404 either."""
+        self.use(Reply(200, {"Content-Type": "text/html"}, b"<html>"))
+        self.failure(self.fetch(), UpstreamRefused)
+
+    def test_too_long(self) -> None:
+        """A manifest beyond 4 MiB is refused."""
+        self.use(Reply(200, MANIFEST.headers, b" " * (4 * 1024 * 1024 + 1)))
+        self.failure(self.fetch(), UpstreamRefused)
+
+    def test_statuses(self) -> None:
+        """404 is unknown, 403 is denied, 5xx is a refusal that tells the status."""
+        for status, kind in ((404, ManifestUnknown), (403, Denied), (503, UpstreamRefused)):
+            self.use(Reply(status), Reply(status))
+            self.failure(self.fetch(), kind)
+            error = self.failure(self.resolve(), kind)
+        self.assertEqual(503, error.upstream_status)
+
+    def test_redirected(self) -> None:
+        """A manifest may be redirected, and the target then speaks for the registry."""
+        self.use(Reply(307, {"Location": "https://mirror.example/x"}), Reply(404))
+        self.failure(self.fetch(), ManifestUnknown)

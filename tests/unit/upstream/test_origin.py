@@ -1,0 +1,69 @@
+"""Tests of mirrord/upstream/origin.py."""
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci.errors import UpstreamRefused
+from mirrord.upstream.origin import Origin, is_private, resolve
+
+
+class OriginTests(SynchronousTestCase):
+    def test_default_ports(self) -> None:
+        """A URL with the port that its scheme has anyway is of the same origin as one without."""
+        self.assertEqual(Origin.of("https://Registry.example"), Origin.of("https://registry.example:443/v2/"))
+        self.assertNotEqual(Origin.of("https://a.example"), Origin.of("http://a.example:443"))
+        self.assertEqual("http://[::1]:5000", str(Origin.of("http://[::1]:5000/x")))
+
+    def test_refused(self) -> None:
+        """What is no plain http or https URL is refused, and one that names a user is."""
+        for url in [
+            "",
+            "/v2/",
+            "ftp://a/",
+            "https://",
+            "https://u:p@a/",
+            "https://a:x/",
+            "https://a/\r\nb",
+            "a b",
+        ]:
+            self.assertRaises(UpstreamRefused, Origin.of, url)
+
+    def test_resolve(self) -> None:
+        """A relative reference is read at its base, a signed query stays as it is, a fragment goes."""
+        base = "https://a.example/v2/x/tags/list?n=2"
+        self.assertEqual(
+            "https://a.example/v2/x/tags/list?last=b%2Fc", resolve(base, "/v2/x/tags/list?last=b%2Fc")
+        )
+        self.assertEqual("https://b.example/?s=a%2b==", resolve(base, "https://b.example/?s=a%2b==#f"))
+        self.assertRaises(UpstreamRefused, resolve, base, "javascript:alert(1)")
+
+    def test_private(self) -> None:
+        """The literals of addresses that the internet does not reach are told, however they are spelled."""
+        for host in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "100.64.0.1",
+            "::1",
+            "fe80::1%eth0",
+            "fd00::1",
+            "::ffff:192.168.0.1",
+            "0.0.0.0",
+            "2130706433",
+            "127.1",
+            "0x7f.1",
+            "224.0.0.1",
+        ]:
+            self.assertTrue(is_private(host), host)
+        for host in ["1.1.1.1", "2606:4700::1111", "registry.example", "localhost", "10.example"]:
+            self.assertFalse(is_private(host), host)
+
+    @given(st.text(max_size=80))
+    def test_anything(self, text: str) -> None:
+        """Whatever a Location says, it is a URL or it is refused."""
+        with contextlib.suppress(UpstreamRefused):
+            Origin.of(resolve("https://a.example/", text))
+        is_private(text)

@@ -1,0 +1,63 @@
+"""Tests of mirrord/upstream/peers.py."""
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci.errors import UpstreamRefused
+from mirrord.upstream.peers import GuardedEndpoint, Peers
+from tests.unit.upstream.sockets import REACTOR, SocketTestCase, until
+
+PUBLIC = IPv4Address("TCP", "1.1.1.1", 443)
+LAN = IPv4Address("TCP", "192.168.0.7", 443)
+HOME = "registry.example"
+
+
+class PeersTests(SynchronousTestCase):
+    def test_public_upstream(self) -> None:
+        """A public upstream may lead to public addresses only, by name or literal."""
+        peers = Peers(HOME, ())
+        peers.check_peer(HOME, PUBLIC)
+        peers.check_host("cdn.example")
+        peers.check_peer("cdn.example", PUBLIC)
+        peers.check_peer("cdn.example", IPv6Address("TCP", "2606:4700::1111", 443))
+
+        for address in (LAN, IPv6Address("TCP", "::1", 443), IPv6Address("TCP", "::ffff:127.0.0.1", 443)):
+            self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", address)
+        for host in ("127.0.0.1", "localhost", "x.localhost"):
+            self.assertRaises(UpstreamRefused, peers.check_host, host)
+
+    def test_private_upstream(self) -> None:
+        """An upstream that turns out to live on a private address may lead to others."""
+        peers = Peers(HOME, ())
+        self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", LAN)
+        peers.check_peer(HOME, LAN)
+        peers.check_peer("cdn.example", LAN)
+        peers.check_host("10.0.0.1")
+
+    def test_named_by_the_operator(self) -> None:
+        """The upstream's own host and its realm are never refused."""
+        peers = Peers(HOME, ("auth.example", "10.0.0.9"))
+        peers.check_peer(HOME, PUBLIC)
+        peers.check_peer("auth.example", LAN)
+        peers.check_host("10.0.0.9")
+
+
+class GuardedEndpointTests(SocketTestCase):
+    async def test_not_a_byte(self) -> None:
+        """A connection that ends at a private address is closed before a byte is said."""
+        server, port = self.listen(lambda peer, head: None)
+
+        class Talkative(Protocol):
+            def connectionMade(self) -> None:
+                raise AssertionError("connected")
+
+        endpoint = GuardedEndpoint(
+            HostnameEndpoint(REACTOR, "127.0.0.1", port), Peers(HOME, ()), "cdn.example"
+        )
+        with self.assertRaises(UpstreamRefused):
+            await endpoint.connect(Factory.forProtocol(Talkative))
+
+        await until(lambda: len(server.peers) == 1 and server.peers[0].is_lost)
+        self.assertEqual(b"", server.peers[0].received)

@@ -1,0 +1,27 @@
+"""Tests of mirrord/upstream/quota.py."""
+
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from mirrord.upstream.quota import Quota
+
+
+class QuotaTests(SynchronousTestCase):
+    def test_docker_hub(self) -> None:
+        """The figures of Docker Hub are read with their window and for whom they are."""
+        headers = Headers(
+            {
+                "ratelimit-limit": ["100;w=21600"],
+                "ratelimit-remaining": ["76;w=21600"],
+                "docker-ratelimit-source": ["192.0.2.1"],
+            }
+        )
+        quota = Quota.parse(headers)
+        self.assertEqual(Quota(100, 76, 21600, "192.0.2.1"), quota)
+        self.assertEqual("76 of 100", str(quota))
+
+    def test_unknown(self) -> None:
+        """What is not said, or said wrongly, is unknown and not nought."""
+        self.assertIsNone(Quota.parse(Headers()))
+        self.assertIsNone(Quota.parse(Headers({"ratelimit-limit": ["lots"]})))
+        self.assertEqual("unknown", str(Quota()))

@@ -1,0 +1,79 @@
+"""Tests of mirrord/upstream/retry.py, over a network in memory."""
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionRefusedError as Refused
+
+from mirrord.oci.errors import (
+    ManifestUnknown,
+    UpstreamBusy,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from mirrord.upstream.circuit import GateState
+from tests.unit.upstream.cases import DIGEST, MANIFEST, ClientTestCase
+from tests.unit.upstream.scripted import (
+    Hang,
+    Reply,
+)
+
+
+class RetryTests(ClientTestCase):
+    def test_passing_failure(self) -> None:
+        """What passes by itself is asked again, after a wait, as often as allowed."""
+        self.use(Reply(503), Refused(), MANIFEST)
+        fetching = self.begin(self.fetch(attempts=3))
+        self.assertEqual(1, len(self.agent.asked))
+        self.clock.pump([0.25, 0.5])
+        self.assertEqual(DIGEST, self.successResultOf(fetching).digest)
+
+        self.use(Reply(503), Reply(502), Reply(503))
+        fetching = self.begin(self.fetch(attempts=2))
+        self.clock.pump([1, 1])
+        self.failureResultOf(fetching, UpstreamRefused)
+        self.assertEqual(2, len(self.agent.asked))
+
+    def test_definite(self) -> None:
+        """What is definite is asked once."""
+        self.use(Reply(404))
+        self.failure(self.fetch(attempts=3), ManifestUnknown)
+
+    def test_retry_after(self) -> None:
+        """A Retry-After within the budget is waited for; one beyond it ends the call at once."""
+        self.use(Reply(429, {"Retry-After": "3"}), MANIFEST)
+        fetching = self.begin(self.fetch(attempts=3))
+        self.clock.advance(2.9)
+        self.assertEqual(1, len(self.agent.asked))
+        self.clock.advance(0.1)
+        self.successResultOf(fetching)
+
+        self.use(Reply(429, {"Retry-After": "30"}))
+        error = self.failure(self.fetch(attempts=3), UpstreamBusy)
+        self.assertEqual(30, error.retry_after_seconds)
+
+    def test_hanging(self) -> None:
+        """A request without an answer is given up after ten seconds, and asked again."""
+        self.use(Hang(), MANIFEST)
+        fetching = self.begin(self.fetch(attempts=3))
+        self.clock.advance(9.9)
+        self.assertEqual(1, len(self.agent.asked))
+        self.clock.pump([0.1, 0.5])
+        self.successResultOf(fetching)
+
+    def test_budget(self) -> None:
+        """No call takes longer than its budget, whatever hangs."""
+        self.use(*[Hang()] * 9)
+        resolving = self.begin(self.resolve(budget_seconds=2.5, attempts=9))
+        self.clock.pump([0.1] * 26)
+        self.failureResultOf(resolving, UpstreamTimeout)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_cancelled(self) -> None:
+        """A cancelled call cancels its request, is not tried again, and counts against nobody."""
+        for _ in range(5):
+            self.use(Hang())
+            resolving = self.begin(self.resolve(attempts=3))
+            resolving.cancel()
+            self.failureResultOf(resolving, CancelledError)
+            self.assertEqual([], self.clock.getDelayedCalls())
+            self.assertEqual(1, len(self.agent.asked))
+        self.assertEqual(GateState.CLOSED, self.client.status().others)

@@ -1,0 +1,87 @@
+"""Tests of mirrord/upstream/tokens.py, over a network in memory."""
+
+from twisted.internet.defer import CancelledError
+
+from mirrord.oci.errors import (
+    AccountRefused,
+    Denied,
+    UpstreamRefused,
+)
+from tests.unit.upstream.cases import BASIC, HEAD, ClientTestCase
+from tests.unit.upstream.scripted import (
+    HOME,
+    ME,
+    FakeResponse,
+    Hang,
+    Reply,
+    challenge,
+    token,
+)
+
+
+class TokenTests(ClientTestCase):
+    def test_one_token_for_many(self) -> None:
+        """Many who wait for a token cost one request, and one who leaves harms nobody."""
+        self.use(challenge(), Hang())
+        waiting = [self.begin(self.resolve()) for _ in range(3)]
+        self.assertEqual(2, len(self.agent.asked))
+        waiting[0].cancel()
+        self.failureResultOf(waiting[0], CancelledError)
+        self.agent.add(HEAD, HEAD)
+        self.agent.pending[0].callback(FakeResponse(token()))
+        for each in waiting[1:]:
+            self.successResultOf(each)
+        self.assertEqual(4, len(self.agent.asked))
+
+    def test_hanging_token(self) -> None:
+        """One token request that hangs costs five seconds, not the pull."""
+        self.use(challenge(), Hang(), token(), HEAD)
+        resolving = self.begin(self.resolve())
+        self.clock.pump([5, 0.25])
+        self.successResultOf(resolving)
+
+    def test_expiry(self) -> None:
+        """A token is used until ten seconds before its end; without a word on that it lives for sixty."""
+        self.use(challenge(), token(), HEAD, HEAD, token("t2", expires_in=300), HEAD, HEAD)
+        self.result(self.resolve())
+        self.clock.advance(49)
+        self.result(self.resolve())
+        self.clock.advance(1)
+        self.result(self.resolve())
+        self.clock.advance(289)
+        self.result(self.resolve())
+
+        self.assertEqual(
+            ["Bearer t1"] * 2 + ["Bearer t2"] * 2, [each for each in self.authorizations if each]
+        )
+
+    def test_access_token(self) -> None:
+        """A token may be called access_token; a body without either, or no JSON, is refused."""
+        self.use(challenge(), Reply(200, {}, b'{"access_token": "t9"}'), HEAD)
+        self.result(self.resolve())
+        self.assertEqual("Bearer t9", self.authorizations[-1])
+        for body in (b"{}", b"[]", b"<html>", b'{"token": "a\\r\\nX: y"}', b'{"token": 5}', b"[" * 100_000):
+            self.use(challenge(), *[Reply(200, {}, body)] * 3)
+            resolving = self.begin(self.resolve())
+            self.clock.pump([1, 1])
+            self.failureResultOf(resolving, UpstreamRefused)
+
+    def test_realm_redirects(self) -> None:
+        """A token service that redirects to another origin does not take our account there."""
+        self.use(
+            challenge(realm=f"{HOME}/token"),
+            Reply(302, {"Location": "https://evil.example/"}),
+            token(),
+            HEAD,
+            account=ME,
+        )
+        self.result(self.resolve())
+        self.assertEqual([None, BASIC, None, "Bearer t1"], self.authorizations)
+
+    def test_refused_account(self) -> None:
+        """A token service that refuses our account failed us; one that refuses nobody's request denies it."""
+        for status in (401, 403):
+            self.use(challenge(realm=f"{HOME}/token"), Reply(status), account=ME)
+            self.failure(self.resolve(attempts=3), AccountRefused)
+            self.use(challenge(), Reply(status))
+            self.failure(self.resolve(attempts=3), Denied)
