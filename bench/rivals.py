@@ -24,6 +24,7 @@ http: {{addr: "127.0.0.1:{port}"}}
 """
 
 _NGINX = """
+{user}
 daemon off;
 worker_processes auto;
 error_log {folder}/error.log;
@@ -114,9 +115,9 @@ def start_nginx(folder: Path, upstream: str) -> Rival | None:
         return None
     port = free_port()
     folder.mkdir(parents=True)
-    folder.chmod(0o777)
     config = folder / "nginx.conf"
-    config.write_text(_NGINX.format(folder=folder, port=port, upstream=upstream))
+    user = "user root;" if os.geteuid() == 0 else ""
+    config.write_text(_NGINX.format(folder=folder, port=port, upstream=upstream, user=user))
     return _start("nginx", [nginx, "-e", str(folder / "error.log"), "-c", str(config)], folder, port)
 
 

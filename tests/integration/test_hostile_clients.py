@@ -106,3 +106,12 @@ class HostileClientTests(MirrorCase):
                 answer += chunk
         self.assertEqual(answer.count(b" 200 OK"), 20)
         self.assertEqual(answer.count(b" 404 "), 1)
+
+    def test_tls_on_a_plain_port_is_refused_at_once(self) -> None:
+        """A client that tries TLS first, as podman does, learns in a moment that this is plain HTTP."""
+        hello = bytes.fromhex("16030100a5010000a10303") + bytes(range(32)) + bytes(122)
+        with socket.create_connection(("127.0.0.1", self.daemon.port), 5) as sock:
+            sock.settimeout(2)
+            sock.sendall(hello)
+            while sock.recv(65536):
+                pass
