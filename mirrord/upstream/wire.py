@@ -120,11 +120,11 @@ class Wire:
         self, method: str, url: str, headers: Headers, kind: str, deadline: Deadline
     ) -> IResponse:
         """One request, one answer."""
-        asking: Any = self._client.request(
-            method, url, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
-        )
         status: int | None = None
         try:
+            asking: Any = self._client.request(
+                method, url, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+            )
             response: IResponse = await deadline.wait(asking, "an answer")
             status = int(response.code)
         except RegistryError:
@@ -140,10 +140,9 @@ class Wire:
 
 def _was_cancelled(error: BaseException) -> bool:
     """Whether a request ended because we gave it up; Twisted wraps that like any other cause."""
-    reasons = [reason.value for reason in getattr(error, "reasons", None) or ()]
-    return isinstance(error, CancelledError | network.ConnectingCancelledError) or any(
-        map(_was_cancelled, reasons)
-    )
+    if isinstance(error, CancelledError | network.ConnectingCancelledError):
+        return True
+    return any(_was_cancelled(reason.value) for reason in getattr(error, "reasons", None) or ())
 
 
 def _describe(error: BaseException) -> str:

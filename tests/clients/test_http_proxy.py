@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -47,8 +46,7 @@ class TinyproxyTests(SocketTestCase):
         skip = "tinyproxy is not installed"
 
     def setUp(self) -> "Deferred[None]":  # type: ignore[override]
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = self.folder()
         self.log = folder / "log"
         self.port = _free_port()
         configuration = folder / "tinyproxy.conf"
@@ -73,7 +71,7 @@ class TinyproxyTests(SocketTestCase):
 
     async def test_connect(self) -> None:
         """A https upstream is reached through CONNECT."""
-        certificates = Certificates(self.mktemp())
+        certificates = Certificates(self.folder())
         _, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")), certificates.server)
         client = self.client(
             f"https://localhost:{port}", {"HTTPS_PROXY": self._proxy()}, ca=certificates.authority_path

@@ -1,6 +1,9 @@
 """Real sockets on loopback: servers that say what they are told, and clients of the real reactor."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -72,6 +75,12 @@ class SocketTestCase(TestCase):
 
         self.addCleanup(lambda: Deferred.fromCoroutine(stop()))
         return server, port.getHost().port
+
+    def folder(self) -> Path:
+        """A folder that goes with the test."""
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
 
     def client(self, url: str, environment: dict[str, str] | None = None, **config: Any) -> UpstreamClient:
         """A client of the real network."""

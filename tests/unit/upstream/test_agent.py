@@ -19,19 +19,19 @@ BLOB = Digest.of(b"")
 class Certificates:
     """An authority of our own, and a server's certificate from it, for `localhost`."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Path) -> None:
         authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
         own = authority.issue_cert("localhost")
         chain = b"".join(blob.bytes() for blob in own.cert_chain_pems)
         self.server = PrivateCertificate.loadPEM(own.private_key_pem.bytes() + chain).options()
-        self.authority_path = Path(folder)
+        self.authority_path = folder / "authority.pem"
         self.authority_path.write_bytes(authority.cert_pem.bytes())
 
 
 class TrustTests(SocketTestCase):
     async def test_own_authority(self) -> None:
         """The configured authority is trusted."""
-        certificates = Certificates(self.mktemp())
+        certificates = Certificates(self.folder())
         server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")), certificates.server)
         client = self.client(f"https://localhost:{port}", ca=certificates.authority_path)
         body = await client.fetch_blob(APP, BLOB, budget_seconds=5)
@@ -41,7 +41,7 @@ class TrustTests(SocketTestCase):
 
     async def test_unknown_authority(self) -> None:
         """Without it the upstream is unreachable, and the reason is told."""
-        certificates = Certificates(self.mktemp())
+        certificates = Certificates(self.folder())
         _, port = self.listen(lambda peer, head: None, certificates.server)
         client = self.client(f"https://localhost:{port}")
         with self.assertRaises(UpstreamUnreachable) as caught:
@@ -50,7 +50,7 @@ class TrustTests(SocketTestCase):
 
     async def test_other_host(self) -> None:
         """A certificate for another host is not taken."""
-        certificates = Certificates(self.mktemp())
+        certificates = Certificates(self.folder())
         _, port = self.listen(lambda peer, head: None, certificates.server)
         client = self.client(f"https://127.0.0.1:{port}", ca=certificates.authority_path)
         with self.assertRaises(UpstreamUnreachable) as caught:

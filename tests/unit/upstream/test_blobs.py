@@ -1,8 +1,12 @@
 """Tests of mirrord/upstream/blobs.py, over a network in memory."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mirrord.oci.errors import (
     BlobUnknown,
     Denied,
+    UpstreamError,
     UpstreamRefused,
 )
 from tests.unit.upstream.cases import APP, CDN, DIGEST, ClientTestCase
@@ -74,6 +78,21 @@ class BlobTests(ClientTestCase):
         self.use(*[Reply(307, {"Location": CDN})] * 6)
         self.failure(self.blob(), UpstreamRefused)
         self.assertEqual(6, len(self.agent.asked))
+
+    @given(
+        st.text(st.characters(max_codepoint=255), max_size=60),
+        st.sampled_from(["", "https://", "https://a", "//"]),
+    )
+    def test_any_location(self, text: str, start: str) -> None:
+        """Whatever a Location says, it is followed or the upstream failed."""
+        try:
+            redirect = Reply(307, {"Location": start + text})
+        except ValueError:
+            return
+        self.use(redirect, Reply(200, {}, b"b"))
+        fetching = self.begin(self.blob())
+        fetching.addErrback(lambda failure: failure.trap(UpstreamError))
+        self.successResultOf(fetching)
 
     def test_private_target(self) -> None:
         """A public upstream is not followed into our own network; one on a private address is, there."""

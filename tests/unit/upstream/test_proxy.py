@@ -114,7 +114,7 @@ class TunnelTests(SocketTestCase):
 
     async def test_tunnel(self) -> None:
         """A https upstream is spoken to through a tunnel, its certificate checked; connections are kept."""
-        certificates = Certificates(self.mktemp())
+        certificates = Certificates(self.folder())
         server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")), certificates.server)
         heads, url = self.proxy()
         client = self.client(
