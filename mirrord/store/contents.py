@@ -65,7 +65,7 @@ class Contents:
         after = ("", "", -1.0)
         while page := self._rows.select(_LEAST_RECENTLY_USED, (after[2], *after[:2])):
             for row in map(ContentRow._make, page):
-                if self._rows.last_use(CONTENT, CONTENT.key_of(row)) <= row.last_used:
+                if self._rows.is_unused_since(CONTENT, CONTENT.key_of(row), row.last_used):
                     yield row
             after = (row.digest, row.kind, row.last_used)
 

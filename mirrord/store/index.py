@@ -13,11 +13,12 @@ from mirrord.store.schema import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, 
 
 _PENDING = "SELECT * FROM tags WHERE upstream = ? AND repository = ? AND pending_digest = ?"
 _NEXT_REPOSITORY = (
-    "SELECT repository FROM links WHERE upstream = ? AND repository > ? ORDER BY repository LIMIT 1"
+    "SELECT repository FROM links WHERE is_manifest = 1 AND upstream = ? AND repository > ? "
+    "ORDER BY repository LIMIT 1"
 )
 _HOLDS_MANIFEST = (
     "SELECT 1 FROM links JOIN content USING (digest) "
-    "WHERE upstream = ? AND repository = ? AND kind = 'manifest' LIMIT 1"
+    "WHERE is_manifest = 1 AND upstream = ? AND repository = ? AND kind = 'manifest' LIMIT 1"
 )
 
 
@@ -42,12 +43,15 @@ class Index:
         now = self._rows.now()
         for descriptor in descriptors:
             key = _link_key(source, descriptor.digest)
-            row = LinkRow.of(key, descriptor, now)
             known = self._rows.get(LINKS, key)
-            if known is not None and known[:-1] == row[:-1]:
+            if known is not None and (known.media_type, known.size) == (
+                descriptor.media_type,
+                descriptor.size,
+            ):
                 self._rows.use(LINKS, key)
             else:
-                self._rows.put(LINKS, row)
+                is_manifest = known is not None and known.is_manifest
+                self._rows.put(LINKS, LinkRow.of(key, descriptor, now, is_manifest=is_manifest))
 
     def tag(self, source: Source, tag: Tag) -> TagRecord | None:
         """What is known of a tag. Counts as a use."""
@@ -75,7 +79,7 @@ class Index:
     def hold(self, source: Source, manifest: Manifest) -> None:
         """A manifest is stored now: `source` reads it, and its pending tags that name it become held."""
         link = _link_key(source, manifest.digest)
-        self._rows.put(LINKS, LinkRow.of(link, manifest.descriptor, self._rows.now()))
+        self._rows.put(LINKS, LinkRow.of(link, manifest.descriptor, self._rows.now(), is_manifest=True))
         for row in list(self._pending(source, str(manifest.digest))):
             record = row.record()
             self._put_tag(TAGS.key_of(row), TagRecord(held=record.pending))
@@ -85,7 +89,9 @@ class Index:
         names = {
             row.repository
             for row in self._rows.unwritten(LINKS)
-            if row.upstream == upstream and self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
+            if row.is_manifest
+            and row.upstream == upstream
+            and self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
         }
         last = ""
         while found := self._rows.select(_NEXT_REPOSITORY, (upstream, last)):
@@ -107,14 +113,16 @@ class Index:
         before = self._rows.now() - idle_seconds
         names = ", ".join(table.row._fields[: table.key_columns])
         sql = (
-            f"SELECT {names} FROM {table.name} WHERE ({names}) > (?, ?, ?) ORDER BY {names} LIMIT {PAGE_ROWS}"  # noqa: S608
+            f"SELECT {names}, last_used FROM {table.name} "  # noqa: S608
+            f"WHERE ({names}) > (?, ?, ?) ORDER BY {names} LIMIT {PAGE_ROWS}"
         )
         last: Key = ("", "", "")
         while page := self._rows.select(sql, last):
-            unused = [key for key in page if self._rows.last_use(table, key) < before]
+            old = [row[:-1] for row in page if row[-1] < before]
+            unused = [key for key in old if self._rows.is_unused_since(table, key, before)]
             for key in unused:
                 self._rows.delete(table, key)
-            last = page[-1]
+            last = page[-1][:-1]
             yield len(unused)
 
     def _is_held(self, source: Source, digest: Digest) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 import attrs
 
 from mirrord.store.overlay import UNKNOWN, Overlay
-from mirrord.store.schema import Key, R, Table
+from mirrord.store.schema import Key, R, Row, Table
 from mirrord.store.service_time import ServiceTime
 from mirrord.store.writer import Writer, as_os_error
+
+HOT_ROWS = 1000
 
 
 @attrs.define(eq=False)
@@ -24,27 +26,31 @@ class Rows:
     _overlay: Overlay
     _writer: Writer
     _service_time: ServiceTime
+    _hot: dict[tuple[Table[Any], Key], Row] = attrs.field(factory=dict, init=False)
 
     def now(self) -> float:
         """Service time, the time of all `last_used` columns."""
         return self._service_time.now()
 
     def get(self, table: Table[R], key: Key) -> R | None:
-        """The row of this key; None if there is none."""
-        row = self._overlay.get(table, key)
-        if row is not UNKNOWN:
-            return row
-        for values in self.select(table.select, key):
-            return table.row._make(values)
-        return None
+        """The row of this key; None if there is none. It may have been used since its `last_used`."""
+        row: R | None = self._hot.get((table, key))  # type: ignore[assignment]  # a table's keys hold its rows
+        if row is None:
+            row = self._look_up(table, key)
+            if row is not None:
+                self._keep_hot(table, key, row)
+        return row
 
     def put(self, table: Table[R], row: R) -> None:
         """Write a row, in place of the one of the same key."""
-        self._overlay.put(table, table.key_of(row), row)
+        key = table.key_of(row)
+        self._keep_hot(table, key, row)
+        self._overlay.put(table, key, row)
         self._writer.rows_changed()
 
     def delete(self, table: Table[R], key: Key) -> None:
         """Delete the row of this key."""
+        self._hot.pop((table, key), None)
         self._overlay.put(table, key, None)
         self._writer.rows_changed()
 
@@ -53,12 +59,10 @@ class Rows:
         self._overlay.use(table, key[: table.used_columns], self.now())
         self._writer.uses_changed()
 
-    def last_use(self, table: Table[R], key: Key) -> float:
-        """When this row was last used, in service time; for one that is gone: now."""
-        row = self.get(table, key)
-        if row is None:
-            return self.now()
-        return max(row.last_used, self._overlay.last_use(table, key[: table.used_columns]))
+    def is_unused_since(self, table: Table[R], key: Key, since: float) -> bool:
+        """Whether a row of the file that was last used by then was neither used nor written since."""
+        is_settled = self._overlay.get(table, key) is UNKNOWN
+        return is_settled and self._overlay.last_use(table, key[: table.used_columns]) <= since
 
     def unwritten(self, table: Table[R]) -> Iterator[R]:
         """The rows of a table that only the overlay has; what `select` finds under their keys is old."""
@@ -91,3 +95,17 @@ class Rows:
         """Flush and close."""
         await self._writer.close()
         self._reader.close()
+
+    def _look_up(self, table: Table[R], key: Key) -> R | None:
+        row = self._overlay.get(table, key)
+        if row is not UNKNOWN:
+            return row
+        for values in self.select(table.select, key):
+            return table.row._make(values)
+        return None
+
+    def _keep_hot(self, table: Table[R], key: Key, row: R) -> None:
+        """Remember what is asked for again and again: a look-up costs as much as the rest of a hit."""
+        self._hot[table, key] = row
+        if len(self._hot) > HOT_ROWS:
+            del self._hot[next(iter(self._hot))]

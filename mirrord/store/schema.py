@@ -31,7 +31,9 @@ CREATE TABLE IF NOT EXISTS content (
 CREATE INDEX IF NOT EXISTS content_by_use ON content (last_used, digest, kind, size);
 CREATE TABLE IF NOT EXISTS links (
     upstream TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL,
-    size INTEGER NOT NULL, last_used REAL NOT NULL, PRIMARY KEY (upstream, repository, digest)) WITHOUT ROWID;
+    size INTEGER NOT NULL, is_manifest INTEGER NOT NULL, last_used REAL NOT NULL,
+    PRIMARY KEY (upstream, repository, digest)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS links_to_manifests ON links (upstream, repository, digest) WHERE is_manifest = 1;
 CREATE TABLE IF NOT EXISTS tags (
     upstream TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL,
     held_digest TEXT, held_type TEXT, held_size INTEGER, held_seen_at REAL,
@@ -55,20 +57,28 @@ class ContentRow(NamedTuple):
 
 
 class LinkRow(NamedTuple):
-    """That a repository of an upstream may read a digest, and as what."""
+    """That a repository of an upstream may read a digest, and as what.
+
+    `is_manifest` says that the manifest itself was stored through this link, not only named by another.
+    """
 
     upstream: str
     repository: str
     digest: str
     media_type: str
     size: int
+    is_manifest: bool
     last_used: float
 
     @classmethod
-    def of(cls, key: tuple[str, ...], descriptor: Descriptor, last_used: float) -> "LinkRow":
+    def of(
+        cls, key: tuple[str, ...], descriptor: Descriptor, last_used: float, *, is_manifest: bool = False
+    ) -> "LinkRow":
         """The row that lets `(upstream, repository, digest)` read what is described."""
         upstream, repository, digest = key
-        return cls(upstream, repository, digest, descriptor.media_type, descriptor.size, last_used)
+        return cls(
+            upstream, repository, digest, descriptor.media_type, descriptor.size, is_manifest, last_used
+        )
 
 
 class TagRow(NamedTuple):

@@ -25,7 +25,7 @@ class InlineThreads:
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         self.called.append(function.__name__)
         if not self.is_held:
-            return maybeDeferred(self._call, function, *args, **kwargs)
+            return maybeDeferred(lambda: self._call(function, *args, **kwargs))
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting.addCallback(lambda _: self._call(function, *args, **kwargs))

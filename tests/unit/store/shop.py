@@ -66,7 +66,9 @@ class StoreTestCase(SynchronousTestCase):
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
 
     def failure(self, coroutine: Coroutine[Any, Any, T], error: type[Exception]) -> Exception:
-        return self.failureResultOf(Deferred.fromCoroutine(coroutine), error).value  # type: ignore[return-value]
+        failure = self.failureResultOf(Deferred.fromCoroutine(coroutine), error)
+        assert isinstance(failure.value, error)
+        return failure.value
 
     def add_blob(self, body: bytes) -> Digest:
         digest = Digest.of(body)

@@ -52,7 +52,7 @@ class BlobStoreTests(StoreTestCase):
             self.assertIsNone(self.read_blob(digest))
 
     def test_a_short_file_is_never_served(self) -> None:
-        """A blob whose file is not as long as it was, or not what it was, is set aside and counts as absent."""
+        """A blob whose file is not as long as it was, or not what it was, is set aside and absent."""
         for body, damage in ((LARGE, LARGE[:-1]), (SMALL, SMALL[:-1]), (SMALL + b"!", SMALL + b"?")):
             digest = self.add_blob(body)
             path = self.layout.content(Kind.BLOB, digest)

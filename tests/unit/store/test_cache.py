@@ -17,9 +17,7 @@ class BodyCacheTests(SynchronousTestCase):
         cache.put(Kind.BLOB, B, b"bbbbb")
         cache.get(Kind.BLOB, A)
         cache.put(Kind.BLOB, C, b"ccccc")
-        self.assertEqual(
-            [b"aaaaa", None, b"ccccc"], [cache.get(Kind.BLOB, digest) for digest in (A, B, C)]
-        )
+        self.assertEqual([b"aaaaa", None, b"ccccc"], [cache.get(Kind.BLOB, digest) for digest in (A, B, C)])
 
     def test_a_large_body_is_not_cached(self) -> None:
         """A body of more than half the cache pushes nothing out."""

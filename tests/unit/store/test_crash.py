@@ -8,9 +8,9 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
-from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -19,18 +19,23 @@ from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads
 from tests.unit.store import victim
 
-ROUNDS = 8
+ROUNDS, MAX_ROUNDS = 8, 40
 
 
 class Victim(ProcessProtocol):
-    def __init__(self) -> None:
-        self.started: Deferred[None] = Deferred()
+    """Kills its child when that has said so many times that it did something."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
         self.ended: Deferred[None] = Deferred()
         self.errors = b""
 
     def outReceived(self, data: bytes) -> None:
-        started, self.started = self.started, Deferred()
-        started.callback(None)
+        is_due = self.steps > 0 >= self.steps - len(data)
+        self.steps -= len(data)
+        if is_due:
+            assert self.transport is not None
+            self.transport.signalProcess("KILL")
 
     def errReceived(self, data: bytes) -> None:
         self.errors += data
@@ -42,11 +47,16 @@ class Victim(ProcessProtocol):
 class CrashTests(TestCase):
     timeout = 60
 
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute()
+
     async def test_what_a_kill_leaves_is_whole(self) -> None:
         """After each kill every blob is what its name says, and every partial is resumed to its end."""
-        root = Path(self.mktemp()).absolute()
+        root = self.root
         committed = resumed = 0
-        for seed in range(ROUNDS):
+        for seed in range(MAX_ROUNDS):
+            if seed >= ROUNDS and committed and resumed:
+                break
             await self.kill_one(root, seed)
             store = open_here(root)
             committed += self.check_blobs(root, store)
@@ -56,15 +66,9 @@ class CrashTests(TestCase):
         self.assertGreater(resumed, 0)
 
     async def kill_one(self, root: Path, seed: int) -> None:
-        protocol = Victim()
-        started = protocol.started
+        protocol = Victim(random.Random(seed).randrange(1, 150))
         arguments = [sys.executable, "-m", "tests.unit.store.victim", str(root), str(seed)]
-        process: IProcessTransport = reactor.spawnProcess(  # type: ignore[attr-defined]
-            protocol, sys.executable, arguments, env=dict(os.environ)
-        )
-        await started
-        await deferLater(reactor, random.Random(seed).uniform(0.0, 0.15))  # type: ignore[arg-type]
-        process.signalProcess("KILL")
+        IReactorProcess(reactor).spawnProcess(protocol, sys.executable, arguments, env=dict(os.environ))
         await protocol.ended
         self.assertEqual(b"", protocol.errors)
 

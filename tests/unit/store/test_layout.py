@@ -14,9 +14,7 @@ class LayoutTests(SynchronousTestCase):
         """Blobs and manifests are named by their digest, in folders of its first two digits."""
         digest = Digest.of(b"")
         hexadecimal = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        self.assertEqual(
-            Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.content(Kind.BLOB, digest)
-        )
+        self.assertEqual(Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.content(Kind.BLOB, digest))
         self.assertEqual(
             Path(f"/s/manifests/sha256/e3/{hexadecimal}"), self.layout.content(Kind.MANIFEST, digest)
         )

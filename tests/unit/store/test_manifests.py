@@ -1,7 +1,8 @@
+from twisted.internet.defer import Deferred
+
 from mirrord.oci.content import Manifest
 from mirrord.oci.entry import Kind
 from tests.unit.store.shop import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
-from twisted.internet.defer import Deferred
 
 IMAGE = manifest(layer(b"x"))
 

@@ -147,7 +147,7 @@ class PromiseTests(StoreTestCase):
             shelf = self.store.shelf
             self.assertEqual(((3 - blocks) * 4096, blocks * 4096), (shelf.promised_bytes, shelf.total_bytes))
             self.assertEqual(blocks * 4096, shelf.busy_bytes)
-            self.result(partial.write(body[: 4096]))
+            self.result(partial.write(body[:4096]))
         self.result(partial.commit())
         self.assertEqual((0, 3 * 4096), (self.store.shelf.promised_bytes, self.store.shelf.total_bytes))
 

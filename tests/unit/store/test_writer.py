@@ -117,7 +117,7 @@ class OverlayTests(StoreTestCase):
         bounded.use(LINKS, ("u", "r", "0"), 1.0)
         for number in range(overlay.MAX_ROWS + 10):
             key = ("u", "r", str(number))
-            bounded.put(LINKS, key, LinkRow(*key, "", 0, 0.0))  # type: ignore[call-arg, arg-type]
+            bounded.put(LINKS, key, LinkRow.of(key, layer(b"x"), 0.0))
         self.assertFalse(bounded.has_uses)
         self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
         self.assertIs(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))

@@ -37,6 +37,12 @@ def body_of(digest: Digest) -> bytes:
     return bodies()[digest]
 
 
+def step() -> None:
+    """Say that something was done."""
+    sys.stdout.write(".")
+    sys.stdout.flush()
+
+
 async def write_for_ever(root: Path, seed: int) -> None:
     """Write, commit and evict by turns, in an order that the seed tells."""
     clock = Clock()
@@ -45,8 +51,6 @@ async def write_for_ever(root: Path, seed: int) -> None:
     )
     order = random.Random(seed)
     bodies()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     while True:
         digest, content = order.choice(list(bodies().items()))
         clock.advance(1)
@@ -54,10 +58,12 @@ async def write_for_ever(root: Path, seed: int) -> None:
             partial = store.blobs.create_partial(digest, is_kept=True)
             for start in range(0, len(content), 65536):
                 await partial.write(content[start : start + 65536])
+                step()
             await partial.commit()
         else:
             await store.shelf.settle()
             await store.shelf.evict(list(store.shelf.entries())[: order.randrange(4)])
+        step()
 
 
 if __name__ == "__main__":

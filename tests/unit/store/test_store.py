@@ -1,0 +1,99 @@
+import os
+import time
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import TestCase
+
+from mirrord.gc.collector import Collector
+from mirrord.gc.plan import Limits
+from mirrord.gc.ports import Shelf, Tally
+from mirrord.observe.metrics import Metrics
+from mirrord.oci.content import Manifest
+from mirrord.oci.digest import Digest
+from mirrord.pull.ports import Blobs, Index, Manifests, OpenBlob, Partial, Room
+from mirrord.store.store import Store, open_store
+from mirrord.store.threads import PoolThreads
+from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
+
+MIB = 1024 * 1024
+
+
+def ports_of(store: Store) -> tuple[Blobs, Manifests, Index, Shelf]:
+    """The store as others see it: that this type-checks is the test of its seams."""
+    return store.blobs, store.manifests, store.index, store.shelf
+
+
+class SeamTests(StoreTestCase):
+    def test_the_store_is_what_others_ask_for(self) -> None:
+        """Blobs, manifests, index and shelf have every member of the ports of pull and gc."""
+        for part, port in zip(ports_of(self.store), (Blobs, Manifests, Index, Shelf), strict=True):
+            self.assertEqual([], [name for name in public(port) if not hasattr(part, name)])
+        partial = self.store.blobs.create_partial(Digest.of(b"x"), is_kept=True)
+        self.assertEqual([], [name for name in public(Partial) if not hasattr(partial, name)])
+        blob = self.store.blobs.open(self.add_blob(b"y"))
+        self.assertEqual([], [name for name in public(OpenBlob) if not hasattr(blob, name)])
+        assert blob is not None
+        blob.close()
+
+
+def public(port: type) -> list[str]:
+    return [name for name in vars(port) if not name.startswith("_")]
+
+
+class StreamTests(TestCase):
+    """Store and collector together, with real threads, on the real disk."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp())
+        pool = ThreadPool(0, 4, "disk")
+        pool.start()
+        self.addCleanup(pool.stop)
+        clock = IReactorTime(reactor)
+        self.store = open_store(
+            self.root,
+            clock=clock,
+            threads=PoolThreads(reactor, pool),  # type: ignore[arg-type]
+            monotonic=time.monotonic,
+            wall_clock=time.time,
+        )
+        tally: Tally = Metrics.for_upstreams([])
+        limits = Limits(12 * MIB, 0, 86400.0, 86400.0)
+        self.collector = Collector(self.store.shelf, limits, 60.0, clock, time.time, lambda: 1 << 40, tally)
+        self.addCleanup(self.store.close)
+
+    async def test_the_disk_stays_within_max_size(self) -> None:
+        """Under a stream of pulls the folder is never larger than `max_size` and a little, and not empty."""
+        room: Room = self.collector
+        usages = []
+        images: list[tuple[Manifest, bytes]] = []
+        for number in range(40):
+            body = os.urandom(MIB + number)
+            image = manifest(layer(body))
+            images.append((image, body))
+            await self.pull(room, image, body)
+            usages.append(disk_usage(self.root))
+        self.assertLess(max(usages), 12.6 * MIB)
+        self.assertGreater(min(usages[12:]), 6 * MIB)
+        self.assertEqual(images[-1][0], await self.store.manifests.read(images[-1][0].digest))
+        self.assertIsNotNone(self.store.blobs.size_of(Digest.of(images[-1][1])))
+        self.assertFalse(await room.make(20 * MIB, Digest.of(b"large")))
+        self.assertIsNotNone(self.store.blobs.size_of(Digest.of(images[-1][1])))
+
+    async def pull(self, room: Room, image: Manifest, body: bytes) -> None:
+        self.assertTrue(await room.make(len(image.body)))
+        await self.store.manifests.store(UBUNTU, image)
+        digest = Digest.of(body)
+        partial = self.store.blobs.create_partial(digest, is_kept=await room.make(len(body), digest))
+        for start in range(0, len(body), 262_144):
+            await partial.write(body[start : start + 262_144])
+        self.assertTrue(await partial.is_verified())
+        await partial.commit()
+
+
+def disk_usage(root: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in root.rglob("*"))
