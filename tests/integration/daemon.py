@@ -109,6 +109,11 @@ class Daemon:
         """Whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status, once it has ended."""
+        return None if self._process is None else self._process.poll()
+
     def manifest(self, reference: str, repository: str = "library/app") -> str:
         """The URL of a manifest."""
         return f"{self.url}/v2/{repository}/manifests/{reference}"

@@ -1,0 +1,63 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.case import MirrorCase
+from tests.integration.daemon import ROOT, Daemon, Settings
+
+
+class StartTests(MirrorCase):
+    def _twistd(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [
+            str(Path(sys.executable).with_name("twistd")),
+            "--nodaemon",
+            "--pidfile=",
+            "mirrord",
+            *arguments,
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def _assert_refused(self, ended: "subprocess.CompletedProcess[str]", word: str) -> None:
+        said = ended.stdout + ended.stderr
+        self.assertEqual(ended.returncode, 1, said)
+        self.assertNotIn("Traceback", said)
+        self.assertEqual(len([line for line in said.splitlines() if word in line]), 1, said)
+
+    def test_a_bad_key_is_named(self) -> None:
+        """A configuration with a wrong value ends the start with status 1 and one line that names the key."""
+        config = self.folder / "bad.toml"
+        config.write_text('[gc]\ninterval = "soon"\n')
+        self._assert_refused(self._twistd("--config", str(config)), "gc.interval")
+        self._assert_refused(self._twistd("--check", "--config", str(config)), "gc.interval")
+
+    def test_a_taken_port_is_named(self) -> None:
+        """A port that somebody else has ends the start with status 1, one line and no traceback."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            store = str(self.folder / "store")
+            endpoint = f"tcp:{port}:interface=127.0.0.1"
+            ended = self._twistd(
+                "--listen", endpoint, "--store", store, "--admin", "tcp:0:interface=127.0.0.1"
+            )
+        self._assert_refused(ended, str(port))
+
+    def test_a_good_configuration_is_shown(self) -> None:
+        """A check of a good configuration prints what counts, and ends with status 0."""
+        config = self.folder / "good.toml"
+        config.write_text(Settings(self.registry.url).toml(self.folder / "store", 5055, 5056))
+        ended = self._twistd("--check", "--config", str(config))
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIn(self.registry.url, ended.stdout)
+
+    def test_an_interrupt_ends_it_well(self) -> None:
+        """Control-C ends it with status 0, like SIGTERM."""
+        daemon: Daemon = self.start_daemon()
+        os.kill(daemon.pid, signal.SIGINT)
+        self.wait_until(lambda: not daemon.is_alive, 10, "the end")
+        self.assertEqual(daemon.status, 0)
