@@ -55,7 +55,7 @@ class PortTests(TestCase):
         """A connection to a tcp: port can send files."""
         port = await self.open("tcp:0:interface=127.0.0.1")
 
-        raw = await self.ask(socket.create_connection(("127.0.0.1", port.getHost().port)))
+        raw = await self.ask(socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5))
 
         self.assertEqual(200, read_answers(raw)[0].status)
         self.assertEqual([SendfileServer], [type(transport) for transport in self.transports])
@@ -78,6 +78,7 @@ class PortTests(TestCase):
         path = self.folder / "socket"
         await self.open(f"unix:{path}")
         client = socket.socket(socket.AF_UNIX)
+        client.settimeout(5)
         client.connect(str(path))
 
         raw = await self.ask(client)
@@ -107,7 +108,7 @@ class PortTests(TestCase):
         trust.set_alpn_protocols(["h2", "http/1.1"])
 
         def greet() -> ssl.SSLSocket:
-            plain = socket.create_connection(("127.0.0.1", port.getHost().port))
+            plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
             return trust.wrap_socket(plain, server_hostname="localhost")
 
         client = await deferToThread(greet)
@@ -135,7 +136,7 @@ class PortTests(TestCase):
         port = await self.open("tcp:0:interface=127.0.0.1")
 
         def push() -> bytes:
-            with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+            with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as client:
                 client.sendall(head("/v2/", "Content-Length: 3000000", method="PUT") + os.urandom(3_000_000))
                 with client.makefile("rb") as file:
                     return file.read()
@@ -148,7 +149,7 @@ class PortTests(TestCase):
         """A client that reads nothing is dropped by the real clock, and the site is rid of it."""
         self.site.limits = Limits(stall_seconds=1, closing_seconds=1)
         port = await self.open("tcp:0:interface=127.0.0.1")
-        with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(head("/") * 200)
             await ensureDeferred(self._gone())

@@ -41,7 +41,7 @@ class _Waiter(Protocol):
 class SendfileTests(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.pages: Any = ColdPages(warm_bytes=len(CONTENT))
-        file = tempfile.TemporaryFile(buffering=0)
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the test
         self.addCleanup(file.close)
         file.write(CONTENT)
         self.fd = file.fileno()
@@ -53,7 +53,7 @@ class SendfileTests(TestCase):
         factory: Any = Factory.forProtocol(lambda: protocol)
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         port.transport = partial(SendfileServer, self.pages)
-        client = socket.create_connection(("127.0.0.1", port.getHost().port))
+        client = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
         self.addCleanup(client.close)
         self.addCleanup(lambda: protocol.lost if protocol.transport else None)
         transport = await met
@@ -96,7 +96,10 @@ class SendfileTests(TestCase):
         self.assertEqual(len(CONTENT), received + len(await reading))
 
     def _receive(self, count: int) -> int:
-        return len(self.client.recv(count, socket.MSG_WAITALL))
+        received = 0
+        while received < count:
+            received += len(self.client.recv(count - received))
+        return received
 
     async def test_truncated(self) -> None:
         """A file that is shorter than it should be ends the connection, and nothing is made up."""
