@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -89,6 +90,7 @@ def makeService(options: Options) -> MirrorService:
         reactor, lambda: assemble(config, reactor, environment=os.environ), config.drain_timeout
     )
     reactor.callWhenRunning(_exit_cleanly, reactor, service)
+    _allow_descriptors()
     return service
 
 
@@ -231,6 +233,12 @@ def _exit_cleanly(reactor: Any, service: MirrorService) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: reactor.callFromThread(stop))
+
+
+def _allow_descriptors() -> None:
+    """As many file descriptors as we may have: a client takes two, and the soft limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _free_bytes(path: Path) -> int:

@@ -35,6 +35,7 @@ class MirrorSite(HTTPFactory):
     """
 
     protocol = MirrorChannel  # type: ignore[assignment]
+    noisy = False
 
     def __init__(
         self, reactor: Any, respond: Callable[[MirrorRequest], None], limits: Limits | None = None

@@ -38,6 +38,7 @@ _MAX_TRIES = 5
 _FIRST_TRY_SECONDS = 8.0
 _LONGEST_PAUSE_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
+_STRIDE_BYTES = 64 * 1024 * 1024
 
 
 @attrs.define(eq=False)
@@ -64,6 +65,7 @@ class Fetch:
     _pausing: Deferred[None] | None = attrs.field(default=None, init=False)
     _has_stopped: bool = attrs.field(default=False, init=False)
     _has_begun: bool = attrs.field(default=False, init=False)
+    _granted: int = attrs.field(default=0, init=False)
     _takes_ranges: bool = attrs.field(default=True, init=False)
     _validator: str | None = attrs.field(default=None, init=False)
     _began: float = attrs.field(init=False)
@@ -177,23 +179,38 @@ class Fetch:
             raise UpstreamUnreachable("the upstream ended the blob early")
 
     async def _write(self, partial: Partial, chunk: bytes) -> None:
-        if self.known_size is not None and partial.offset + len(chunk) > self.known_size:
+        after = partial.offset + len(chunk)
+        if self.known_size is None:
+            await self._grant(after)
+        elif after > self.known_size:
             raise UpstreamCorrupt("the upstream sends more bytes than the blob has")
-        await self._keeper.with_emergency(len(chunk), lambda: partial.write(chunk))
+        if partial.is_kept:
+            await self._keeper.with_emergency(len(chunk), lambda: partial.write(chunk))
+        else:
+            await partial.write(chunk)
         self._has_begun = True
         self.download.grew(partial.offset)
 
     async def _prepare(self) -> Partial:
         """The partial to write to. What cannot fit goes through a file without a name."""
-        if self._partial is None or isinstance(self.download.state, Opening):
-            missing = (self.known_size or 0) - self._written
-            is_kept = await self._keeper.has_room(missing, self.digest)
-            if self._partial is not None and not is_kept:
-                await self._partial.discard()
-                self._partial = None
-            if self._partial is None:
-                self._partial = self._blobs.create_partial(self.digest, is_kept=is_kept)
+        if self._partial is not None and not isinstance(self.download.state, Opening):
+            return self._partial
+        size = self.known_size
+        is_kept = await self._keeper.has_room(max(0, (size or 0) - self._written), self.digest)
+        is_too_long = size is not None and self._written > size
+        if self._partial is not None and (is_too_long or not is_kept):
+            await self._partial.discard()
+            self._partial = None
+        if self._partial is None:
+            self._partial = self._blobs.create_partial(self.digest, is_kept=is_kept)
         return self._partial
+
+    async def _grant(self, size: int) -> None:
+        """Let a blob whose size nobody tells grow to `size`, a stride at a time: it may have no end."""
+        while size > self._granted:
+            if not await self._keeper.has_room(_STRIDE_BYTES, self.digest):
+                raise Unavailable("there is no room for a blob whose size the upstream does not tell")
+            self._granted += _STRIDE_BYTES
 
     def _agree_on_size(self, size: int | None) -> None:
         if self.known_size is None:
@@ -246,7 +263,7 @@ class Fetch:
             await partial.discard()
             return
         try:
-            await partial.commit()
+            await self._keeper.with_emergency(0, partial.commit)
         except OSError as error:
             self._log.error("{digest} is not kept: {error}", digest=str(self.digest), error=str(error))
             await partial.discard()

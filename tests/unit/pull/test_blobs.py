@@ -276,6 +276,15 @@ class BreakTests(PullBlobs):
 
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=503", error.cache_status)
 
+    def test_partial_longer_than_the_blob(self) -> None:
+        """What an earlier daemon left beyond the blob's end is thrown away, and the blob read from its beginning."""
+        self.blobs.parked[self.digest] = CONTENT + b"more"
+        self.begin_open()
+        self.clock.advance(1)
+        self.finish()
+
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+
     def test_circuit(self) -> None:
         """With the circuit open a miss fails at once."""
         self.upstream.failing = CircuitOpen("failed a moment ago", retry_after_seconds=4)
@@ -421,6 +430,26 @@ class DiskTests(PullBlobs):
         self.assertEqual(CONTENT, os.pread(blob.fd, 200, 0)[:0] + self.blobs.partials[0].content)
         self.assertEqual({}, self.blobs.committed)
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(blob.outcome))
+
+    def test_no_size_and_no_end(self) -> None:
+        """A blob whose size nobody tells grows no further than there is room for it."""
+        self.upstream.tells_sizes = False
+        self.room.free = 100
+        waiting = self.begin_open()
+        self.upstream.bodies[0].sends(50)
+
+        self.failureResultOf(waiting, Unavailable)
+        self.assertTrue(self.upstream.bodies[0].is_aborted)
+
+    def test_no_emergency_for_what_is_not_kept(self) -> None:
+        """What is not kept evicts nothing: a full disk ends it."""
+        self.room.free = 100
+        self.blobs.refusals = [OSError(errno.ENOSPC, "full")]
+        end = self.grown(self.open(), 0)
+        self.finish()
+
+        self.failureResultOf(end, Unavailable)
+        self.assertEqual(0, self.room.emergencies)
 
     def test_full_disk_is_swept(self) -> None:
         """A full disk in the middle is swept, and the download goes on."""
