@@ -110,7 +110,7 @@ class Download:
         return self._wait(lambda: self.size is not None, lambda: self.size or 0)
 
     def grown(self, beyond: int) -> Deferred[int]:
-        """Fires with `readable` as soon as that is greater than `beyond`, fails if the download does first."""
+        """Fires with `readable` once that is greater than `beyond`, fails if the download does first."""
         return self._wait(lambda: self.readable > beyond, lambda: self.readable)
 
     def opened(self, size: int, written: int = 0) -> None:

@@ -277,7 +277,7 @@ class BreakTests(PullBlobs):
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=503", error.cache_status)
 
     def test_partial_longer_than_the_blob(self) -> None:
-        """What an earlier daemon left beyond the blob's end is thrown away, and the blob read from its beginning."""
+        """A partial that is longer than the blob is thrown away, and the blob read from its beginning."""
         self.blobs.parked[self.digest] = CONTENT + b"more"
         self.begin_open()
         self.clock.advance(1)
