@@ -126,6 +126,19 @@ class OutageTests(MirrorCase):
         self.assertEqual((again.status, again.header("Docker-Content-Digest")), (200, image.manifest.digest))
         self.assert_right(pull(daemon.manifest("latest")), image.manifest)
 
+    def test_a_held_tag_is_not_lost_to_one_that_was_only_seen(self) -> None:
+        """When a tag moved to a manifest that cannot be fetched, the old one is served in an outage."""
+        held = self.registry.put_image(MB, seed=1)
+        daemon = self.start_daemon(tag_ttl="100ms")
+        self.assert_right(pull(daemon.manifest("latest")), held.manifest)
+        self.registry.put_image(MB, seed=2)
+        self.registry.play(Status(503, on=Kind.MANIFEST, method="GET", times=None))
+        time.sleep(0.2)
+        pull(daemon.manifest("latest"), method="HEAD")
+        self.registry.down()
+        time.sleep(0.2)
+        self.assert_right(pull(daemon.manifest("latest")), held.manifest)
+
 
 class FreshnessTests(MirrorCase):
     def test_a_fresh_tag_asks_nobody_and_an_old_one_asks_by_head(self) -> None:

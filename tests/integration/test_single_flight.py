@@ -35,6 +35,17 @@ class SingleFlightTests(MirrorCase):
         self.assertEqual(len(self.registry.journal.requests(Kind.MANIFEST, "GET")), 1)
         self.assertEqual(self.registry.tokens_per_scope[_SCOPE], 1)
 
+    def test_sixteen_tags_cost_one_token(self) -> None:
+        """Sixteen different tags of a repository, asked for at once, cost one token between them."""
+        images = [self.registry.put_image(1000, seed=seed, tag=f"t{seed}") for seed in range(16)]
+        self.registry.play(Delay(0.3, on=Kind.TOKEN))
+        daemon = self.start_daemon()
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(pull, [daemon.manifest(f"t{seed}") for seed in range(16)]))
+        for answer, image in zip(answers, images, strict=True):
+            self.assert_right(answer, image.manifest)
+        self.assertEqual(self.registry.tokens_per_scope[_SCOPE], 1)
+
     def test_thirty_clients_in_the_same_second_pull_whole_images(self) -> None:
         """Thirty hosts that pull one image at once cost its bytes once, and each gets all of it."""
         image = self.registry.put_image(3 * MB, 2 * MB, 1 * MB)
