@@ -1,9 +1,9 @@
 """Ports open from descriptions; plain TCP sends files, TLS and Unix sockets never do."""
 
-import os
 import socket
 import ssl
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,10 @@ class PortTests(TestCase):
 
         def push() -> bytes:
             with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as client:
-                client.sendall(head("/v2/", "Content-Length: 3000000", method="PUT") + os.urandom(3_000_000))
+                client.sendall(head("/v2/", "Content-Length: 1000000", method="PUT"))
+                for _ in range(20):
+                    client.sendall(bytes(50_000))
+                    time.sleep(0.01)
                 with client.makefile("rb") as file:
                     return file.read()
 

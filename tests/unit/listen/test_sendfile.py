@@ -95,6 +95,20 @@ class SendfileTests(TestCase):
 
         self.assertEqual(len(CONTENT), received + len(await reading))
 
+    async def test_held_by_the_kernel(self) -> None:
+        """What the kernel took and the client did not is not taken: a slow reader is seen to move."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        await deferLater(reactor, 0.1)
+
+        taken, is_behind = self.transport.progress()
+        self.assertTrue(is_behind)
+        self.assertLess(taken, self.transport.handed_over)
+
+        self.transport.abortConnection()
+        await self.assertFailure(sending, Exception)
+
     def _receive(self, count: int) -> int:
         received = 0
         while received < count:
