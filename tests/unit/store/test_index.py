@@ -73,6 +73,14 @@ class TagTests(StoreTestCase):
         self.add_manifest(UBUNTU, NEW)
         self.assertEqual(TagRecord(held=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
+    def test_a_sighting_that_is_outdated_is_not_promoted(self) -> None:
+        """Storing what a tag named before its last sighting does not make that held."""
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
+        self.reopen()
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.add_manifest(UBUNTU, OLD)
+        self.assertEqual(TagRecord(pending=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
+
     def test_a_pending_sighting_never_replaces_a_held_one(self) -> None:
         """The old manifest stays held until the new one is stored."""
         self.add_manifest(UBUNTU, OLD)

@@ -71,6 +71,19 @@ class WriterTests(StoreTestCase):
         assert record is not None
         self.assertEqual(sighting(manifest(note="2")), record.pending)
 
+    def test_a_newer_row_wins_over_a_refused_batch(self) -> None:
+        """A tag that changed while its old row was refused is kept as the new one."""
+        self.threads.hold()
+        self.threads.failures["_run"] = FULL
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
+        self.clock.advance(1)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
+        self.threads.release()
+        self.reopen()
+        record = self.store.index.tag(UBUNTU, LATEST)
+        assert record is not None
+        self.assertEqual(sighting(manifest(note="2")), record.pending)
+
     def test_a_refused_batch_is_kept_and_tried_again(self) -> None:
         """A disk that is full for a while loses no row."""
         self.threads.failures["_run"] = FULL

@@ -1,0 +1,35 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+COMMIT = """
+import os
+from pathlib import Path
+from mirrord.store import files
+os.mkdir("work")
+fd = os.open("work/name", os.O_RDWR | os.O_CREAT)
+files.commit(fd, Path("work/name"), Path("work/blobs/ab/blob"))
+"""
+
+
+class CommitTests(SynchronousTestCase):
+    def test_nothing_has_its_name_before_it_is_durable(self) -> None:
+        """The kernel is asked to sync the file, to rename it, to sync the folder: in this order."""
+        strace = shutil.which("strace")
+        if strace is None:
+            self.skipTest("strace is not installed")
+        folder = Path(self.mktemp())
+        folder.mkdir(parents=True)
+        command = [strace, "-y", "-e", "trace=fsync,rename", sys.executable, "-B", "-c", COMMIT]
+        root = str(Path(__file__).parents[3])
+        traced = subprocess.run(
+            command, cwd=folder, env={"PYTHONPATH": root}, capture_output=True, text=True, check=True
+        )
+        calls = [line for line in traced.stderr.splitlines() if line.startswith(("fsync", "rename"))]
+        self.assertIn("/work/name>", calls[0])
+        self.assertTrue(calls[-2].startswith('rename("work/name", "work/blobs/ab/blob")'), calls)
+        self.assertIn("/work/blobs/ab>", calls[-1])
+        self.assertTrue(any("/work/blobs>" in call for call in calls[1:-2]), calls)
