@@ -52,12 +52,6 @@ def _user_agent() -> bytes:
 
 USER_AGENT = _user_agent()
 
-MAX_IDLE_CONNECTIONS = 8
-"""Kept open per host, after use."""
-
-IDLE_CONNECTION_SECONDS = 55
-"""Most front ends close after 60; we go first."""
-
 
 @implementer(IAgent)
 @attrs.frozen
@@ -178,14 +172,6 @@ class RoutingAgent:
             endpoint = self._endpoints.endpoint_for_proxy(proxy)
             agent = self._by_proxy[proxy] = ProxyAgent(endpoint, self._reactor, self._pool)
         return agent
-
-
-def connection_pool(reactor: Any) -> HTTPConnectionPool:
-    """A pool for the connections of one upstream: registry, token service and stores."""
-    pool = HTTPConnectionPool(reactor, persistent=True)
-    pool.maxPersistentPerHost = MAX_IDLE_CONNECTIONS
-    pool.cachedConnectionTimeout = IDLE_CONNECTION_SECONDS
-    return pool
 
 
 def network_agent(

@@ -17,12 +17,13 @@ from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Reference, Repository
-from mirrord.upstream.agent import connection_pool, http_client, network_agent
+from mirrord.upstream.agent import http_client, network_agent
 from mirrord.upstream.api import Api
 from mirrord.upstream.authorizer import Authorizer
 from mirrord.upstream.blobs import BlobRequests
 from mirrord.upstream.body import BlobBody, BodyReader
 from mirrord.upstream.circuit import Circuit, GateState
+from mirrord.upstream.connection import connection_pool
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.lists import ListRequests
 from mirrord.upstream.manifests import ManifestRequests
