@@ -38,6 +38,9 @@ HIGH_WATER_BYTES = 512 * 1024
 LINGER_SECONDS = 0.002
 """For how long a waiting reader is let wait for more, so that a fast upstream costs it few, large reads."""
 
+SILENCE_SECONDS = 5.0
+"""How long a short document may pause on its way; after that asking again is the better bet."""
+
 _DISCARD_BYTES = 64 * 1024
 _DISCARD_SECONDS = 1.0
 
@@ -224,13 +227,13 @@ class BodyReader:
         """A whole body of `max_bytes` at most.
 
         Raises:
-            UpstreamError: It is longer, it broke off, or it was not there in time.
+            UpstreamError: It is longer, it broke off, it paused for long, or it was not there in time.
         """
         body = self.open(response)
         chunks: list[bytes] = []
         room = max_bytes
         try:
-            while chunk := await deadline.wait(body.read(), "the rest of an answer"):
+            while chunk := await deadline.within(SILENCE_SECONDS).wait(body.read(), "the rest of an answer"):
                 room -= len(chunk)
                 if room < 0:
                     raise UpstreamRefused(

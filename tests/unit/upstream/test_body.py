@@ -12,6 +12,7 @@ from mirrord.upstream.body import (
     CHUNK_BYTES,
     HIGH_WATER_BYTES,
     LINGER_SECONDS,
+    SILENCE_SECONDS,
     BlobBody,
     BodyReader,
     abort_connection,
@@ -181,6 +182,19 @@ class BodyTests(SynchronousTestCase):
 
         self.failureResultOf(late, UpstreamTimeout)
         self.assertEqual(["abortConnection"], response.transport.calls)
+
+    def test_read_all_with_pauses(self) -> None:
+        """A whole body may be slow, but not silent for long."""
+        response = FakeResponse(Reply(body=b"1234567"), is_whole=False)
+        slow = Deferred.fromCoroutine(self.reader.read_all(response, 7, Deadline.after(self.clock, 60)))
+        for _ in range(3):
+            self.clock.advance(SILENCE_SECONDS - 1)
+            response.protocol.dataReceived(b"12")
+            self.clock.advance(LINGER_SECONDS)
+        self.assertNoResult(slow)
+        self.clock.advance(SILENCE_SECONDS)
+
+        self.failureResultOf(slow, UpstreamTimeout)
 
     def test_discard(self) -> None:
         """A body that nobody wants is read to its end if it is short, and cut off if it is long or slow."""
