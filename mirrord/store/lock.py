@@ -8,7 +8,7 @@ import attrs
 from mirrord.store.layout import FILE_MODE, Layout
 
 
-class StoreInUse(Exception):
+class StoreInUse(OSError):
     """Another daemon uses this store; the message is one line for the operator."""
 
 
