@@ -17,6 +17,7 @@ in the middle of sending, and a close would then be a reset that eats the answer
 close our half, read on and drop what comes, within limits.
 """
 
+import string
 from typing import Any
 
 from twisted.internet import tcp
@@ -33,6 +34,11 @@ MAX_HEAD_BYTES = 64 * 1024
 """podman asks for 1,024 ranges at once, which is 20 KB; tokens with many scopes are 16 KB."""
 
 MAX_DRAINED_BYTES = 4 * 1024 * 1024
+
+_FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~\r\n") | frozenset(
+    string.ascii_letters.encode() + string.digits.encode()
+)
+"""What a request can begin with. podman tries TLS first, and would wait for the rest of its line."""
 
 _MALFORMED = Answer.of_error(Unsupported("this is not a request of HTTP/1.1"), API_VERSION, status=400)
 _TOO_LARGE = Answer.of_error(SizeInvalid("the headers are too large"), API_VERSION, status=431)
@@ -57,6 +63,10 @@ class MirrorChannel(HTTPChannel):
     _is_closing = False
 
     @property
+    def _is_idle(self) -> bool:
+        return not (self._handlingRequest or self._is_refused or self.requests or self._buffer)
+
+    @property
     def is_answering(self) -> bool:
         """Whether a request is being answered."""
         return bool(self._handlingRequest)
@@ -75,6 +85,9 @@ class MirrorChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came in; a head that is not complete has to become so in time."""
+        if data and self._is_idle and data[0] not in _FIRST_BYTES:
+            self.refuse(_MALFORMED)
+            return
         super().dataReceived(data)
         if self._head_since is None and not self._handlingRequest and (self.requests or self._buffer):
             self._head_since = self.site.now()

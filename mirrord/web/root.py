@@ -13,7 +13,7 @@ from mirrord.listen.answer import API_VERSION, Answer, Header
 from mirrord.listen.pages import Pages
 from mirrord.listen.request import READING, MirrorRequest, not_allowed
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.errors import NameUnknown, RegistryError, Unavailable, UpstreamError
+from mirrord.oci.errors import NameUnknown, RegistryError, Unavailable
 from mirrord.oci.routes import (
     BlobRoute,
     CatalogRoute,
@@ -120,7 +120,8 @@ class RegistryRoot:
             await flow.send(request)
         except Exception as error:  # noqa: BLE001 - nothing can be answered any more
             if request.channel is not None:
-                if not isinstance(error, UpstreamError):
+                # A download says by itself why it failed, once for all its clients.
+                if not isinstance(error, RegistryError):
                     self._log.failure("An answer broke off: {uri}", Failure(), uri=_shown(request))
                 request.break_off()
         else:
