@@ -24,6 +24,7 @@ from mirrord.gc.plan import Limits as GcLimits
 from mirrord.listen.pages import Pages
 from mirrord.listen.site import Limits, MirrorSite
 from mirrord.listen.tls import tls_options
+from mirrord.observe.health import Check, Health
 from mirrord.observe.metrics import Metrics
 from mirrord.preflight import check_files
 from mirrord.pull.blobs import BlobPuller
@@ -138,7 +139,7 @@ def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) ->
         lambda: [upstream.status() for upstream in upstreams.values()],
         lambda: collector.last_sweep,
     )
-    admin = AdminRoot(metrics.registry, {"store": lambda: True}, status)
+    admin = AdminRoot(metrics.registry, Health((Check("store", lambda: store.trouble),)), status)
 
     def listener(listen: ListenConfig) -> Listener:
         root = RegistryRoot(use_cases, listen.upstream, metrics, pages)

@@ -1,6 +1,6 @@
 """AdminRoot: what an operator's tools ask, on a listener of their own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import attrs
 from prometheus_client import CollectorRegistry
@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from mirrord.listen.answer import Answer, Header
 from mirrord.listen.request import READING, MirrorRequest, not_allowed
+from mirrord.observe.health import Health
 from mirrord.oci.errors import NameUnknown, RegistryError
 
 _NO_STORE: Header = (b"Cache-Control", b"no-store")
@@ -20,12 +21,12 @@ _TEXT: Header = (b"Content-Type", b"text/plain; charset=utf-8")
 class AdminRoot:
     """Answers `/metrics`, `/healthz`, `/readyz` and `/status`; its `respond` is what a MirrorSite wants.
 
-    `_checks` say by name whether a part is ready; `_status` gives what is to be known at a glance,
+    `_health` says by name what is well and what is not; `_status` gives what is to be known at a glance,
     as JSON takes it. Both are asked anew for every request, on the reactor: they answer from memory.
     """
 
     _registry: CollectorRegistry
-    _checks: Mapping[str, Callable[[], bool]]
+    _health: Health
     _status: Callable[[], object]
     _log = Logger()
 
@@ -62,8 +63,9 @@ class AdminRoot:
 
     def _readiness(self) -> Answer:
         """Every check by name; 503 while one of them says no."""
-        checks = {name: check() for name, check in self._checks.items()}
-        is_ready = all(checks.values())
+        findings = self._health.findings()
+        is_ready = all(finding.is_well for finding in findings)
+        checks = {finding.name: finding.trouble or "ok" for finding in findings}
         return Answer.of_json(
             {"ready": is_ready, "checks": checks}, _NO_STORE, status=200 if is_ready else 503
         )

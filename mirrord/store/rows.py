@@ -91,6 +91,11 @@ class Rows:
         """
         await self._writer.flush()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last batch was refused, if it was."""
+        return self._writer.trouble
+
     async def close(self) -> None:
         """Flush and close."""
         await self._writer.close()

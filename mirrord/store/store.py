@@ -48,6 +48,11 @@ class Store:
     _reconciliation: Reconciling
     _lock: StoreLock
 
+    @property
+    def trouble(self) -> str | None:
+        """Why what is pulled now may be forgotten: the index cannot be written; None where all is well."""
+        return self._rows.trouble
+
     async def close(self) -> None:
         """Park what is being written, put all on the disk, and let another daemon have the store."""
         with contextlib.suppress(TaskFinished):

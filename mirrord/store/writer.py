@@ -27,13 +27,14 @@ _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 @attrs.define(eq=False)
 class Writer:
-    """The only one who writes the index."""
+    """The only one who writes the index; `trouble` is why the last batch was refused, if it was."""
 
     _connection: sqlite3.Connection
     _overlay: Overlay
     _service_time: ServiceTime
     _threads: Threads
     _clock: IReactorTime
+    trouble: str | None = attrs.field(default=None, init=False)
     _is_writing: bool = attrs.field(default=False, init=False)
     _is_use_due: bool = attrs.field(default=False, init=False)
     _retry_seconds: float = attrs.field(default=0.0, init=False)
@@ -103,6 +104,7 @@ class Writer:
             self._write()
 
     def _settle(self, refusal: OSError | None) -> None:
+        self.trouble = None if refusal is None else str(refusal)
         if refusal is None:
             self._overlay.committed()
             self._retry_seconds = 0.0

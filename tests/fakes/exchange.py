@@ -91,6 +91,7 @@ class Exchange:
     _began_at: float = attrs.field(default=0.0, init=False)
     _stalled_for: float = attrs.field(default=0.0, init=False)
     _next: IDelayedCall | None = attrs.field(default=None, init=False)
+    _is_stalled: bool = attrs.field(default=False, init=False)
     _is_over: bool = attrs.field(default=False, init=False)
 
     def has(self, trait: type[Trait]) -> bool:
@@ -107,11 +108,12 @@ class Exchange:
 
     def pauseProducing(self) -> None:
         """The client takes no more for now."""
-        self._cancel()
+        if not self._is_stalled:
+            self._cancel()
 
     def resumeProducing(self) -> None:
         """The client takes more."""
-        if not self._is_over and self._next is None:
+        if not self._is_over and not self._is_stalled and self._next is None:
             self._later(0, self._write_some)
 
     def stopProducing(self) -> None:
@@ -172,14 +174,18 @@ class Exchange:
             case Cut(after=after, abort=abort) if self._sent >= min(after, len(self._body)):
                 self._break_off(abort=abort)
             case Stall(after=after, seconds=seconds) if self._sent >= after:
-                self._event = None
+                self._event, self._is_stalled = None, True
                 if seconds is not None:
                     self._stalled_for = seconds
-                    self._later(seconds, self._write_some)
+                    self._later(seconds, self._go_on)
             case _ if self._sent == len(self._body):
                 self._finish()
             case _ if self._next is None and not self._is_over:
                 self._later(0 if self.rate is None else _TICK_SECONDS, self._write_some)
+
+    def _go_on(self) -> None:
+        self._is_stalled = False
+        self._write_some()
 
     def _allowed(self) -> int:
         """How far the body may be sent by now."""

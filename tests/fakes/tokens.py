@@ -24,11 +24,13 @@ class Tokens:
     _clock: IReactorTime
     lifetime_seconds: int = 300
     per_scope: Counter[str] = attrs.field(factory=Counter, init=False)
+    _count: int = attrs.field(default=0, init=False)
     _issued: dict[str, Token] = attrs.field(factory=dict, init=False)
 
     def issue(self, scopes: frozenset[str], account: str | None) -> str:
         """A new token, good for `scopes`."""
-        name = f"token-{len(self._issued)}-{'x' * 64}"
+        self._count += 1
+        name = f"token-{self._count}-{'x' * 64}"
         self._issued[name] = Token(scopes, account, self._clock.seconds() + self.lifetime_seconds)
         self.per_scope.update(scopes)
         return name

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.admin.root import AdminRoot
 from mirrord.listen.site import MirrorSite
+from mirrord.observe.health import Check, Health
 from tests.fakes.wire import Client
 
 
@@ -15,10 +16,10 @@ class AdminTests(SynchronousTestCase):
     def setUp(self) -> None:
         registry = CollectorRegistry()
         Counter("mirrord_things", "Things.", registry=registry).inc(3)
-        self.checks = {"disk": True, "ports": True}
+        self.troubles: dict[str, str | None] = {"disk": None, "ports": None}
         root = AdminRoot(
             registry,
-            {name: lambda name=name: self.checks[name] for name in self.checks},  # type: ignore[misc]
+            Health(tuple(Check(name, lambda name=name: self.troubles[name]) for name in self.troubles)),  # type: ignore[misc]
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
         )
         self.client = Client(MirrorSite(Clock(), root.respond))
@@ -45,11 +46,13 @@ class AdminTests(SynchronousTestCase):
     def test_ready(self) -> None:
         """All checks are named; one that says no makes it a 503."""
         got = self.client.get("/readyz")
-        self.assertEqual((200, {"ready": True, "checks": self.checks}), (got.status, json.loads(got.body)))
+        well = {"ready": True, "checks": {"disk": "ok", "ports": "ok"}}
+        self.assertEqual((200, well), (got.status, json.loads(got.body)))
 
-        self.checks["disk"] = False
+        self.troubles["disk"] = "full"
         got = self.client.get("/readyz?verbose")
-        self.assertEqual((503, {"ready": False, "checks": self.checks}), (got.status, json.loads(got.body)))
+        unwell = {"ready": False, "checks": {"disk": "full", "ports": "ok"}}
+        self.assertEqual((503, unwell), (got.status, json.loads(got.body)))
 
     def test_status(self) -> None:
         """The status is what it is now."""

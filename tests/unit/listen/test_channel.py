@@ -135,6 +135,12 @@ class ParsingTests(ChannelCase):
                 self.client.send(sent + b"GET / HTTP/1.1\r\n\r\n")
                 self.assert_refused(400, "UNSUPPORTED")
 
+    def test_tls(self) -> None:
+        """A client that speaks TLS, as podman does first, is answered 400 before its line has ended."""
+        self.client.send(b"\x16\x03\x01\x02\x00\x01\x00")
+
+        self.assert_refused(400, "UNSUPPORTED")
+
     def test_any_bytes(self) -> None:
         """Whatever bytes come in, in whatever pieces, no exception and no HTML goes out."""
         dice = random.Random(7)
