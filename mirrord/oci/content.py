@@ -1,6 +1,7 @@
 """Content: media types, descriptors, manifests (image-spec: descriptor, manifest, image-index)."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -19,7 +20,15 @@ DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyj
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 """What a registry should at least accept, and what clients at most read (reference/protocol.md, 1.5)."""
 
+MAX_SIZE = 2**63 - 1
+"""The largest size that is believed: an index of signed 64-bit numbers holds no more."""
+
+_KNOWN = frozenset({OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST})
 _VAGUE = frozenset({"", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"})
+_LISTS = ("layers", "manifests", "blobs")
+"""Under these keys an image, an index and an artifact (of OCI 1.1's drafts) name what they consist of."""
+
+_MEDIA_TYPE = re.compile(r"[ -~]{0,255}")
 
 
 @attrs.frozen
@@ -47,6 +56,8 @@ class Manifest:
         body's own `mediaType` counts, then its shape (reference/protocol.md, section 2.2).
         `digest` is what it has to be; None means that its sha256 becomes its name.
 
+        Whatever it is called, it has to look like a manifest: some registries say 200 to an error.
+
         Raises:
             DigestInvalid: The bytes are not what `digest` names.
             ManifestInvalid: They are no manifest.
@@ -55,9 +66,9 @@ class Manifest:
         if digest is not None and not digest.matches(body):
             raise DigestInvalid(f"the manifest's bytes are not {digest}")
         document = _read_document(body)
-        media_type = _clean(content_type)
+        media_type, own_type = _clean(content_type), _media_type_of(document)
         if media_type in _VAGUE:
-            media_type = _media_type_of(document)
+            media_type = own_type
         if media_type in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
             raise ManifestUnknown("schema 1 manifests cannot be verified, so they are not mirrored")
         return cls(digest or Digest.of(body), media_type, body)
@@ -72,8 +83,11 @@ class Manifest:
         return tuple(_descriptors(_read_document(self.body)))
 
 
-def _clean(content_type: str | None) -> str:
-    return (content_type or "").partition(";")[0].strip().lower()
+def _clean(media_type: object) -> str:
+    """A media type without its parameters; empty where it is none that could be sent on or kept."""
+    if not isinstance(media_type, str) or _MEDIA_TYPE.fullmatch(media_type) is None:
+        return ""
+    return media_type.partition(";")[0].strip().lower()
 
 
 def _read_document(body: bytes) -> dict[str, Any]:
@@ -87,32 +101,43 @@ def _read_document(body: bytes) -> dict[str, Any]:
 
 
 def _media_type_of(document: dict[str, Any]) -> str:
-    declared = document.get("mediaType")
-    if isinstance(declared, str) and _clean(declared) not in _VAGUE:
-        return _clean(declared)
-    if isinstance(document.get("manifests"), list):
-        return OCI_INDEX
-    if "config" in document and "layers" in document:
-        return OCI_MANIFEST
+    """What a document says that it is, or what it looks like where it does not say."""
+    declared = _clean(document.get("mediaType"))
     if "fsLayers" in document:
         return DOCKER_SCHEMA1_SIGNED
-    raise ManifestInvalid("neither a manifest nor an index")
+    if declared not in _KNOWN and not any(_lists(document, key) for key in _LISTS):
+        raise ManifestInvalid("neither a manifest nor an index")
+    if declared not in _VAGUE:
+        return declared
+    return OCI_INDEX if _lists(document, "manifests") else OCI_MANIFEST
+
+
+def _lists(document: dict[str, Any], key: str) -> bool:
+    """Whether there is a list of that name; Go writes an empty one as null."""
+    return key in document and (document[key] is None or isinstance(document[key], list))
 
 
 def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:
     entries: list[Any] = [document.get("config")]
-    for key in ("layers", "manifests", "blobs"):
-        several = document.get(key)
-        if isinstance(several, list):
-            entries.extend(several)
+    for key in _LISTS:
+        entries.extend(document.get(key) or [] if _lists(document, key) else [])
     for entry in entries:
-        match entry:
-            case {"digest": str(text), "size": int(size)} if size >= 0:
-                try:
-                    digest = Digest.parse(text)
-                except DigestInvalid:
-                    continue
-                yield Descriptor(str(entry.get("mediaType", "")), digest, size)
+        descriptor = _descriptor(entry)
+        if descriptor is not None:
+            yield descriptor
+
+
+def _descriptor(entry: Any) -> Descriptor | None:
+    match entry:
+        case {"digest": str(text), "size": int(size)} if type(size) is int and 0 <= size <= MAX_SIZE:
+            media_type = entry.get("mediaType", "")
+            if not isinstance(media_type, str) or _MEDIA_TYPE.fullmatch(media_type) is None:
+                return None
+            try:
+                return Descriptor(media_type, Digest.parse(text), size)
+            except DigestInvalid:
+                return None
+    return None
 
 
 @attrs.frozen

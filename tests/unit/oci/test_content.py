@@ -32,6 +32,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda children: st.lists(children) | st.dictionaries(st.text(), children),
 )
+ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 KEYS = ["config", "layers", "manifests", "blobs", "mediaType", "fsLayers", "digest", "size"]
 
 
@@ -63,6 +64,12 @@ class ParseTests(SynchronousTestCase):
             ("", image, OCI_MANIFEST),
             (None, {"mediaType": 5, **image}, OCI_MANIFEST),
             (None, {"mediaType": "text/plain", **image}, OCI_MANIFEST),
+            (None, {"mediaType": "\ud800", **image}, OCI_MANIFEST),
+            (None, {"mediaType": "m\0", "manifests": None}, OCI_INDEX),
+            ("application/\xe9", image, OCI_MANIFEST),
+            ("application/" + "x" * 300, image, OCI_MANIFEST),
+            ("application/vnd.example+json", image, "application/vnd.example+json"),
+            (None, {"mediaType": ARTIFACT, "blobs": []}, ARTIFACT),
         ):
             self.assertEqual(Manifest.parse(body(**document), content_type).media_type, media_type)
 
@@ -75,6 +82,11 @@ class ParseTests(SynchronousTestCase):
         """What is not a JSON object, or of no known shape, is no manifest."""
         for content in (b"", b"<html>", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": 1}'):
             self.assertRaises(ManifestInvalid, Manifest.parse, content, None)
+
+    def test_error_called_a_manifest(self) -> None:
+        """A document that has no manifest's shape is none, whatever its Content-Type calls it."""
+        for content_type in (None, "text/html", "application/vnd.example+json", OCI_MANIFEST):
+            self.assertRaises(ManifestInvalid, Manifest.parse, body(errors=[]), content_type)
 
     def test_body_is_not_in_repr(self) -> None:
         """The bytes of a manifest do not fill the log."""
@@ -89,8 +101,9 @@ class ParseTests(SynchronousTestCase):
             manifest = Manifest.parse(content, None)
         except RegistryError:
             return
-        for descriptor in manifest.references():
-            self.assertGreaterEqual(descriptor.size, 0)
+        for descriptor in (manifest.descriptor, *manifest.references()):
+            self.assertIn(descriptor.size, range(2**63))
+            self.assertTrue(descriptor.media_type.isascii())
 
 
 class ReferenceTests(SynchronousTestCase):
@@ -118,8 +131,15 @@ class ReferenceTests(SynchronousTestCase):
             entry(ONE, "1"),
             entry(ONE, -1),
             entry(ONE, 1.5),
+            entry(ONE, True),
+            entry(ONE, 2**63),
+            entry(ONE, mediaType="\ud800"),
+            entry(ONE, mediaType="caf\xe9"),
+            entry(ONE, mediaType="m\n"),
+            entry(ONE, mediaType=5),
             {"digest": "sha256:x", "size": 1},
             entry(TWO),
+            entry(THREE, 2**63 - 1),
         ]
         manifest = Manifest.parse(body(config=[], layers=entries), OCI_MANIFEST)
-        self.assertEqual(manifest.references(), (Descriptor("m", TWO, 1),))
+        self.assertEqual(manifest.references(), (Descriptor("m", TWO, 1), Descriptor("m", THREE, 2**63 - 1)))
