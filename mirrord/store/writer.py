@@ -3,10 +3,14 @@
 A batch is whatever has gathered since the last one, in one transaction whose commit is the
 durability point. A batch that fails (a full disk, an I/O error) loses nothing: the overlay keeps it
 and it is tried again, ever more slowly, until it succeeds.
+
+A row that SQLite cannot take at all (a number of more than 64 bits, half a surrogate pair) would fail
+every batch that it is in. It should never have come so far; here it is left out, and the log says so.
 """
 
 import errno
 import sqlite3
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -23,6 +27,16 @@ RETRY_SECONDS = (1.0, 60.0)
 
 SERVICE_SECONDS = "service_seconds"
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_UNFIT = (
+    OverflowError,
+    TypeError,
+    ValueError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What is raised for a row's own sake, whatever the disk can do."""
 
 
 @attrs.define(eq=False)
@@ -93,8 +107,9 @@ class Writer:
         self._is_use_due = False
         refusal = None
         try:
-            await self._threads.run(_run, self._connection, statements)
-        except (sqlite3.Error, OSError) as error:
+            for row in await self._threads.run(_run, self._connection, statements):
+                self._log.error("the index cannot take {row!s:.500}, which is forgotten", row=row)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
             refusal = as_os_error(error)
         self._is_writing = False
         self._settle(refusal)
@@ -122,7 +137,7 @@ class Writer:
             self.uses_changed()
 
 
-def as_os_error(error: sqlite3.Error | OSError) -> OSError:
+def as_os_error(error: Exception) -> OSError:
     """What SQLite says, in the words of a failing disk."""
     if isinstance(error, OSError):
         return error
@@ -130,16 +145,31 @@ def as_os_error(error: sqlite3.Error | OSError) -> OSError:
     return OSError(errno.ENOSPC if is_full else errno.EIO, f"index: {error}")
 
 
-def _run(connection: sqlite3.Connection, statements: Statements) -> None:
+def _run(connection: sqlite3.Connection, statements: Statements) -> list[tuple[Any, ...]]:
+    """Run a batch as one transaction; returns the rows that were left out."""
+    unfit: list[tuple[Any, ...]] = []
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for sql, parameters in statements:
-            connection.executemany(sql, parameters)
+        for sql, rows in statements:
+            try:
+                connection.executemany(sql, rows)
+            except _UNFIT:
+                unfit += [row for row in rows if not _fits(connection, sql, row)]
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return unfit
+
+
+def _fits(connection: sqlite3.Connection, sql: str, row: tuple[Any, ...]) -> bool:
+    """Run a statement for one row, again if need be: they can all be repeated."""
+    try:
+        connection.execute(sql, row)
+    except _UNFIT:
+        return False
+    return True
 
 
 def _stop(timer: IDelayedCall | None) -> None:

@@ -17,7 +17,7 @@ class InlineThreads:
     `failures` are raised by the next calls of the function of that name, in place of calling it.
     """
 
-    failures: dict[str, OSError] = attrs.field(factory=dict)
+    failures: dict[str, Exception] = attrs.field(factory=dict)
     called: list[str] = attrs.field(factory=list)
     is_held: bool = False
     _waiting: list[Deferred[None]] = attrs.field(factory=list)

@@ -1,5 +1,6 @@
 import errno
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.store import overlay
@@ -107,6 +108,33 @@ class WriterTests(StoreTestCase):
         self.clock.pump([1.0] * 61)
         self.lose()
         self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def test_a_row_that_cannot_be_written_is_left_out(self) -> None:
+        """A row that SQLite cannot take is forgotten; those beside it are written, and the next ones."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        too_large = attrs.evolve(layer(b"too large"), size=2**63)
+        half_a_pair = attrs.evolve(layer(b"half a pair"), media_type="\ud800")
+        self.store.index.add_links(UBUNTU, [too_large, half_a_pair])
+        self.store.index.add_links(UBUNTU, [layer(b"y")])
+        self.successResultOf(self.flush())
+        self.assertIsNone(self.store.trouble)
+        self.store.index.add_links(UBUNTU, [layer(b"z")])
+        self.successResultOf(self.flush())
+        self.lose()
+        for body in (b"x", b"y", b"z"):
+            self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
+        self.assertIsNone(self.store.index.link(UBUNTU, too_large.digest))
+
+    def test_any_failure_is_trouble(self) -> None:
+        """A batch that fails in a way that nobody thought of is told of, kept and tried again."""
+        self.threads.failures["_run"] = MemoryError("no memory")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(0.5)
+        self.assertEqual("[Errno 5] index: no memory", self.store.trouble)
+        self.clock.pump([1.0] * 3)
+        self.assertIsNone(self.store.trouble)
+        self.lose()
+        self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_a_flush_is_the_durability_point(self) -> None:
         """A flush waits for its commit, also when another is on its way, and fails with it."""
