@@ -55,9 +55,14 @@ class Tag:
         Raises:
             TagInvalid: The text is not one.
         """
-        if _TAG.fullmatch(text) is None:
+        if not cls.is_one(text):
             raise TagInvalid("not a tag", detail=text[:256])
         return cls(text)
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Whether the text is a tag."""
+        return _TAG.fullmatch(text) is not None
 
     def __str__(self) -> str:
         return self.name

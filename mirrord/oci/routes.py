@@ -19,6 +19,9 @@ from mirrord.oci.names import Reference, Repository, parse_reference
 MAX_PAGE = 10_000
 """The largest page of tags or repositories that one request may ask for."""
 
+MAX_ARTIFACT_TYPE = 255
+"""The longest media type that can be: two names of 127 characters (RFC 6838, section 4.2)."""
+
 
 @attrs.frozen
 class Page:
@@ -167,12 +170,19 @@ def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa:
         case [*name, "tags", "list"] if name:
             return TagsRoute(_repository(name), _page(parameters))
         case [*name, "referrers", digest] if name and digest:
-            return ReferrersRoute(_repository(name), Digest.parse(digest), _only(parameters, "artifactType"))
+            return ReferrersRoute(_repository(name), Digest.parse(digest), _artifact_type(parameters))
     raise NameUnknown("no such path in the distribution API")
 
 
 def _repository(name: list[str]) -> Repository:
     return Repository.parse("/".join(name))
+
+
+def _artifact_type(parameters: dict[str, list[str]]) -> str | None:
+    text = _only(parameters, "artifactType")
+    if text is not None and len(text) > MAX_ARTIFACT_TYPE:
+        raise NameInvalid("no artifact type is that long", detail=text[:64])
+    return text
 
 
 def _page(parameters: dict[str, list[str]]) -> Page:

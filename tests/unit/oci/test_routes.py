@@ -58,6 +58,7 @@ ROUTES: list[tuple[str, Route]] = [
 ]
 
 REFUSED: list[tuple[str, type[RegistryError]]] = [
+    (f"/v2/x/referrers/{DIGEST}?artifactType={'a' * 256}", NameInvalid),
     ("", NameInvalid),
     ("*", NameInvalid),
     ("http://other/v2/", NameInvalid),

@@ -43,6 +43,18 @@ class TagsTests(SceneCase):
         self.assertEqual(["latest"], json.loads(got.body)["tags"])
         self.assertNotIn("link", got.headers)
 
+    def test_no_tags(self) -> None:
+        """What an upstream lists and is no tag is shown on no page, and leads to none."""
+        self.pulling.tags = ("", "-x", "1.0", "a b", "a\r\nb", "latest", "\ud800", "\ud801")
+
+        self.assertEqual(["1.0", "latest"], json.loads(self.get(PATH).body)["tags"])
+        got = self.get(f"{PATH}?n=1")
+        self.assertEqual(["1.0"], json.loads(got.body)["tags"])
+        self.assertIn("last=1.0>", got.headers["link"])
+        got = self.get(f"{PATH}?n=1&last=1.0")
+        self.assertEqual(["latest"], json.loads(got.body)["tags"])
+        self.assertNotIn("link", got.headers)
+
     def test_link_keeps_the_way(self) -> None:
         """The link keeps `ns`, and what stood before `/v2/`."""
         link = self.get("/quay/v2/a/tags/list?ns=quay.io&n=1").headers["link"]
