@@ -36,6 +36,7 @@ from mirrord.pull.naming import Names
 from mirrord.pull.referrers import ReferrerLister
 from mirrord.pull.remembered import Remembered
 from mirrord.pull.sources import Origin, Sources
+from mirrord.pull.stale import StaleIfError
 from mirrord.pull.tags import Catalog, TagLister
 from mirrord.service import Listener, MirrorService, Parts
 from mirrord.store.store import Store, open_store
@@ -176,7 +177,8 @@ def _use_cases(
         Remembered(seconds, _REMEMBERED_ABSENCES),
     )
     freshness = {one.name: _freshness(config, one) for one in config.upstream}
-    manifests = ManifestPuller(upstreams, store.manifests, store.index, names, freshness, reactor, time.time)
+    stale_if_error = StaleIfError(upstreams, reactor)
+    manifests = ManifestPuller(store.manifests, store.index, names, freshness, stale_if_error, time.time)
     blobs = BlobPuller(
         upstreams,
         store.blobs,
@@ -186,10 +188,17 @@ def _use_cases(
         random.random,
         Remembered(seconds, _REMEMBERED_CORRUPTIONS),
     )
-    tags = TagLister(upstreams, Lists(reactor, Remembered(seconds, _REMEMBERED_TAGS, len)))
+    stale_seconds = config.freshness.stale_if_error
+    tags = TagLister(
+        upstreams, Lists(stale_if_error, stale_seconds, Remembered(seconds, _REMEMBERED_TAGS, len))
+    )
     referrers = ReferrerLister(
         upstreams,
-        Lists(reactor, Remembered(seconds, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0]))),
+        Lists(
+            stale_if_error,
+            stale_seconds,
+            Remembered(seconds, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
+        ),
     )
     return UseCases(sources, manifests, blobs, tags, referrers, Catalog(store.index, sources)), blobs
 

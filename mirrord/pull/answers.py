@@ -6,7 +6,6 @@ import attrs
 
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.pull.outcome import Outcome
-from mirrord.pull.ports import BlobBody
 
 
 @attrs.frozen
@@ -50,6 +49,26 @@ class PulledReferrers:
     outcome: Outcome
 
 
+class PassedBody(Protocol):
+    """A range of a blob straight from the upstream. Read it to the end or abort it; abort it in the end."""
+
+    @property
+    def offset(self) -> int:
+        """Where in the blob its first byte stands."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes; b"" after the last.
+
+        Raises:
+            UpstreamError: It broke off.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close the connection; may be called more than once."""
+
+
 class PulledBlob(Protocol):
     """A blob that can be read, committed or still growing. Close it when its last reader is done.
 
@@ -90,7 +109,7 @@ class PulledBlob(Protocol):
         """
         ...
 
-    async def pass_through(self, first: int, stop: int) -> BlobBody | None:
+    async def pass_through(self, first: int, stop: int) -> PassedBody | None:
         """The bytes from `first` to before `stop` straight from the upstream, unverified and never stored.
 
         None where following the file is right: unless they are far ahead of the download.

@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 from mirrord.flight.single import SingleFlight
 from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Unavailable, UpstreamCorrupt, UpstreamTimeout
+from mirrord.oci.errors import RegistryError, Unavailable, UpstreamCorrupt, UpstreamTimeout
 from mirrord.oci.names import Source
 from mirrord.pull.answers import PulledBlob, PulledSize
+from mirrord.pull.asking import Asking
 from mirrord.pull.fetch import Fetch
 from mirrord.pull.keeping import Keeper
 from mirrord.pull.outcome import Outcome, explained
@@ -67,25 +68,15 @@ class BlobPuller:
             UpstreamError: It failed before the size was known.
             Unavailable: The disk did.
         """
-        was_asked = False
-        while not self._may_read(source, digest):
-            await self._ask(source, digest)
-            was_asked = True
-        held = self._blobs.open(digest)
-        if held is not None:
-            return HeldBlob(held, Outcome.asked(200) if was_asked else Outcome.hit())
-        fetch = self._running.get(digest)
-        outcome = Outcome.stored() if fetch is None else Outcome.collapsed()
-        if fetch is None:
-            fetch = self._begin(source, digest)
-        fetch.admit(source)
+        if self._index.link(source, digest) is not None:
+            held = self._blobs.open(digest)
+            if held is not None:
+                return HeldBlob(held, Outcome.hit())
+        until = self._clock.seconds() + UNHELD_SECONDS
         try:
-            size = await within(self._clock, UNHELD_SECONDS, _size_of(fetch, source))
+            return await within(self._clock, UNHELD_SECONDS, self._open(source, digest, until))
         except TimeoutError:
             raise UpstreamTimeout("the upstream did not begin the blob in time") from None
-        if outcome == Outcome.stored() and not fetch.is_kept:
-            outcome = Outcome.asked(200)
-        return RunningBlob(fetch, self._upstreams[source.upstream], source.repository, size, outcome)
 
     @explained
     async def head(self, source: Source, digest: Digest) -> PulledSize:
@@ -95,13 +86,13 @@ class BlobPuller:
             BlobUnknown, NameUnknown, Denied: The upstream says so.
             UpstreamError: It failed.
         """
-        link = self._index.link(source, digest)
+        is_linked = self._index.link(source, digest) is not None
+        size = self._blobs.size_of(digest)
+        if is_linked and size is not None:
+            return PulledSize(size, Outcome.hit())
         fetch = self._running.get(digest)
-        if link is not None:
-            size = self._blobs.size_of(digest)
-            if size is not None:
-                return PulledSize(size, Outcome.hit())
-        if fetch is not None and fetch.known_size is not None and (link or source in fetch.sources):
+        is_admitted = fetch is not None and (is_linked or source in fetch.asking.sources)
+        if fetch is not None and is_admitted and fetch.known_size is not None:
             return PulledSize(fetch.known_size, Outcome.collapsed())
         return PulledSize(await self._ask(source, digest), Outcome.asked(200))
 
@@ -109,7 +100,7 @@ class BlobPuller:
     def running(self) -> list[Progress]:
         """The running downloads."""
         return [
-            Progress(digest, fetch.sources[0], fetch.download.written, fetch.known_size)
+            Progress(digest, fetch.asking.sources[0], fetch.download.written, fetch.known_size)
             for digest, fetch in self._running.items()
         ]
 
@@ -121,12 +112,33 @@ class BlobPuller:
             self._all_ended = Deferred()
             await self._all_ended
 
+    async def _open(self, source: Source, digest: Digest, until: float) -> PulledBlob:
+        """A blob that is not held, or not known to be readable through `source`."""
+        while not self._may_read(source, digest):
+            await self._ask(source, digest)
+        held = self._blobs.open(digest)
+        if held is not None:
+            return HeldBlob(held, Outcome.asked(200))
+        fetch = self._running.get(digest)
+        outcome = Outcome.stored() if fetch is None else Outcome.collapsed()
+        if fetch is None:
+            fetch = self._begin(source, digest)
+        elif source not in fetch.asking.refused:
+            fetch.asking.admit(source)
+        size = await _size_of(fetch, source)
+        if outcome == Outcome.stored() and not fetch.is_kept:
+            outcome = Outcome.asked(200)
+        upstream = self._upstreams[source.upstream]
+        return RunningBlob(fetch, upstream, source.repository, size, outcome, self._clock, until)
+
     def _may_read(self, source: Source, digest: Digest) -> bool:
         """Whether nobody needs to be asked first: it is linked, or the download itself will ask."""
         fetch = self._running.get(digest)
-        if self._index.link(source, digest) is not None or (fetch and source in fetch.sources):
+        if self._index.link(source, digest) is not None:
             return True
-        return fetch is None and self._blobs.size_of(digest) is None
+        if fetch is not None:
+            return source in fetch.asking.sources
+        return self._blobs.size_of(digest) is None
 
     async def _ask(self, source: Source, digest: Digest) -> int | None:
         """The blob's size, as the upstream tells it for this repository; earns the link."""
@@ -138,7 +150,7 @@ class BlobPuller:
         )
         fetch = self._running.get(digest)
         if fetch is not None:
-            fetch.admit(source)
+            fetch.asking.admit(source)
             size = size if size is not None else fetch.known_size
         if size is None:
             size = self._blobs.size_of(digest)
@@ -149,36 +161,28 @@ class BlobPuller:
     def _begin(self, source: Source, digest: Digest) -> Fetch:
         self._raise_if_corrupt(source, digest)
         link = self._index.link(source, digest)
-        fetch = Fetch(
-            digest,
-            [source],
-            None if link is None else link.size,
-            self._upstreams,
-            self._blobs,
-            self._keeper,
-            self._clock,
-            self._random,
-        )
+        asking = Asking(digest, [source], self._upstreams, self._clock, self._random)
+        fetch = Fetch(asking, None if link is None else link.size, self._blobs, self._keeper)
         self._running[digest] = fetch
         Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
         return fetch
 
     def _end(self, result: Failure | None, fetch: Fetch) -> None:
-        del self._running[fetch.digest]
+        digest, sources = fetch.asking.digest, fetch.asking.sources
+        del self._running[digest]
         if isinstance(result, Failure):
-            self._log.failure("the download of {digest} broke", failure=result, digest=str(fetch.digest))
+            self._log.failure("the download of {digest} broke", failure=result, digest=str(digest))
             fetch.download.failed(Unavailable("the download broke"))
         match fetch.error:
             case UpstreamCorrupt() as error:
-                self._log.error("{digest}: {error}", digest=str(fetch.digest), error=error.message)
-                for source in fetch.sources:
-                    memory = self._corrupt.recall((source, fetch.digest))
-                    self._corrupt.note((source, fetch.digest), 1 if memory is None else memory.value + 1)
+                self._log.error("{digest}: {error}", digest=str(digest), error=error.message)
+                for source in sources:
+                    memory = self._corrupt.recall((source, digest))
+                    self._corrupt.note((source, digest), 1 if memory is None else memory.value + 1)
             case None:
-                descriptor = Descriptor(_BLOB, fetch.digest, fetch.known_size or 0)
-                for source in fetch.sources:
-                    self._corrupt.forget((source, fetch.digest))
-                    self._index.add_links(source, [descriptor])
+                for source in sources:
+                    self._corrupt.forget((source, digest))
+                    self._index.add_links(source, [Descriptor(_BLOB, digest, fetch.known_size or 0)])
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)
 
@@ -190,12 +194,18 @@ class BlobPuller:
 
 
 async def _size_of(fetch: Fetch, source: Source) -> int:
-    """The size of a running download; of an empty one when it is verified, for nothing could be held back."""
+    """The size of a running download; of an empty one when it is verified, for nothing could be held back.
+
+    Raises:
+        RegistryError: It failed, or the upstream refused `source`, whatever it gave to others.
+    """
+    refused = fetch.asking.refused
     try:
         size = await fetch.download.sized()
         if size == 0:
             await fetch.download.grown(-1)
-    finally:
-        if source in fetch.refused:
-            raise fetch.refused[source]
+    except RegistryError as error:
+        raise refused.get(source, error) from None
+    if source in refused:
+        raise refused[source]
     return size

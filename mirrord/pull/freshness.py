@@ -23,13 +23,6 @@ class Fresh:
 
 
 @attrs.frozen
-class Expired:
-    """The upstream has to be asked; `fallback` may be served if it fails."""
-
-    fallback: "Fallback | None" = None
-
-
-@attrs.frozen
 class Fallback:
     """A held sighting that may be served stale; `ttl_seconds` is negative: for how long it has been so."""
 
@@ -45,14 +38,12 @@ class Freshness:
     tag_ttl_seconds: float
     stale_if_error_seconds: float
 
-    def judge(self, record: TagRecord | None, now: float) -> Fresh | Expired:
-        """What the record of a tag is good for at `now`."""
-        if record is None:
-            return Expired()
-        newest = _newest(record)
-        if newest is not None and _is_credible(newest, now) and self._left(newest, now) > 0:
-            return Fresh(newest, _age(newest, now), int(self._left(newest, now)))
-        return Expired(self.fallback(record, now))
+    def judge(self, record: TagRecord | None, now: float) -> Fresh | None:
+        """What the tag is at `now`; None where the upstream has to be asked."""
+        newest = None if record is None else _newest(record)
+        if newest is None or not _is_credible(newest, now) or self._left(newest, now) <= 0:
+            return None
+        return Fresh(newest, _age(newest, now), int(self._left(newest, now)))
 
     def fallback(self, record: TagRecord | None, now: float) -> Fallback | None:
         """What may be served of a tag while its upstream fails."""

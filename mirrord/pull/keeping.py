@@ -4,6 +4,7 @@ import errno
 from collections.abc import Awaitable, Callable
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.oci.content import Manifest
@@ -31,16 +32,24 @@ class Keeper:
             return False
 
     async def keep_manifest(self, source: Source, manifest: Manifest) -> bool:
-        """Store a verified manifest for `source`; false where the disk did not take it, which is logged."""
-        size = len(manifest.body)
-        if not await self.has_room(size):
+        """Store a verified manifest for `source`, whether or not a client still waits for it.
+
+        It can be read from now on. Nobody waits for the disk: an SD card that is busy with a layer
+        may take half a minute for an fsync. False where it is known already that there is no room,
+        or that the disk refused; that is logged, also when it turns out later.
+        """
+        if not await self.has_room(len(manifest.body)):
             return False
+        kept: list[bool] = []
+        Deferred.fromCoroutine(self._store(source, manifest)).addCallback(kept.append)
+        return kept != [False]
+
+    async def _store(self, source: Source, manifest: Manifest) -> bool:
         try:
-            await self.with_emergency(size, lambda: self._manifests.store(source, manifest))
+            await self.with_emergency(len(manifest.body), lambda: self._manifests.store(source, manifest))
         except OSError as error:
-            self._log.warn(
-                "{digest} is served and not kept: {error}", digest=str(manifest.digest), error=str(error)
-            )
+            digest = str(manifest.digest)
+            self._log.warn("{digest} is served and not kept: {error}", digest=digest, error=str(error))
             return False
         return True
 

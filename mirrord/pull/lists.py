@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 import attrs
-from twisted.internet.interfaces import IReactorTime
 
 from mirrord.flight.single import SingleFlight
-from mirrord.oci.errors import UpstreamError, UpstreamTimeout
+from mirrord.oci.errors import RegistryError, UpstreamError
+from mirrord.oci.names import Source
 from mirrord.pull.outcome import Outcome
-from mirrord.pull.patience import HELD_SECONDS, UNHELD_SECONDS, within
 from mirrord.pull.remembered import Remembered
+from mirrord.pull.stale import Held, StaleIfError
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -22,40 +22,43 @@ LIST_TTL_SECONDS = 60.0
 class Lists(Generic[K, V]):
     """Lists by what they are asked for, each asked for once at a time."""
 
-    _clock: IReactorTime
+    _stale_if_error: StaleIfError
+    _stale_if_error_seconds: float
     _known: Remembered[K, V]
     _listing: SingleFlight[K, V] = attrs.field(factory=SingleFlight, init=False)
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> tuple[V, Outcome]:
-        """The list of `key`: remembered, or what `ask` gives.
+    async def get(self, source: Source, key: K, ask: Callable[[], Awaitable[V]]) -> tuple[V, Outcome]:
+        """The list of `key` at `source`: remembered, or what `ask` gives.
 
         Raises:
+            RegistryError: The upstream says no.
             UpstreamError: Asking failed, and no list is remembered.
         """
         memory = self._known.recall(key)
-        if memory is not None and memory.age_seconds < LIST_TTL_SECONDS:
+        held = None
+        if memory is not None:
             age = int(memory.age_seconds)
-            return memory.value, Outcome.hit(int(LIST_TTL_SECONDS) - age, age)
-        seconds = UNHELD_SECONDS if memory is None else HELD_SECONDS
-        try:
-            return await within(self._clock, seconds, self._ask(key, ask))
-        except UpstreamError as error:
-            if memory is None:
-                raise
-            return memory.value, Outcome.stale(error.upstream_status, int(memory.age_seconds))
-        except TimeoutError:
-            if memory is None:
-                raise UpstreamTimeout("the upstream did not list in time") from None
-            self._listing.forget(key)
-            return memory.value, Outcome.stale(None, int(memory.age_seconds))
+            if age < LIST_TTL_SECONDS:
+                return memory.value, Outcome.hit(int(LIST_TTL_SECONDS) - age, age)
+            if age < LIST_TTL_SECONDS + self._stale_if_error_seconds:
+                listed = memory.value
+                held = Held(age, int(LIST_TTL_SECONDS) - age, lambda outcome: (listed, outcome))
+        return await self._stale_if_error.ask(
+            source, held, lambda: self._ask(key, ask), given_up=lambda: self._listing.forget(key)
+        )
 
     async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> tuple[V, Outcome]:
         has_joined = self._listing.is_running(key)
-
-        async def note() -> V:
-            listed = await ask()
-            self._known.note(key, listed)
-            return listed
-
-        listed = await self._listing.run(key, note)
+        listed = await self._listing.run(key, lambda: self._note(key, ask))
         return listed, Outcome.collapsed() if has_joined else Outcome.asked(200)
+
+    async def _note(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        try:
+            listed = await ask()
+        except UpstreamError:
+            raise
+        except RegistryError:
+            self._known.forget(key)
+            raise
+        self._known.note(key, listed)
+        return listed

@@ -26,6 +26,14 @@ _ABSENT_DIGEST_SECONDS = 5.0
 """A digest that is absent may be pushed at any moment, and is then asked for at once."""
 
 
+@attrs.frozen
+class Resolved:
+    """What a tag names now; `outcome` is how that was learned, and whether its manifest came with it."""
+
+    sighting: Sighting
+    outcome: Outcome
+
+
 @attrs.define(eq=False)
 class Names:
     """Asks upstreams about tags and digests, and notes what they say. `now` is the wall clock."""
@@ -37,7 +45,7 @@ class Names:
     _now: Callable[[], float]
     _negative_ttl: float
     _absent: Remembered[tuple[Source, Reference], ManifestUnknown | NameUnknown]
-    _resolving: SingleFlight[tuple[Source, Tag], Sighting] = attrs.field(factory=SingleFlight, init=False)
+    _resolving: SingleFlight[tuple[Source, Tag], Resolved] = attrs.field(factory=SingleFlight, init=False)
     _confirming: SingleFlight[tuple[Source, Digest], Descriptor | None] = attrs.field(
         factory=SingleFlight, init=False
     )
@@ -45,7 +53,7 @@ class Names:
         factory=SingleFlight, init=False
     )
 
-    async def resolve(self, source: Source, tag: Tag, *, is_held: bool) -> Sighting:
+    async def resolve(self, source: Source, tag: Tag, *, is_held: bool) -> Resolved:
         """What the upstream says now that a tag names; asked once only where something is held."""
         self._raise_if_absent(source, tag)
         attempts = 1 if is_held else _ATTEMPTS_UNHELD
@@ -56,7 +64,10 @@ class Names:
         self._resolving.forget((source, tag))
 
     async def confirm(self, source: Source, digest: Digest) -> Descriptor | None:
-        """That the upstream lets `source` read this manifest; None where it tells no more than that."""
+        """That the upstream lets `source` read this manifest; None where its HEAD does not say so.
+
+        Some upstreams answer HEAD without saying to what, and some not at all; that is no permission.
+        """
         self._raise_if_absent(source, digest)
         return await self._confirming.run((source, digest), lambda: self._confirm(source, digest))
 
@@ -70,8 +81,9 @@ class Names:
             return manifest, Outcome.collapsed()
         return manifest, Outcome.stored() if is_kept else Outcome.asked(200)
 
-    async def _resolve(self, source: Source, tag: Tag, attempts: int) -> Sighting:
-        upstream = self._upstreams[source.upstream]
+    async def _resolve(self, source: Source, tag: Tag, attempts: int) -> Resolved:
+        upstream, asked_at = self._upstreams[source.upstream], self._now()
+        outcome = Outcome.asked(200)
         with self._noting_absence(source, tag):
             descriptor = await upstream.resolve(
                 source.repository, tag, budget_seconds=ASK_SECONDS, attempts=attempts
@@ -80,20 +92,23 @@ class Names:
                 manifest = await upstream.fetch_manifest(
                     source.repository, tag, budget_seconds=ASK_SECONDS, attempts=attempts
                 )
-                await self._keeper.keep_manifest(source, manifest)
                 descriptor = manifest.descriptor
+                if await self._keeper.keep_manifest(source, manifest):
+                    outcome = Outcome.stored()
             else:
                 await self._earn_link(source, descriptor.digest)
-        sighting = Sighting(descriptor, self._now())
+        self._absent.forget((source, descriptor.digest))
+        sighting = Sighting(descriptor, asked_at)
         self._index.saw_tag(source, tag, sighting)
-        return sighting
+        return Resolved(sighting, outcome)
 
     async def _confirm(self, source: Source, digest: Digest) -> Descriptor | None:
         with self._noting_absence(source, digest):
             descriptor = await self._upstreams[source.upstream].resolve(
                 source.repository, digest, budget_seconds=ASK_SECONDS, attempts=_ATTEMPTS_UNHELD
             )
-        await self._earn_link(source, digest)
+        if descriptor is not None:
+            await self._earn_link(source, digest)
         return descriptor
 
     async def _fetch(self, source: Source, digest: Digest) -> tuple[Manifest, bool]:
@@ -117,7 +132,8 @@ class Names:
         except (ManifestUnknown, NameUnknown) as error:
             if isinstance(reference, Tag):
                 self._index.forget_tag(source, reference)
-            self._absent.note((source, reference), error)
+            # A copy: the error itself holds the frames that it came through.
+            self._absent.note((source, reference), type(error)(error.message, detail=error.detail))
             raise
 
     def _raise_if_absent(self, source: Source, reference: Reference) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import attrs
 
-from mirrord.oci.errors import CircuitOpen, RegistryError, UpstreamError
+from mirrord.oci.errors import RegistryError, Unavailable, UpstreamError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,8 +108,8 @@ def explained(ask: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any,
 
 def _outcome_of(error: RegistryError) -> Outcome:
     match error:
-        case CircuitOpen():
-            return Outcome.asked(None)
         case UpstreamError():
             return Outcome.asked(error.upstream_status)
+        case Unavailable():
+            return Outcome.asked(None)
     return Outcome.asked(error.status)

@@ -107,7 +107,8 @@ class Manifests(Protocol):
     async def store(self, source: Source, manifest: Manifest) -> None:
         """Keep a verified manifest: `read` finds it as soon as this was called, the disk has it on return.
 
-        Links it and all that it names to `source`; pending tags of `source` that name it become held.
+        Links it and all that it names to `source` at once; pending tags of `source` that name it become
+        held when the disk has it.
 
         Raises:
             OSError: The disk refused; it is not kept.

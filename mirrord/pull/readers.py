@@ -3,9 +3,11 @@
 import os
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
 from mirrord.oci.errors import RegistryError
 from mirrord.oci.names import Repository
+from mirrord.pull.answers import PassedBody
 from mirrord.pull.fetch import Fetch
 from mirrord.pull.outcome import Outcome
 from mirrord.pull.patience import ASK_SECONDS
@@ -14,8 +16,8 @@ from mirrord.pull.ports import BlobBody, OpenBlob, Upstream
 FAR_BYTES = 32 * 1024 * 1024
 """How far ahead of a download a range may begin and still be waited for."""
 
-MAX_FAR_REQUESTS = 4
-"""How many ranges of one blob may be passed through at a time."""
+_LEAST_SECONDS = 1.0
+"""With less time than this before the headers are due, following the file is the better bet."""
 
 
 @attrs.define(eq=False)
@@ -49,7 +51,7 @@ class HeldBlob:
         """It is grown already."""
         return self._blob.size
 
-    async def pass_through(self, first: int, stop: int) -> BlobBody | None:
+    async def pass_through(self, first: int, stop: int) -> PassedBody | None:
         """Nothing is far in a committed blob."""
         return None
 
@@ -62,8 +64,8 @@ class HeldBlob:
 class RunningBlob:
     """A blob that is being downloaded, read from its growing file.
 
-    Its descriptor is opened before the first wait: after the commit, or a failure, it still reads
-    what was written.
+    Its descriptor is opened before the first wait, so it still reads when the file has been
+    committed or discarded. `_until` is when the client's headers are due, by `_clock`.
     """
 
     _fetch: Fetch
@@ -71,6 +73,8 @@ class RunningBlob:
     _repository: Repository
     size: int
     outcome: Outcome
+    _clock: IReactorTime
+    _until: float
     body: None = attrs.field(default=None, init=False)
     fd: int = attrs.field(init=False)
 
@@ -86,28 +90,31 @@ class RunningBlob:
         """Wait for more than `beyond` bytes to read."""
         return await self._fetch.download.grown(beyond)
 
-    async def pass_through(self, first: int, stop: int) -> BlobBody | None:
+    async def pass_through(self, first: int, stop: int) -> PassedBody | None:
         """The bytes from `first` to before `stop` from the upstream, where they are far and few ask so."""
-        download = self._fetch.download
+        download, seconds = self._fetch.download, self._until - self._clock.seconds()
         is_near = download.is_over or first - download.written <= FAR_BYTES
-        if is_near or self._fetch.far_requests >= MAX_FAR_REQUESTS:
+        if is_near or seconds < _LEAST_SECONDS or not self._fetch.take_far_place():
             return None
-        self._fetch.far_requests += 1
+        passed = None
         try:
             body = await self._upstream.fetch_blob(
-                self._repository, self._fetch.digest, offset=first, stop=stop, budget_seconds=ASK_SECONDS
+                self._repository,
+                self._fetch.asking.digest,
+                offset=first,
+                stop=stop,
+                budget_seconds=min(seconds, ASK_SECONDS),
             )
+            if body.offset == first:
+                passed = FarBody(body, self._fetch)
+            else:
+                body.abort()
         except RegistryError:
-            self._fetch.far_requests -= 1
             return None
-        except BaseException:
-            self._fetch.far_requests -= 1
-            raise
-        far = FarBody(body, self._fetch)
-        if body.offset != first:
-            far.abort()
-            return None
-        return far
+        finally:
+            if passed is None:
+                self._fetch.leave_far_place()
+        return passed
 
     def close(self) -> None:
         """Let go of the file."""
@@ -129,16 +136,6 @@ class FarBody:
         """Where in the blob it begins."""
         return self._body.offset
 
-    @property
-    def size(self) -> int | None:
-        """The size of the whole blob."""
-        return self._body.size
-
-    @property
-    def validator(self) -> str | None:
-        """What the upstream calls this version of the blob."""
-        return self._body.validator
-
     async def read(self) -> bytes:
         """The next bytes."""
         return await self._body.read()
@@ -148,4 +145,4 @@ class FarBody:
         self._body.abort()
         if self._is_counted:
             self._is_counted = False
-            self._fetch.far_requests -= 1
+            self._fetch.leave_far_place()

@@ -32,7 +32,7 @@ class ReferrerLister:
             UpstreamError: It failed, and nothing is remembered: never a 404, which reads "no signatures".
         """
         asked = (source, digest, artifact_type)
-        listed, outcome = await self._lists.get(asked, lambda: self._ask(*asked))
+        listed, outcome = await self._lists.get(source, asked, lambda: self._ask(*asked))
         return PulledReferrers(*listed, outcome)
 
     async def _ask(self, source: Source, digest: Digest, artifact_type: str | None) -> Listed:

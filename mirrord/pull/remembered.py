@@ -10,6 +10,10 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+MAX_ENTRIES = 4096
+"""However little they weigh: a key has its weight too."""
+
+
 @attrs.frozen
 class Memory(Generic[V]):
     """A remembered answer and how old it is."""
@@ -20,7 +24,7 @@ class Memory(Generic[V]):
 
 @attrs.define(eq=False)
 class Remembered(Generic[K, V]):
-    """Answers by key, the oldest forgotten first when their weights exceed `max_weight`.
+    """Answers by key, the oldest forgotten first when their weights exceed `max_weight`, or are too many.
 
     `clock` gives seconds that only ever grow; how old is too old is for the caller to say.
     """
@@ -36,7 +40,7 @@ class Remembered(Generic[K, V]):
         self.forget(key)
         self._entries[key] = (value, self._clock())
         self._weight += self._weigh(value)
-        while self._weight > self._max_weight:
+        while self._weight > self._max_weight or len(self._entries) > MAX_ENTRIES:
             self.forget(next(iter(self._entries)))
 
     def recall(self, key: K) -> Memory[V] | None:

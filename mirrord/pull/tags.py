@@ -29,7 +29,7 @@ class TagLister:
             NameUnknown, Denied: The upstream says so.
             UpstreamError: It failed, and no list is remembered.
         """
-        return PulledTags(*await self._lists.get(source, lambda: self._ask(source)))
+        return PulledTags(*await self._lists.get(source, source, lambda: self._ask(source)))
 
     async def _ask(self, source: Source) -> tuple[str, ...]:
         upstream = self._upstreams[source.upstream]

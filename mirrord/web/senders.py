@@ -26,8 +26,7 @@ from mirrord.listen.request import MirrorRequest
 from mirrord.listen.sendfile import SendfileServer
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import UpstreamRefused
-from mirrord.pull.answers import PulledBlob
-from mirrord.pull.ports import BlobBody
+from mirrord.pull.answers import PassedBody, PulledBlob
 from mirrord.web.ranges import ByteRange
 
 CHUNK_BYTES = 256 * 1024
@@ -180,7 +179,7 @@ class BytesFlow:
 class PassedFlow:
     """A range of a blob that comes straight from the upstream."""
 
-    _body: BlobBody
+    _body: PassedBody
     _wanted: ByteRange
     _sending: Sending
 

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.content import OCI_MANIFEST, Descriptor, Sighting, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.pull.freshness import Expired, Fallback, Fresh, Freshness
+from mirrord.pull.freshness import Fallback, Fresh, Freshness
 
 FRESHNESS = Freshness(tag_ttl_seconds=300.0, stale_if_error_seconds=1000.0)
 
@@ -20,13 +20,15 @@ class FreshnessTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """Nothing is known of an unseen tag."""
-        self.assertEqual(Expired(None), FRESHNESS.judge(None, 0.0))
+        self.assertIsNone(FRESHNESS.judge(None, 0.0))
+        self.assertIsNone(FRESHNESS.fallback(None, 0.0))
 
     def test_fresh(self) -> None:
         """A tag answers until its ttl is over."""
         held = sighting(1000.0)
         self.assertEqual(Fresh(held, 299, 1), FRESHNESS.judge(TagRecord(held), 1299.0))
-        self.assertEqual(Expired(Fallback(held, 300, 0)), FRESHNESS.judge(TagRecord(held), 1300.0))
+        self.assertIsNone(FRESHNESS.judge(TagRecord(held), 1300.0))
+        self.assertEqual(Fallback(held, 300, 0), FRESHNESS.fallback(TagRecord(held), 1300.0))
 
     def test_the_newer_sighting_is_the_tag(self) -> None:
         """A pending sighting that is newer than the held one says what the tag is."""
@@ -46,10 +48,11 @@ class FreshnessTests(SynchronousTestCase):
     @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
     def test_any_clock(self, seen_at: float, now: float) -> None:
         """Whatever the clock does, no age is negative and nothing from the future is fresh."""
-        verdict = FRESHNESS.judge(TagRecord(sighting(seen_at)), now)
-        if isinstance(verdict, Fresh):
-            self.assertGreaterEqual(verdict.age_seconds, 0)
+        record = TagRecord(sighting(seen_at))
+        fresh, fallback = FRESHNESS.judge(record, now), FRESHNESS.fallback(record, now)
+        if fresh is not None:
+            self.assertGreaterEqual(fresh.age_seconds, 0)
             self.assertLessEqual(seen_at, now + 5)
-        elif verdict.fallback is not None:
-            self.assertGreaterEqual(verdict.fallback.age_seconds, 0)
-            self.assertLessEqual(verdict.fallback.ttl_seconds, 0)
+        if fallback is not None:
+            self.assertGreaterEqual(fallback.age_seconds, 0)
+            self.assertLessEqual(fallback.ttl_seconds, 0)

@@ -14,6 +14,7 @@ from mirrord.pull.lists import Lists
 from mirrord.pull.referrers import ReferrerLister
 from mirrord.pull.remembered import Remembered
 from mirrord.pull.sources import Origin, Sources
+from mirrord.pull.stale import StaleIfError
 from mirrord.pull.tags import Catalog, TagLister
 from tests.fakes.store import MemoryIndex
 from tests.fakes.upstream import FakeUpstream
@@ -28,8 +29,11 @@ class TagListerTests(SynchronousTestCase):
         self.clock = Clock()
         self.upstream = FakeUpstream()
         self.upstream.has(b"{}", "b", "a")
-        lists: Lists[Source, tuple[str, ...]] = Lists(self.clock, Remembered(self.clock.seconds, 100))
-        self.lister = TagLister({"docker.io": self.upstream}, lists)
+        upstreams = {"docker.io": self.upstream}
+        lists: Lists[Source, tuple[str, ...]] = Lists(
+            StaleIfError(upstreams, self.clock), 1000.0, Remembered(self.clock.seconds, 100)
+        )
+        self.lister = TagLister(upstreams, lists)
 
     def begin(self) -> Deferred[PulledTags]:
         return Deferred.fromCoroutine(self.lister.list(UBUNTU))
@@ -88,7 +92,9 @@ class ReferrerListerTests(SynchronousTestCase):
     def test_by_artifact_type(self) -> None:
         """Lists of different artifact types are apart."""
         clock, upstream, digest = Clock(), FakeUpstream(), Digest.of(b"subject")
-        lister = ReferrerLister({"docker.io": upstream}, Lists(clock, Remembered(clock.seconds, 100)))
+        upstreams = {"docker.io": upstream}
+        stale_if_error = StaleIfError(upstreams, clock)
+        lister = ReferrerLister(upstreams, Lists(stale_if_error, 1000.0, Remembered(clock.seconds, 100)))
 
         def listed(artifact_type: str | None) -> PulledReferrers:
             return self.successResultOf(Deferred.fromCoroutine(lister.list(UBUNTU, digest, artifact_type)))

@@ -18,6 +18,7 @@ from mirrord.pull.keeping import Keeper
 from mirrord.pull.manifests import ManifestPuller
 from mirrord.pull.naming import Names
 from mirrord.pull.remembered import Remembered
+from mirrord.pull.stale import StaleIfError
 from tests.fakes.store import FakeRoom, MemoryIndex, MemoryManifests
 from tests.fakes.upstream import FakeUpstream
 
@@ -55,12 +56,11 @@ class PullManifests(SynchronousTestCase):
             Remembered(self.clock.seconds, 100),
         )
         self.puller = ManifestPuller(
-            upstreams,
             self.manifests,
             self.index,
             names,
             {"docker.io": Freshness(300.0, 86400.0)},
-            self.clock,
+            StaleIfError(upstreams, self.clock),
             self.now,
         )
 
@@ -273,7 +273,7 @@ class StaleTests(PullManifests):
         self.successResultOf(waiting)
         self.upstream.answers()
 
-        self.assertEqual("mirrord; hit; ttl=300", str(self.get().outcome))
+        self.assertEqual("mirrord; hit; ttl=297", str(self.get().outcome))
 
     def test_gone(self) -> None:
         """A held tag that the upstream says is gone is gone, and that is remembered for a moment."""
