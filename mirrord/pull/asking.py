@@ -43,6 +43,7 @@ class Asking:
     has_stopped: bool = attrs.field(default=False, init=False)
     _has_begun: bool = attrs.field(default=False, init=False)
     _tries: int = attrs.field(default=0, init=False)
+    _has_failed: bool = attrs.field(default=False, init=False)
     _takes_ranges: bool = attrs.field(default=True, init=False)
     _validator: str | None = attrs.field(default=None, init=False)
     _waiting: Deferred[BlobBody] | Deferred[None] | None = attrs.field(default=None, init=False)
@@ -77,6 +78,9 @@ class Asking:
             UpstreamError: None gave them, and that may pass; the next question goes to the next source.
             RegistryError: The last source was told no.
         """
+        if self._has_failed:
+            self.sources.append(self.sources.pop(0))
+            self._has_failed = False
         while True:
             source = self.sources[0]
             try:
@@ -84,7 +88,7 @@ class Asking:
             except UpstreamError as error:
                 if error.upstream_status == 416:
                     self._takes_ranges = False
-                self.sources.append(self.sources.pop(0))
+                self._has_failed = True
                 raise
             except RegistryError as error:
                 self.refused[source] = error

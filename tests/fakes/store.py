@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import Descriptor, Manifest, Sighting, TagRecord
 from mirrord.oci.digest import Digest
@@ -31,30 +32,40 @@ class MemoryBlob:
 
 @attrs.define(eq=False)
 class MemoryPartial:
-    """A partial whose end is written down in `ended`."""
+    """A partial in a file in memory, whose end is written down in `ended`."""
 
     digest: Digest
     store: "MemoryBlobs"
     is_kept: bool = True
     content: bytes = b""
     ended: str | None = None
+    _fd: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._fd = _file_of(self.content)
+
+    def __del__(self) -> None:
+        os.close(self._fd)
 
     @property
     def offset(self) -> int:
         return len(self.content)
 
     def open_reader(self) -> int:
-        return _file_of(self.content)
+        return os.dup(self._fd)
 
     async def write(self, chunk: bytes) -> None:
         if self.store.refusals:
             raise self.store.refusals.pop(0)
+        os.pwrite(self._fd, chunk, len(self.content))
         self.content += chunk
 
     async def is_verified(self) -> bool:
         return self.digest.matches(self.content)
 
     async def commit(self) -> None:
+        if self.store.slow_disk is not None:
+            await self.store.slow_disk
         self.store.committed[self.digest] = self.content
         self.ended = "committed"
 
@@ -68,12 +79,13 @@ class MemoryPartial:
 
 @attrs.define(eq=False)
 class MemoryBlobs:
-    """Blobs in a dictionary; `refusals` are raised by the next writes."""
+    """Blobs in a dictionary; `refusals` are raised by the next writes, commits wait for `slow_disk`."""
 
     committed: dict[Digest, bytes] = attrs.field(factory=dict)
     parked: dict[Digest, bytes] = attrs.field(factory=dict)
     partials: list[MemoryPartial] = attrs.field(factory=list)
     refusals: list[OSError] = attrs.field(factory=list)
+    slow_disk: Deferred[None] | None = None
 
     def size_of(self, digest: Digest) -> int | None:
         content = self.committed.get(digest)
@@ -137,15 +149,21 @@ class MemoryManifests:
 
     index: MemoryIndex
     refusals: list[OSError] = attrs.field(factory=list)
+    slow_disk: Deferred[None] | None = None
+    being_stored: dict[Digest, Manifest] = attrs.field(factory=dict)
 
     async def read(self, digest: Digest) -> Manifest | None:
-        return self.index.manifests.get(digest)
+        return self.being_stored.get(digest) or self.index.manifests.get(digest)
 
     async def store(self, source: Source, manifest: Manifest) -> None:
         if self.refusals:
             raise self.refusals.pop(0)
-        self.index.manifests[manifest.digest] = manifest
         self.index.add_links(source, [manifest.descriptor, *manifest.references()])
+        self.being_stored[manifest.digest] = manifest
+        if self.slow_disk is not None:
+            await self.slow_disk
+        del self.being_stored[manifest.digest]
+        self.index.manifests[manifest.digest] = manifest
         for (of, tag), record in self.index.tags.items():
             pending = record.pending
             if of == source and pending is not None and pending.descriptor.digest == manifest.digest:

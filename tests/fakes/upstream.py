@@ -93,6 +93,7 @@ class FakeUpstream:
     failing_method: str | None = None
     is_hanging: bool = False
     tells_digests: bool = True
+    hides_absence: bool = False
     tells_sizes: bool = True
     takes_ranges: bool = True
     doubted: bool = False
@@ -136,6 +137,8 @@ class FakeUpstream:
         self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
         await self._note("HEAD manifest", repository, str(reference))
+        if self.hides_absence:
+            return None
         manifest = self._find(repository, reference)
         return manifest.descriptor if self.tells_digests else None
 

@@ -183,6 +183,38 @@ class OneDownloadTests(PullBlobs):
         self.assertEqual({self.digest: CONTENT[:120]}, self.blobs.parked)
         self.failureResultOf(self.grown(blob, 120), UpstreamUnreachable)
 
+    def test_nobody_waits_for_the_disk(self) -> None:
+        """The last byte may leave when the digest agrees, however long the commit takes."""
+        self.blobs.slow_disk = Deferred()
+        blob = self.open()
+        self.finish()
+
+        self.assertEqual(200, blob.readable)
+        self.assertEqual(200, self.open().readable)
+        self.assertEqual({}, self.blobs.committed)
+        self.blobs.slow_disk.callback(None)
+        self.assertIn(self.digest, self.blobs.committed)
+
+    def test_readers_read_the_growing_file(self) -> None:
+        """A client's own descriptor sees what is written after it was opened, and is closed with it."""
+        blob = self.open()
+        self.upstream.bodies[0].sends(150)
+        fd = blob.fd
+
+        self.assertEqual(CONTENT[:150], os.pread(fd, 200, 0))
+        blob.close()
+        with self.assertRaises(OSError):
+            os.pread(fd, 1, 0)
+
+    def test_stop_while_asking(self) -> None:
+        """When the daemon stops, a question that hangs is not waited for."""
+        self.upstream.is_hanging = True
+        waiting = self.begin_open()
+        stopping = Deferred.fromCoroutine(self.puller.stop())
+
+        self.successResultOf(stopping)
+        self.failureResultOf(waiting, UpstreamUnreachable)
+
 
 class BreakTests(PullBlobs):
     """The upstream breaks in the middle."""
@@ -237,6 +269,38 @@ class BreakTests(PullBlobs):
         self.finish()
 
         self.assertIn(self.digest, self.blobs.committed)
+
+    def test_silence_after_the_headers(self) -> None:
+        """A break after the headers and before the first byte is asked again, however late it comes."""
+        blob = self.open()
+        self.clock.advance(30)
+        self.upstream.bodies[0].breaks()
+        self.clock.advance(1)
+        self.finish()
+
+        self.assertEqual(200, blob.readable)
+
+    def test_another_source(self) -> None:
+        """Where the first client's source fails, another subscriber's is asked."""
+        self.upstream.failing = UpstreamRefused("down", upstream_status=503)
+        self.link(OTHER)
+        self.begin_open().addErrback(lambda _: None)
+        self.begin_open(OTHER).addErrback(lambda _: None)
+        self.clock.advance(1)
+
+        self.assertEqual(
+            ["library/ubuntu", "team/other"], [asked.repository for asked in self.upstream.asked[:2]]
+        )
+
+    def test_leftover_without_room(self) -> None:
+        """What an earlier daemon left and cannot be kept is read again from its beginning."""
+        self.room.free = 10
+        self.blobs.parked[self.digest] = CONTENT[:120]
+        blob = self.open()
+        self.finish()
+
+        self.assertEqual(CONTENT, os.pread(blob.fd, 200, 0))
+        self.assertEqual(200, blob.readable)
 
     def test_short_body(self) -> None:
         """A body that ends early, politely, is resumed like a break."""
@@ -366,6 +430,29 @@ class PermissionTests(PullBlobs):
 
         self.assertEqual((1, 1), (self.upstream.count("HEAD blob"), self.upstream.count("GET blob")))
 
+    def test_head_is_not_permitted(self) -> None:
+        """HEAD tells nobody of a stored or running blob who may not read it."""
+        self.open()
+        self.upstream.repositories = {"library/ubuntu"}
+        for _ in ("running", "stored"):
+            waiting = Deferred.fromCoroutine(self.puller.head(OTHER, self.digest))
+            self.failureResultOf(waiting, BlobUnknown)
+            if not self.blobs.committed:
+                self.finish()
+
+    def test_refused_and_then_confirmed(self) -> None:
+        """A source that was refused and is confirmed later joins the running download."""
+        self.upstream.repositories = {"team/other"}
+        self.upstream.is_hanging = True
+        first = self.begin_open()
+        self.link(OTHER)
+        self.begin_open(OTHER).addCallback(PulledBlob.close)
+        self.upstream.answers()
+        self.failureResultOf(first, BlobUnknown)
+        self.upstream.repositories = None
+
+        self.assertEqual(200, self.open().size)
+
     def test_joining_is_not_permitted(self) -> None:
         """A running download is not readable through a repository that does not have the blob upstream."""
         self.open()
@@ -427,7 +514,7 @@ class DiskTests(PullBlobs):
         self.finish()
 
         self.assertEqual(200, blob.readable)
-        self.assertEqual(CONTENT, os.pread(blob.fd, 200, 0)[:0] + self.blobs.partials[0].content)
+        self.assertEqual(CONTENT, os.pread(blob.fd, 200, 0))
         self.assertEqual({}, self.blobs.committed)
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(blob.outcome))
 
@@ -503,6 +590,25 @@ class FarRangeTests(PullBlobs):
         bodies[0].abort()  # type: ignore[attr-defined]
 
         self.assertIsNotNone(self.far(blob))
+        self.assertIsNone(self.far(blob))
+
+    def test_leaving(self) -> None:
+        """A client that leaves while its far range is asked for gives its place free."""
+        blob = self.open()
+        self.upstream.is_hanging = True
+        for _ in range(4):
+            waiting = Deferred.fromCoroutine(blob.pass_through(FAR_BYTES + 500, FAR_BYTES + 510))
+            waiting.cancel()
+            self.failureResultOf(waiting, CancelledError)
+        self.upstream.answers()
+
+        self.assertIsNotNone(self.far(blob))
+
+    def test_late(self) -> None:
+        """When the headers are due, a far range follows the download instead of asking."""
+        blob = self.open()
+        self.clock.advance(21.5)
+
         self.assertIsNone(self.far(blob))
 
     def test_upstream_without_ranges(self) -> None:

@@ -7,12 +7,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.oci import routes
 from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import NameUnknown, UpstreamRefused, UpstreamTimeout
+from mirrord.oci.errors import Denied, NameUnknown, UpstreamRefused, UpstreamTimeout
 from mirrord.oci.names import Repository, Source
 from mirrord.pull.answers import PulledReferrers, PulledTags
 from mirrord.pull.lists import Lists
 from mirrord.pull.referrers import ReferrerLister
-from mirrord.pull.remembered import Remembered
+from mirrord.pull.remembered import MAX_ENTRIES, Remembered
 from mirrord.pull.sources import Origin, Sources
 from mirrord.pull.stale import StaleIfError
 from mirrord.pull.tags import Catalog, TagLister
@@ -74,6 +74,36 @@ class TagListerTests(SynchronousTestCase):
         self.assertEqual(
             "mirrord; fwd=stale; detail=stale-if-error", self.shown(self.successResultOf(waiting))[1]
         )
+
+    def test_silence_is_doubt(self) -> None:
+        """After a silence a remembered list is answered without asking."""
+        self.list()
+        self.clock.advance(100)
+        self.upstream.is_hanging = True
+        waiting = self.begin()
+        self.clock.advance(3)
+        self.successResultOf(waiting)
+
+        self.assertEqual("mirrord; hit; ttl=-43; detail=stale-if-error", self.shown(self.list())[1])
+        self.assertEqual(2, self.upstream.count("GET tags"))
+
+    def test_denied(self) -> None:
+        """A list that the upstream denies is forgotten, and not served stale later."""
+        self.list()
+        self.clock.advance(100)
+        self.upstream.failing = Denied("no")
+        self.failureResultOf(self.begin(), Denied)
+        self.upstream.failing = UpstreamRefused("down", upstream_status=502)
+
+        self.failureResultOf(self.begin(), UpstreamRefused)
+
+    def test_too_old(self) -> None:
+        """Nothing is served stale for longer than `stale_if_error`."""
+        self.list()
+        self.clock.advance(1100)
+        self.upstream.failing = UpstreamRefused("down", upstream_status=502)
+
+        self.failureResultOf(self.begin(), UpstreamRefused)
 
     def test_nothing_remembered(self) -> None:
         """With nothing remembered a failure is a failure."""
@@ -140,6 +170,15 @@ class RememberedTests(SynchronousTestCase):
             memory.note(key, value)
 
         self.assertEqual([None, "bbbb"], [entry and entry.value for entry in map(memory.recall, (0, 1))])
+
+    def test_bound_on_entries(self) -> None:
+        """Answers that weigh nothing are bounded too."""
+        memory: Remembered[int, str] = Remembered(Clock().seconds, 10, len)
+        for key in range(MAX_ENTRIES + 1):
+            memory.note(key, "")
+
+        self.assertIsNone(memory.recall(0))
+        self.assertIsNotNone(memory.recall(1))
 
     def test_noted_again(self) -> None:
         """An answer noted again is new, and weighs once."""

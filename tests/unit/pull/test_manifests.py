@@ -285,6 +285,15 @@ class StaleTests(PullManifests):
         self.assertEqual([], self.upstream.asked)
         self.assertEqual("mirrord; hit; ttl=10", error.cache_status)
 
+    def test_gone_stays_gone(self) -> None:
+        """A tag that was deleted does not come back when the upstream fails later."""
+        self.upstream.tags.clear()
+        self.failure(ManifestUnknown)
+        self.clock.advance(20)
+        self.upstream.failing = UpstreamRefused("down", upstream_status=503)
+
+        self.failure(UpstreamRefused)
+
     def test_access_revoked(self) -> None:
         """A held tag is not served when the upstream denies access."""
         self.upstream.failing = Denied("no")
@@ -336,6 +345,42 @@ class UnheldTests(PullManifests):
         self.assertEqual(self.one, pulled.manifest)
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(pulled.outcome))
 
+    def test_no_room(self) -> None:
+        """Where there is no room for a manifest it is served and not stored."""
+        self.room.free = 3
+        self.get()
+
+        self.assertEqual({}, self.index.manifests)
+
+    def test_slow_disk(self) -> None:
+        """Nobody waits until the disk has a manifest: it is answered, and can be read by all at once."""
+        self.manifests.slow_disk = Deferred()
+
+        self.assertEqual(self.one, self.get().manifest)
+        self.assertEqual("mirrord; hit; ttl=300", str(self.get().outcome))
+        self.manifests.slow_disk.callback(None)
+        self.assertIn(self.one.digest, self.index.manifests)
+
+    def test_pushed_a_moment_later(self) -> None:
+        """A digest that was absent and is there now is found through its tag, at once."""
+        two = self.upstream.has(manifest_body("two"))
+        del self.upstream.manifests[two.digest]
+        self.failure(ManifestUnknown, two.digest)
+        self.upstream.has(two.body, "new")
+
+        self.assertEqual(two, self.get(Tag("new")).manifest)
+
+    def test_absence_is_small(self) -> None:
+        """What is remembered of an absence holds no frames of the question."""
+        self.failure(ManifestUnknown, Tag("none"))
+        error = self.failure(ManifestUnknown, Tag("none"))
+        traceback, frames = error.__traceback__, 0
+        while traceback is not None:
+            traceback, frames = traceback.tb_next, frames + 1
+
+        self.assertLess(frames, 20)
+        self.assertIsNone(error.__context__)
+
     def test_emergency(self) -> None:
         """A full disk is swept once, and the manifest stored after all."""
         self.manifests.refusals = [OSError(errno.ENOSPC, "full")]
@@ -362,6 +407,18 @@ class LinkTests(PullManifests):
         self.assertEqual(self.one, self.get(self.one.digest, OTHER).manifest)
         self.assertEqual(["HEAD manifest"], [asked.method for asked in self.upstream.asked])
         self.assertEqual("mirrord; hit", str(self.get(self.one.digest, OTHER).outcome))
+
+    def test_head_without_words_is_no_permission(self) -> None:
+        """Where an upstream's HEAD does not say what it answers to, only a GET earns the link."""
+        self.get()
+        self.upstream.tells_digests = False
+        self.upstream.repositories = {"library/ubuntu"}
+        self.upstream.hides_absence = True
+
+        self.failure(ManifestUnknown, self.one.digest, OTHER)
+        self.failureResultOf(
+            Deferred.fromCoroutine(self.puller.head(OTHER, self.one.digest)), ManifestUnknown
+        )
 
     def test_no_stored_answer_without_the_upstream(self) -> None:
         """While the upstream fails, an unlinked stored manifest is an upstream failure, not a 404."""
