@@ -76,11 +76,11 @@ class MirrorService(Service):
         self.is_draining = False
 
     def privilegedStartService(self) -> None:
-        """Open the store and bind the ports, or say in one line why that cannot be."""
+        """Open the store and the TLS files and bind the ports, or say in one line why that cannot be."""
         try:
             parts = self._parts = self._assemble()
         except OSError as error:
-            raise SystemExit(f"mirrord: the store cannot be opened: {error}") from None
+            raise SystemExit(f"mirrord: cannot start: {error}") from None
         self._admin_port = self._bind(parts, parts.admin)
         self._ports = [self._bind(parts, listener) for listener in parts.listeners]
         super().privilegedStartService()  # type: ignore[no-untyped-call]
@@ -104,7 +104,7 @@ class MirrorService(Service):
     def hurry(self) -> None:
         """Do not wait for clients any longer."""
         for listener in self._running.listeners:
-            listener.site.abort()
+            listener.site.break_off()
 
     @property
     def _running(self) -> Parts:
@@ -130,7 +130,8 @@ class MirrorService(Service):
     async def _drain(self) -> None:
         parts = self._running
         await self._step("closing the ports", lambda: self._close(*self._ports))
-        await self._step("answering clients", lambda: self._let_clients_go(parts), self._drain_seconds + 1)
+        seconds = self._drain_seconds + _STEP_SECONDS
+        await self._step("answering clients", lambda: self._let_clients_go(parts), seconds)
         await self._step("stopping the collector", parts.collector.stop)
         await self._step("parking downloads", lambda: Deferred.fromCoroutine(parts.puller.stop()))
         for upstream in parts.upstreams:
@@ -138,20 +139,25 @@ class MirrorService(Service):
         await self._step("closing the store", lambda: Deferred.fromCoroutine(parts.store.close()), 60.0)
         if self._admin_port is not None:
             await self._step("closing the admin port", lambda: self._close(self._admin_port))
-        parts.admin.site.abort()
+        parts.admin.site.break_off()
         for pool in parts.pools:
             pool.stop()
         self._log.info("mirrord has drained")
 
     async def _step(self, what: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
         """One step of the drain: it is given its time, and its failure does not stop the rest."""
+
+        def give_up(_: object, seconds: float) -> None:
+            self._log.error("{what} took more than {seconds:.0f} s", what=what, seconds=seconds)
+
         try:
-            await maybeDeferred(act).addTimeout(seconds, self._reactor)
+            await maybeDeferred(act).addTimeout(seconds, self._reactor, give_up)
         except Exception:  # noqa: BLE001 - the next step has to be taken whatever this one did
             self._log.failure("{what} failed", what=what)
 
     def _close(self, *ports: IListeningPort | None) -> Awaitable[Any]:
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports if port is not None])
+        closing = [maybeDeferred(port.stopListening) for port in ports if port is not None]
+        return DeferredList(closing, consumeErrors=True)
 
     def _let_clients_go(self, parts: Parts) -> Deferred[Any]:
         sites = [listener.site for listener in parts.listeners]
@@ -162,4 +168,4 @@ class MirrorService(Service):
                 cut.cancel()
             return result
 
-        return DeferredList([site.drain() for site in sites]).addBoth(is_over)
+        return DeferredList([site.drain() for site in sites], consumeErrors=True).addBoth(is_over)

@@ -22,7 +22,7 @@ from mirrord.config import Config, ConfigError, ListenConfig, UpstreamConfig, ov
 from mirrord.gc.collector import Collector
 from mirrord.gc.plan import Limits as GcLimits
 from mirrord.listen.pages import Pages
-from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.listen.tls import tls_options
 from mirrord.observe.health import Check, Health
 from mirrord.observe.metrics import Metrics
@@ -100,7 +100,7 @@ def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) ->
     """All parts of a mirror, joined and not yet started.
 
     Raises:
-        OSError: The store cannot be opened.
+        OSError: The store cannot be opened, or a file of TLS not be read; the message names the file.
     """
     metrics = Metrics.for_upstreams(upstream.name for upstream in config.upstream)
     disk_pool = ThreadPool(0, _STORE_THREADS, "store")
@@ -113,16 +113,7 @@ def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) ->
         monotonic=time.monotonic,
         wall_clock=time.time,
     )
-    limits = GcLimits(config.store.max_size, config.store.min_free, config.gc.unused_for, config.gc.partials)
-    collector = Collector(
-        store.shelf,
-        limits,
-        config.gc.interval,
-        reactor,
-        time.time,
-        lambda: _free_bytes(config.store.path),
-        metrics,
-    )
+    collector = _collector(config, reactor, store, metrics)
     upstreams = {
         upstream.name: UpstreamClient(
             upstream, reactor=reactor, metrics=metrics, random=random.Random(), environment=environment
@@ -132,24 +123,10 @@ def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) ->
     use_cases, puller = _use_cases(config, reactor, store, collector, upstreams)
     shelf = store.shelf
     metrics.watch(lambda: shelf.total_bytes, lambda: shelf.total_entries, lambda: len(puller.running))
-    status = Status(
-        _version(),
-        time.monotonic,
-        lambda: Holdings(shelf.total_bytes, shelf.total_entries, config.store.max_size),
-        lambda: puller.running,
-        lambda: [upstream.status() for upstream in upstreams.values()],
-        lambda: collector.last_sweep,
-    )
+    status = _status(config, store, puller, upstreams, collector)
     admin = AdminRoot(metrics.registry, Health((Check("store", lambda: store.trouble),)), status)
-
-    def listener(listen: ListenConfig) -> Listener:
-        root = RegistryRoot(use_cases, listen.upstream, metrics, pages)
-        site = MirrorSite(reactor, root.respond, Limits(stall_seconds=listen.stall_timeout))
-        tls = tls_options(listen.certificate, listen.key) if listen.certificate and listen.key else None
-        return Listener(listen.endpoint, site, tls)
-
     return Parts(
-        tuple(map(listener, config.listen)),
+        _listeners(config, reactor, lambda name: RegistryRoot(use_cases, name, metrics, pages)),
         Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond)),
         (disk_pool, page_pool),
         pages,
@@ -160,11 +137,55 @@ def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) ->
     )
 
 
+def _collector(config: Config, reactor: Any, store: Store, metrics: Metrics) -> Collector:
+    """What keeps the store within its bounds."""
+    limits = GcLimits(config.store.max_size, config.store.min_free, config.gc.unused_for, config.gc.partials)
+    return Collector(
+        store.shelf,
+        limits,
+        config.gc.interval,
+        reactor,
+        time.time,
+        lambda: _free_bytes(config.store.path),
+        metrics,
+    )
+
+
+def _listeners(config: Config, reactor: Any, root_of: Callable[[str], RegistryRoot]) -> tuple[Listener, ...]:
+    """The ports of the mirror; `root_of` gives what answers where an upstream is the listener's own."""
+
+    def listener(listen: ListenConfig) -> Listener:
+        limits = ConnectionLimits(stall_seconds=listen.stall_timeout)
+        site = MirrorSite(reactor, root_of(listen.upstream).respond, limits)
+        tls = tls_options(listen.certificate, listen.key) if listen.certificate and listen.key else None
+        return Listener(listen.endpoint, site, tls)
+
+    return tuple(map(listener, config.listen))
+
+
+def _status(
+    config: Config,
+    store: Store,
+    puller: BlobPuller,
+    upstreams: Mapping[str, UpstreamClient],
+    collector: Collector,
+) -> Status:
+    """What an operator sees at a glance."""
+    shelf = store.shelf
+    return Status(
+        _version(),
+        time.monotonic,
+        lambda: Holdings(shelf.total_bytes, shelf.total_entries, config.store.max_size),
+        lambda: puller.running,
+        lambda: [upstream.status() for upstream in upstreams.values()],
+        lambda: collector.last_sweep,
+    )
+
+
 def _use_cases(
     config: Config, reactor: Any, store: Store, room: Collector, upstreams: Mapping[str, UpstreamClient]
 ) -> tuple[UseCases, BlobPuller]:
     """What clients can ask of a mirror, over this store and these upstreams."""
-    seconds: Callable[[], float] = reactor.seconds
     keeper = Keeper(store.manifests, room)
     sources = Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
     names = Names(
@@ -174,7 +195,7 @@ def _use_cases(
         keeper,
         time.time,
         config.freshness.negative_ttl,
-        Remembered(seconds, _REMEMBERED_ABSENCES),
+        Remembered(time.monotonic, _REMEMBERED_ABSENCES),
     )
     freshness = {one.name: _freshness(config, one) for one in config.upstream}
     stale_if_error = StaleIfError(upstreams, reactor)
@@ -186,18 +207,18 @@ def _use_cases(
         keeper,
         reactor,
         random.random,
-        Remembered(seconds, _REMEMBERED_CORRUPTIONS),
+        Remembered(time.monotonic, _REMEMBERED_CORRUPTIONS),
     )
     stale_seconds = config.freshness.stale_if_error
     tags = TagLister(
-        upstreams, Lists(stale_if_error, stale_seconds, Remembered(seconds, _REMEMBERED_TAGS, len))
+        upstreams, Lists(stale_if_error, stale_seconds, Remembered(time.monotonic, _REMEMBERED_TAGS, len))
     )
     referrers = ReferrerLister(
         upstreams,
         Lists(
             stale_if_error,
             stale_seconds,
-            Remembered(seconds, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
+            Remembered(time.monotonic, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
         ),
     )
     return UseCases(sources, manifests, blobs, tags, referrers, Catalog(store.index, sources)), blobs

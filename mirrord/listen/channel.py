@@ -169,6 +169,14 @@ class MirrorChannel(HTTPChannel):
     def writeConnectionLost(self) -> None:
         """We have no more to say: a refusal is out."""
 
+    def break_off(self) -> None:
+        """Close, in the midst of an answer too: whoever makes it is cancelled, and the rest is not sent."""
+        waiting = self.requests[0].waiting if self._handlingRequest else None
+        if waiting is not None:
+            waiting.cancel()
+        if not self._is_closing:
+            self.loseConnection()
+
     def loseConnection(self) -> None:
         """Close, after what was written has left."""
         self._begin_closing()

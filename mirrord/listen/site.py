@@ -15,7 +15,7 @@ from mirrord.listen.request import MirrorRequest, http_date
 
 
 @attrs.frozen
-class Limits:
+class ConnectionLimits:
     """What a connection may take: seconds, and how many there may be in all and from one address."""
 
     stall_seconds: float = 900.0
@@ -38,11 +38,11 @@ class MirrorSite(HTTPFactory):
     noisy = False
 
     def __init__(
-        self, reactor: Any, respond: Callable[[MirrorRequest], None], limits: Limits | None = None
+        self, reactor: Any, respond: Callable[[MirrorRequest], None], limits: ConnectionLimits | None = None
     ) -> None:
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
         self.respond = respond
-        self.limits = limits or Limits()
+        self.limits = limits or ConnectionLimits()
         self.is_draining = False
         self._channels: dict[MirrorChannel, str | None] = {}
         self._peers: Counter[str | None] = Counter()
@@ -103,7 +103,9 @@ class MirrorSite(HTTPFactory):
         if channel not in self._channels:
             return
         peer = self._channels.pop(channel)
-        self._peers -= Counter([peer])
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
         if self._channels:
             return
         if self._next_check is not None:
@@ -114,7 +116,7 @@ class MirrorSite(HTTPFactory):
     def drain(self) -> Deferred[None]:
         """Take no more requests; fires when those that run are answered and every client has gone.
 
-        Call it once, when the port is closed, and `abort` when it has taken long enough.
+        Call it once, when the port is closed, and `break_off` when it has taken long enough.
         """
         self.is_draining = True
         drained = self._drained = Deferred()
@@ -127,8 +129,19 @@ class MirrorSite(HTTPFactory):
             self._tell_drained()
         return drained
 
-    def abort(self) -> None:
-        """Drop every connection now."""
+    def break_off(self) -> None:
+        """End every connection: by a FIN, short of what was promised, and in a second by force.
+
+        A client that is reset in the midst of a blob begins anew, where it would go on after a FIN.
+        """
+        for channel in list(self._channels):
+            channel.break_off()
+        if self._next_check is not None:
+            self._next_check.cancel()
+            self._next_check = self.reactor.callLater(1, self._abort)
+
+    def _abort(self) -> None:
+        self._next_check = None
         for channel in list(self._channels):
             channel.transport.abortConnection()
 

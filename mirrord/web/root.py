@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -86,11 +86,12 @@ class RegistryRoot:
                 await self._pull(request, resource, target)
             else:
                 request.respond(self._answer_self(target))
-        except RegistryError as error:
-            request.respond(Answer.of_error(error, API_VERSION))
+        except CancelledError:
+            # The client left, or the drain has waited for it long enough.
+            request.break_off()
         except Exception as error:  # noqa: BLE001 - the last resort, and logged
             if request.channel is not None:
-                request.respond(self._confess(request, error))
+                request.respond(self._answer_error(request, error))
 
     async def _pull(self, request: MirrorRequest, resource: RegistryResource, target: Target) -> None:
         source = self._sources.locate(target, self._default)
@@ -121,7 +122,7 @@ class RegistryRoot:
         except Exception as error:  # noqa: BLE001 - nothing can be answered any more
             if request.channel is not None:
                 # A download says by itself why it failed, once for all its clients.
-                if not isinstance(error, RegistryError):
+                if not isinstance(error, RegistryError | CancelledError):
                     self._log.failure("An answer broke off: {uri}", Failure(), uri=_shown(request))
                 request.break_off()
         else:
@@ -139,8 +140,10 @@ class RegistryRoot:
                 raise NameUnknown("a mirror has no uploads")
         raise NameUnknown("no such path in the distribution API")
 
-    def _confess(self, request: MirrorRequest, error: Exception) -> Answer:
-        """Say that we failed, and nothing of how; that goes to the log."""
+    def _answer_error(self, request: MirrorRequest, error: Exception) -> Answer:
+        """The spec's document; where it was us who failed, nothing of how, which goes to the log."""
+        if isinstance(error, RegistryError):
+            return Answer.of_error(error, API_VERSION)
         self._log.failure("A request failed: {uri}", Failure(error), uri=_shown(request))
         if isinstance(error, OSError):
             return Answer.of_error(Unavailable("the mirror's disk does not work"), API_VERSION)

@@ -10,10 +10,10 @@ from twisted.web.http import HTTPChannel
 
 from mirrord.listen.answer import Answer
 from mirrord.listen.request import MirrorRequest
-from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.site import ConnectionLimits, MirrorSite
 from tests.fakes.wire import Client, head, read_answers
 
-LIMITS = Limits(stall_seconds=60, head_seconds=20, idle_seconds=120, closing_seconds=10)
+LIMITS = ConnectionLimits(stall_seconds=60, head_seconds=20, idle_seconds=120, closing_seconds=10)
 
 
 class ChannelCase(SynchronousTestCase):

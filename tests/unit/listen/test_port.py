@@ -19,7 +19,7 @@ from mirrord.listen.meter import MeteredUnixServer
 from mirrord.listen.port import open_port
 from mirrord.listen.request import MirrorRequest
 from mirrord.listen.sendfile import SendfileServer
-from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.listen.tls import tls_options
 from tests.fakes.cold import ColdPages
 from tests.fakes.wire import head, read_answers
@@ -29,7 +29,7 @@ class PortTests(TestCase):
     def setUp(self) -> None:
         self.transports: list[Any] = []
         self.folder = Path(tempfile.mkdtemp())
-        self.site = MirrorSite(reactor, self.respond, Limits(closing_seconds=1))
+        self.site = MirrorSite(reactor, self.respond, ConnectionLimits(closing_seconds=1))
 
     def respond(self, request: MirrorRequest) -> None:
         self.transports.append(request.channel.transport)
@@ -150,7 +150,7 @@ class PortTests(TestCase):
 
     async def test_stalled(self) -> None:
         """A client that reads nothing is dropped by the real clock, and the site is rid of it."""
-        self.site.limits = Limits(stall_seconds=1, closing_seconds=1)
+        self.site.limits = ConnectionLimits(stall_seconds=1, closing_seconds=1)
         port = await self.open("tcp:0:interface=127.0.0.1")
         with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

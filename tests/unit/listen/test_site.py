@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.listen.answer import Answer
 from mirrord.listen.request import MirrorRequest
-from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.site import ConnectionLimits, MirrorSite
 from tests.fakes.wire import Client, Wire, head
 
 
@@ -15,7 +15,7 @@ class SiteCase(SynchronousTestCase):
         self.clock = Clock()
         self.requests: list[MirrorRequest] = []
         self.site = MirrorSite(
-            self.clock, self.requests.append, Limits(connections=3, connections_per_peer=2)
+            self.clock, self.requests.append, ConnectionLimits(connections=3, connections_per_peer=2)
         )
 
     def connect(self, host: str) -> Client:
@@ -36,6 +36,12 @@ class CrowdTests(SiteCase):
         first.leave()
 
         self.assertFalse(self.connect("192.0.2.1").wire.disconnected)
+
+    def test_forgotten(self) -> None:
+        """An address of which all connections have ended is kept nowhere."""
+        self.connect("192.0.2.1").leave()
+
+        self.assertEqual({}, self.site._peers)
 
     def test_in_all(self) -> None:
         """Beyond the limit in all, whoever comes is refused."""
@@ -77,13 +83,36 @@ class DrainTests(SiteCase):
         """Without clients there is nothing to wait for."""
         self.successResultOf(self.site.drain())
 
-    def test_abort(self) -> None:
-        """What has taken long enough is dropped."""
+    def test_break_off(self) -> None:
+        """What has taken long enough is ended by a FIN; who is still there a second later is dropped."""
         client = self.connect("192.0.2.1")
+        client.send(head("/"))
+        self.site.drain()
 
-        self.site.abort()
+        self.site.break_off()
 
+        self.assertEqual((True, False), (client.wire.disconnecting, client.wire.disconnected))
+        self.clock.advance(1)
         self.assertTrue(client.wire.disconnected)
+
+    def test_break_off_leaves_no_timer(self) -> None:
+        """When those that were broken off have left, nothing is waited for."""
+        client = self.connect("192.0.2.1")
+        drained = self.site.drain()
+        self.site.break_off()
+
+        client.leave()
+
+        self.successResultOf(drained)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_no_more(self) -> None:
+        """Who comes while it drains is refused."""
+        self.connect("192.0.2.1").send(head("/"))
+        self.site.drain()
+
+        self.assertTrue(self.connect("192.0.2.2").wire.disconnected)
+        self.assertEqual(1, self.site.connections)
 
     def test_date(self) -> None:
         """The Date header follows the clock."""

@@ -19,7 +19,7 @@ from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
 from mirrord.listen.request import MirrorRequest
 from mirrord.listen.sendfile import SendfileServer
-from mirrord.listen.site import Limits, MirrorSite
+from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.listen.tls import tls_options
 from mirrord.observe.metrics import Metrics
 from mirrord.web.root import RegistryRoot
@@ -46,7 +46,7 @@ class SocketCase(TestCase):
             self.transports.append(request.channel.transport)
             root.respond(request)
 
-        self.site = MirrorSite(reactor, respond, Limits(stall_seconds=1, closing_seconds=1))
+        self.site = MirrorSite(reactor, respond, ConnectionLimits(stall_seconds=1, closing_seconds=1))
         self.add(CONTENT)
 
     def add(self, content: bytes, readable: int | None = None) -> FakeBlob:
@@ -158,6 +158,19 @@ class PlainTests(SocketCase):
 
         await self.until(lambda: blob.is_closed)
         await self.until(lambda: not self.site.connections)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    async def test_broken_off(self) -> None:
+        """A drain that ends in the midst of a blob gives its client all that was sent, and then a FIN."""
+        blob = self.add(CONTENT, readable=1_000_000)
+        client = await self.connect(await self.open())
+        reading = talk(client, head(self.path))
+        await self.until(lambda: blob._waiting)
+
+        self.site.break_off()
+
+        self.assertTrue((await reading).endswith(CONTENT[999_000:1_000_000]))
+        self.assertTrue(blob.is_closed)
         self.assertEqual([], self.flushLoggedErrors())
 
     async def test_half_closed(self) -> None:
