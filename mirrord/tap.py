@@ -254,7 +254,7 @@ def _configure(options: Options, environment: Mapping[str, str]) -> Config:
 
 
 def _exit_cleanly(reactor: Any, service: MirrorService) -> None:
-    """End with status 0 on SIGTERM and SIGINT; a second one ends the wait for clients."""
+    """End with status 0 on SIGTERM and SIGINT, a second of which ends the wait for clients; not on SIGHUP."""
 
     def stop() -> None:
         if reactor.running and not service.is_draining:
@@ -262,6 +262,7 @@ def _exit_cleanly(reactor: Any, service: MirrorService) -> None:
         else:
             service.hurry()
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: reactor.callFromThread(stop))
 

@@ -134,6 +134,9 @@ def read_endpoint(text: str) -> str:
     return text
 
 
+_MAX_PASSWORD_LENGTH = 64 * 1024
+
+
 def read_password(source: str, environment: Mapping[str, str]) -> str:
     """The password in a file, or in the systemd credential that `credential:NAME` names, but its line end."""
     if not source:
@@ -145,8 +148,11 @@ def read_password(source: str, environment: Mapping[str, str]) -> str:
         if not folder or not name or "/" in name:
             raise ValueError("no such credential: systemd has given us none")
         path = Path(folder, name)
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
     try:
-        password = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        with path.open(encoding="utf-8", newline="") as file:
+            password = file.read(_MAX_PASSWORD_LENGTH).removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
     if not password:

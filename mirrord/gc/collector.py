@@ -22,6 +22,9 @@ from mirrord.oci.digest import Digest
 SLICE_ENTRIES = 32
 """How many entries go at a time: a millisecond of renames on the reactor, the rest in a thread."""
 
+LEAST_FREE_BYTES = 2 * 1024 * 1024
+"""What a stream that is not kept leaves free."""
+
 EMERGENCY_BYTES = 16 * 1024 * 1024
 """What an emergency frees beyond what is needed at once, if there is so much."""
 
@@ -109,17 +112,26 @@ class Collector:
         async with self._one_at_a_time:
             if digest is not None:
                 self._shelf.promise(digest, 0)
-            occupancy = self._occupancy()
-            if not occupancy.can_fit(size, self._limits):
-                return False
-            excess = occupancy.sweep_excess(size, self._limits)
-            if excess > 0:
-                await self._evict(excess, DeferredLock())
-            if self._occupancy().excess(size, self._limits) > 0:
+            if not await self._fit(size, self._limits):
                 return False
             if digest is not None:
                 self._shelf.promise(digest, size)
             return True
+
+    async def lend(self, size: int) -> bool:
+        """Whether the disk can take `size` bytes that will not be kept, after evicting what may go.
+
+        The operator's limits are for what is kept: of a disk that is nearly full already, a stream
+        that passes through may take what is left, but for a little that the index needs.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        limits = attrs.evolve(
+            self._limits, max_size=None, min_free=min(self._limits.min_free, LEAST_FREE_BYTES)
+        )
+        async with self._one_at_a_time:
+            return await self._fit(size, limits)
 
     async def emergency(self, size: int) -> bool:
         """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense.
@@ -134,6 +146,16 @@ class Collector:
             evicted = await self._evict(size + EMERGENCY_BYTES, DeferredLock())
         self._log.warn("the disk is full: {size} bytes were evicted", size=evicted.size)
         return evicted.size > 0
+
+    async def _fit(self, size: int, limits: Limits) -> bool:
+        """Evict what `size` more bytes need; whether they fit then."""
+        occupancy = self._occupancy()
+        if not occupancy.can_fit(size, limits):
+            return False
+        excess = occupancy.sweep_excess(size, limits)
+        if excess > 0:
+            await self._evict(excess, DeferredLock())
+        return self._occupancy().excess(size, limits) <= 0
 
     def _occupancy(self) -> Occupancy:
         shelf = self._shelf

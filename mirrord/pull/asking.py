@@ -24,6 +24,8 @@ _MAX_TRIES = 5
 _FIRST_TRY_SECONDS = 8.0
 _LONGEST_PAUSE_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
+_PROBE_SECONDS = 2.0
+"""Whoever is turned away for no longer than this waits: another's probe may close the circuit any moment."""
 
 
 @attrs.define(eq=False)
@@ -108,7 +110,8 @@ class Asking:
             seconds = max(seconds, wanted)
             is_hopeless = wanted > _LONGEST_RETRY_AFTER_SECONDS
         else:
-            is_hopeless = isinstance(error, CircuitOpen | UpstreamBusy) or seconds > self._seconds_left
+            is_turned_away = isinstance(error, CircuitOpen | UpstreamBusy) and wanted > _PROBE_SECONDS
+            is_hopeless = is_turned_away or seconds > self._seconds_left
         if is_hopeless or self.has_stopped or self._tries >= _MAX_TRIES:
             raise error
         self._log.info(

@@ -141,21 +141,22 @@ class BlobPuller:
         return self._blobs.size_of(digest) is None
 
     async def _ask(self, source: Source, digest: Digest) -> int | None:
-        """The blob's size, as the upstream tells it for this repository; earns the link."""
+        """The blob's size, as the upstream tells it; what is there may then be read through `source`.
+
+        A size that is only told is not written down: nobody has verified it.
+        """
         size = await self._asking.run(
             (source, digest),
             lambda: self._upstreams[source.upstream].head_blob(
                 source.repository, digest, budget_seconds=ASK_SECONDS
             ),
         )
+        held = self._blobs.size_of(digest)
+        if held is not None:
+            self._index.add_links(source, [Descriptor(_BLOB, digest, held)])
         fetch = self._running.get(digest)
         if fetch is not None:
             fetch.asking.admit(source)
-            size = size if size is not None else fetch.known_size
-        if size is None:
-            size = self._blobs.size_of(digest)
-        if size is not None:
-            self._index.add_links(source, [Descriptor(_BLOB, digest, size)])
         return size
 
     def _begin(self, source: Source, digest: Digest) -> Fetch:

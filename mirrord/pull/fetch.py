@@ -36,7 +36,7 @@ MAX_FAR_REQUESTS = 4
 class Fetch:
     """One running download: `download` is what subscribers see, `asking` where the bytes come from.
 
-    `known_size` is what a verified manifest says of the blob, if one does.
+    `known_size` is what a manifest or the upstream says of the blob; None where nobody is believed yet.
     """
 
     asking: Asking
@@ -46,6 +46,7 @@ class Fetch:
     download: Download = attrs.field(factory=Download, init=False)
     _partial: Partial | None = attrs.field(default=None, init=False)
     _body: BlobBody | None = attrs.field(default=None, init=False)
+    _is_disputed: bool = attrs.field(default=False, init=False)
     _granted: int = attrs.field(default=0, init=False)
     _far_requests: int = attrs.field(default=0, init=False)
     _log = Logger()
@@ -159,8 +160,10 @@ class Fetch:
             await self._discard()
         missing = max(0, (size or 0) - self._written)
         is_kept = await self._keeper.has_room(missing, self.asking.digest)
-        if self._partial is not None and not is_kept:
+        if not is_kept:
             await self._discard()
+            if not await self._keeper.has_room_for_a_while(size or 0):
+                raise Unavailable("the mirror's disk has no room for this blob, not even for a while")
         if self._partial is None:
             self._partial = self._blobs.create_partial(self.asking.digest, is_kept=is_kept)
         return self._partial
@@ -178,9 +181,14 @@ class Fetch:
             self._granted += _STRIDE_BYTES
 
     def _agree_on_size(self, size: int | None) -> None:
+        """Where manifest and upstream disagree nobody is believed: the size is what the digest proves."""
+        if size is None or self._is_disputed or size == self.known_size:
+            return
         if self.known_size is None:
             self.known_size = size
-        elif size is not None and size != self.known_size:
+        elif isinstance(self.download.state, Opening):
+            self.known_size, self._is_disputed = None, True
+        else:
             raise UpstreamRefused(f"the blob has {self.known_size} bytes, the upstream speaks of {size}")
 
     def _open(self, size: int | None) -> None:

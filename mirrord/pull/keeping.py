@@ -31,6 +31,14 @@ class Keeper:
             self._log.warn("no room can be made: {error}", error=str(error))
             return False
 
+    async def has_room_for_a_while(self, size: int) -> bool:
+        """Whether `size` bytes that are not kept can be on the disk at all, whatever the limits say."""
+        try:
+            return await self._room.lend(size)
+        except OSError as error:
+            self._log.warn("no room can be made: {error}", error=str(error))
+            return False
+
     async def keep_manifest(self, source: Source, manifest: Manifest) -> bool:
         """Store a verified manifest for `source`, whether or not a client still waits for it.
 

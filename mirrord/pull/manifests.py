@@ -22,7 +22,6 @@ from mirrord.pull.outcome import Outcome, Way, explained
 from mirrord.pull.ports import Index, Manifests
 from mirrord.pull.stale import Held, StaleIfError
 
-
 T = TypeVar("T")
 
 

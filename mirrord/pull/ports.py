@@ -152,6 +152,10 @@ class Room(Protocol):
         """
         ...
 
+    async def lend(self, size: int) -> bool:
+        """Whether the disk can take `size` bytes that will not be kept, beyond the limits for what is."""
+        ...
+
     async def emergency(self, size: int) -> bool:
         """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense."""
         ...

@@ -37,6 +37,7 @@ CLOSE_SECONDS = 1.0
 """How long `close` waits for idle connections to say goodbye."""
 
 LIST_ATTEMPTS = 2
+HEAD_ATTEMPTS = 3
 
 
 @attrs.frozen
@@ -133,7 +134,10 @@ class UpstreamClient:
 
     async def head_blob(self, repository: Repository, digest: Digest, *, budget_seconds: float) -> int | None:
         """That the repository has the blob: its size, None where the upstream does not tell."""
-        return await self._blobs.head(repository, digest, self._deadline(budget_seconds))
+        deadline = self._deadline(budget_seconds)
+        return await self._api.persist(
+            lambda: self._blobs.head(repository, digest, deadline), HEAD_ATTEMPTS, deadline
+        )
 
     async def fetch_blob(
         self,

@@ -87,7 +87,7 @@ class ManifestRequests:
         A redirect's target speaks for the registry here: registry.k8s.io answers nothing itself.
         """
         status = answer.status
-        if status in {404, 410}:
+        if status in {404, 410} and not answer.is_html:
             raise ManifestUnknown("the upstream has no such manifest")
         if status in {401, 403}:
             raise Denied("the upstream does not let us read this")

@@ -27,6 +27,9 @@ MAX_REDIRECTS = 5
 ANSWER_SECONDS = 10.0
 """From a request to the headers of its last redirect's answer: connecting included."""
 
+MAX_LENGTH = 2**63 - 1
+"""No file can be larger; whoever says so is not believed, and found out by what then comes."""
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 HeadersFor = Callable[[Origin], Headers]
@@ -53,7 +56,14 @@ class Answer:
         if self.response.request.method == b"HEAD":
             text = self.header("Content-Length") or ""
             return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
-        return None if self.response.length is UNKNOWN_LENGTH else int(self.response.length)
+        if self.response.length is UNKNOWN_LENGTH:
+            return None
+        return min(int(self.response.length), MAX_LENGTH)
+
+    @property
+    def is_html(self) -> bool:
+        """Whether no registry speaks here, but something before it: a portal, a maintenance page."""
+        return (self.header("Content-Type") or "").lower().startswith("text/html")
 
     @property
     def retry_after_seconds(self) -> float | None:

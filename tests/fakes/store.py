@@ -175,11 +175,15 @@ class FakeRoom:
     """As much room as `free` says; counts emergencies."""
 
     free: int = 1 << 40
+    disk: int = 1 << 40
     emergencies: int = 0
     can_help: bool = True
 
     async def make(self, size: int, digest: Digest | None = None) -> bool:
         return size <= self.free
+
+    async def lend(self, size: int) -> bool:
+        return size <= self.disk
 
     async def emergency(self, size: int) -> bool:
         self.emergencies += 1

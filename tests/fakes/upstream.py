@@ -95,6 +95,7 @@ class FakeUpstream:
     tells_digests: bool = True
     hides_absence: bool = False
     tells_sizes: bool = True
+    head_size: int | None = None
     takes_ranges: bool = True
     doubted: bool = False
     asked: list[Asked] = attrs.field(factory=list)
@@ -151,6 +152,8 @@ class FakeUpstream:
     async def head_blob(self, repository: Repository, digest: Digest, *, budget_seconds: float) -> int | None:
         await self._note("HEAD blob", repository, str(digest))
         self._check(repository, digest)
+        if self.head_size is not None:
+            return self.head_size
         return len(self.blobs[digest]) if self.tells_sizes else None
 
     async def fetch_blob(

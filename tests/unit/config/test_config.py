@@ -195,6 +195,12 @@ class PasswordTests(SynchronousTestCase):
                 self.read()
             self.assertEqual(str(caught.exception), f"upstream['docker.io'].account[0].password_file: {line}")
 
+    def test_no_file(self) -> None:
+        """What is no file, and may have no end, is not read."""
+        self.file = Path("/dev/zero")
+        with self.assertRaises(ConfigError):
+            self.read()
+
     def test_credential_stays_in_its_folder(self) -> None:
         """The name of a credential is no path."""
         with self.assertRaises(ConfigError):

@@ -166,6 +166,23 @@ class RoomTests(CollectorTests):
         self.assertTrue(self.result(self.collector(None, min_free=8 * MIB).make(10 * MIB, DIGEST)))
         self.assertEqual(92, len(self.names()))
 
+    def test_lending_knows_no_limits(self) -> None:
+        """What is not kept may take more than the limits allow, as far as the disk reaches."""
+        self.free = 300 * MIB
+        self.fill(100)
+        collector = self.collector(min_free=150 * MIB)
+        self.assertTrue(self.result(collector.lend(150 * MIB)))
+        self.assertEqual(100, len(self.names()))
+        self.assertFalse(self.result(collector.lend(299 * MIB)))
+        self.assertEqual(100, len(self.names()))
+
+    def test_lending_evicts(self) -> None:
+        """What is not kept makes room on the disk, if that helps."""
+        self.free = 110 * MIB
+        self.fill(100)
+        self.assertTrue(self.result(self.collector(None, min_free=MIB).lend(50 * MIB)))
+        self.assertEqual(59, len(self.names()))
+
     def test_the_busy_stay(self) -> None:
         """What is read is never evicted."""
         self.fill(100)

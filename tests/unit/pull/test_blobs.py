@@ -354,6 +354,15 @@ class BreakTests(PullBlobs):
         self.upstream.failing = CircuitOpen("failed a moment ago", retry_after_seconds=4)
         self.failure(CircuitOpen)
 
+    def test_probe(self) -> None:
+        """Who is turned away for a moment, because another's probe is under way, waits for it."""
+        self.upstream.failing = CircuitOpen("a probe is under way", retry_after_seconds=1.5)
+        waiting = self.begin_open()
+        self.upstream.failing = None
+        self.clock.advance(1)
+
+        self.assertEqual(200, self.successResultOf(waiting).size)
+
     def test_silence_before_the_headers(self) -> None:
         """A silent upstream is a timeout before 25 seconds."""
         self.upstream.is_hanging = True
@@ -402,12 +411,21 @@ class IntegrityTests(PullBlobs):
         self.assertEqual("discarded", self.blobs.partials[0].ended)
 
     def test_size_against_the_manifest(self) -> None:
-        """An upstream that speaks of another size than the manifest fails before any header leaves."""
+        """Where manifest and upstream disagree about the size, the answer waits for the digest."""
         self.link(UBUNTU, size=190)
         waiting = self.begin_open()
-        self.clock.pump([2] * 10)
+        self.assertNoResult(waiting)
+        self.finish()
 
-        self.failureResultOf(waiting, UpstreamRefused)
+        self.assertEqual(200, self.successResultOf(waiting).size)
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+
+    def test_size_of_a_head(self) -> None:
+        """A size that an upstream's HEAD told, and nobody has verified, is not held against its GET."""
+        self.upstream.head_size = 0
+        self.assertEqual(0, self.head().size)
+
+        self.assertEqual(200, self.open().size)
 
 
 class PermissionTests(PullBlobs):
@@ -517,6 +535,13 @@ class DiskTests(PullBlobs):
         self.assertEqual(CONTENT, os.pread(blob.fd, 200, 0))
         self.assertEqual({}, self.blobs.committed)
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(blob.outcome))
+
+    def test_cannot_be_on_the_disk(self) -> None:
+        """What the disk cannot hold even for a while is a 503 before any header leaves."""
+        self.room.free = self.room.disk = 100
+
+        self.failure(Unavailable)
+        self.assertTrue(self.upstream.bodies[0].is_aborted)
 
     def test_no_size_and_no_end(self) -> None:
         """A blob whose size nobody tells grows no further than there is room for it."""
