@@ -29,10 +29,9 @@ class Status:
     _downloads: Callable[[], Iterable[object]]
     _upstreams: Callable[[], Iterable[object]]
     _last_sweep: Callable[[], object | None]
-    _started: float = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_started", self._clock())
+    _started: float = attrs.field(
+        init=False, default=attrs.Factory(lambda status: status._clock(), takes_self=True)
+    )
 
     def __call__(self) -> dict[str, object]:
         """All of it, as it is now."""

@@ -11,8 +11,7 @@ from mirrord.oci.errors import RangeInvalid
 from mirrord.oci.routes import BlobRoute
 from mirrord.pull.answers import PulledBlob
 from mirrord.pull.outcome import Outcome
-from mirrord.web.conditions import etag, is_held, is_unchanged
-from mirrord.web.manifests import IMMUTABLE
+from mirrord.web.conditions import IMMUTABLE, etag, is_held, is_unchanged
 from mirrord.web.ports import Blobs
 from mirrord.web.ranges import ByteRange, multipart, select
 from mirrord.web.resource import Asked, Reply
@@ -63,7 +62,7 @@ class BlobResource:
                 content_range = (b"Content-Range", wanted.content_range(blob.size).encode("ascii"))
                 return await self._one(blob, wanted, _OCTETS, content_range, *headers)
         boundary = self._make_boundary()
-        parts, _ = multipart(ranges, blob.size, CONTENT_TYPE, boundary)
+        parts = multipart(ranges, blob.size, CONTENT_TYPE, boundary)
         several = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode("ascii"))
         return self._reply(blob, 206, parts, several, *headers)
 

@@ -1,6 +1,10 @@
 """Conditions: what a client holds already (RFC 9110, section 13)."""
 
+from mirrord.listen.answer import Header
 from mirrord.oci.digest import Digest
+
+IMMUTABLE: Header = (b"Cache-Control", b"max-age=31536000, immutable")
+"""Content that is asked for by its digest may be kept for ever (RFC 8246)."""
 
 
 def etag(digest: Digest) -> str:

@@ -13,11 +13,9 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.names import Reference
 from mirrord.oci.routes import ManifestRoute
 from mirrord.pull.outcome import Outcome
-from mirrord.web.conditions import etag, is_held
+from mirrord.web.conditions import IMMUTABLE, etag, is_held
 from mirrord.web.ports import Manifests
 from mirrord.web.resource import Asked, Reply
-
-IMMUTABLE: Header = (b"Cache-Control", b"max-age=31536000, immutable")
 
 
 @attrs.frozen

@@ -69,8 +69,8 @@ def _number(digits: str) -> int:
 
 def multipart(
     ranges: Sequence[ByteRange], size: int, content_type: str, boundary: str
-) -> tuple[list[bytes | ByteRange], int]:
-    """A body of several ranges: what to send, bytes and ranges by turns, and its length.
+) -> list[bytes | ByteRange]:
+    """A body of several ranges: what to send, bytes and ranges by turns.
 
     `boundary` is alphanumeric, so that it needs no quotes: podman's parser knows none
     (reference/protocol.md, section 1.4).
@@ -82,4 +82,4 @@ def multipart(
         )
         parts += [f"{opening}\r\n\r\n".encode("ascii"), wanted, b"\r\n"]
     parts.append(f"--{boundary}--\r\n".encode("ascii"))
-    return parts, sum(map(len, parts))
+    return parts

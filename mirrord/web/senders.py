@@ -45,8 +45,8 @@ class Sending:
 
 
 @implementer(IPushProducer)
-class Room:
-    """Whether the client has room: the push producer of a request that is written to.
+class Outlet:
+    """Where an answer leaves: tells when the client has room, as the push producer of its request.
 
     Use it as a context; `await has_room()` before each write.
     """
@@ -56,7 +56,7 @@ class Room:
         self._is_paused = False
         self._waiting: Deferred[None] | None = None
 
-    def __enter__(self) -> "Room":
+    def __enter__(self) -> "Outlet":
         self._request.registerProducer(self, True)
         return self
 
@@ -106,8 +106,8 @@ class BlobFlow:
             if type(transport) is SendfileServer:
                 await self._send_file(request, transport)
             else:
-                with Room(request) as room:
-                    await self._write(request, room)
+                with Outlet(request) as outlet:
+                    await self._write(request, outlet)
         finally:
             self._blob.close()
 
@@ -123,14 +123,14 @@ class BlobFlow:
                 self._count(request, stop - offset)
                 offset = stop
 
-    async def _write(self, request: MirrorRequest, room: Room) -> None:
+    async def _write(self, request: MirrorRequest, outlet: Outlet) -> None:
         for part in self._parts:
             if isinstance(part, bytes):
                 request.write(part)
                 continue
             offset = part.first
             while offset < part.stop:
-                await room.has_room()
+                await outlet.has_room()
                 stop = min(part.stop, offset + CHUNK_BYTES, await self._readable(offset))
                 chunk = await self._read(offset, stop)
                 request.write(chunk)
@@ -167,9 +167,9 @@ class BytesFlow:
 
     async def send(self, request: MirrorRequest) -> None:
         """Send it, chunk by chunk."""
-        with Room(request) as room:
+        with Outlet(request) as outlet:
             for offset in range(0, len(self._body), CHUNK_BYTES):
-                await room.has_room()
+                await outlet.has_room()
                 chunk = self._body[offset : offset + CHUNK_BYTES]
                 request.write(chunk)
                 self._sending.metrics.sent(len(chunk))
@@ -190,17 +190,17 @@ class PassedFlow:
             UpstreamError: The upstream failed, or sends other bytes than these.
         """
         try:
-            with Room(request) as room:
-                await self._relay(request, room)
+            with Outlet(request) as outlet:
+                await self._relay(request, outlet)
         finally:
             self._body.abort()
 
-    async def _relay(self, request: MirrorRequest, room: Room) -> None:
+    async def _relay(self, request: MirrorRequest, outlet: Outlet) -> None:
         offset = self._body.offset
         if offset > self._wanted.first:
             raise UpstreamRefused("the upstream sends a later range than was asked for")
         while offset < self._wanted.stop:
-            await room.has_room()
+            await outlet.has_room()
             chunk = await self._body.read()
             if not chunk:
                 raise UpstreamRefused("the upstream's range ended early")

@@ -30,6 +30,7 @@ class FakeBlob:
     body: bytes | None = None
     outcome: Outcome = attrs.field(factory=Outcome.hit)
     passed: Any = None
+    asking: Deferred[None] | None = None
     passed_ranges: list[tuple[int, int]] = attrs.field(factory=list)
     is_closed: bool = False
     cancelled: int = 0
@@ -75,6 +76,8 @@ class FakeBlob:
 
     async def pass_through(self, first: int, stop: int) -> Any:
         self.passed_ranges.append((first, stop))
+        if self.asking is not None:
+            await self.asking
         return self.passed
 
     def close(self) -> None:

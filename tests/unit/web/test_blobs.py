@@ -2,8 +2,11 @@
 
 import os
 
+from twisted.internet.defer import Deferred
+
 from mirrord.oci.errors import UpstreamTimeout
 from mirrord.pull.outcome import Outcome
+from mirrord.web.senders import CHUNK_BYTES
 from tests.fakes.pulling import FakeBlob, FakeBody
 from tests.fakes.wire import head
 from tests.unit.web.scene import SceneCase
@@ -168,6 +171,18 @@ class GrowingTests(BlobCase):
         self.assertTrue(self.blob.is_closed)
         self.assertEqual([], self.flushLoggedErrors())
 
+    def test_stalled(self) -> None:
+        """No more of a blob than a chunk is read for a client that takes nothing, over TLS as elsewhere."""
+        content = os.urandom(3 * CHUNK_BYTES)
+        self.add(content)
+        self.wire.taking = False
+        self.client.send(head(self.path))
+        for written in range(1, 4):
+            self.assertEqual(content[: written * CHUNK_BYTES], self.wire.value().partition(b"\r\n\r\n")[2])
+            self.assertEqual(written == 3, self.blob.is_closed)
+            if self.wire.producer is not None:
+                self.wire.producer.resumeProducing()
+
     def test_client_leaves(self) -> None:
         """When the client leaves, the blob is let go of, and only its own wait is cancelled."""
         self.add(CONTENT, readable=10)
@@ -216,6 +231,17 @@ class FarTests(BlobCase):
         self.assertTrue(self.blob.is_closed)
         self.assertTrue(self.blob.passed.is_aborted)
         self.assertEqual(1.0, self.counted("blob", "partial"))
+
+    def test_client_leaves(self) -> None:
+        """A client that leaves while the upstream is asked for its range holds the blob no longer."""
+        self.blob.asking = Deferred()
+        self.client.send(head(self.path, "Range: bytes=900-989"))
+        self.assertFalse(self.blob.is_closed)
+
+        self.client.leave()
+
+        self.assertTrue(self.blob.is_closed)
+        self.assertEqual([], self.flushLoggedErrors())
 
     def test_held(self) -> None:
         """A range that is there already is not asked for elsewhere."""

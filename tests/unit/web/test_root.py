@@ -1,6 +1,8 @@
 """Every request gets one answer, in the spec's words, whatever happens behind it."""
 
+import gc
 import json
+from functools import partial
 
 from twisted.internet.defer import Deferred
 
@@ -9,7 +11,7 @@ from mirrord.oci.errors import Denied, UpstreamBusy, UpstreamRefused
 from mirrord.oci.names import Repository, Source
 from mirrord.pull.outcome import Outcome
 from tests.fakes.pulling import HUB, QUAY
-from tests.fakes.wire import head, read_answers
+from tests.fakes.wire import Client, head, read_answers
 from tests.unit.web.scene import SceneCase
 
 MANIFEST = "/v2/library/x/manifests/latest"
@@ -177,6 +179,31 @@ class WaitingTests(SceneCase):
         assert self.pulling.pause is not None
         self.assertTrue(self.pulling.pause.called)
         self.assertEqual(0.0, self.counted("manifest", "error"))
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_fails_for_nobody(self) -> None:
+        """A failure that comes when the client has left is neither told, counted nor logged."""
+        for error in (UpstreamRefused("x"), RuntimeError("x")):
+            self.pulling.pause = Deferred(partial(Deferred.errback, fail=error))
+            client = Client(self.site)
+            client.send(head(MANIFEST))
+
+            client.leave()
+            gc.collect()
+
+            self.assertEqual(b"", client.wire.value())
+            self.assertEqual(0.0, self.counted("manifest", "error"))
+            self.assertEqual([], self.flushLoggedErrors())
+
+    def test_broken_off(self) -> None:
+        """A question that the drain has waited for long enough is cancelled, and its client let go."""
+        self.client.send(head(MANIFEST))
+
+        self.site.break_off()
+
+        assert self.pulling.pause is not None
+        self.assertTrue(self.pulling.pause.called)
+        self.assertEqual((b"", True), (self.wire.value(), self.wire.disconnecting))
         self.assertEqual([], self.flushLoggedErrors())
 
 

@@ -23,7 +23,7 @@ from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.listen.tls import tls_options
 from mirrord.observe.metrics import Metrics
 from mirrord.web.root import RegistryRoot
-from mirrord.web.senders import Room
+from mirrord.web.senders import Outlet
 from tests.fakes.cold import ColdPages
 from tests.fakes.pulling import HUB, FakeBlob, FakePulling
 from tests.fakes.wire import head, read_answers
@@ -272,26 +272,26 @@ class ElsewhereTests(SocketCase):
         return await self.open(tls=tls_options(folder / "chain.pem", folder / "key.pem")), trust
 
 
-class RoomTests(SynchronousTestCase):
+class OutletTests(SynchronousTestCase):
     def test_room(self) -> None:
         """There is room until a pause is asked for, and again when the client has taken all."""
-        room = Room(cast("MirrorRequest", None))
-        self.successResultOf(ensureDeferred(room.has_room()))
+        outlet = Outlet(cast("MirrorRequest", None))
+        self.successResultOf(ensureDeferred(outlet.has_room()))
 
-        room.pauseProducing()
-        waiting = ensureDeferred(room.has_room())
+        outlet.pauseProducing()
+        waiting = ensureDeferred(outlet.has_room())
         self.assertNoResult(waiting)
-        room.resumeProducing()
+        outlet.resumeProducing()
 
         self.successResultOf(waiting)
 
     def test_cancelled(self) -> None:
         """Room that comes after its waiter was cancelled is nobody's."""
-        room = Room(cast("MirrorRequest", None))
-        room.pauseProducing()
-        waiting = ensureDeferred(room.has_room())
+        outlet = Outlet(cast("MirrorRequest", None))
+        outlet.pauseProducing()
+        waiting = ensureDeferred(outlet.has_room())
 
         waiting.cancel()
-        room.resumeProducing()
+        outlet.resumeProducing()
 
         self.failureResultOf(waiting)
