@@ -84,6 +84,20 @@ class OutageTests(MirrorCase):
         fault = Hang(on=Kind.TOKEN, times=None)
         self._assert_survives(lambda: self._fail_tokens(fault), self.registry.heal)
 
+    def test_the_first_wave_after_an_outage(self) -> None:
+        """However many clients come first when the upstream is well again, all of them are served."""
+        image = self.registry.put_image(*([1000] * 12))
+        daemon = self.start_daemon()
+        self.registry.down()
+        for blob in image.blobs[:3]:
+            self.assertGreaterEqual(pull(daemon.blob(blob.digest)).status, 500)
+        self.registry.up()
+        time.sleep(_RECOVERY_SECONDS)
+        with ThreadPoolExecutor(16) as pool:
+            wave = pool.map(pull, [daemon.blob(blob.digest) for blob in image.blobs])
+            for pulled, blob in zip(wave, image.blobs, strict=True):
+                self.assert_right(pulled, blob)
+
     def test_a_pull_limit_closes_only_manifest_gets(self) -> None:
         """A 429 on a manifest GET leaves HEADs and blobs of the upstream alone."""
         image = self.registry.put_image(MB)
