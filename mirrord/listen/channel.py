@@ -104,8 +104,7 @@ class MirrorChannel(HTTPChannel):
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether another request may follow: HTTP/1.1, and nobody said close (RFC 9112, section 9.3)."""
         options = (request.header(b"Connection") or b"").lower().split(b",")
-        is_told_to_close = self.site.is_draining or b"close" in [option.strip() for option in options]
-        return version == b"HTTP/1.1" and not is_told_to_close
+        return version == b"HTTP/1.1" and b"close" not in [option.strip() for option in options]
 
     def requestDone(self, request: Any) -> None:
         """An answer is written; the next request waits until the client has taken it.

@@ -128,6 +128,5 @@ class SendfileServer(Meter, tcp.Server):
         self._pages.warm(sending.fd, sending.offset, stop).addBoth(go_on)
 
     def _stop_sending(self, _: Deferred[None]) -> None:
+        # What was written before may still have to leave; Twisted stops asking for room after that.
         self._sending = None
-        if self.connected:
-            self.stopWriting()

@@ -190,6 +190,17 @@ class SendfileTests(TestCase):
 
         self.assertEqual(b"", await reading)
 
+    async def test_cancel_keeps_what_was_written(self) -> None:
+        """What was written before a sending that is cancelled leaves; then no room is asked for."""
+        self.transport.write(b"before")
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending.cancel()
+        self.failureResultOf(sending)
+
+        self.assertEqual(b"before", await deferToThread(self.client.recv, 100))
+
+        self.assertNotIn(self.transport, reactor.getWriters())
+
     async def test_lose_connection(self) -> None:
         """A connection that is told to close in the middle of a file closes."""
         sending = self.transport.send_file(self.fd, 0, len(CONTENT))

@@ -79,6 +79,19 @@ class DrainTests(SiteCase):
         self.assertEqual((b"all of it", "close"), (client.got().body, client.got().headers["connection"]))
         self.assertTrue(client.wire.disconnecting)
 
+    def test_late(self) -> None:
+        """A request that comes when the drain has begun is not taken, behind another one either."""
+        idle, busy = self.connect("192.0.2.1"), self.connect("192.0.2.2")
+        busy.send(head("/"))
+        self.site.drain()
+
+        idle.send(head("/"))
+        busy.send(head("/"))
+        self.requests[0].respond(Answer.whole(200, b"the last"))
+
+        self.assertEqual(1, len(self.requests))
+        self.assertEqual("close", busy.got().headers["connection"])
+
     def test_nobody(self) -> None:
         """Without clients there is nothing to wait for."""
         self.successResultOf(self.site.drain())
