@@ -89,6 +89,11 @@ class Fetch:
                 raise UpstreamCorrupt(f"the upstream's bytes are not {self.asking.digest}")
         except (RegistryError, OSError) as error:
             await self._give_up(error)
+        except Exception:
+            # Unforeseen, and the caller's to log; but the digest must not stay taken for that.
+            if self._partial is not None:
+                self._partial.park()
+            raise
         else:
             self.download.verified()
             await self._commit(partial)

@@ -144,9 +144,13 @@ class Circuit:
         self._doubtful_until = now + DOUBT_SECONDS
 
     def progressed(self) -> None:
-        """Something good came: an answer, or bytes of a body."""
+        """Something good came: an answer, or bytes of a body. Bytes of one body are no answer to a doubt."""
         self._failures = 0
         self._progress += 1
+
+    def answered(self) -> None:
+        """A question was answered: nobody doubts any more that the next one will be."""
+        self.progressed()
         self._doubtful_until = 0.0
 
     def failed(self, began_at: float, seen_progress: int, *, was_probe: bool) -> bool:
@@ -193,7 +197,7 @@ class Ticket:
         if self._settle():
             for gate in self._gates:
                 gate.close(by_probe=gate in self._probed)
-            self._circuit.progressed()
+            self._circuit.answered()
 
     def failed(self) -> bool:
         """No answer came, or one that says that the upstream is broken; whether that opens the circuit."""

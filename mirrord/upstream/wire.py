@@ -168,6 +168,6 @@ def _describe(error: BaseException) -> str:
         case VerificationError():
             return "its certificate is for another host"
         case SSL.Error():
-            details = error.args[0] if error.args else ()
+            details = error.args[0] if error.args and isinstance(error.args[0], list) else ()
             return "TLS failed: " + (", ".join(str(part[-1]) for part in details) or "no reason given")
     return type(error).__name__
