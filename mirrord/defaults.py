@@ -68,4 +68,6 @@ def store_table(store: Any, environment: Mapping[str, str]) -> Any:
 
 def _without_realm(built_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """At another URL the built-in token service has no claim to the account that is meant for that URL."""
-    return {key: value for key, value in built_in.items() if key != "realm" or "url" not in given}
+    url = given.get("url", built_in.get("url"))
+    is_elsewhere = not isinstance(url, str) or url.rstrip("/") != built_in.get("url")
+    return {key: value for key, value in built_in.items() if key != "realm" or not is_elsewhere}

@@ -101,6 +101,6 @@ class Metrics:
 
 
 def _result(status: int | None) -> str:
-    if status is None:
+    if status is None or not 200 <= status < 600:
         return "failed"
     return "429" if status == 429 else f"{status // 100}xx"

@@ -1,6 +1,7 @@
 """Files: what is done to the disk in a thread. Each call blocks, and lets go of the GIL while it does."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -41,8 +42,16 @@ def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> None:
 
 
 def commit(fd: int, name: Path, path: Path) -> None:
-    """Make the file `name`, open as `fd`, be `path`: whole on the disk before it has that name."""
-    os.fsync(fd)
+    """Make the file `name`, open as `fd`, be `path`: whole on the disk before it has that name.
+
+    Raises:
+        OSError: The disk refused. EIO where it was the fsync: the kernel forgets that it failed, so
+            a second one would succeed over bytes that are lost. It must not be tried again.
+    """
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise OSError(errno.EIO, f"fsync failed: {error.strerror}") from error
     make_folder(path.parent)
     name.rename(path)
     sync_folder(path.parent)
