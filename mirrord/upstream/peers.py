@@ -32,6 +32,7 @@ class Peers:
     _home: str
     _trusted: Collection[str]
     is_home_private: bool = attrs.field(init=False)
+    _is_home_public: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.is_home_private = is_private(self._home) or self._home == "localhost"
@@ -54,7 +55,9 @@ class Peers:
         """
         is_local = not isinstance(address, IPv4Address | IPv6Address) or is_private(address.host)
         if host == self._home:
-            self.is_home_private = is_local
+            # Once seen in public it is never private again: its names are its own to change.
+            self._is_home_public = self._is_home_public or not is_local
+            self.is_home_private = is_local and not self._is_home_public
         elif is_local and not self._is_allowed(host):
             raise UpstreamRefused("the upstream led to a private address")
 
