@@ -15,6 +15,9 @@ from mirrord.words import (
     Endpoint,
     FilePath,
     HostName,
+    LogFormat,
+    LogLevelName,
+    NetworkWord,
     Origin,
     Pattern,
     PositiveBytes,
@@ -37,18 +40,44 @@ class StoreConfig:
 
 
 @attrs.frozen
+class CertificateConfig:
+    """A certificate, with those between it and its root, and its private key; both are PEM files."""
+
+    certificate: FilePath
+    key: FilePath
+
+
+@attrs.frozen
 class ListenConfig:
-    """One address at which clients are served."""
+    """One address at which clients are served.
+
+    `certificates` are chosen by the name that a client asks for, `certificate` and `key` where none of
+    them has it; a client shows a certificate of its own that `client_ca` signed, where that is given.
+    """
 
     endpoint: Endpoint = "tcp:5000:interface=127.0.0.1"
     stall_timeout: PositiveSeconds = 900.0
     certificate: FilePath | None = None
     key: FilePath | None = None
+    certificates: tuple[CertificateConfig, ...] = ()
+    client_ca: FilePath | None = None
+    proxy_protocol: bool = False
+    trusted_proxies: tuple[NetworkWord, ...] = ()
     upstream: HostName = defaults.DOCKER_HUB
 
     def __attrs_post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise schema.WrongKey("key" if self.key is None else "certificate", "missing; TLS needs both")
+        if self.client_ca is not None and not self.pairs:
+            raise schema.WrongKey("client_ca", "means nothing without a certificate and a key")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise schema.WrongKey("trusted_proxies", "missing; whose PROXY headers are to be believed?")
+
+    @property
+    def pairs(self) -> tuple[CertificateConfig, ...]:
+        """All certificates with their keys, that of clients which name no host first; without any: no TLS."""
+        first = (CertificateConfig(self.certificate, self.key),) if self.certificate and self.key else ()
+        return first + self.certificates
 
 
 @attrs.frozen
@@ -108,6 +137,15 @@ class AdminConfig:
 
 
 @attrs.frozen
+class LogConfig:
+    """How and from which level on it is told what happens; `access` is a file of one line a request."""
+
+    format: LogFormat = "auto"
+    level: LogLevelName = "info"
+    access: FilePath | None = None
+
+
+@attrs.frozen
 class Config:
     """All of it."""
 
@@ -117,6 +155,7 @@ class Config:
     freshness: FreshnessConfig = FreshnessConfig()
     gc: GCConfig = GCConfig()
     admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
     drain_timeout: Seconds = 30.0
 
 

@@ -81,6 +81,8 @@ def write_value(content: object, kind: object) -> str:
     """The TOML of one value of the type `kind`."""
     if isinstance(content, tuple):
         return "[" + ", ".join(write_value(item, kind) for item in content) + "]"
+    if isinstance(content, bool):
+        return "true" if content else "false"
     word = _word_of(kind)
     text = word.write(content) if word else str(content)
     # A JSON string is a TOML basic string, but for DEL, which JSON leaves bare and TOML forbids.
@@ -171,6 +173,7 @@ def _build_converter() -> Converter:
         return lambda value, _: word.read(_need(str, name, value))
 
     converter.register_structure_hook(str, lambda value, _: _need(str, "a string", value))
+    converter.register_structure_hook(bool, lambda value, _: _need(bool, "true or false", value))
     converter.register_structure_hook_factory(_is_a(Annotated), read_word)
     converter.register_structure_hook_factory(_is_a(tuple), read_list)
     converter.register_structure_hook_factory(attrs.has, read_table)

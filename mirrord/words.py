@@ -31,6 +31,8 @@ _SIZES = {
 }
 """In bytes, largest first."""
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _MAX_DURATION = 36_500 * _DURATIONS["d"]
 _MAX_SIZE = 1 << 60
 
@@ -115,6 +117,24 @@ def read_pattern(text: str) -> str:
     return text
 
 
+def read_network(text: str) -> Network:
+    """A network, or the one address that stands for itself: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("a network or an address is needed, such as 10.0.0.0/8") from None
+
+
+def read_log_format(text: str) -> str:
+    """How a line of the log is written; `auto` is the journal's way where standard error is the journal."""
+    return _one_of(text, ("auto", "journal", "text", "json"))
+
+
+def read_log_level(text: str) -> str:
+    """The least that is logged."""
+    return _one_of(text, ("debug", "info", "warn", "error"))
+
+
 def read_path(text: str) -> Path:
     """A file or folder."""
     if not text or "\0" in text:
@@ -179,6 +199,12 @@ def _read_origin(text: str, schemes: tuple[str, ...]) -> str:
     return f"{url.scheme}://{url.netloc.lower()}"
 
 
+def _one_of(text: str, words: tuple[str, ...]) -> str:
+    if text not in words:
+        raise ValueError(f"one of {', '.join(words)} is needed")
+    return text
+
+
 def _check_port(text: str) -> None:
     if not (text.isascii() and text.isdigit()) or not 0 <= int(text[:6]) <= 65_535:
         raise ValueError("its port is a number from 0 to 65535")
@@ -222,3 +248,6 @@ Origin = Annotated[str, Word(read_origin)]
 ProxyOrigin = Annotated[str, Word(read_proxy)]
 Prefix = Annotated[str, Word(read_prefix)]
 Pattern = Annotated[str, Word(read_pattern)]
+NetworkWord = Annotated[Network, Word(read_network)]
+LogFormat = Annotated[str, Word(read_log_format)]
+LogLevelName = Annotated[str, Word(read_log_level)]

@@ -18,11 +18,13 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "Top level": config.Config,
     "`[store]`": config.StoreConfig,
     "`[[listen]]`": config.ListenConfig,
+    "`[[listen.certificates]]`": config.CertificateConfig,
     "`[[upstream]]`": config.UpstreamConfig,
     "`[[upstream.account]]`": config.Account,
     "`[freshness]`": config.FreshnessConfig,
     "`[gc]`": config.GCConfig,
     "`[admin]`": config.AdminConfig,
+    "`[log]`": config.LogConfig,
 }
 
 # What the environment decides, and a key that is required in a file but not of a value.

@@ -1,6 +1,7 @@
 """The configuration: its defaults, its keys, its passwords."""
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,11 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.config import (
     Account,
     AdminConfig,
+    CertificateConfig,
     Config,
     ConfigError,
     FreshnessConfig,
     GCConfig,
     ListenConfig,
+    LogConfig,
     StoreConfig,
     UpstreamConfig,
     parse_config,
@@ -90,6 +93,10 @@ class FileTests(SynchronousTestCase):
                 stall_timeout = "1h"
                 certificate = "/tls/chain.pem"
                 key = "/tls/key.pem"
+                certificates = [{certificate = "/tls/lan.pem", key = "/tls/lan.key"}]
+                client_ca = "/tls/clients.pem"
+                proxy_protocol = true
+                trusted_proxies = ["10.0.0.0/8", "fd00::1"]
                 upstream = "own.lan:5000"
                 [[listen]]
                 endpoint = "unix:/run/mirrord.sock"
@@ -116,6 +123,10 @@ class FileTests(SynchronousTestCase):
                 partials = "3d"
                 [admin]
                 endpoint = "tcp:0"
+                [log]
+                format = "json"
+                level = "debug"
+                access = "/var/log/mirrord/access.log"
                 """,
                 {"CREDENTIALS_DIRECTORY": folder},
             )
@@ -124,6 +135,10 @@ class FileTests(SynchronousTestCase):
             3600.0,
             Path("/tls/chain.pem"),
             Path("/tls/key.pem"),
+            (CertificateConfig(Path("/tls/lan.pem"), Path("/tls/lan.key")),),
+            Path("/tls/clients.pem"),
+            True,
+            (ip_network("10.0.0.0/8"), ip_network("fd00::1/128")),
             "own.lan:5000",
         )
         own = UpstreamConfig(
@@ -149,6 +164,7 @@ class FileTests(SynchronousTestCase):
                 freshness=FreshnessConfig(0.0, 86_400.0, 1.0),
                 gc=GCConfig(60.0, 172_800.0, 259_200.0),
                 admin=AdminConfig("tcp:0"),
+                log=LogConfig("json", "debug", Path("/var/log/mirrord/access.log")),
                 drain_timeout=60.0,
             ),
         )

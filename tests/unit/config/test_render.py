@@ -92,6 +92,16 @@ class RenderTests(SynchronousTestCase):
         )
         self.assertEqual(parse(render(config)), config)
 
+    def test_tls_round_trip(self) -> None:
+        """A listener of several certificates, behind a proxy, is rendered too."""
+        config = parse(
+            '[[listen]]\ncertificates = [{certificate = "/a", key = "/b"}, {certificate = "/c", key = "/d"}]'
+            "\n"
+            'client_ca = "/e"\nproxy_protocol = true\ntrusted_proxies = ["10.0.0.0/8"]\n[log]\nlevel = "warn"'
+        )
+        self.assertEqual(len(config.listen[0].pairs), 2)
+        self.assertEqual(parse(render(config)), config)
+
     def test_no_password(self) -> None:
         """A rendered account names the file of its password and not the password."""
         account = Account("me", "hunter2", "/etc/token")
