@@ -96,6 +96,7 @@ class BlobRequests:
             offset=offset,
             size=size,
             validator=None if validator is None else str(validator),
+            progressed=self._api.circuit.progressed,
         )
 
     def _request(

@@ -59,10 +59,17 @@ class _Buffer(Protocol):
 
     transport: Any = None
 
-    def __init__(self, clock: IReactorTime, idle_seconds: float, received: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        idle_seconds: float,
+        received: Callable[[int], None],
+        progressed: Callable[[], None],
+    ) -> None:
         self._clock = clock
         self._idle_seconds = idle_seconds
         self._received = received
+        self._progressed = progressed
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._is_paused = False
@@ -76,6 +83,7 @@ class _Buffer(Protocol):
         if self._has_ended:
             return
         self._received(len(data))
+        self._progressed()
         self._chunks.append(data)
         self._buffered += len(data)
         if self._buffered >= HIGH_WATER_BYTES:
@@ -214,11 +222,20 @@ class BodyReader:
     _received: Callable[[int], None]
 
     def open(
-        self, response: IResponse, *, offset: int = 0, size: int | None = None, validator: str | None = None
+        self,
+        response: IResponse,
+        *,
+        offset: int = 0,
+        size: int | None = None,
+        validator: str | None = None,
+        progressed: Callable[[], None] = lambda: None,
     ) -> BlobBody:
-        """The body of a response whose first byte stands at `offset` of the whole."""
+        """The body of a response whose first byte stands at `offset` of the whole.
+
+        `progressed` is called when bytes of it have come: these were wanted, unlike an error's page.
+        """
         expected = None if response.length is UNKNOWN_LENGTH else int(response.length)
-        buffer = _Buffer(self._clock, self._idle_seconds, self._received)
+        buffer = _Buffer(self._clock, self._idle_seconds, self._received, progressed)
         body = BlobBody(offset, size, validator, expected, buffer)
         response.deliverBody(buffer)
         return body

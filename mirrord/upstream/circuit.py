@@ -144,7 +144,7 @@ class Circuit:
         self._doubtful_until = now + DOUBT_SECONDS
 
     def progressed(self) -> None:
-        """Something good came: an answer, or bytes of a body. Bytes of one body are no answer to a doubt."""
+        """Something good came: an answer, or bytes of a blob. Bytes of one blob are no answer to a doubt."""
         self._failures = 0
         self._progress += 1
 

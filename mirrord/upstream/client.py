@@ -5,6 +5,7 @@ is its own. Nothing is asked before somebody wants something.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -86,12 +87,7 @@ class UpstreamClient:
         if agent is None:
             agent = network_agent(config, reactor, self._pool, peers, environment)
         self._circuit = circuit = Circuit(random)
-
-        def received(count: int) -> None:
-            circuit.progressed()
-            metrics.received(config.name, count)
-
-        bodies = BodyReader(reactor, config.idle_timeout, received)
+        bodies = BodyReader(reactor, config.idle_timeout, partial(metrics.received, config.name))
         wire = Wire(config.name, http_client(agent), reactor, peers, metrics, bodies)
         tokens = Tokens(wire, reactor, random)
         account = config.account[0] if config.account else None

@@ -1,5 +1,6 @@
 """Tests of mirrord/upstream/api.py, over a network in memory."""
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionRefusedError as Refused
 
 from mirrord.oci.errors import (
@@ -7,12 +8,14 @@ from mirrord.oci.errors import (
     Denied,
     ManifestUnknown,
     UpstreamBusy,
+    UpstreamError,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
 from mirrord.upstream.circuit import GateState
-from tests.unit.upstream.cases import HEAD, ClientTestCase
+from tests.unit.upstream.cases import CDN, HEAD, ClientTestCase
 from tests.unit.upstream.scripted import (
+    FakeResponse,
     Hang,
     Reply,
     challenge,
@@ -30,6 +33,43 @@ class CircuitTests(ClientTestCase):
         self.assertTrue(0 < error.retry_after_seconds <= 5)
         self.assertTrue(self.client.is_doubtful(of_manifests=False))
         self.assertEqual(GateState.OPEN, self.client.status().others)
+
+    def test_words_are_no_progress(self) -> None:
+        """An error's page, or a redirect's, is no sign of life: three failures with one open the circuit."""
+        lost = [Reply(307, {"Location": CDN}, b"there"), Refused()]
+        for script in ([Reply(503, {}, b"{}")] * 3, lost * 3):
+            self.use(*script)
+            for _ in range(3):
+                self.failure(self.blob(), UpstreamError)
+            self.failure(self.blob(), CircuitOpen)
+
+    def test_blob_is_progress(self) -> None:
+        """While the bytes of a blob come, failures of others open nothing; a doubt stays."""
+        self.use(Hang(), Refused(), Refused(), Refused(), HEAD)
+        fetching = self.begin(self.blob())
+        response = FakeResponse(Reply(200, {}, b"blob"), is_whole=False)
+        self.agent.pending[0].callback(response)
+        self.successResultOf(fetching)
+        for _ in range(2):
+            self.failure(self.resolve(), UpstreamUnreachable)
+        self.client.doubt()
+        response.protocol.dataReceived(b"b")
+        self.assertTrue(self.client.is_doubtful(of_manifests=True))
+        self.failure(self.resolve(), UpstreamUnreachable)
+
+        self.result(self.resolve())
+        self.assertFalse(self.client.is_doubtful(of_manifests=True))
+
+    def test_cancelled_probe(self) -> None:
+        """A probe whose asker has gone keeps nobody else from asking."""
+        self.use(Refused(), Refused(), Refused(), Hang(), HEAD)
+        for _ in range(3):
+            self.failure(self.resolve(), UpstreamUnreachable)
+        self.clock.advance(5)
+        probing = self.begin(self.resolve())
+        probing.cancel()
+        self.failureResultOf(probing, CancelledError)
+        self.result(self.resolve())
 
     def test_recovers(self) -> None:
         """After its time one request is let through, and its answer opens the way for all."""

@@ -8,7 +8,6 @@ from mirrord.oci.errors import CircuitOpen, UpstreamBusy
 from mirrord.upstream.circuit import (
     DOUBT_SECONDS,
     MAX_OPEN_SECONDS,
-    MAX_RETRY_AFTER_SECONDS,
     PROBE_PATIENCE_SECONDS,
     Circuit,
     GateState,
@@ -44,7 +43,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(10 + MAX_OPEN_SECONDS))
 
     def test_progress_resets(self) -> None:
-        """A good answer, or bytes of a body, between failures keeps the circuit closed."""
+        """A good answer, or bytes of a blob, between failures keeps the circuit closed."""
         self.fail(1, 1)
         self.circuit.progressed()
         self.fail(1, 1)
@@ -124,7 +123,7 @@ class CircuitTests(SynchronousTestCase):
         ticket = self.circuit.admit(0, is_manifest_get=True)
 
         self.assertEqual(1, ticket.limited(0, 0, manifest_gets_only=True))
-        self.assertEqual(MAX_RETRY_AFTER_SECONDS, ticket.limited(0, 1e9, manifest_gets_only=True))
+        self.assertEqual(3600, ticket.limited(0, 1e9, manifest_gets_only=True))
         self.assertLessEqual(ticket.limited(0, None, manifest_gets_only=False), MAX_OPEN_SECONDS)
 
     def test_limit_outlives_other_answers(self) -> None:
@@ -136,13 +135,15 @@ class CircuitTests(SynchronousTestCase):
         self.assertFalse(self.passes(30))
 
     def test_doubt(self) -> None:
-        """Doubt lasts a moment, turns nothing away, and any success ends it."""
+        """Doubt lasts a moment, turns nothing away, and ends with an answer; bytes of a blob are none."""
         self.circuit.doubt(0)
         self.assertTrue(self.circuit.is_doubtful(0, of_manifests=True))
         self.assertTrue(self.passes(0))
         self.assertFalse(self.circuit.is_doubtful(DOUBT_SECONDS, of_manifests=True))
 
         self.circuit.doubt(6)
+        self.circuit.progressed()
+        self.assertTrue(self.circuit.is_doubtful(6, of_manifests=True))
         self.circuit.admit(6, is_manifest_get=False).succeeded()
         self.assertFalse(self.circuit.is_doubtful(6, of_manifests=True))
 
