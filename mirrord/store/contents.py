@@ -8,7 +8,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
 from mirrord.store.layout import BLOCK_BYTES, footprint
 from mirrord.store.rows import Rows
-from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
+from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
 
 _TOTALS = f"SELECT count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES}) FROM content"  # noqa: S608
 _LEAST_RECENTLY_USED = (

@@ -9,7 +9,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
 from mirrord.oci.names import Repository, Source, Tag
 from mirrord.store.rows import Rows
-from mirrord.store.schema import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
+from mirrord.store.tables import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
 
 _PENDING = "SELECT * FROM tags WHERE upstream = ? AND repository = ? AND pending_digest = ?"
 _NEXT_REPOSITORY = (

@@ -2,7 +2,7 @@
 
     <root>/
         lock                          held by the one daemon that uses this store
-        index.sqlite  -wal  -shm      links, tags, media types, last use (schema.py)
+        index.sqlite  -wal  -shm      links, tags, media types, last use (tables.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
         blobs/<alg>/ab/<hex>          committed blobs: whole, verified, never written again
         manifests/<alg>/ab/<hex>      stored manifests, verbatim
@@ -98,12 +98,6 @@ class Layout:
                     digits = f"{number:02x}"
                     path = self.root / folder / algorithm / digits
                     yield FanOut(kind, f"{algorithm}:{digits}", path)
-
-
-def partial_digest(name: str) -> Digest | None:
-    """The digest of a partial, from its file name; None for any other file."""
-    algorithm, _, encoded = name.partition("-")
-    return _digest_of(algorithm, encoded)
 
 
 def _digest_of(algorithm: str, encoded: str) -> Digest | None:

@@ -17,7 +17,7 @@ from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout
-from mirrord.store.schema import ContentRow
+from mirrord.store.tables import ContentRow
 from mirrord.store.threads import Threads
 from mirrord.store.unfinished import Unfinished
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from mirrord.store.schema import Key, R, Row, Table
+from mirrord.store.tables import Key, R, Row, Table
 
 MAX_ROWS = 50_000
 MAX_USES = 20_000

@@ -17,7 +17,7 @@ from mirrord.oci.digest import Digest
 from mirrord.store import files
 from mirrord.store.contents import Contents
 from mirrord.store.layout import FanOut, Layout
-from mirrord.store.schema import connect
+from mirrord.store.tables import connect
 from mirrord.store.threads import Threads
 
 _log = Logger()

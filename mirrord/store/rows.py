@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from mirrord.store.overlay import UNKNOWN, Overlay
-from mirrord.store.schema import Key, R, Row, Table
 from mirrord.store.service_time import ServiceTime
+from mirrord.store.tables import Key, R, Row, Table
 from mirrord.store.writer import Writer, as_os_error
 
 HOT_ROWS = 1000

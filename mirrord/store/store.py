@@ -80,9 +80,7 @@ def open_store(
         OSError: The disk failed.
     """
     layout = Layout(root)
-    for folder in (layout.root, layout.partials, layout.scratch):
-        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    lock = StoreLock.acquire(layout)
+    lock = _enter(layout)
     try:
         recovery.empty_scratch(layout)
         opened = recovery.open_index(layout)
@@ -103,6 +101,12 @@ def open_store(
     shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads, wall_clock)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, threads), clock)
     return Store(blobs, manifests, index, shelf, rows, unfinished, reconciliation, lock)
+
+
+def _enter(layout: Layout) -> StoreLock:
+    for folder in (layout.root, layout.partials, layout.scratch):
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    return StoreLock.acquire(layout)
 
 
 def _reconcile(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> Reconciling:

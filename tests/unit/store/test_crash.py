@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from mirrord.store.layout import partial_digest
+from mirrord.oci.digest import Digest
 from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads
 from tests.unit.store import victim
@@ -85,8 +85,7 @@ class CrashTests(TestCase):
         """Complete each one, as a later download would; the body is known from its number."""
         resumed = 0
         for path in (root / "partials").iterdir():
-            digest = partial_digest(path.name)
-            assert digest is not None
+            digest = Digest.parse(path.name.replace("-", ":"))
             body = victim.body_of(digest)
             partial = store.blobs.find_partial(digest)
             assert partial is not None

@@ -4,7 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
-from mirrord.store.layout import Layout, footprint, partial_digest
+from mirrord.store.layout import Layout, footprint
 
 
 class LayoutTests(SynchronousTestCase):
@@ -18,17 +18,6 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(
             Path(f"/s/manifests/sha256/e3/{hexadecimal}"), self.layout.content(Kind.MANIFEST, digest)
         )
-
-    def test_a_partial_tells_its_digest(self) -> None:
-        """The name of a partial is read back as the digest that it was made from."""
-        for algorithm in ("sha256", "sha512"):
-            digest = Digest.of(b"x", algorithm)
-            self.assertEqual(digest, partial_digest(self.layout.partial(digest).name))
-
-    def test_a_stranger_is_no_partial(self) -> None:
-        """A file that is not named like a partial has no digest."""
-        self.assertIsNone(partial_digest("notes.txt"))
-        self.assertIsNone(partial_digest(self.layout.broken(Kind.BLOB, Digest.of(b"")).name))
 
     def test_every_content_is_in_one_fan_out(self) -> None:
         """The folders of the fan-out are those that content is put in, and give its digest back."""

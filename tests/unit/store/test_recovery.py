@@ -3,7 +3,7 @@ import sqlite3
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
 from mirrord.store.lock import StoreInUse
-from mirrord.store.schema import connect
+from mirrord.store.tables import connect
 from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
 IMAGE = manifest(layer(b"x"))

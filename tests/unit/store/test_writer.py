@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.store import overlay
 from mirrord.store.overlay import Overlay
-from mirrord.store.schema import LINKS, LinkRow
+from mirrord.store.tables import LINKS, LinkRow
 from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
 FULL = OSError(errno.ENOSPC, "full")
