@@ -8,11 +8,10 @@ is http already, and to that host. An https upstream does not lead to an http re
 """
 
 import attrs
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from mirrord.config import Account
-from mirrord.oci.errors import AccountRefused, Denied, UpstreamRefused
+from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy, UpstreamRefused
 from mirrord.oci.names import Repository
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.deadline import Deadline
@@ -25,9 +24,10 @@ _MAX_REMEMBERED = 1000
 
 @attrs.frozen
 class Grant:
-    """What lets one request in: a header, and the token in it; None where that is the account itself."""
+    """What lets one request in: a header, and the token in it as ordered; no token if it is the account."""
 
     authorization: str = attrs.field(repr=False)
+    order: TokenOrder | None = None
     token: Token | None = None
 
 
@@ -40,14 +40,22 @@ class Authorizer:
     _account: Account | None
     _wire: Wire
     _tokens: Tokens
-    _clock: IReactorTime
     _orders: dict[Repository, TokenOrder | None] = attrs.field(factory=dict, init=False)
 
     async def known(self, repository: Repository, deadline: Deadline) -> Grant | None:
         """What its last challenge asked for, met in advance; None where there was none."""
         if repository not in self._orders:
             return None
-        return await self._grant(self._orders[repository], deadline)
+        order = self._orders[repository]
+        try:
+            return await self._grant(order, deadline)
+        except UpstreamBusy:
+            raise
+        except RegistryError:
+            # The token service may have moved since; the registry's next challenge says where it is.
+            if self._orders.get(repository) is order:
+                self._orders.pop(repository, None)
+            raise
 
     async def meet(
         self,
@@ -78,17 +86,17 @@ class Authorizer:
             raise Denied("the upstream asks for an account, and none is configured")
         if order is None and refused is not None and refused.token is None:
             raise AccountRefused("the upstream does not take our account", upstream_status=401)
-        if order is not None and refused is not None and refused.token is not None:
-            if refused.token.fetched_at >= began_at:
+        if refused is not None and refused.order is not None and refused.token is not None:
+            if refused.order == order and refused.token.fetched_at >= began_at:
                 raise Denied("not found at the upstream, or not for us")
-            self._tokens.drop(order, refused.token)
+            self._tokens.drop(refused.order, refused.token)
         self._remember(repository, order)
         return await self._grant(order, deadline)
 
     async def _grant(self, order: TokenOrder | None, deadline: Deadline) -> Grant:
         if order is not None:
             token = await self._tokens.get(order, deadline)
-            return Grant(f"Bearer {token.value}", token)
+            return Grant(f"Bearer {token.value}", order, token)
         if self._account is None:
             raise Denied("the upstream asks for an account, and none is configured")
         return Grant(basic(self._account))

@@ -91,7 +91,7 @@ class UpstreamClient:
         wire = Wire(config.name, http_client(agent), reactor, peers, metrics, bodies)
         tokens = Tokens(wire, reactor, random)
         account = config.account[0] if config.account else None
-        authorizer = Authorizer(home, realm, account, wire, tokens, reactor)
+        authorizer = Authorizer(home, realm, account, wire, tokens)
         self._api = api = Api(config.name, home, wire, circuit, reactor, authorizer, random)
         self._manifests = ManifestRequests(api, reactor)
         self._blobs = BlobRequests(api)

@@ -1,10 +1,15 @@
 """Tests of mirrord/upstream/authorizer.py, over a network in memory."""
 
+from twisted.internet.error import ConnectionRefusedError as Refused
+
 from mirrord.oci.errors import (
     AccountRefused,
     Denied,
+    UpstreamBusy,
+    UpstreamError,
     UpstreamRefused,
 )
+from mirrord.upstream.tokens import ATTEMPTS
 from tests.unit.upstream.cases import BASIC, CDN, HEAD, MANIFEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     HOME,
@@ -37,6 +42,37 @@ class AuthorizationTests(ClientTestCase):
         self.result(self.resolve())
 
         self.assertEqual("Bearer t2", self.authorizations[-1])
+
+    def test_moved_realm(self) -> None:
+        """A token service that moved away is found again by the registry's next challenge."""
+        moved = challenge(realm="https://new.example/token")
+        for gone in (Refused(), Reply(404), Reply(200, {}, b"a parking page")):
+            self.use(challenge(), token(), HEAD, *[gone] * ATTEMPTS, moved, token("t2"), HEAD)
+            self.result(self.resolve())
+            self.clock.advance(60)
+            resolving = self.begin(self.resolve())
+            self.clock.pump([1, 1])
+            self.failureResultOf(resolving, UpstreamError)
+            self.result(self.resolve())
+
+            self.assertIn("GET https://new.example/token", self.agent.lines[-2])
+            self.assertEqual([None, None, "Bearer t2"], self.authorizations[-3:])
+
+    def test_busy_realm(self) -> None:
+        """A token service that is over its limit is still the one to ask."""
+        self.use(challenge(), token(), HEAD, Reply(429, {"Retry-After": "1"}), token("t2"), HEAD)
+        self.result(self.resolve())
+        self.clock.advance(60)
+        self.failure(self.resolve(), UpstreamBusy)
+        self.clock.advance(1)
+        self.result(self.resolve())
+        self.assertEqual("Bearer t2", self.authorizations[-1])
+
+    def test_other_order(self) -> None:
+        """A challenge that asks for another token than the one refused is met, however fresh that was."""
+        self.use(challenge(), token(), challenge(scope="repository:library/app:pull,push"), token("t2"), HEAD)
+        self.result(self.resolve())
+        self.assertEqual([None, None, "Bearer t1", None, "Bearer t2"], self.authorizations)
 
     def test_missing_repository(self) -> None:
         """A 401 to a fresh token means that there is no such repository for us."""
