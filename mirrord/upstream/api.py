@@ -24,6 +24,7 @@ from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import Origin
 from mirrord.upstream.quota import UNKNOWN, Quota
 from mirrord.upstream.retry import retry
+from mirrord.upstream.tokens import TokenDenied
 from mirrord.upstream.wire import Answer, Wire
 
 T = TypeVar("T")
@@ -88,6 +89,8 @@ class Api:
             raise self._limited(ticket, error.retry_after_seconds, manifest_gets_only=False) from None
         except UpstreamError as error:
             self._note(error, ticket, was_patient=began_with >= PATIENT_SECONDS)
+            raise
+        except TokenDenied:
             raise
         except RegistryError:
             ticket.succeeded()

@@ -83,6 +83,10 @@ class Token:
         return now < self.expires_at - EARLY_SECONDS
 
 
+class TokenDenied(Denied):
+    """The token service gives nothing to nobody in particular; the registry itself was not heard."""
+
+
 @attrs.define(eq=False)
 class Tokens:
     """The tokens of one upstream."""
@@ -98,7 +102,7 @@ class Tokens:
 
         Raises:
             AccountRefused: The service does not take our account.
-            Denied: It gives nothing to nobody in particular.
+            TokenDenied: It gives nothing to nobody in particular.
             UpstreamError: It failed, or did not answer by the deadline.
         """
         token = self._kept.get(order)
@@ -160,7 +164,7 @@ def _refusal(answer: Answer, order: TokenOrder) -> Exception:
     if status in {401, 403}:
         if order.account is not None:
             return AccountRefused("the token service does not take our account", upstream_status=status)
-        return Denied("the token service gives no token for this repository")
+        return TokenDenied("the token service gives no token for this repository")
     if status == 429:
         return UpstreamBusy(
             "the token service is over its limit (429)",

@@ -19,6 +19,7 @@ from tests.unit.upstream.scripted import (
     Hang,
     Reply,
     challenge,
+    token,
 )
 
 
@@ -70,6 +71,22 @@ class CircuitTests(ClientTestCase):
         probing.cancel()
         self.failureResultOf(probing, CancelledError)
         self.result(self.resolve())
+
+    def test_denied_by_the_token_service(self) -> None:
+        """A token service that denies says nothing about the registry: that is neither up nor down for it."""
+        down = [Refused()] * 3
+        self.use(challenge(), token(), HEAD, *down, Reply(403), HEAD)
+        self.result(self.resolve())
+        for _ in range(3):
+            self.failure(self.resolve(), UpstreamUnreachable)
+        self.clock.advance(60)
+        self.client.doubt()
+        self.failure(self.resolve(), Denied)
+
+        self.assertEqual(GateState.PROBING, self.client.status().others)
+        self.assertTrue(self.client.is_doubtful(of_manifests=True))
+        self.result(self.resolve())
+        self.assertEqual(GateState.CLOSED, self.client.status().others)
 
     def test_recovers(self) -> None:
         """After its time one request is let through, and its answer opens the way for all."""
