@@ -11,6 +11,8 @@ from mirrord.oci.errors import (
 )
 from tests.unit.upstream.cases import APP, CDN, DIGEST, ClientTestCase
 from tests.unit.upstream.scripted import (
+    HOME,
+    ME,
     Reply,
     challenge,
     token,
@@ -32,6 +34,14 @@ class BlobTests(ClientTestCase):
         self.assertEqual(b"", self.result(body.read()))
         self.assertEqual(f"GET {CDN}", self.agent.lines[-1])
         self.assertEqual([None, None, "Bearer t1", None], self.authorizations)
+
+    def test_challenge_of_a_store(self) -> None:
+        """A store that asks for credentials is never met: neither it nor its realm learns our account."""
+        for asks in ('Basic realm="x"', f'Bearer realm="{HOME}/token",service="x"'):
+            there = [Reply(307, {"Location": CDN}), Reply(401, {"WWW-Authenticate": asks})]
+            self.use(*there * 2, account=ME)
+            self.failure(self.blob(), UpstreamRefused)
+            self.assertEqual([None] * 4, self.authorizations)
 
     def test_range(self) -> None:
         """A range is asked for at every hop, the validator only where it came from."""
@@ -62,8 +72,9 @@ class BlobTests(ClientTestCase):
         for status in (400, 403, 410):
             self.use(redirect, Reply(status), redirect, Reply(200, {}, b"blob"))
             self.result(self.blob())
-            self.use(redirect, Reply(status), redirect, Reply(status))
+            self.use(*[redirect, Reply(status)] * 2)
             self.assertEqual(status, self.failure(self.blob(), UpstreamRefused).upstream_status)
+            self.assertEqual(4, len(self.agent.asked))
 
     def test_definite(self) -> None:
         """The registry's own 404 and 403 are definite."""
