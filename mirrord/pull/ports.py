@@ -1,6 +1,6 @@
 """What pulling needs of the disk, of the network and of the collector.
 
-`tap.py` hands in the real ones (store/, upstream/, gc/); tests hand in fakes. Every method that
+`assembly.py` hands in the real ones (store/, upstream/, gc/); tests hand in fakes. Every method that
 is not a coroutine answers at once, from memory or by one keyed look-up; every coroutine may be
 awaited on the reactor and does its slow work elsewhere.
 """

@@ -1,4 +1,4 @@
-"""What the web needs of the use cases of pulling; `tap.py` hands in the real ones."""
+"""What the web needs of the use cases of pulling; `assembly.py` hands in the real ones."""
 
 from typing import Protocol
 
