@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from mirrord.gc.plan import Limits, Occupancy, victims
+from mirrord.gc.plan import Limits, Occupancy, in_order, victims
 from mirrord.gc.ports import Shelf, Tally
 from mirrord.oci.digest import Digest
 
@@ -94,8 +94,7 @@ class Collector:
             OSError: The disk failed.
         """
         started_at, began = self._wall_clock(), self._clock.seconds()
-        excess = self._occupancy().sweep_excess(0, self._limits)
-        evicted = await self._evict(excess, self._one_at_a_time)
+        evicted = await self._evict(self._excess(0, self._limits), self._one_at_a_time)
         forgotten = await self._forget()
         self.last_sweep = Sweep(started_at, self._clock.seconds() - began, evicted, forgotten)
         return self.last_sweep
@@ -143,32 +142,43 @@ class Collector:
             OSError: The disk failed.
         """
         async with self._one_at_a_time:
-            evicted = await self._evict(size + EMERGENCY_BYTES, DeferredLock())
+            evicted = await self._evict(lambda: size + EMERGENCY_BYTES, DeferredLock())
         self._log.warn("the disk is full: {size} bytes were evicted", size=evicted.size)
         return evicted.size > 0
 
     async def _fit(self, size: int, limits: Limits) -> bool:
         """Evict what `size` more bytes need; whether they fit then."""
         occupancy = self._occupancy()
-        if not occupancy.can_fit(size, limits):
-            return False
-        excess = occupancy.sweep_excess(size, limits)
-        if excess > 0:
-            await self._evict(excess, DeferredLock())
+        if occupancy.excess(size, limits) > 0 and occupancy.can_fit(size, limits):
+            await self._evict(self._excess(size, limits), DeferredLock())
         return self._occupancy().excess(size, limits) <= 0
+
+    def _excess(self, size: int, limits: Limits) -> Callable[[], int]:
+        """How many bytes are too many for `size` more, whenever one asks; with some slack if any are now."""
+        is_too_full = self._occupancy().excess(size, limits) > 0
+        goal = limits.with_slack() if is_too_full else limits
+        return lambda: self._occupancy().excess(size, goal)
 
     def _occupancy(self) -> Occupancy:
         shelf = self._shelf
         return Occupancy(shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes())
 
-    async def _evict(self, excess: int, turn: DeferredLock) -> Evicted:
-        """Evict what is expired, and beyond that as much as `excess`: slice by slice, each in its `turn`."""
+    async def _evict(self, excess: Callable[[], int], turn: DeferredLock) -> Evicted:
+        """Evict what is expired, and as much as is in `excess`: slice by slice, each in its `turn`.
+
+        The excess is looked at anew before each slice, for others make room in between; but no more
+        goes than it was at first, for some file systems take half a minute to count what was deleted.
+        """
         await self._settle()
-        going = victims(self._shelf.entries(), excess, self._limits, self._shelf.is_busy)
-        total = Evicted()
-        while (batch := list(islice(going, SLICE_ENTRIES))) and not self._is_stopped:
+        shelf, limits = self._shelf, self._limits
+        going, most, total = in_order(shelf.leftovers(), shelf.entries(), limits), excess(), Evicted()
+        while not self._is_stopped:
             async with turn:
-                gone = await self._shelf.evict(batch)
+                left = min(most - total.size, excess())
+                batch = list(islice(victims(going, left, limits, shelf.is_busy), SLICE_ENTRIES))
+                if not batch:
+                    break
+                gone = await shelf.evict(batch)
             evicted = Evicted(len(gone), sum(entry.size for entry in gone))
             self._tally.evicted(evicted.count, evicted.size)
             total += evicted

@@ -1,13 +1,14 @@
 """The plan: which entries go, in order. Pure: numbers in, entries out."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import attrs
 
 from mirrord.oci.entry import Entry, Kind
 
 LOW_WATER = 0.95
-"""A sweep goes a little below `max_size`, so that the next pull does not sweep again."""
+"""What has to make room makes a little more of it, so that the next pull does not have to again."""
 
 
 @attrs.frozen
@@ -23,6 +24,11 @@ class Limits:
     min_free: int
     unused_for_seconds: float
     partials_seconds: float
+
+    def with_slack(self) -> "Limits":
+        """Limits a little tighter than these."""
+        max_size = None if self.max_size is None else int(self.max_size * LOW_WATER)
+        return attrs.evolve(self, max_size=max_size, min_free=int(self.min_free / LOW_WATER))
 
     def is_expired(self, entry: Entry) -> bool:
         """Whether this entry goes whatever the room."""
@@ -55,11 +61,19 @@ class Occupancy:
             return too_few_free
         return max(too_few_free, self.total + self.promised + size - limits.max_size)
 
-    def sweep_excess(self, size: int, limits: Limits) -> int:
-        """How many bytes a sweep for `size` more takes away: the excess and some more, if there is any."""
-        excess = self.excess(size, limits)
-        slack = 0 if limits.max_size is None else int(limits.max_size * (1 - LOW_WATER))
-        return excess + slack if excess > 0 else 0
+
+def in_order(leftovers: Iterable[Entry], entries: Iterable[Entry], limits: Limits) -> Iterator[Entry]:
+    """All `entries` as they may have to go: expired `leftovers`, then the others, which keep their order.
+
+    Leftovers are few, and have an age of their own. Were they looked for among the entries, a sweep
+    that has nothing to do would read all content that is younger than its own age and older than theirs.
+    """
+
+    def is_expired_leftover(entry: Entry) -> bool:
+        return entry.kind is Kind.LEFTOVER and limits.is_expired(entry)
+
+    others = (entry for entry in entries if not is_expired_leftover(entry))
+    return chain(filter(is_expired_leftover, leftovers), others)
 
 
 def victims(
@@ -67,12 +81,13 @@ def victims(
 ) -> Iterator[Entry]:
     """The entries that go: what is expired, and what was used longest ago until `excess` bytes are gone.
 
-    `entries` come in that order, and no more of them are read than it takes. What is busy stays, and
-    does not count.
+    `entries` come as `in_order` has them, and no more of them are read than it takes. What is busy
+    stays, and does not count.
     """
     for entry in entries:
-        if excess <= 0 and entry.idle_seconds < min(limits.unused_for_seconds, limits.partials_seconds):
+        is_due = excess > 0 or limits.is_expired(entry)
+        if not is_due and entry.idle_seconds < limits.unused_for_seconds:
             return
-        if (excess > 0 or limits.is_expired(entry)) and not is_busy(entry):
+        if is_due and not is_busy(entry):
             excess -= entry.size
             yield entry

@@ -43,6 +43,10 @@ class Shelf(Protocol):
         """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
         ...
 
+    def leftovers(self) -> Iterator[Entry]:
+        """Those of `entries` that unfinished downloads left."""
+        ...
+
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take a few entries away, those that are not busy, and answer which; they are absent at once.
 

@@ -77,12 +77,13 @@ class Shelf:
             Entry(Kind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
             for row in self._contents.least_recently_used()
         )
+        return heapq.merge(content, self.leftovers(), key=lambda entry: -entry.idle_seconds)
+
+    def leftovers(self) -> Iterator[Entry]:
+        """Those of `entries` that unfinished downloads left."""
         now = self._wall_clock()
-        leftovers = (
-            Entry(Kind.LEFTOVER, left.name, footprint(left.size), max(0.0, now - left.modified))
-            for left in self._unfinished.leftovers()
-        )
-        return heapq.merge(content, leftovers, key=lambda entry: -entry.idle_seconds)
+        for left in self._unfinished.leftovers():
+            yield Entry(Kind.LEFTOVER, left.name, footprint(left.size), max(0.0, now - left.modified))
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take entries away, those that are not busy, and answer which; they are absent at once.

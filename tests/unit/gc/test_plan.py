@@ -1,10 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.gc.plan import LOW_WATER, Limits, Occupancy, victims
+from mirrord.gc.plan import LOW_WATER, Limits, Occupancy, in_order, victims
 from mirrord.oci.entry import Entry, Kind
 
 DAY = 86400.0
@@ -24,9 +24,14 @@ def shelves(draw: st.DrawFn) -> list[Entry]:
     ]
 
 
+def plan(entries: list[Entry], excess: int, is_busy: Callable[[Entry], bool]) -> list[Entry]:
+    leftovers = [each for each in entries if each.kind is Kind.LEFTOVER]
+    return list(victims(in_order(leftovers, entries, LIMITS), excess, LIMITS, is_busy))
+
+
 class VictimTests(SynchronousTestCase):
     def names(self, entries: list[Entry], excess: int, busy: str = "") -> list[str]:
-        return [each.name for each in victims(entries, excess, LIMITS, lambda each: each.name in busy)]
+        return [each.name for each in plan(entries, excess, lambda each: each.name in busy)]
 
     def test_nothing_goes_without_need(self) -> None:
         """Where there is room and nothing is old, nothing goes."""
@@ -50,7 +55,7 @@ class VictimTests(SynchronousTestCase):
             entry(3, 10, 8 * DAY, Kind.LEFTOVER),
             entry(4, 10, 6 * DAY, Kind.LEFTOVER),
         ]
-        self.assertEqual(["1", "3"], self.names(entries, 0))
+        self.assertEqual(["3", "1"], self.names(entries, 0))
 
     def test_no_more_is_read_than_it_takes(self) -> None:
         """Planning ends at the first entry that is neither needed nor old."""
@@ -64,14 +69,37 @@ class VictimTests(SynchronousTestCase):
         self.assertEqual(2, len(list(victims(reading(), 20, LIMITS, lambda _: False))))
         self.assertEqual(3, len(read))
 
+    def test_content_is_not_searched_for_leftovers(self) -> None:
+        """Where leftovers go sooner than content, content that is older than they may be is not read."""
+        old = entry(1001, 10, 8 * DAY, Kind.LEFTOVER)
+        read = []
+
+        def reading() -> Iterator[Entry]:
+            for number in range(1000):
+                read.append(number)
+                yield entry(number, 10, 20 * DAY)
+            yield old
+
+        order = in_order([old], reading(), LIMITS)
+        self.assertEqual([old], list(victims(order, 0, LIMITS, lambda _: False)))
+        self.assertEqual([0], read)
+
+    def test_a_leftover_that_may_be_older_than_content_hides_nothing(self) -> None:
+        """Where leftovers stay longer than content, old content behind a young leftover goes."""
+        limits = Limits(None, 0, unused_for_seconds=7 * DAY, partials_seconds=30 * DAY)
+        left, old = entry(1, 10, 9 * DAY, Kind.LEFTOVER), entry(2, 10, 8 * DAY)
+        order = in_order([left], [left, old], limits)
+        self.assertEqual([old], list(victims(order, 0, limits, lambda _: False)))
+
     @given(shelves(), st.integers(-100, 20_000), st.sets(st.integers(0, 40)))
     def test_a_plan_is_right(self, entries: list[Entry], excess: int, busy: set[int]) -> None:
         """The busy stay; enough goes or all that may; the old go; nothing newer goes before what is older."""
-        gone = list(victims(entries, excess, LIMITS, lambda each: int(each.name) in busy))
+        gone = plan(entries, excess, lambda each: int(each.name) in busy)
         idle = [each for each in entries if int(each.name) not in busy]
 
         self.assertTrue(all(each in idle for each in gone))
-        self.assertTrue(sum(each.size for each in gone) >= excess or gone == idle)
+        self.assertTrue(sum(each.size for each in gone) >= excess or len(gone) == len(idle))
+        self.assertEqual(len(gone), len({each.name for each in gone}))
         self.assertTrue(all(each in gone for each in idle if LIMITS.is_expired(each)))
         for number, each in enumerate(idle):
             if each in gone and not LIMITS.is_expired(each):
@@ -102,8 +130,9 @@ class OccupancyTests(SynchronousTestCase):
         self.assertTrue(full.can_fit(500, self.limits))
         self.assertFalse(full.can_fit(501, self.limits))
 
-    def test_a_sweep_goes_a_little_further(self) -> None:
-        """When something has to go, it goes down to below the limit; when nothing has to, nothing does."""
-        self.assertEqual(0, Occupancy(1000, 0, 0, 10_000).sweep_excess(0, self.limits))
-        excess = Occupancy(1001, 0, 0, 10_000).sweep_excess(0, self.limits)
-        self.assertEqual(1001 - 1000 * LOW_WATER, excess)
+    def test_slack_is_a_little_of_each_limit(self) -> None:
+        """What makes room goes on to a little below `max_size`, and to a little more than `min_free`."""
+        self.assertEqual(51, Occupancy(1001, 0, 0, 10_000).excess(0, self.limits.with_slack()))
+        self.assertEqual(6, Occupancy(0, 0, 0, 99).excess(0, self.limits.with_slack()))
+        self.assertEqual(1000 * LOW_WATER, self.limits.with_slack().max_size)
+        self.assertIsNone(LIMITS.with_slack().max_size)
