@@ -10,7 +10,7 @@ from mirrord.store.layout import BLOCK_BYTES, footprint
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
 
-_TOTALS = f"SELECT count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES}) FROM content"  # noqa: S608
+TOTALS = f"SELECT count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES}) FROM content"  # noqa: S608
 _LEAST_RECENTLY_USED = (
     "SELECT * FROM content WHERE (last_used, digest, kind) > (?, ?, ?) "  # noqa: S608
     f"ORDER BY last_used, digest, kind LIMIT {PAGE_ROWS}"
@@ -27,7 +27,7 @@ class Contents:
     total_bytes: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        ((entries, blocks),) = self._rows.select(_TOTALS, ())
+        ((entries, blocks),) = self._rows.select(TOTALS, ())
         self.total_entries, self.total_bytes = entries, (blocks or 0) * BLOCK_BYTES
 
     def get(self, kind: Kind, digest: Digest) -> ContentRow | None:

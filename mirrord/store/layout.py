@@ -4,6 +4,7 @@
         lock                          held by the one daemon that uses this store
         index.sqlite  -wal  -shm      links, tags, media types, last use (tables.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
+        index.sqlite.condemned        that the index was found damaged: the next start sets it aside
         blobs/<alg>/ab/<hex>          committed blobs: whole, verified, never written again
         manifests/<alg>/ab/<hex>      stored manifests, verbatim
         partials/<alg>-<hex>          a prefix of a blob, to be resumed
@@ -67,6 +68,11 @@ class Layout:
     def index(self) -> Path:
         """The SQLite file."""
         return self.root / "index.sqlite"
+
+    @property
+    def condemned(self) -> Path:
+        """The mark of a damaged index."""
+        return self.root / "index.sqlite.condemned"
 
     @property
     def partials(self) -> Path:

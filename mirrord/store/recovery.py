@@ -6,6 +6,7 @@ deleted by hand) is settled by `Reconciliation`, one small folder at a time besi
 until then a file that the index does not know is adopted when it is first asked for.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 
@@ -15,9 +16,10 @@ from twisted.logger import Logger
 
 from mirrord.oci.digest import Digest
 from mirrord.store import files
-from mirrord.store.contents import Contents
+from mirrord.store.contents import TOTALS, Contents
+from mirrord.store.faults import primary_code
 from mirrord.store.layout import FanOut, Layout
-from mirrord.store.tables import connect
+from mirrord.store.tables import CONTENT, LINKS, TAGS, connect
 from mirrord.store.threads import Threads
 
 _log = Logger()
@@ -37,23 +39,17 @@ class OpenIndex:
 def open_index(layout: Layout) -> OpenIndex:
     """Open the index, or begin one.
 
-    An index that cannot be read is set aside and a new one begun.
+    One that cannot be read, or was found damaged by an earlier run, is set aside and a new one begun.
 
     Raises:
         OSError: The disk failed.
     """
+    if layout.condemned.exists():
+        _set_aside(layout, "an earlier run found it damaged")
     try:
-        return _open_index(layout)
-    except sqlite3.OperationalError as error:
+        return _open_or_set_aside(layout) or _open_index(layout)
+    except sqlite3.Error as error:
         raise OSError(f"{layout.index} cannot be opened: {error}") from error
-    except sqlite3.DatabaseError as error:
-        aside = _set_aside(layout)
-        _log.error(
-            "the index cannot be read and is now {aside}; blobs are kept, links are earned again: {error}",
-            aside=aside,
-            error=str(error),
-        )
-    return _open_index(layout)
 
 
 def empty_scratch(layout: Layout) -> None:
@@ -65,26 +61,44 @@ def empty_scratch(layout: Layout) -> None:
     files.unlink_all(list(layout.scratch.iterdir()))
 
 
+def _open_or_set_aside(layout: Layout) -> OpenIndex | None:
+    try:
+        return _open_index(layout)
+    except sqlite3.DatabaseError as error:
+        is_incomplete = primary_code(error) == sqlite3.SQLITE_ERROR
+        if isinstance(error, sqlite3.OperationalError) and not is_incomplete:
+            raise
+        _set_aside(layout, str(error))
+    return None
+
+
 def _open_index(layout: Layout) -> OpenIndex:
     writer = connect(layout.index)
     try:
         row = writer.execute("SELECT value FROM meta WHERE name = 'service_seconds'").fetchone()
-        writer.execute("SELECT count(*), sum(size) FROM content").fetchone()
+        for sql in (TOTALS, CONTENT.nothing, LINKS.nothing, TAGS.nothing):
+            writer.execute(sql).fetchall()
         return OpenIndex(connect(layout.index), writer, 0.0 if row is None else row[0])
     except sqlite3.Error:
         writer.close()
         raise
 
 
-def _set_aside(layout: Layout) -> str:
-    number = 1
-    while layout.index.with_name(f"{layout.index.name}.broken-{number}").exists():
+def _set_aside(layout: Layout, reason: str) -> None:
+    """Put the index where nobody reads it. Its log goes first: it must never be taken for a new one's."""
+    index, number = layout.index, 1
+    while (aside := index.with_name(f"{index.name}.broken-{number}")).exists():
         number += 1
-    aside = layout.index.with_name(f"{layout.index.name}.broken-{number}")
-    layout.index.rename(aside)
     for suffix in ("-wal", "-shm"):
-        layout.index.with_name(layout.index.name + suffix).unlink(missing_ok=True)
-    return aside.name
+        index.with_name(index.name + suffix).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        index.rename(aside)
+    layout.condemned.unlink(missing_ok=True)
+    _log.error(
+        "the index cannot be used and is now {aside}; blobs are kept, links are earned again: {reason}",
+        aside=aside.name,
+        reason=reason,
+    )
 
 
 @attrs.define(eq=False)

@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 
+from mirrord.store.faults import Faults
 from mirrord.store.overlay import UNKNOWN, Overlay
 from mirrord.store.service_time import ServiceTime
 from mirrord.store.tables import Key, R, Row, Table
-from mirrord.store.writer import Writer, as_os_error
+from mirrord.store.writer import Writer
 
 HOT_ROWS = 1000
 
@@ -26,6 +27,7 @@ class Rows:
     _overlay: Overlay
     _writer: Writer
     _service_time: ServiceTime
+    _faults: Faults
     _hot: dict[tuple[Table[Any], Key], Row] = attrs.field(factory=dict, init=False)
 
     def now(self) -> float:
@@ -81,7 +83,7 @@ class Rows:
         try:
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            raise as_os_error(error) from error
+            raise self._faults.translate(error) from error
 
     async def flush(self) -> None:
         """Put all on the disk that was written or used so far.

@@ -17,6 +17,7 @@ from mirrord.store import recovery
 from mirrord.store.blobs import BlobStore
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
+from mirrord.store.faults import Faults
 from mirrord.store.index import Index
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.lock import StoreLock
@@ -88,8 +89,9 @@ def open_store(
         lock.release()
         raise
     overlay, service_time = Overlay(), ServiceTime(monotonic, opened.service_seconds)
-    writer = Writer(opened.writer, overlay, service_time, threads, clock)
-    rows = Rows(opened.reader, overlay, writer, service_time)
+    faults = Faults(layout)
+    writer = Writer(opened.writer, overlay, service_time, threads, clock, faults)
+    rows = Rows(opened.reader, overlay, writer, service_time, faults)
     contents, index, cache = Contents(rows), Index(rows), BodyCache(cache_bytes)
 
     def committed(partial: PartialFile) -> None:

@@ -148,6 +148,11 @@ class Table(Generic[R]):
         return f"SELECT * FROM {self.name} WHERE {self._has(self.key_columns)}"  # noqa: S608
 
     @cached_property
+    def nothing(self) -> str:
+        """Reads no row, but fails where the table or a column of it is missing."""
+        return f"SELECT {', '.join(self.row._fields)} FROM {self.name} LIMIT 0"  # noqa: S608
+
+    @cached_property
     def touch(self) -> str:
         """Moves the last use of a key forward."""
         return f"UPDATE {self.name} SET last_used = max(last_used, ?) WHERE {self._has(self.used_columns)}"  # noqa: S608

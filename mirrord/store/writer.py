@@ -8,7 +8,6 @@ A row that SQLite cannot take at all (a number of more than 64 bits, half a surr
 every batch that it is in. It should never have come so far; here it is left out, and the log says so.
 """
 
-import errno
 import sqlite3
 from typing import Any
 
@@ -17,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from mirrord.store.faults import Faults
 from mirrord.store.overlay import Overlay, Statements
 from mirrord.store.service_time import ServiceTime
 from mirrord.store.threads import Threads
@@ -48,6 +48,7 @@ class Writer:
     _service_time: ServiceTime
     _threads: Threads
     _clock: IReactorTime
+    _faults: Faults
     trouble: str | None = attrs.field(default=None, init=False)
     _is_writing: bool = attrs.field(default=False, init=False)
     _is_use_due: bool = attrs.field(default=False, init=False)
@@ -110,7 +111,7 @@ class Writer:
             for row in await self._threads.run(_run, self._connection, statements):
                 self._log.error("the index cannot take {row!s:.500}, which is forgotten", row=row)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
-            refusal = as_os_error(error)
+            refusal = self._faults.translate(error)
         self._is_writing = False
         self._settle(refusal)
         for waiter in waiters:
@@ -135,14 +136,6 @@ class Writer:
             self.rows_changed()
         if self._overlay.has_uses:
             self.uses_changed()
-
-
-def as_os_error(error: Exception) -> OSError:
-    """What SQLite says, in the words of a failing disk."""
-    if isinstance(error, OSError):
-        return error
-    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return OSError(errno.ENOSPC if is_full else errno.EIO, f"index: {error}")
 
 
 def _run(connection: sqlite3.Connection, statements: Statements) -> list[tuple[Any, ...]]:

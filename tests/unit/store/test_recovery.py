@@ -86,6 +86,82 @@ class OpeningTests(StoreTestCase):
         self.store = self.open()
         self.assertEqual(1, self.store.shelf.total_entries)
 
+    def test_an_incomplete_index_is_set_aside(self) -> None:
+        """An index that lacks a table or a column is renamed, and the daemon starts with a new one."""
+        digest = self.add_blob(b"x")
+        damages = [f"DROP TABLE {name}" for name in ("content", "links", "tags", "meta")]
+        damages.append("ALTER TABLE links DROP COLUMN size")
+        for number, damage in enumerate(damages, 1):
+            self.result(self.store.close())
+            connection = sqlite3.connect(self.layout.index)
+            connection.execute(damage)
+            connection.close()
+            self.store = self.open()
+            self.assertTrue(self.layout.index.with_name(f"index.sqlite.broken-{number}").exists())
+            self.assertEqual(b"x", self.read_blob(digest))
+
+    def test_an_index_found_damaged_is_set_aside_by_the_next_start(self) -> None:
+        """A damaged page is a failing disk until the restart; then the links are earned again."""
+        links = [layer(b"%d" % number) for number in range(1000)]
+        digest = self.add_blob(b"x")
+        for table in ("links", "tags"):
+            self.store.index.add_links(UBUNTU, links)
+            self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
+            self.result(self.store.close())
+            self.damage(table)
+            self.store = self.open()
+            self.assertRaises(OSError, self.ask, table)
+            self.reopen()
+            self.assertIsNone(self.ask(table))
+            self.assertEqual(b"x", self.read_blob(digest))
+            self.assertFalse(self.layout.condemned.exists())
+        self.assertEqual(2, len(list(self.root.glob("index.sqlite.broken-*"))))
+
+    def test_what_only_the_writer_finds_is_set_aside_too(self) -> None:
+        """Damage that a batch comes upon condemns the index, and is told until the restart."""
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT | 3 << 8
+        self.threads.failures["_run"] = error
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(0.5)
+        self.assertIn("malformed", self.store.trouble or "")
+        self.reopen()
+        self.assertIsNone(self.store.trouble)
+        self.assertTrue(self.layout.index.with_name("index.sqlite.broken-1").exists())
+
+    def test_a_disk_that_fails_condemns_nothing(self) -> None:
+        """What may pass (a full disk, an I/O error) leaves the index where it is."""
+        self.threads.failures["_run"] = sqlite3.OperationalError("disk I/O error")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.reopen()
+        self.assertEqual([], list(self.root.glob("index.sqlite.*")))
+
+    def test_an_index_that_cannot_be_opened_stays(self) -> None:
+        """Where the file cannot even be opened the start fails with one line, and nothing is renamed."""
+        self.result(self.store.close())
+        kept = self.layout.index.rename(self.layout.index.with_name("kept"))
+        self.layout.index.mkdir()
+        error = self.assertRaises(OSError, self.open)
+        self.assertNotIn("\n", str(error))
+        self.layout.index.rmdir()
+        kept.rename(self.layout.index)
+        self.store = self.open()
+        self.assertEqual([], list(self.root.glob("index.sqlite.*")))
+
+    def ask(self, table: str) -> object:
+        index = self.store.index
+        return index.tag(UBUNTU, LATEST) if table == "tags" else index.link(UBUNTU, layer(b"0").digest)
+
+    def damage(self, table: str) -> None:
+        """Overwrite the first page of a table."""
+        connection = sqlite3.connect(self.layout.index)
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        ((size,),) = connection.execute("PRAGMA page_size")
+        connection.close()
+        with self.layout.index.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+
     def test_an_index_of_another_version_is_set_aside(self) -> None:
         """An index that a later mirrord wrote is not touched."""
         self.result(self.store.close())
