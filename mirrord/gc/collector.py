@@ -58,7 +58,7 @@ class Collector:
     """
 
     _shelf: Shelf
-    _limits: Limits
+    limits: Limits
     _interval_seconds: float
     _clock: IReactorTime
     _wall_clock: Callable[[], float]
@@ -79,6 +79,13 @@ class Collector:
         """Sweep now, and then at every interval, whatever a sweep runs into."""
         self._loop.start(self._interval_seconds)
 
+    def configure(self, limits: Limits, interval_seconds: float) -> None:
+        """Keep to other limits from now on, and begin a sweep if it is running."""
+        self.limits, self._interval_seconds = limits, interval_seconds
+        if self._loop.running:
+            self._loop.stop()
+            self.start()
+
     async def stop(self) -> None:
         """Sweep no more; a running sweep ends with its slice."""
         self._is_stopped = True
@@ -94,7 +101,7 @@ class Collector:
             OSError: The disk failed.
         """
         started_at, began = self._wall_clock(), self._clock.seconds()
-        evicted = await self._evict(self._excess(0, self._limits), self._one_at_a_time)
+        evicted = await self._evict(self._excess(0, self.limits), self._one_at_a_time)
         forgotten = await self._forget()
         self.last_sweep = Sweep(started_at, self._clock.seconds() - began, evicted, forgotten)
         return self.last_sweep
@@ -111,26 +118,31 @@ class Collector:
         async with self._one_at_a_time:
             if digest is not None:
                 self._shelf.promise(digest, 0)
-            if not await self._fit(size, self._limits):
+            if not await self._fit(size, self.limits):
                 return False
             if digest is not None:
                 self._shelf.promise(digest, size)
             return True
 
-    async def lend(self, size: int) -> bool:
+    async def lend(self, size: int, digest: Digest) -> bool:
         """Whether the disk can take `size` bytes that will not be kept, after evicting what may go.
 
         The operator's limits are for what is kept: of a disk that is nearly full already, a stream
-        that passes through may take what is left, but for a little that the index needs.
+        that passes through may take what is left, but for a little that the index needs. What it gets
+        nobody else gets, until its partial has ended.
 
         Raises:
             OSError: The disk failed.
         """
         limits = attrs.evolve(
-            self._limits, max_size=None, min_free=min(self._limits.min_free, LEAST_FREE_BYTES)
+            self.limits, max_size=None, min_free=min(self.limits.min_free, LEAST_FREE_BYTES)
         )
         async with self._one_at_a_time:
-            return await self._fit(size, limits)
+            self._shelf.lend(digest, 0)
+            if not await self._fit(size, limits):
+                return False
+            self._shelf.lend(digest, size)
+            return True
 
     async def emergency(self, size: int) -> bool:
         """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense.
@@ -161,7 +173,9 @@ class Collector:
 
     def _occupancy(self) -> Occupancy:
         shelf = self._shelf
-        return Occupancy(shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes())
+        return Occupancy(
+            shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes(), shelf.lent_bytes
+        )
 
     async def _evict(self, excess: Callable[[], int], turn: DeferredLock) -> Evicted:
         """Evict what is expired, and as much as is in `excess`: slice by slice, each in its `turn`.
@@ -170,7 +184,7 @@ class Collector:
         goes than it was at first, for some file systems take half a minute to count what was deleted.
         """
         await self._settle()
-        shelf, limits = self._shelf, self._limits
+        shelf, limits = self._shelf, self.limits
         going, most, total = in_order(shelf.leftovers(), shelf.entries(), limits), excess(), Evicted()
         while not self._is_stopped:
             async with turn:
@@ -193,7 +207,7 @@ class Collector:
 
     async def _forget(self) -> int:
         forgotten = 0
-        for count in self._shelf.forget_unused(self._limits.unused_for_seconds):
+        for count in self._shelf.forget_unused(self.limits.unused_for_seconds):
             forgotten += count
             if self._is_stopped:
                 break

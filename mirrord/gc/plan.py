@@ -41,13 +41,15 @@ class Occupancy:
     """How full the disk is, in bytes.
 
     `total` is what the store takes, `busy` what of it cannot go now, `promised` what running downloads
-    will still write, `free` what the file system has left.
+    will still write, `free` what the file system has left. `lent` is what streams that are not kept
+    will still write: the file system has to have it, `max_size` is not for them.
     """
 
     total: int
     busy: int
     promised: int
     free: int
+    lent: int = 0
 
     def can_fit(self, size: int, limits: Limits) -> bool:
         """Whether `size` more bytes fit when all has gone that may go."""
@@ -56,7 +58,7 @@ class Occupancy:
 
     def excess(self, size: int, limits: Limits) -> int:
         """How many bytes have to go before `size` more fit; 0 or less if they fit now."""
-        too_few_free = limits.min_free + self.promised + size - self.free
+        too_few_free = limits.min_free + self.promised + self.lent + size - self.free
         if limits.max_size is None:
             return too_few_free
         return max(too_few_free, self.total + self.promised + size - limits.max_size)

@@ -26,7 +26,18 @@ class Shelf(Protocol):
         ...
 
     def promise(self, digest: Digest, size: int) -> None:
-        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended."""
+        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
+
+        What the same digest was promised before is replaced; 0 takes it back.
+        """
+
+    @property
+    def lent_bytes(self) -> int:
+        """What streams that are not kept were lent and will still write."""
+        ...
+
+    def lend(self, digest: Digest, size: int) -> None:
+        """The same as `promise`, for a partial that will not be kept."""
 
     def is_busy(self, entry: Entry) -> bool:
         """Whether this entry cannot go now."""

@@ -167,7 +167,7 @@ class Fetch:
         is_kept = await self._keeper.has_room(missing, self.asking.digest)
         if not is_kept:
             await self._discard()
-            if not await self._keeper.has_room_for_a_while(size or 0):
+            if not await self._keeper.has_room_for_a_while(size or 0, self.asking.digest):
                 raise Unavailable("the mirror's disk has no room for this blob, not even for a while")
         if self._partial is None:
             self._partial = self._blobs.create_partial(self.asking.digest, is_kept=is_kept)

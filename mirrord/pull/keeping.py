@@ -31,10 +31,10 @@ class Keeper:
             self._log.warn("no room can be made: {error}", error=str(error))
             return False
 
-    async def has_room_for_a_while(self, size: int) -> bool:
+    async def has_room_for_a_while(self, size: int, digest: Digest) -> bool:
         """Whether `size` bytes that are not kept can be on the disk at all, whatever the limits say."""
         try:
-            return await self._room.lend(size)
+            return await self._room.lend(size, digest)
         except OSError as error:
             self._log.warn("no room can be made: {error}", error=str(error))
             return False

@@ -152,8 +152,11 @@ class Room(Protocol):
         """
         ...
 
-    async def lend(self, size: int) -> bool:
-        """Whether the disk can take `size` bytes that will not be kept, beyond the limits for what is."""
+    async def lend(self, size: int, digest: Digest) -> bool:
+        """Whether the disk can take `size` bytes that will not be kept, beyond the limits for what is.
+
+        Nobody else gets them until the partial of `digest` has ended: create it at once.
+        """
         ...
 
     async def emergency(self, size: int) -> bool:

@@ -2,6 +2,7 @@
 
     <root>/
         lock                          held by the one daemon that uses this store
+        probe                         written now and then, to see whether one can (probe.py)
         index.sqlite  -wal  -shm      links, tags, media types, last use (tables.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
         index.sqlite.condemned        that the index was found damaged: the next start sets it aside
@@ -73,6 +74,11 @@ class Layout:
     def condemned(self) -> Path:
         """The mark of a damaged index."""
         return self.root / "index.sqlite.condemned"
+
+    @property
+    def probe(self) -> Path:
+        """The file that is written to see whether one can."""
+        return self.root / "probe"
 
     @property
     def partials(self) -> Path:

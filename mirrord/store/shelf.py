@@ -56,8 +56,20 @@ class Shelf:
         return self._unfinished.promised_bytes
 
     def promise(self, digest: Digest, size: int) -> None:
-        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended."""
+        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
+
+        What the same digest was promised before is replaced; 0 takes it back.
+        """
         self._unfinished.promise(digest, size)
+
+    @property
+    def lent_bytes(self) -> int:
+        """What streams that are not kept were lent and will still write."""
+        return self._unfinished.lent_bytes
+
+    def lend(self, digest: Digest, size: int) -> None:
+        """The same as `promise`, for a partial that will not be kept."""
+        self._unfinished.lend(digest, size)
 
     def is_busy(self, entry: Entry) -> bool:
         """Whether this entry cannot go now."""

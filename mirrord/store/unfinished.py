@@ -42,6 +42,7 @@ class Unfinished:
     _live: dict[Digest, PartialFile] = attrs.field(factory=dict, init=False)
     _leftovers: dict[str, Leftover] = attrs.field(factory=dict, init=False)
     _promises: dict[Digest, int] = attrs.field(factory=dict, init=False)
+    _loans: dict[Digest, int] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         for path in self._layout.partials.iterdir():
@@ -61,19 +62,28 @@ class Unfinished:
 
     @property
     def promised_bytes(self) -> int:
-        """What partials were promised and have not taken yet."""
-        return sum(
-            max(0, footprint(goal) - footprint(self._written(digest)))
-            for digest, goal in self._promises.items()
-        )
+        """What partials that are kept were promised and have not taken yet."""
+        return self._outstanding(self._promises)
+
+    @property
+    def lent_bytes(self) -> int:
+        """What partials that are not kept were lent and have not taken yet."""
+        return self._outstanding(self._loans)
 
     def leftovers(self) -> list[Leftover]:
         """What nobody writes now, the oldest first."""
         return sorted(self._leftovers.values(), key=lambda leftover: leftover.modified)
 
     def promise(self, digest: Digest, size: int) -> None:
-        """Count `size` more bytes as taken until the partial of `digest` has written them or ended."""
-        self._promises[digest] = self._written(digest) + size
+        """Count `size` more bytes as taken until the partial of `digest` has written them or ended.
+
+        What the same digest was promised before is replaced; 0 takes it back.
+        """
+        self._reserve(self._promises, digest, size)
+
+    def lend(self, digest: Digest, size: int) -> None:
+        """The same for a partial that will not be kept."""
+        self._reserve(self._loans, digest, size)
 
     def find(self, digest: Digest) -> PartialFile | None:
         """What an earlier download left, opened; None if there is nothing or it is in use."""
@@ -97,16 +107,15 @@ class Unfinished:
         """
         if digest in self._live:
             raise ValueError(f"{digest} is being written already")
-        if not is_kept:
-            self._promises.pop(digest, None)
-            return self._begin(digest, None, self._open_unnamed(), 0)
-        path = self._layout.partial(digest)
+        path = self._layout.partial(digest) if is_kept else None
         try:
-            fd = os.open(path, _NEW, FILE_MODE)
+            fd = self._open_unnamed() if path is None else os.open(path, _NEW, FILE_MODE)
         except OSError:
-            self._promises.pop(digest, None)
+            self._take_back(digest)
             raise
-        self._leftovers.pop(path.name, None)
+        (self._promises if path is None else self._loans).pop(digest, None)
+        if path is not None:
+            self._leftovers.pop(path.name, None)
         return self._begin(digest, path, fd, 0)
 
     def set_aside(self, kind: Kind, digest: Digest, path: Path) -> None:
@@ -136,12 +145,26 @@ class Unfinished:
 
     def _end(self, partial: PartialFile) -> None:
         del self._live[partial.digest]
-        self._promises.pop(partial.digest, None)
+        self._take_back(partial.digest)
         if partial.path is not None:
             self._leave(partial.path, partial.offset)
 
     def _leave(self, path: Path, size: int) -> None:
         self._leftovers[path.name] = Leftover(path.name, size, self._wall_clock())
+
+    def _reserve(self, goals: dict[Digest, int], digest: Digest, size: int) -> None:
+        goals.pop(digest, None)
+        if size:
+            goals[digest] = self._written(digest) + size
+
+    def _take_back(self, digest: Digest) -> None:
+        self._promises.pop(digest, None)
+        self._loans.pop(digest, None)
+
+    def _outstanding(self, goals: dict[Digest, int]) -> int:
+        return sum(
+            max(0, footprint(goal) - footprint(self._written(digest))) for digest, goal in goals.items()
+        )
 
     def _written(self, digest: Digest) -> int:
         partial = self._live.get(digest)

@@ -182,7 +182,7 @@ class FakeRoom:
     async def make(self, size: int, digest: Digest | None = None) -> bool:
         return size <= self.free
 
-    async def lend(self, size: int) -> bool:
+    async def lend(self, size: int, digest: Digest) -> bool:
         return size <= self.disk
 
     async def emergency(self, size: int) -> bool:

@@ -28,6 +28,7 @@ class FakeShelf:
     held: list[Entry] = attrs.field(factory=list)
     busy: set[str] = attrs.field(factory=set)
     promises: dict[Digest, int] = attrs.field(factory=dict)
+    loans: dict[Digest, int] = attrs.field(factory=dict)
     unused: list[int] = attrs.field(factory=list)
     failures: dict[str, Exception] = attrs.field(factory=dict)
     slices: list[int] = attrs.field(factory=list)
@@ -48,6 +49,13 @@ class FakeShelf:
 
     def promise(self, digest: Digest, size: int) -> None:
         self.promises[digest] = size
+
+    @property
+    def lent_bytes(self) -> int:
+        return sum(self.loans.values())
+
+    def lend(self, digest: Digest, size: int) -> None:
+        self.loans[digest] = size
 
     def is_busy(self, entry: Entry) -> bool:
         return entry.name in self.busy
@@ -189,16 +197,32 @@ class RoomTests(CollectorTests):
         self.free = 300 * MIB
         self.fill(100)
         collector = self.collector(min_free=150 * MIB)
-        self.assertTrue(self.result(collector.lend(150 * MIB)))
+        self.assertTrue(self.result(collector.lend(150 * MIB, DIGEST)))
         self.assertEqual(100, len(self.names()))
-        self.assertFalse(self.result(collector.lend(299 * MIB)))
+        self.assertFalse(self.result(collector.lend(299 * MIB, DIGEST)))
         self.assertEqual(100, len(self.names()))
+
+    def test_what_is_lent_is_lent_once(self) -> None:
+        """Two streams do not get the same free bytes, nor does a download get those of a stream."""
+        self.free = 300 * MIB
+        collector = self.collector(max_size=250 * MIB)
+        self.assertTrue(self.result(collector.lend(200 * MIB, DIGEST)))
+        self.assertFalse(self.result(collector.lend(150 * MIB, OTHER)))
+        self.assertFalse(self.result(collector.make(150 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.make(80 * MIB, OTHER)))
+        self.assertEqual(200 * MIB, self.shelf.lent_bytes)
+
+    def test_what_is_lent_does_not_count_against_max_size(self) -> None:
+        """A stream that is not kept takes nothing of what may be kept."""
+        collector = self.collector()
+        self.assertTrue(self.result(collector.lend(90 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.make(90 * MIB, OTHER)))
 
     def test_lending_evicts(self) -> None:
         """What is not kept makes room on the disk, if that helps."""
         self.free = 110 * MIB
         self.fill(100)
-        self.assertTrue(self.result(self.collector(None, min_free=MIB).lend(50 * MIB)))
+        self.assertTrue(self.result(self.collector(None, min_free=MIB).lend(50 * MIB, DIGEST)))
         self.assertEqual(58, len(self.names()))
 
     def test_what_was_used_lately_stays(self) -> None:

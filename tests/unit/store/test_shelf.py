@@ -165,6 +165,46 @@ class PromiseTests(StoreTestCase):
                     self.result(partial.discard())
                 self.assertEqual(0, self.store.shelf.promised_bytes)
 
+    def test_a_loan_shrinks_as_it_is_used_and_ends(self) -> None:
+        """What a stream was lent counts until it is written or the stream ends, and never as kept."""
+        shelf, digest = self.store.shelf, Digest.of(b"x" * 8192)
+        for ending in ("commit", "discard", "park"):
+            shelf.lend(digest, 8192)
+            partial = self.store.blobs.create_partial(digest, is_kept=False)
+            self.result(partial.write(b"x" * 4096))
+            self.assertEqual((4096, 0, 0), (shelf.lent_bytes, shelf.promised_bytes, shelf.total_bytes))
+            if ending == "park":
+                partial.park()
+            else:
+                self.result(partial.commit() if ending == "commit" else partial.discard())
+            self.assertEqual(0, shelf.lent_bytes)
+
+    def test_a_loan_is_no_promise(self) -> None:
+        """A digest that is kept after all owes what it was promised, not what it was lent."""
+        shelf, digest = self.store.shelf, Digest.of(b"x" * 8192)
+        shelf.lend(digest, 8192)
+        shelf.promise(digest, 4096)
+        self.store.blobs.create_partial(digest, is_kept=True)
+        self.assertEqual((0, 4096), (shelf.lent_bytes, shelf.promised_bytes))
+
+    def test_what_cannot_begin_owes_nothing(self) -> None:
+        """Where the disk refuses a new partial, what was promised or lent to it is free again."""
+        shelf, digest = self.store.shelf, Digest.of(b"x")
+        self.layout.partials.rmdir()
+        shelf.promise(digest, 8192)
+        self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=True)
+        self.assertEqual(0, shelf.promised_bytes)
+        self.layout.scratch.rmdir()
+        shelf.lend(digest, 8192)
+        self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=False)
+        self.assertEqual(0, shelf.lent_bytes)
+
+    def test_a_promise_is_replaced(self) -> None:
+        """A second promise to the same digest stands in the place of the first; 0 takes it back."""
+        for size in (8192, 4096, 0):
+            self.store.shelf.promise(Digest.of(b"x"), size)
+            self.assertEqual(size, self.store.shelf.promised_bytes)
+
     def test_a_resumed_download_is_promised_the_rest(self) -> None:
         """What was there before the promise does not count against it."""
         body = b"x" * 8192
