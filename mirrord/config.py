@@ -5,26 +5,31 @@ docs/configuration.md says what each key is for.
 
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from mirrord import defaults, schema, words
+from mirrord.oci.names import DOCKER_HUB
 from mirrord.words import (
     Bytes,
     Endpoint,
     FilePath,
     HostName,
+    Interval,
     LogFormat,
     LogLevelName,
     NetworkWord,
     Origin,
     Pattern,
     PositiveBytes,
-    PositiveSeconds,
     Prefix,
     ProxyOrigin,
     Seconds,
+    Timeout,
+    UserName,
 )
 
 T = TypeVar("T")
@@ -56,14 +61,14 @@ class ListenConfig:
     """
 
     endpoint: Endpoint = "tcp:5000:interface=127.0.0.1"
-    stall_timeout: PositiveSeconds = 900.0
+    stall_timeout: Interval = 900.0
     certificate: FilePath | None = None
     key: FilePath | None = None
     certificates: tuple[CertificateConfig, ...] = ()
     client_ca: FilePath | None = None
     proxy_protocol: bool = False
     trusted_proxies: tuple[NetworkWord, ...] = ()
-    upstream: HostName = defaults.DOCKER_HUB
+    upstream: HostName = DOCKER_HUB
 
     def __attrs_post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -84,7 +89,7 @@ class ListenConfig:
 class Account:
     """Who we are at an upstream."""
 
-    username: str
+    username: UserName
     password: str = attrs.field(default="", repr=False, metadata={schema.NOT_A_KEY: True})
     password_file: str = ""
 
@@ -106,9 +111,21 @@ class UpstreamConfig:
     realm: Origin | None = None
     ca: FilePath | None = None
     proxy: ProxyOrigin | None = None
-    connect_timeout: PositiveSeconds = 5.0
-    idle_timeout: PositiveSeconds = 30.0
+    connect_timeout: Timeout = 5.0
+    idle_timeout: Timeout = 30.0
     account: tuple[Account, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.account) > 1:
+            raise schema.WrongKey("account", f"one account for now, not {len(self.account)}")
+        if self.realm is not None and not self._may_have_account(urlsplit(self.realm)):
+            raise schema.WrongKey(
+                "realm", "it hears a password: https:// is needed, or the host of an http url"
+            )
+
+    def _may_have_account(self, realm: SplitResult) -> bool:
+        own = urlsplit(self.url)
+        return realm.scheme == "https" or (own.scheme == "http" and own.hostname == realm.hostname)
 
 
 @attrs.frozen
@@ -124,9 +141,9 @@ class FreshnessConfig:
 class GCConfig:
     """When content goes though there is room."""
 
-    interval: PositiveSeconds = 900.0
-    unused_for: PositiveSeconds = 30 * 86_400.0
-    partials: PositiveSeconds = 7 * 86_400.0
+    interval: Interval = 900.0
+    unused_for: Interval = 30 * 86_400.0
+    partials: Interval = 7 * 86_400.0
 
 
 @attrs.frozen
@@ -227,8 +244,8 @@ def override(
         config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
     if admin is not None and (endpoint := read("admin", words.read_endpoint, admin)):
         config = attrs.evolve(config, admin=AdminConfig(endpoint))
-    if upstream is not None and (url := read("upstream", words.read_origin, upstream)):
-        config = attrs.evolve(config, upstream=tuple(_stand_in(one, url) for one in config.upstream))
+    if upstream is not None and (stand_in := read("upstream", partial(_stand_in, config.upstream), upstream)):
+        config = attrs.evolve(config, upstream=stand_in)
     if lines:
         raise ConfigError(lines)
     return config
@@ -269,8 +286,11 @@ def _with_passwords(
     return attrs.evolve(upstream, account=tuple(accounts))
 
 
-def _stand_in(upstream: UpstreamConfig, url: str) -> UpstreamConfig:
-    if upstream.name != defaults.DOCKER_HUB:
-        return upstream
-    realm = None if upstream.realm == defaults.DOCKER_HUB_REALM else upstream.realm
-    return attrs.evolve(upstream, url=url, realm=realm)
+def _stand_in(upstreams: Iterable[UpstreamConfig], text: str) -> tuple[UpstreamConfig, ...]:
+    url = words.read_origin(text)
+    return tuple(_moved(one, url) if one.name == DOCKER_HUB else one for one in upstreams)
+
+
+def _moved(hub: UpstreamConfig, url: str) -> UpstreamConfig:
+    realm = None if hub.realm == defaults.DOCKER_HUB_REALM else hub.realm
+    return attrs.evolve(hub, url=url, realm=realm)

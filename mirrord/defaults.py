@@ -1,12 +1,13 @@
-"""What is there without any file, as the tables that a file would hold; and the file's own laid over it."""
+"""What is there without any file, as the tables that a file would hold; and the file's own laid over it.
+
+The environment decides some of it: where the cache is, and which proxies lead outside.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+from mirrord.oci.names import DOCKER_HUB
 from mirrord.words import is_name
-
-DOCKER_HUB = "docker.io"
-"""The upstream of requests that name none, where the listener names none either."""
 
 DOCKER_HUB_REALM = "https://auth.docker.io"
 
@@ -64,6 +65,16 @@ def store_table(store: Any, environment: Mapping[str, str]) -> Any:
     if cache.startswith("/"):
         return {**store, "path": f"{cache}/mirrord"}
     return {**store, "path": f"{home}/.cache/mirrord"} if home else store
+
+
+def proxy_variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """By scheme, the variable that says which proxy leads there, and what it says; lowercase goes first."""
+    variables = {}
+    for scheme in ("http", "https"):
+        for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
+            if scheme not in variables and (url := environment.get(name, "").strip()):
+                variables[scheme] = (name, url)
+    return variables
 
 
 def _without_realm(built_in: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Preflight: what can only be known by opening it, asked before anything is started.
 
-`parse_config` judges words; this opens the files that they name and shows the endpoints to Twisted.
+`parse_config` judges words; this opens the files that they name, shows the endpoints to Twisted, and
+reads what the environment says of proxies.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,17 +15,21 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 from twisted.internet.endpoints import serverFromString
 
 from mirrord.config import Config, ListenConfig
-from mirrord.defaults import path_of
+from mirrord.defaults import path_of, proxy_variables
+from mirrord.words import split_proxy
 
 _INTERNAL = re.compile(r"^_?\w+\(\) ")
 
 
-def check_files(config: Config) -> list[str]:
-    """What is wrong with the files and endpoints that a configuration names, a line each."""
-    return list(_lines(config))
+def check_files(config: Config, environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with the files and endpoints that a configuration names, a line each.
+
+    And with the proxies of the environment, where an upstream leaves it to them.
+    """
+    return list(_lines(config, environment))
 
 
-def _lines(config: Config) -> Iterator[str]:
+def _lines(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
     for index, listener in enumerate(config.listen):
         path = f"listen[{index}]"
         yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))
@@ -33,6 +38,9 @@ def _lines(config: Config) -> Iterator[str]:
     for upstream in config.upstream:
         if upstream.ca is not None:
             yield from _attempt(f"{path_of(upstream.name)}.ca", partial(_read_certificates, upstream.ca))
+    if any(upstream.proxy is None for upstream in config.upstream):
+        for name, url in proxy_variables(environment).values():
+            yield from _attempt(name, partial(split_proxy, url))
 
 
 def _attempt(path: str, attempt: Callable[[], object]) -> Iterator[str]:

@@ -72,7 +72,7 @@ def _configure(options: Options, environment: Mapping[str, str]) -> Config:
             store=options["store"],
             admin=options["admin"],
         )
-        lines = check_files(config)
+        lines = check_files(config, environment)
     except (OSError, UnicodeDecodeError) as error:
         raise SystemExit(f"mirrord: {options['config']} cannot be read: {error}") from None
     except ConfigError as error:

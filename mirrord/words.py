@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from mirrord.oci.names import canonical_registry
 from mirrord.schema import Word
 
 _QUANTITY = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))? ?([A-Za-z]+)", re.ASCII)
@@ -48,12 +49,14 @@ def read_seconds(text: str) -> float:
     return _read_quantity(text, _DURATIONS, _MAX_DURATION, "a duration") / 1000
 
 
-def read_positive_seconds(text: str) -> float:
-    """A duration that is not nothing."""
-    seconds = read_seconds(text)
-    if seconds == 0:
-        raise ValueError("longer than nothing is needed")
-    return seconds
+def read_timeout(text: str) -> float:
+    """How long a network is waited for: less than 100 ms would take every second answer for a break."""
+    return _at_least("100ms", text)
+
+
+def read_interval(text: str) -> float:
+    """A duration that is measured once a second, or more rarely."""
+    return _at_least("1s", text)
 
 
 def write_seconds(seconds: float) -> str:
@@ -86,8 +89,8 @@ def is_name(text: str) -> bool:
 
 def read_name(text: str) -> str:
     """The name of an upstream, as clients say it: a host, in lowercase, with a port if it has one."""
-    if text in {"registry-1.docker.io", "index.docker.io"}:
-        raise ValueError("another name of docker.io; write that")
+    if (canonical := canonical_registry(text)) != text:
+        raise ValueError(f"another name of {canonical}; write that")
     if not is_name(text):
         raise ValueError("a host name in lowercase is needed, such as ghcr.io or registry.lan:5000")
     return text
@@ -95,12 +98,37 @@ def read_name(text: str) -> str:
 
 def read_origin(text: str) -> str:
     """A URL that is scheme and host only; a slash at its end is dropped."""
-    return _read_origin(text, ("https", "http"))
+    return _read_origin(text, ("https", "http"), "write an account with a password_file")
 
 
 def read_proxy(text: str) -> str:
     """The URL of a forward proxy, to which we speak plain HTTP."""
-    return _read_origin(text, ("http",))
+    return _read_origin(text, ("http",), "a proxy that wants them is named by HTTPS_PROXY")
+
+
+def split_proxy(text: str) -> SplitResult:
+    """The parts of a proxy's URL in the environment; a password may be in it, and `http://` be left out.
+
+    Raises:
+        ValueError: It is not the URL of an HTTP proxy; the message holds no part of it.
+    """
+    problem = "not the URL of an HTTP proxy, use http://HOST:PORT"
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        port = url.port
+    except ValueError:
+        raise ValueError(problem) from None
+    host = url.hostname or ""
+    if url.scheme not in {"http", "https"} or not host or not host.isprintable() or " " in host or port == 0:
+        raise ValueError(problem)
+    return url
+
+
+def read_username(text: str) -> str:
+    """Who an account is; HTTP parts it from the password by a colon (RFC 7617, section 2)."""
+    if not text or ":" in text or not text.isprintable():
+        raise ValueError("a name without a colon is needed")
+    return text
 
 
 def read_prefix(text: str) -> str:
@@ -150,7 +178,8 @@ def read_endpoint(text: str) -> str:
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if kind in {"tcp", "tcp6", "ssl"}:
         _check_port(given.get("port", arguments[0]))
-        _check_interface(given.get("interface", "").replace("\\:", ":"))
+        positional = arguments[1:2] if kind != "ssl" and "=" not in "".join(arguments[:2]) else []
+        _check_interface(given.get("interface", "".join(positional)).replace("\\:", ":"))
     return text
 
 
@@ -180,14 +209,14 @@ def read_password(source: str, environment: Mapping[str, str]) -> str:
     return password
 
 
-def _read_origin(text: str, schemes: tuple[str, ...]) -> str:
+def _read_origin(text: str, schemes: tuple[str, ...], instead: str) -> str:
     try:
         url = urlsplit(text)
         port = url.port
     except ValueError:
         raise ValueError("not a URL") from None
     if url.username is not None or url.password is not None:
-        raise ValueError("no user or password goes into a URL; write an account with a password_file")
+        raise ValueError(f"no user or password goes into a URL; {instead}")
     if url.scheme not in schemes or not url.hostname:
         raise ValueError(
             f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)} is needed"
@@ -197,6 +226,13 @@ def _read_origin(text: str, schemes: tuple[str, ...]) -> str:
     if _NAME.fullmatch(url.netloc.lower()) is None or port == 0:
         raise ValueError("its host cannot be read")
     return f"{url.scheme}://{url.netloc.lower()}"
+
+
+def _at_least(least: str, text: str) -> float:
+    seconds = read_seconds(text)
+    if seconds < read_seconds(least):
+        raise ValueError(f"at least {least} is needed")
+    return seconds
 
 
 def _one_of(text: str, words: tuple[str, ...]) -> str:
@@ -215,7 +251,7 @@ def _check_interface(text: str) -> None:
         if text:
             ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        raise ValueError("its interface is an IP address") from None
+        raise ValueError("its interface is an IP address, such as 127.0.0.1") from None
 
 
 def _read_quantity(text: str, units: dict[str, int], limit: int, what: str) -> int:
@@ -238,7 +274,8 @@ def _write_quantity(quantity: int, units: dict[str, int], gap: str) -> str:
 
 
 Seconds = Annotated[float, Word(read_seconds, write_seconds, '"5m"')]
-PositiveSeconds = Annotated[float, Word(read_positive_seconds, write_seconds, '"5m"')]
+Timeout = Annotated[float, Word(read_timeout, write_seconds, '"5m"')]
+Interval = Annotated[float, Word(read_interval, write_seconds, '"5m"')]
 Bytes = Annotated[int, Word(read_bytes, write_bytes, '"50 GiB"')]
 PositiveBytes = Annotated[int, Word(read_positive_bytes, write_bytes, '"50 GiB"')]
 FilePath = Annotated[Path, Word(read_path)]
@@ -246,6 +283,7 @@ Endpoint = Annotated[str, Word(read_endpoint)]
 HostName = Annotated[str, Word(read_name)]
 Origin = Annotated[str, Word(read_origin)]
 ProxyOrigin = Annotated[str, Word(read_proxy)]
+UserName = Annotated[str, Word(read_username)]
 Prefix = Annotated[str, Word(read_prefix)]
 Pattern = Annotated[str, Word(read_pattern)]
 NetworkWord = Annotated[Network, Word(read_network)]

@@ -15,6 +15,15 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _MAX_NAME_LENGTH = 255
 """Many clients limit host, slash and name to 255 characters together (distribution-spec)."""
 
+DOCKER_HUB = "docker.io"
+
+_HOSTS_OF_DOCKER_HUB = frozenset({"registry-1.docker.io", "index.docker.io"})
+
+
+def canonical_registry(name: str) -> str:
+    """The one name of a registry: clients also call Docker Hub by the hosts that serve it."""
+    return DOCKER_HUB if name in _HOSTS_OF_DOCKER_HUB else name
+
 
 @attrs.frozen(order=True, cache_hash=True)
 class Repository:

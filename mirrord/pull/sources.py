@@ -11,10 +11,8 @@ from fnmatch import fnmatchcase
 import attrs
 
 from mirrord.oci.errors import Denied, NameUnknown
-from mirrord.oci.names import Repository, Source
+from mirrord.oci.names import DOCKER_HUB, Repository, Source, canonical_registry
 from mirrord.oci.routes import CatalogRoute, Ping, Target
-
-_OTHER_NAMES = {"registry-1.docker.io": "docker.io", "index.docker.io": "docker.io"}
 
 
 @attrs.frozen
@@ -92,8 +90,7 @@ class Sources:
                 raise NameUnknown("no upstream has this prefix", detail=target.leading[:256])
         if target.namespace is None:
             return led
-        name = target.namespace.lower()
-        named = self._by_name.get(_OTHER_NAMES.get(name, name))
+        named = self._by_name.get(canonical_registry(target.namespace.lower()))
         if named is None:
             raise NameUnknown("this mirror does not know that registry", detail=target.namespace[:256])
         if led is not None and led is not named:
@@ -111,6 +108,6 @@ class Sources:
 
 def _official(origin: Origin, repository: Repository) -> Repository:
     """Docker Hub's official images live under `library/`; people who type a prefix leave it out."""
-    if origin.name == "docker.io" and "/" not in repository.name:
+    if origin.name == DOCKER_HUB and "/" not in repository.name:
         return Repository(f"library/{repository.name}")
     return repository

@@ -181,6 +181,11 @@ class FileTests(SynchronousTestCase):
         realm = hub(parse(f'{stand_in}\nrealm = "https://auth.docker.io"')).realm
         self.assertEqual(realm, "https://auth.docker.io")
 
+    def test_plain_realm(self) -> None:
+        """A token service without TLS is right beside an upstream without TLS."""
+        text = f'[[{DOCKER_IO}\nurl = "http://hub.lan:5000"\nrealm = "http://hub.lan:5001"'
+        self.assertEqual(hub(parse(text)).realm, "http://hub.lan:5001")
+
 
 class PasswordTests(SynchronousTestCase):
     def setUp(self) -> None:

@@ -39,7 +39,11 @@ ERRORS = [
     ('[[listen]]\nendpoint = "tcp:65536"', "listen[0].endpoint: its port is a number from 0 to 65535"),
     ('[[listen]]\nendpoint = "tcp6:port=http"', "listen[0].endpoint: its port is a number from 0 to 65535"),
     ('[[listen]]\nendpoint = "tcp:1:interface=lan"', "listen[0].endpoint: its interface is an IP address"),
-    ('[[listen]]\nstall_timeout = "0s"', "listen[0].stall_timeout: longer than nothing is needed"),
+    (
+        '[[listen]]\nendpoint = "tcp:1:localhost"',
+        "listen[0].endpoint: its interface is an IP address, such as 127.0.0.1",
+    ),
+    ('[[listen]]\nstall_timeout = "999ms"', "listen[0].stall_timeout: at least 1s is needed"),
     ('[[listen]]\ncertificate = "/c"', "listen[0].key: missing; TLS needs both"),
     ('[[listen]]\nkey = "/k"', "listen[0].certificate: missing; TLS needs both"),
     ('[[listen]]\nclient_ca = "/c"', "listen[0].client_ca: means nothing without a certificate and a key"),
@@ -129,7 +133,33 @@ ERRORS = [
         "upstream['docker.io'].account[0].password_file: no such credential: systemd has given us none",
     ),
     ("[freshness]\ntag_ttl = 300", 'freshness.tag_ttl: a string such as "5m" is needed, not a number'),
-    ('[gc]\ninterval = "0ms"', "gc.interval: longer than nothing is needed"),
+    ('[gc]\ninterval = "0ms"', "gc.interval: at least 1s is needed"),
+    (f'[[{DOCKER_IO}\nidle_timeout = "99ms"', "upstream['docker.io'].idle_timeout: at least 100ms is needed"),
+    (f'[[{DOCKER_IO}\nconnect_timeout = "1ms"', "upstream['docker.io'].connect_timeout: at least 100ms"),
+    (
+        f'[[{DOCKER_IO}\naccount = [{{username = "", password_file = "/dev/null"}}]',
+        "upstream['docker.io'].account[0].username: a name without a colon is needed",
+    ),
+    (
+        f'[[{DOCKER_IO}\naccount = [{{username = "me:s3cret", password_file = "/dev/null"}}]',
+        "upstream['docker.io'].account[0].username: a name without a colon is needed",
+    ),
+    (
+        f"[[{DOCKER_IO}\n" + '[[upstream.account]]\nusername = "a"\npassword_file = "/dev/null"\n' * 2,
+        "upstream['docker.io'].account: one account for now, not 2",
+    ),
+    (
+        f'[[{DOCKER_IO}\nrealm = "http://auth.docker.io"',
+        "upstream['docker.io'].realm: it hears a password: https:// is needed",
+    ),
+    (
+        f'[[{DOCKER_IO}\nurl = "http://hub.lan"\nrealm = "http://auth.lan"',
+        "upstream['docker.io'].realm: it hears a password: https:// is needed",
+    ),
+    (
+        f'[[{DOCKER_IO}\nproxy = "http://me:s3cret@hub"',
+        "upstream['docker.io'].proxy: no user or password goes into a URL; a proxy that wants them",
+    ),
     ('[admin]\nendpoint = "tcp:x"', "admin.endpoint: its port is a number from 0 to 65535"),
 ]
 

@@ -1,7 +1,9 @@
 """Preflight: the files and endpoints that a configuration names."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import attrs
 import trustme
@@ -44,11 +46,14 @@ class PreflightTests(SynchronousTestCase):
         return path
 
     def listen(self, *listeners: ListenConfig) -> list[str]:
-        return check_files(attrs.evolve(self.config, listen=listeners))
+        return self.check(listen=listeners)
+
+    def check(self, environment: Mapping[str, str] | None = None, **changes: Any) -> list[str]:
+        return check_files(attrs.evolve(self.config, **changes), environment=environment or {})
 
     def test_defaults(self) -> None:
         """There is nothing wrong with the defaults."""
-        self.assertEqual(check_files(self.config), [])
+        self.assertEqual(self.check(), [])
 
     def test_endpoints(self) -> None:
         """An endpoint that Twisted does not understand is told by the path of its key."""
@@ -68,7 +73,7 @@ class PreflightTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(
-            check_files(attrs.evolve(self.config, admin=AdminConfig("carrier:pigeon"))),
+            self.check(admin=AdminConfig("carrier:pigeon")),
             ["admin.endpoint: Unknown endpoint type: 'carrier'"],
         )
 
@@ -109,9 +114,35 @@ class PreflightTests(SynchronousTestCase):
             UpstreamConfig("dir.lan", "https://dir.lan", ca=self.folder),
         )
         self.assertEqual(
-            check_files(attrs.evolve(self.config, upstream=upstreams)),
+            self.check(upstream=upstreams),
             [
                 "upstream['junk.lan'].ca: no certificate in PEM",
                 "upstream['dir.lan'].ca: cannot be opened: Is a directory",
             ],
         )
+
+    def test_proxies_of_the_environment(self) -> None:
+        """A variable that names no HTTP proxy is told by its name, without the password in it."""
+        use = "not the URL of an HTTP proxy, use http://HOST:PORT"
+        for url in (
+            "socks5://me:s3cret@proxy:1080",
+            "ftp://proxy",
+            "http://proxy:99999",
+            "http://p:0",
+            "http://",
+        ):
+            with self.subTest(url=url):
+                self.assertEqual(self.check({"HTTPS_PROXY": url}), [f"HTTPS_PROXY: {use}"])
+        both = {"http_proxy": "socks5://proxy", "HTTP_PROXY": "http://unread", "HTTPS_PROXY": "a b"}
+        self.assertEqual(self.check(both), [f"http_proxy: {use}", f"HTTPS_PROXY: {use}"])
+
+    def test_good_proxies_of_the_environment(self) -> None:
+        """An HTTP proxy may want a password, speak TLS, or lack its scheme; an empty variable is none."""
+        for url in ("http://me:s3cret@proxy.lan:3128/", "https://proxy.lan", "proxy.lan:8080", "", " "):
+            with self.subTest(url=url):
+                self.assertEqual(self.check({"HTTPS_PROXY": url, "all_proxy": "socks5://p"}), [])
+
+    def test_nobody_asks_the_environment(self) -> None:
+        """Where every upstream has a proxy of its own, it does not matter what the environment says."""
+        upstreams = (UpstreamConfig("own.lan", "https://own.lan", proxy="http://proxy.lan:3128"),)
+        self.assertEqual(self.check({"HTTPS_PROXY": "socks5://proxy"}, upstream=upstreams), [])

@@ -60,9 +60,19 @@ class OverrideTests(SynchronousTestCase):
         )
         self.assertNotIn("hunter2", str(caught.exception))
 
+    def test_plain_realm(self) -> None:
+        """Another URL does not make a token service without TLS one that may have the account."""
+        config = parse(
+            '[[upstream]]\nname = "docker.io"\nurl = "http://hub.lan"\nrealm = "http://hub.lan:5001"'
+        )
+        with self.assertRaises(ConfigError) as caught:
+            override(config, upstream="https://hub.lan")
+        (line,) = caught.exception.lines
+        self.assertTrue(line.startswith("--upstream: it hears a password"), line)
+
 
 def durations() -> st.SearchStrategy[float]:
-    return st.integers(1, 10**12).map(lambda milliseconds: milliseconds / 1000)
+    return st.integers(1000, 10**12).map(lambda milliseconds: milliseconds / 1000)
 
 
 class RenderTests(SynchronousTestCase):

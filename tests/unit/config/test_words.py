@@ -93,6 +93,8 @@ class EndpointTests(SynchronousTestCase):
         for text in (
             "tcp:5000",
             "tcp:port=5000:interface=127.0.0.1:backlog=5",
+            "tcp:5000:127.0.0.1",
+            "tcp:interface=127.0.0.1:port=5000",
             "tcp6:5000:interface=\\:\\:1",
             "tcp6:5000:interface=fe80\\:\\:1%eth0",
             "unix:/run/mirrord.sock:mode=660",
@@ -102,7 +104,7 @@ class EndpointTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """What has no kind, or nothing behind it, is no endpoint."""
-        for text in ("", ":", ":5000", "tcp", "tcp:", "tcp:5000:interface=localhost"):
+        for text in ("", ":", ":5000", "tcp", "tcp:", "tcp:5000:interface=localhost", "tcp6:0:localhost"):
             self.assertRaises(ValueError, words.read_endpoint, text)
 
 
