@@ -20,6 +20,9 @@ DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyj
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 """What a registry should at least accept, and what clients at most read (reference/protocol.md, 1.5)."""
 
+MAX_REFERENCES = 4096
+"""How many entries of a manifest are looked at: 4 MiB could hold 44,000, which is a second's work."""
+
 MAX_SIZE = 2**63 - 1
 """The largest size that is believed: an index of signed 64-bit numbers holds no more."""
 
@@ -79,7 +82,10 @@ class Manifest:
         return Descriptor(self.media_type, self.digest, len(self.body))
 
     def references(self) -> tuple[Descriptor, ...]:
-        """The config, layers and manifests that this manifest names; a malformed entry is passed over."""
+        """The config, layers and manifests that this manifest names, the first MAX_REFERENCES of them.
+
+        A malformed entry is passed over.
+        """
         return tuple(_descriptors(_read_document(self.body)))
 
 
@@ -121,7 +127,7 @@ def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:
     entries: list[Any] = [document.get("config")]
     for key in _LISTS:
         entries.extend(document.get(key) or [] if _lists(document, key) else [])
-    for entry in entries:
+    for entry in entries[:MAX_REFERENCES]:
         descriptor = _descriptor(entry)
         if descriptor is not None:
             yield descriptor

@@ -56,6 +56,7 @@ class ManifestStore:
 
         Links it and all that it names to `source`; pending tags of `source` that name it become held,
         once the disk has it: a tag must not lose what it held to a manifest that could not be kept.
+        Of an absurd number of references only the first are linked; the others are earned one by one.
 
         Raises:
             OSError: The disk refused; it is not kept.

@@ -3,7 +3,8 @@
 A pull waits for no commit: it reads its own writes from here. One batch at a time is on its way to
 the file; until that is committed the overlay keeps it under what is newer. Where the file cannot be
 written (a full disk) nothing grows without bound: uses are forgotten first, then the oldest rows,
-which cost a question to the upstream or are found again by recovery.
+which cost a question to the upstream or are found again by recovery. Where it can be, no row is
+forgotten, however many come at once: the next batch takes them all.
 """
 
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Overlay:
     _uses: _Uses = attrs.field(factory=dict, init=False)
     _rows_on_the_way: _Rows = attrs.field(factory=dict, init=False)
     _uses_on_the_way: _Uses = attrs.field(factory=dict, init=False)
+    _is_refused: bool = attrs.field(default=False, init=False)
 
     @property
     def has_rows(self) -> bool:
@@ -68,7 +70,7 @@ class Overlay:
         """Write a row, or delete it."""
         self._rows.pop((table, key), None)
         self._rows[table, key] = row
-        if len(self._rows) > MAX_ROWS:
+        if self._is_refused and len(self._rows) > MAX_ROWS:
             self._uses.clear()
             del self._rows[next(iter(self._rows))]
 
@@ -101,10 +103,12 @@ class Overlay:
     def committed(self) -> None:
         """The batch is in the file."""
         self._rows_on_the_way, self._uses_on_the_way = {}, {}
+        self._is_refused = False
 
     def failed(self) -> None:
         """The batch is not in the file: it waits again, beneath what is newer."""
         rows, uses = self._rows_on_the_way | self._rows, self._uses_on_the_way | self._uses
         self._rows = dict(list(rows.items())[-MAX_ROWS:])
         self._uses = dict(list(uses.items())[-MAX_USES:])
-        self.committed()
+        self._rows_on_the_way, self._uses_on_the_way = {}, {}
+        self._is_refused = True

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.oci.content import (
     DOCKER_MANIFEST,
     DOCKER_SCHEMA1_SIGNED,
+    MAX_REFERENCES,
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
@@ -121,6 +122,15 @@ class ReferenceTests(SynchronousTestCase):
         """An index names its manifests; a subject is not among what is read through it."""
         manifest = Manifest.parse(body(manifests=[entry(ONE)], subject=entry(TWO)), OCI_INDEX)
         self.assertEqual(manifest.references(), (Descriptor("m", ONE, 1),))
+
+    def test_absurdly_many(self) -> None:
+        """Of more entries than any image has only the first are looked at, well-formed or not."""
+        for first in (entry(ONE), {}):
+            manifest = Manifest.parse(body(config=entry(TWO), layers=[first] * 50_000), OCI_MANIFEST)
+            looked_at = [] if first == {} else [Descriptor("m", ONE, 1)] * (MAX_REFERENCES - 1)
+            self.assertEqual(manifest.references(), (Descriptor("m", TWO, 1), *looked_at))
+        manifest = Manifest.parse(body(layers=[{}] * 50_000, manifests=[entry(ONE)]), OCI_INDEX)
+        self.assertEqual(manifest.references(), ())
 
     def test_malformed(self) -> None:
         """An entry that names nothing is passed over, and those beside it are not."""

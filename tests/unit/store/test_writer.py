@@ -2,6 +2,7 @@ import errno
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.store import overlay
 from mirrord.store.overlay import Overlay
@@ -151,14 +152,44 @@ class WriterTests(StoreTestCase):
         self.assertEqual(errno.ENOSPC, self.failureResultOf(self.flush(), OSError).value.errno)
 
 
-class OverlayTests(StoreTestCase):
+class OverlayTests(SynchronousTestCase):
+    def put(self, into: Overlay, count: int) -> None:
+        for number in range(count):
+            key = ("u", "r", str(number))
+            into.put(LINKS, key, LinkRow.of(key, layer(b"x"), 0.0))
+
+    def test_a_healthy_disk_forgets_no_row(self) -> None:
+        """However many rows come between two batches, none is forgotten that was not refused."""
+        healthy = Overlay()
+        self.put(healthy, overlay.MAX_ROWS + 10)
+        self.assertIsNotNone(healthy.get(LINKS, ("u", "r", "0")))
+        healthy.take(with_uses=False)
+        healthy.failed()
+        self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in healthy.rows(LINKS)))
+        healthy.take(with_uses=False)
+        healthy.committed()
+        self.put(healthy, overlay.MAX_ROWS + 10)
+        self.assertIsNotNone(healthy.get(LINKS, ("u", "r", "0")))
+
+    def test_uses_are_bounded(self) -> None:
+        """Of more uses than are kept the oldest are forgotten, while they gather and when they are refused."""
+        bounded = Overlay()
+        for number in range(overlay.MAX_USES + 10):
+            bounded.use(LINKS, ("u", "r", str(number)), 1.0 + number)
+        bounded.take(with_uses=True)
+        bounded.use(LINKS, ("u", "r", "new"), 1.0)
+        bounded.failed()
+        for number, last_use in ((9, 0.0), (10, 0.0), (11, 12.0)):
+            self.assertEqual(last_use, bounded.last_use(LINKS, ("u", "r", str(number))))
+        self.assertEqual(1.0, bounded.last_use(LINKS, ("u", "r", "new")))
+
     def test_it_is_bounded(self) -> None:
         """When rows cannot be written for long, uses are forgotten first, then the oldest rows."""
         bounded = Overlay()
         bounded.use(LINKS, ("u", "r", "0"), 1.0)
-        for number in range(overlay.MAX_ROWS + 10):
-            key = ("u", "r", str(number))
-            bounded.put(LINKS, key, LinkRow.of(key, layer(b"x"), 0.0))
+        bounded.take(with_uses=False)
+        bounded.failed()
+        self.put(bounded, overlay.MAX_ROWS + 10)
         self.assertFalse(bounded.has_uses)
         self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
         self.assertIs(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))

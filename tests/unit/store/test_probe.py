@@ -1,0 +1,66 @@
+"""Whether the store can be written is known without asking it on the reactor."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.store.probe import INTERVAL_SECONDS, PATIENCE_SECONDS, WriteProbe
+from tests.fakes.threads import InlineThreads
+
+
+class HeldThreads:
+    """Threads that answer when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Deferred[Any]] = []
+
+    def run(self, function: Any, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class WriteProbeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.threads = HeldThreads()
+
+    def probe(self) -> WriteProbe:
+        threads: Any = self.threads
+        probe = WriteProbe(Path("unused"), threads, self.clock)
+        probe.start()
+        self.addCleanup(probe.stop)
+        return probe
+
+    def test_real_file(self) -> None:
+        """A folder that can be written is no trouble; one that is gone is, until it is there again."""
+        folder = Path(self.mktemp())
+        probe = WriteProbe(folder / "probe", InlineThreads(), self.clock)
+        probe.start()
+        self.addCleanup(probe.stop)
+        self.assertIn("No such file", probe.trouble or "")
+
+        folder.mkdir()
+        self.clock.advance(INTERVAL_SECONDS)
+        self.assertIsNone(probe.trouble)
+
+    def test_full_disk(self) -> None:
+        """A full disk is no trouble here: a restart would not free it."""
+        probe = self.probe()
+        self.threads.asked[0].errback(OSError(errno.ENOSPC, "No space left on device"))
+        self.assertIsNone(probe.trouble)
+
+    def test_hanging_disk(self) -> None:
+        """A disk that does not answer is trouble after a while, asked only once, and none when it answers."""
+        probe = self.probe()
+        self.clock.advance(PATIENCE_SECONDS)
+        self.assertIsNone(probe.trouble)
+        self.clock.advance(1)
+        self.assertEqual(probe.trouble, "the disk has not answered for 121 s")
+        self.assertEqual(len(self.threads.asked), 1)
+
+        self.threads.asked[0].callback(None)
+        self.assertIsNone(probe.trouble)
