@@ -1,191 +1,157 @@
-"""Assembly: the one place where objects are joined.
+"""Assembly: the place where a mirror is joined.
 
-Everything below is made of ports; here each is handed the real thing. What a configuration decides
-is written in the use cases and upstreams, which can be made anew while what they stand on goes on.
+Everything below is made of ports; here each is handed the real thing. What a configuration decides is
+written in use cases and upstream clients, which a reload makes anew over the same foundation; the sites
+stay, and are given another root.
 """
 
 import os
-import random
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from twisted.python.threadpool import ThreadPool
+import attrs
+from twisted.internet.ssl import CertificateOptions
 
 from mirrord.admin.root import AdminRoot
 from mirrord.admin.status import Holdings, Status
-from mirrord.config import Config, ListenConfig, UpstreamConfig
-from mirrord.gc.collector import Collector
-from mirrord.gc.plan import Limits as GcLimits
-from mirrord.listen.pages import Pages
+from mirrord.config import Config, ConfigError, ListenConfig
+from mirrord.foundation import Foundation, limits_of
 from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.listen.tls import tls_options
 from mirrord.observe.health import Check, Health
-from mirrord.observe.metrics import Metrics
-from mirrord.pull.blobs import BlobPuller
-from mirrord.pull.freshness import Freshness
-from mirrord.pull.keeping import Keeper
-from mirrord.pull.lists import Lists
-from mirrord.pull.manifests import ManifestPuller
-from mirrord.pull.naming import Names
-from mirrord.pull.referrers import ReferrerLister
-from mirrord.pull.remembered import Remembered
-from mirrord.pull.sources import Origin, Sources
-from mirrord.pull.stale import StaleIfError
-from mirrord.pull.tags import Catalog, TagLister
-from mirrord.service import Listener, Parts
-from mirrord.store.store import Store, open_store
-from mirrord.store.threads import PoolThreads
-from mirrord.upstream.client import UpstreamClient
-from mirrord.web.ports import UseCases
+from mirrord.observe.heartbeat import Heartbeat
+from mirrord.observe.notify import Notifier, watchdog_seconds
+from mirrord.reload import bound_changes, merge
+from mirrord.service import Listener, Parts, Reloaded
 from mirrord.web.root import RegistryRoot
 
-_STORE_THREADS = 4
-_PAGE_THREADS = 4
-_REMEMBERED_ABSENCES = 4096
-_REMEMBERED_CORRUPTIONS = 1024
-_REMEMBERED_TAGS = 50_000
-_REMEMBERED_REFERRER_BYTES = 2 * 1024 * 1024
+
+@attrs.define(eq=False)
+class Mirror:
+    """A configuration in effect, on its foundation, with the sites of its listeners."""
+
+    _foundation: Foundation
+    _config: Config
+    _reread: Callable[[], Config]
+    _sites: tuple[MirrorSite, ...] = attrs.field(init=False)
+    trouble: str | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        root_of = self._roots(self._config)
+        self._sites = tuple(
+            MirrorSite(self._foundation.reactor, root_of(listen).respond, _connection_limits(listen))
+            for listen in self._config.listen
+        )
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """The ports of the mirror."""
+        return tuple(
+            Listener(listen.endpoint, site, _tls(listen))
+            for listen, site in zip(self._config.listen, self._sites, strict=True)
+        )
+
+    def reload(self) -> Reloaded:
+        """Read the configuration again and take on what can be changed now.
+
+        Raises:
+            ConfigError: It cannot be used, and nothing has changed.
+        """
+        try:
+            wanted = self._reread()
+        except ConfigError as error:
+            self.trouble = f"the configuration was not taken: {error.lines[0]}"
+            raise
+        self.trouble = None
+        needing_restart = tuple(bound_changes(self._config, wanted))
+        config = merge(self._config, wanted)
+        root_of = self._roots(config)
+        self._config = config
+        for listen, site in zip(config.listen, self._sites, strict=True):
+            site.respond = root_of(listen).respond
+            site.limits = _connection_limits(listen)
+        self._foundation.collector.configure(limits_of(config), config.gc.interval)
+        return Reloaded(config.drain_timeout, needing_restart)
+
+    def _roots(self, config: Config) -> Callable[[ListenConfig], RegistryRoot]:
+        """What answers at a listener; listeners differ in their own upstream."""
+        foundation = self._foundation
+        use_cases = foundation.use_cases(config)
+        return lambda listen: RegistryRoot(use_cases, listen.upstream, foundation.metrics, foundation.pages)
 
 
-def assemble(config: Config, reactor: Any, *, environment: Mapping[str, str]) -> Parts:
-    """All parts of a mirror, joined and not yet started.
+def assemble(
+    config: Config, reactor: Any, *, environment: Mapping[str, str], reread: Callable[[], Config]
+) -> Parts:
+    """All parts of a mirror, joined and not yet started; `reread` gives the configuration of a reload.
 
     Raises:
         OSError: The store cannot be opened, or a file of TLS not be read; the message names the file.
     """
-    metrics = Metrics.for_upstreams(upstream.name for upstream in config.upstream)
-    disk_pool = ThreadPool(0, _STORE_THREADS, "store")
-    page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
-    threads, pages = PoolThreads(reactor, disk_pool), Pages(reactor, page_pool)
-    store = open_store(
-        Path(config.store.path),
-        clock=reactor,
-        threads=threads,
-        monotonic=time.monotonic,
-        wall_clock=time.time,
-    )
-    collector = _collector(config, reactor, store, metrics)
-    upstreams = {
-        upstream.name: UpstreamClient(
-            upstream, reactor=reactor, metrics=metrics, random=random.Random(), environment=environment
+    foundation = Foundation.lay(config, reactor, environment)
+    mirror = Mirror(foundation, config, reread)
+    store, probe, puller = foundation.store, foundation.probe, foundation.puller
+    status = _status(foundation)
+    health = Health(
+        (
+            Check("store", lambda: store.trouble),
+            Check("disk", lambda: probe.trouble),
+            Check("configuration", lambda: mirror.trouble),
         )
-        for upstream in config.upstream
-    }
-    use_cases, puller = _use_cases(config, reactor, store, collector, upstreams)
-    shelf = store.shelf
-    metrics.watch(lambda: shelf.total_bytes, lambda: shelf.total_entries, lambda: len(puller.running))
-    status = _status(config, store, puller, upstreams, collector)
-    admin = AdminRoot(metrics.registry, Health((Check("store", lambda: store.trouble),)), status)
+    )
+    admin = AdminRoot(foundation.metrics.registry, health, status)
+    notifier = Notifier.of(environment)
+    heartbeat = Heartbeat(
+        notifier,
+        reactor,
+        watchdog_seconds(environment, os.getpid()),
+        lambda: probe.trouble,
+        lambda: _in_a_line(foundation),
+    )
     return Parts(
-        _listeners(config, reactor, lambda name: RegistryRoot(use_cases, name, metrics, pages)),
+        mirror.listeners(),
         Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond)),
-        (disk_pool, page_pool),
-        pages,
-        collector,
+        foundation.pools,
+        foundation.pages,
+        (foundation.collector, probe, heartbeat),
         puller,
         store,
-        tuple(upstreams.values()),
+        foundation.upstreams.values,
+        notifier,
+        mirror.reload,
+        config.drain_timeout,
     )
 
 
-def _collector(config: Config, reactor: Any, store: Store, metrics: Metrics) -> Collector:
-    """What keeps the store within its bounds."""
-    limits = GcLimits(config.store.max_size, config.store.min_free, config.gc.unused_for, config.gc.partials)
-    return Collector(
-        store.shelf,
-        limits,
-        config.gc.interval,
-        reactor,
-        time.time,
-        lambda: _free_bytes(config.store.path),
-        metrics,
-    )
-
-
-def _listeners(config: Config, reactor: Any, root_of: Callable[[str], RegistryRoot]) -> tuple[Listener, ...]:
-    """The ports of the mirror; `root_of` gives what answers where an upstream is the listener's own."""
-
-    def listener(listen: ListenConfig) -> Listener:
-        limits = ConnectionLimits(stall_seconds=listen.stall_timeout)
-        site = MirrorSite(reactor, root_of(listen.upstream).respond, limits)
-        tls = tls_options(listen.certificate, listen.key) if listen.certificate and listen.key else None
-        return Listener(listen.endpoint, site, tls)
-
-    return tuple(map(listener, config.listen))
-
-
-def _status(
-    config: Config,
-    store: Store,
-    puller: BlobPuller,
-    upstreams: Mapping[str, UpstreamClient],
-    collector: Collector,
-) -> Status:
+def _status(foundation: Foundation) -> Status:
     """What an operator sees at a glance."""
-    shelf = store.shelf
+    shelf, upstreams = foundation.store.shelf, foundation.upstreams
     return Status(
         _version(),
         time.monotonic,
-        lambda: Holdings(shelf.total_bytes, shelf.total_entries, config.store.max_size),
-        lambda: puller.running,
+        lambda: Holdings(shelf.total_bytes, shelf.total_entries, foundation.collector.limits.max_size),
+        lambda: foundation.puller.running,
         lambda: [upstream.status() for upstream in upstreams.values()],
-        lambda: collector.last_sweep,
+        lambda: foundation.collector.last_sweep,
     )
 
 
-def _use_cases(
-    config: Config, reactor: Any, store: Store, room: Collector, upstreams: Mapping[str, UpstreamClient]
-) -> tuple[UseCases, BlobPuller]:
-    """What clients can ask of a mirror, over this store and these upstreams."""
-    keeper = Keeper(store.manifests, room)
-    sources = Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
-    names = Names(
-        upstreams,
-        store.manifests,
-        store.index,
-        keeper,
-        time.time,
-        config.freshness.negative_ttl,
-        Remembered(time.monotonic, _REMEMBERED_ABSENCES),
+def _in_a_line(foundation: Foundation) -> str:
+    """What `systemctl status` shows."""
+    shelf = foundation.store.shelf
+    return (
+        f"{len(foundation.puller.running)} downloads running, "
+        f"{shelf.total_bytes / 1e9:.1f} GB in {shelf.total_entries} blobs and manifests"
     )
-    freshness = {one.name: _freshness(config, one) for one in config.upstream}
-    stale_if_error = StaleIfError(upstreams, reactor)
-    manifests = ManifestPuller(store.manifests, store.index, names, freshness, stale_if_error, time.time)
-    blobs = BlobPuller(
-        upstreams,
-        store.blobs,
-        store.index,
-        keeper,
-        reactor,
-        random.random,
-        Remembered(time.monotonic, _REMEMBERED_CORRUPTIONS),
-    )
-    stale_seconds = config.freshness.stale_if_error
-    tags = TagLister(
-        upstreams, Lists(stale_if_error, stale_seconds, Remembered(time.monotonic, _REMEMBERED_TAGS, len))
-    )
-    referrers = ReferrerLister(
-        upstreams,
-        Lists(
-            stale_if_error,
-            stale_seconds,
-            Remembered(time.monotonic, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
-        ),
-    )
-    return UseCases(sources, manifests, blobs, tags, referrers, Catalog(store.index, sources)), blobs
 
 
-def _freshness(config: Config, upstream: UpstreamConfig) -> Freshness:
-    ttl = config.freshness.tag_ttl if upstream.tag_ttl is None else upstream.tag_ttl
-    return Freshness(ttl, config.freshness.stale_if_error)
+def _connection_limits(listen: ListenConfig) -> ConnectionLimits:
+    return ConnectionLimits(stall_seconds=listen.stall_timeout)
 
 
-def _free_bytes(path: Path) -> int:
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+def _tls(listen: ListenConfig) -> CertificateOptions | None:
+    return tls_options(listen.certificate, listen.key) if listen.certificate and listen.key else None
 
 
 def _version() -> str:

@@ -1,12 +1,13 @@
-"""The service: an ordered start, an ordered drain.
+"""The service: an ordered start, a reload, an ordered drain.
 
 Twisted's MultiService starts and stops all its children at once and looks at no Deferred; the order
 is all that matters here. Up: the store, then the ports (a port that cannot be bound ends the start
 before anything is served), then what runs in the background. Down: the ports, then the clients that
-are being answered (for `drain_seconds`), then the downloads, which are parked, then the store.
+are being answered (for `drain_timeout`), then the downloads, which are parked, then the store.
 """
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import attrs
@@ -17,14 +18,25 @@ from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnection
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from mirrord.gc.collector import Collector
+from mirrord.config import ConfigError
 from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
 from mirrord.listen.site import MirrorSite
+from mirrord.observe.notify import Notifier
 from mirrord.pull.blobs import BlobPuller
 
 _STEP_SECONDS = 5.0
 """For a step of the drain that has no time of its own; whatever is cut off is safe on the disk."""
+
+
+class Background(Protocol):
+    """What runs beside the ports."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> Any:
+        """End; may return something to wait for."""
 
 
 class Closeable(Protocol):
@@ -44,17 +56,31 @@ class Listener:
 
 
 @attrs.frozen
+class Reloaded:
+    """What a reload came to: the new `drain_timeout`, and the keys that keep their value until a restart."""
+
+    drain_seconds: float
+    needing_restart: tuple[str, ...] = ()
+
+
+@attrs.frozen
 class Parts:
-    """What the service starts and stops; the admin's listener first and last."""
+    """What the service starts and stops; the admin's listener first and last.
+
+    `reload` takes on a new configuration, or raises ConfigError and changes nothing.
+    """
 
     listeners: tuple[Listener, ...]
     admin: Listener
     pools: tuple[ThreadPool, ...]
     pages: Pages
-    collector: Collector
+    background: tuple[Background, ...]
     puller: BlobPuller
     store: Closeable
-    upstreams: tuple[Closeable, ...]
+    upstreams: Callable[[], Iterable[Closeable]]
+    notifier: Notifier
+    reload: Callable[[], Reloaded]
+    drain_seconds: float
 
 
 class MirrorService(Service):
@@ -66,10 +92,10 @@ class MirrorService(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, assemble: Callable[[], Parts], drain_seconds: float) -> None:
+    def __init__(self, reactor: Any, assemble: Callable[[], Parts]) -> None:
         self._reactor = reactor
         self._assemble = assemble
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = 0.0
         self._parts: Parts | None = None
         self._ports: list[IListeningPort] = []
         self._admin_port: IListeningPort | None = None
@@ -81,6 +107,7 @@ class MirrorService(Service):
             parts = self._parts = self._assemble()
         except OSError as error:
             raise SystemExit(f"mirrord: cannot start: {error}") from None
+        self._drain_seconds = parts.drain_seconds
         self._admin_port = self._bind(parts, parts.admin)
         self._ports = [self._bind(parts, listener) for listener in parts.listeners]
         super().privilegedStartService()  # type: ignore[no-untyped-call]
@@ -91,13 +118,35 @@ class MirrorService(Service):
         parts = self._running
         for pool in parts.pools:
             pool.start()
-        parts.collector.start()
+        for task in parts.background:
+            task.start()
+        self._reactor.callWhenRunning(parts.notifier.ready)
         endpoints = ", ".join(listener.endpoint for listener in parts.listeners)
         self._log.info("mirrord serves at {endpoints}", endpoints=endpoints)
+
+    def reload(self) -> None:
+        """Take on a new configuration; one that is wrong changes nothing, and the log says what is wrong."""
+        if self._parts is None or self.is_draining:
+            return
+        notifier = self._parts.notifier
+        notifier.reloading(time.monotonic())
+        try:
+            reloaded = self._parts.reload()
+        except ConfigError as error:
+            for line in error.lines:
+                self._log.error("the configuration is not taken: {line}", line=line)
+        else:
+            self._drain_seconds = reloaded.drain_seconds
+            for key in reloaded.needing_restart:
+                self._log.warn("{key} has changed: that needs a restart", key=key)
+            self._log.info("the configuration was read again")
+        finally:
+            notifier.ready()
 
     def stopService(self) -> Deferred[None]:
         """Drain: fires when all is on the disk and let go of."""
         self.is_draining = True
+        self._running.notifier.stopping()
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._drain())
 
@@ -132,9 +181,10 @@ class MirrorService(Service):
         await self._step("closing the ports", lambda: self._close(*self._ports))
         seconds = self._drain_seconds + _STEP_SECONDS
         await self._step("answering clients", lambda: self._let_clients_go(parts), seconds)
-        await self._step("stopping the collector", parts.collector.stop)
+        for task in parts.background:
+            await self._step("stopping what runs in the background", task.stop)
         await self._step("parking downloads", lambda: Deferred.fromCoroutine(parts.puller.stop()))
-        for upstream in parts.upstreams:
+        for upstream in parts.upstreams():
             await self._step("closing an upstream", upstream.close)
         await self._step("closing the store", lambda: Deferred.fromCoroutine(parts.store.close()), 60.0)
         if self._admin_port is not None:

@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,42 +52,46 @@ def makeService(options: Options) -> MirrorService:
     Raises:
         SystemExit: The configuration cannot be used, or `--check` has printed what it means.
     """
-    config = _configure(options, os.environ)
+    try:
+        config = _read_config(options, os.environ)
+    except ConfigError as error:
+        raise SystemExit("\n".join(f"mirrord: {line}" for line in error.lines)) from None
+    if options["check"]:
+        sys.stdout.write(render(config))
+        raise SystemExit(0)
     reactor: Any = global_reactor
-    service = MirrorService(
-        reactor, lambda: assemble(config, reactor, environment=os.environ), config.drain_timeout
-    )
-    reactor.callWhenRunning(_exit_cleanly, reactor, service)
+    reread = partial(_read_config, options, os.environ)
+    service = MirrorService(reactor, lambda: assemble(config, reactor, environment=os.environ, reread=reread))
+    reactor.callWhenRunning(_heed_signals, reactor, service)
     _allow_descriptors()
     return service
 
 
-def _configure(options: Options, environment: Mapping[str, str]) -> Config:
-    """The effective configuration; with `--check` it is printed, and that is all."""
+def _read_config(options: Options, environment: Mapping[str, str]) -> Config:
+    """The effective configuration.
+
+    Raises:
+        ConfigError: All that is wrong with it, or with the files and endpoints that it names.
+    """
     try:
         text = Path(options["config"]).read_text("utf-8") if options["config"] else ""
-        config = override(
-            parse_config(text, environment=environment),
-            listen=options["listen"],
-            upstream=options["upstream"],
-            store=options["store"],
-            admin=options["admin"],
-        )
-        lines = check_files(config, environment)
     except (OSError, UnicodeDecodeError) as error:
-        raise SystemExit(f"mirrord: {options['config']} cannot be read: {error}") from None
-    except ConfigError as error:
-        lines = list(error.lines)
+        raise ConfigError([f"{options['config']} cannot be read: {error}"]) from None
+    config = override(
+        parse_config(text, environment=environment),
+        listen=options["listen"],
+        upstream=options["upstream"],
+        store=options["store"],
+        admin=options["admin"],
+    )
+    lines = check_files(config, environment=environment)
     if lines:
-        raise SystemExit("\n".join(f"mirrord: {line}" for line in lines))
-    if options["check"]:
-        sys.stdout.write(render(config))
-        raise SystemExit(0)
+        raise ConfigError(lines)
     return config
 
 
-def _exit_cleanly(reactor: Any, service: MirrorService) -> None:
-    """End with status 0 on SIGTERM and SIGINT, a second of which ends the wait for clients; not on SIGHUP."""
+def _heed_signals(reactor: Any, service: MirrorService) -> None:
+    """SIGTERM and SIGINT drain, with status 0, and a second one ends the wait for clients; SIGHUP reloads."""
 
     def stop() -> None:
         if reactor.running and not service.is_draining:
@@ -94,9 +99,8 @@ def _exit_cleanly(reactor: Any, service: MirrorService) -> None:
         else:
             service.hurry()
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: reactor.callFromThread(stop))
+    for number, act in ((signal.SIGHUP, service.reload), (signal.SIGTERM, stop), (signal.SIGINT, stop)):
+        signal.signal(number, lambda *_, act=act: reactor.callFromThread(act))
 
 
 def _allow_descriptors() -> None:

@@ -61,14 +61,18 @@ class Metrics:
             gauge("downloads_running", "Blobs that are being downloaded."),
         )
         for upstream in upstreams:
-            metrics._upstream_bytes.labels(upstream)
-            for kind in KINDS:
-                for way in WAYS:
-                    metrics._requests.labels(upstream, kind, way)
-            for kind in UPSTREAM_KINDS:
-                for result in UPSTREAM_RESULTS:
-                    metrics._upstream_requests.labels(upstream, kind, result)
+            metrics.add_upstream(upstream)
         return metrics
+
+    def add_upstream(self, upstream: str) -> None:
+        """Have a sample of everything that is counted by upstream."""
+        self._upstream_bytes.labels(upstream)
+        for kind in KINDS:
+            for way in WAYS:
+                self._requests.labels(upstream, kind, way)
+        for kind in UPSTREAM_KINDS:
+            for result in UPSTREAM_RESULTS:
+                self._upstream_requests.labels(upstream, kind, result)
 
     def watch(
         self, store_bytes: Callable[[], int], store_entries: Callable[[], int], downloads: Callable[[], int]

@@ -46,7 +46,7 @@ class UpstreamStatus:
     """How an upstream does, for the operator.
 
     `manifests` and `others` are what manifest GETs and all else meet; the waits say for how long
-    they are turned away.
+    they are turned away. The last error stays, and grows old: whether it is over, the gates say.
     """
 
     name: str
@@ -56,6 +56,7 @@ class UpstreamStatus:
     others_wait_seconds: float
     quota: Quota
     last_error: str | None
+    last_error_seconds_ago: float | None
 
 
 class UpstreamClient:
@@ -78,7 +79,7 @@ class UpstreamClient:
         environment: Mapping[str, str],
         agent: IAgent | None = None,
     ) -> None:
-        self._config = config
+        self.config = config
         self._reactor = reactor
         self._pool = connection_pool(reactor)
         home = Origin.of(config.url)
@@ -100,7 +101,7 @@ class UpstreamClient:
     @property
     def name(self) -> str:
         """Its name: what `?ns=` says."""
-        return self._config.name
+        return self.config.name
 
     def is_doubtful(self, *, of_manifests: bool) -> bool:
         """Whether it failed a moment ago, so that what is held should be answered without asking."""
@@ -177,6 +178,7 @@ class UpstreamClient:
         """How it does, as far as is known without asking."""
         now = self._reactor.seconds()
         state, wait = self._circuit.state, self._circuit.wait_seconds
+        error = self._api.last_error
         return UpstreamStatus(
             self.name,
             state(now, of_manifests=True),
@@ -184,7 +186,8 @@ class UpstreamClient:
             state(now, of_manifests=False),
             wait(now, of_manifests=False),
             self._api.quota,
-            self._api.last_error,
+            None if error is None else error.message,
+            None if error is None else now - error.at,
         )
 
     def close(self) -> Deferred[None]:

@@ -13,7 +13,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mirrord.service import Listener, MirrorService, Parts
+from mirrord.config import ConfigError
+from mirrord.service import Listener, MirrorService, Parts, Reloaded
 
 DRAIN_SECONDS = 30.0
 CLIENTS, ADMIN = "tcp:5000", "tcp:5001"
@@ -84,6 +85,22 @@ class Port:
         return succeed(None)
 
 
+@attrs.define(eq=False)
+class Manager:
+    """What systemd hears."""
+
+    journal: list[str]
+
+    def ready(self) -> None:
+        self.journal.append("manager hears ready")
+
+    def reloading(self, monotonic_seconds: float) -> None:
+        self.journal.append("manager hears reloading")
+
+    def stopping(self) -> None:
+        self.journal.append("manager hears stopping")
+
+
 class Reactor(Clock):
     """A clock, and ports of which some are taken."""
 
@@ -91,6 +108,9 @@ class Reactor(Clock):
         super().__init__()
         self.journal = journal
         self.taken: int | None = None
+
+    def callWhenRunning(self, act: Callable[[], object]) -> None:
+        act()
 
     def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> Port:
         if port == self.taken:
@@ -113,12 +133,16 @@ class ServiceCase(SynchronousTestCase):
             listener(ADMIN, Part("admin", journal)),
             (self.pool,),
             None,
-            self.collector,
+            (self.collector,),
             self.puller,
             self.store,
-            (self.upstream,),
+            lambda: (self.upstream,),
+            Manager(journal),
+            self.reread,
+            DRAIN_SECONDS,
         )
-        self.service = MirrorService(self.reactor, lambda: self.parts, DRAIN_SECONDS)
+        self.reloaded: Reloaded | ConfigError = Reloaded(DRAIN_SECONDS)
+        self.service = MirrorService(self.reactor, lambda: self.parts)
         self.lines: list[str] = []
         self.failures = 0
         observer: Any = self.observe
@@ -128,6 +152,11 @@ class ServiceCase(SynchronousTestCase):
     def observe(self, event: Any) -> None:
         self.lines.append(formatEvent(event))
         self.failures += "log_failure" in event
+
+    def reread(self) -> Reloaded:
+        if isinstance(self.reloaded, ConfigError):
+            raise self.reloaded
+        return self.reloaded
 
     def start(self) -> None:
         self.service.privilegedStartService()
@@ -146,7 +175,7 @@ class StartTests(ServiceCase):
 
         self.service.startService()
 
-        self.assertEqual(["pool starts", "collector starts"], self.journal)
+        self.assertEqual(["pool starts", "collector starts", "manager hears ready"], self.journal)
 
     def test_taken_port(self) -> None:
         """A port that cannot be bound ends the start with one line that names it."""
@@ -160,13 +189,54 @@ class StartTests(ServiceCase):
         def assemble() -> Parts:
             raise PermissionError(13, "Permission denied", "key.pem")
 
-        self.service = MirrorService(self.reactor, assemble, DRAIN_SECONDS)
+        self.service = MirrorService(self.reactor, assemble)
 
         self.assertEqual("mirrord: cannot start: [Errno 13] Permission denied: 'key.pem'", self.refused())
 
 
+class ReloadTests(ServiceCase):
+    HEARD = ("manager hears reloading", "manager hears ready")
+
+    def test_taken(self) -> None:
+        """What has changed is in effect, and what needs a restart is named in a warning."""
+        self.start()
+        self.reloaded = Reloaded(1.0, ("store.path",))
+
+        self.service.reload()
+
+        self.assertEqual(list(self.HEARD), self.journal)
+        self.assertIn("store.path has changed: that needs a restart", self.lines)
+        self.site.hangs = True
+        self.service.stopService()
+        self.reactor.advance(1)
+        self.assertIn("site broken off", self.journal)
+
+    def test_wrong(self) -> None:
+        """Of a configuration that is wrong every line is logged, and the service is ready as before."""
+        self.start()
+        self.reloaded = ConfigError(["store.path: 1", "gc: 2"])
+
+        self.service.reload()
+
+        self.assertEqual(list(self.HEARD), self.journal)
+        self.assertIn("the configuration is not taken: store.path: 1", self.lines)
+        self.assertIn("the configuration is not taken: gc: 2", self.lines)
+
+    def test_while_draining(self) -> None:
+        """There is no reload once the drain has begun."""
+        self.start()
+        self.site.hangs = True
+        self.service.stopService()
+        self.journal.clear()
+
+        self.service.reload()
+
+        self.assertEqual([], self.journal)
+
+
 class DrainTests(ServiceCase):
     ORDER = (
+        "manager hears stopping",
         "port 5000 closes",
         "site drains",
         "collector stops",

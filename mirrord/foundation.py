@@ -1,0 +1,179 @@
+"""Foundation: what lives on while configurations come and go, and the use cases that are put on it."""
+
+import os
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.python.threadpool import ThreadPool
+
+from mirrord.config import Config, UpstreamConfig
+from mirrord.gc.collector import Collector
+from mirrord.gc.plan import Limits as GcLimits
+from mirrord.listen.pages import Pages
+from mirrord.observe.metrics import Metrics
+from mirrord.pull.blobs import BlobPuller
+from mirrord.pull.freshness import Freshness
+from mirrord.pull.keeping import Keeper
+from mirrord.pull.lists import Lists
+from mirrord.pull.manifests import ManifestPuller
+from mirrord.pull.naming import Names
+from mirrord.pull.referrers import ReferrerLister
+from mirrord.pull.remembered import Remembered
+from mirrord.pull.sources import Origin, Sources
+from mirrord.pull.stale import StaleIfError
+from mirrord.pull.tags import Catalog, TagLister
+from mirrord.store.layout import Layout
+from mirrord.store.probe import WriteProbe
+from mirrord.store.store import Store, open_store
+from mirrord.store.threads import PoolThreads
+from mirrord.upstream.client import UpstreamClient
+from mirrord.web.ports import UseCases
+
+_STORE_THREADS = 4
+_PAGE_THREADS = 4
+_REMEMBERED_ABSENCES = 4096
+_REMEMBERED_CORRUPTIONS = 1024
+_REMEMBERED_TAGS = 50_000
+_REMEMBERED_REFERRER_BYTES = 2 * 1024 * 1024
+
+
+@attrs.frozen(eq=False)
+class Memories:
+    """What was answered a moment ago, or is known to be corrupt."""
+
+    absences: Remembered[Any, Any]
+    tags: Remembered[Any, Any]
+    referrers: Remembered[Any, Any]
+
+    @classmethod
+    def empty(cls) -> "Memories":
+        """Nothing yet."""
+        return cls(
+            Remembered(time.monotonic, _REMEMBERED_ABSENCES),
+            Remembered(time.monotonic, _REMEMBERED_TAGS, len),
+            Remembered(time.monotonic, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
+        )
+
+
+@attrs.frozen(eq=False)
+class Foundation:
+    """What lives on while configurations come and go: the disk, what runs, and what is remembered.
+
+    Upstreams that a reload does not change keep their tokens, connections and circuits; one that it
+    removes keeps its client, for the downloads that it still feeds.
+    """
+
+    reactor: Any
+    environment: Mapping[str, str]
+    metrics: Metrics
+    pages: Pages
+    pools: tuple[ThreadPool, ...]
+    store: Store
+    probe: WriteProbe
+    collector: Collector
+    puller: BlobPuller
+    upstreams: dict[str, UpstreamClient]
+    memories: Memories
+
+    @classmethod
+    def lay(cls, config: Config, reactor: Any, environment: Mapping[str, str]) -> "Foundation":
+        """Open the store and put on it what every configuration stands on."""
+        metrics = Metrics.for_upstreams(upstream.name for upstream in config.upstream)
+        disk_pool = ThreadPool(0, _STORE_THREADS, "store")
+        page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
+        path, threads = Path(config.store.path), PoolThreads(reactor, disk_pool)
+        store = open_store(
+            path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
+        )
+        shelf = store.shelf
+        collector = Collector(
+            shelf,
+            limits_of(config),
+            config.gc.interval,
+            reactor,
+            time.time,
+            lambda: _free_bytes(path),
+            metrics,
+        )
+        upstreams: dict[str, UpstreamClient] = {}
+        puller = BlobPuller(
+            upstreams,
+            store.blobs,
+            store.index,
+            Keeper(store.manifests, collector),
+            reactor,
+            random.random,
+            Remembered(time.monotonic, _REMEMBERED_CORRUPTIONS),
+        )
+        metrics.watch(lambda: shelf.total_bytes, lambda: shelf.total_entries, lambda: len(puller.running))
+        return cls(
+            reactor,
+            environment,
+            metrics,
+            Pages(reactor, page_pool),
+            (disk_pool, page_pool),
+            store,
+            WriteProbe(Layout(path).probe, threads, reactor),
+            collector,
+            puller,
+            upstreams,
+            Memories.empty(),
+        )
+
+    def use_cases(self, config: Config) -> UseCases:
+        """What clients can ask of the mirror that `config` describes."""
+        self._connect(config)
+        store, upstreams, memories = self.store, self.upstreams, self.memories
+        sources = Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
+        keeper = Keeper(store.manifests, self.collector)
+        negative_ttl, stale_seconds = config.freshness.negative_ttl, config.freshness.stale_if_error
+        names = Names(
+            upstreams, store.manifests, store.index, keeper, time.time, negative_ttl, memories.absences
+        )
+        freshness = {one.name: _freshness(config, one) for one in config.upstream}
+        stale = StaleIfError(upstreams, self.reactor)
+        return UseCases(
+            sources,
+            ManifestPuller(store.manifests, store.index, names, freshness, stale, time.time),
+            self.puller,
+            TagLister(upstreams, Lists(stale, stale_seconds, memories.tags)),
+            ReferrerLister(upstreams, Lists(stale, stale_seconds, memories.referrers)),
+            Catalog(store.index, sources),
+        )
+
+    def _connect(self, config: Config) -> None:
+        """Have a client for every upstream; a new one where there is none, or it is configured otherwise."""
+        for one in config.upstream:
+            known = self.upstreams.get(one.name)
+            if known is not None and known.config == one:
+                continue
+            if known is None:
+                self.metrics.add_upstream(one.name)
+            else:
+                known.close()
+            self.upstreams[one.name] = UpstreamClient(
+                one,
+                reactor=self.reactor,
+                metrics=self.metrics,
+                random=random.Random(),
+                environment=self.environment,
+            )
+
+
+def limits_of(config: Config) -> GcLimits:
+    """What the collector keeps to."""
+    return GcLimits(config.store.max_size, config.store.min_free, config.gc.unused_for, config.gc.partials)
+
+
+def _freshness(config: Config, upstream: UpstreamConfig) -> Freshness:
+    ttl = config.freshness.tag_ttl if upstream.tag_ttl is None else upstream.tag_ttl
+    return Freshness(ttl, config.freshness.stale_if_error)
+
+
+def _free_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
