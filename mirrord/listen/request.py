@@ -5,6 +5,7 @@ HTML; a registry has no use for any of them. What is kept of `http.Request` is w
 counts on: the headers, the order of pipelined requests, producers, and word of a lost connection.
 """
 
+import re
 from email.utils import formatdate
 from typing import Any
 
@@ -21,6 +22,13 @@ READING = (b"GET", b"HEAD")
 """The methods that a mirror answers."""
 
 ALLOW = (b"Allow", b"GET, HEAD")
+
+_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-fvV:.%\w~-]+\])(?::[0-9]*)?", re.ASCII)
+"""`uri-host [ ":" port ]` (RFC 9110, section 7.2); it may be empty."""
+
+_NOT_ADDRESSED = Answer.of_error(
+    Unsupported("one Host header is needed, with a host in it"), API_VERSION, status=400
+)
 
 
 @provider(INonQueuedRequestFactory)
@@ -43,6 +51,14 @@ class MirrorRequest(Request):
         """Whether headers alone are asked for."""
         return bool(self.method == b"HEAD")
 
+    @property
+    def is_addressed(self) -> bool:
+        """Whether it says once, and readably, which host it is for; HTTP/1.0 need not say it."""
+        hosts = self.requestHeaders.getRawHeaders(b"Host", [])
+        if not hosts:
+            return bool(self.clientproto != b"HTTP/1.1")
+        return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+
     def header(self, name: bytes) -> bytes | None:
         """All values of a header, joined as one (RFC 9110, section 5.3); None without any."""
         values = self.requestHeaders.getRawHeaders(name)
@@ -58,8 +74,12 @@ class MirrorRequest(Request):
             self.channel.refuse(not_allowed())
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of the request is here."""
-        self.channel.site.respond(self)
+        """All of the request is here; one that is not for one host is refused (RFC 9112, section 3.2)."""
+        if self.is_addressed:
+            self.channel.site.respond(self)
+        else:
+            self.channel.persistent = False
+            self.respond(_NOT_ADDRESSED)
 
     def respond(self, answer: Answer) -> None:
         """Give the whole answer; a HEAD is given its headers."""

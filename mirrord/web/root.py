@@ -79,10 +79,11 @@ class RegistryRoot:
     async def _answer(self, request: MirrorRequest) -> None:
         """Answer, whatever happens."""
         try:
-            target = parse(_origin_form(request.uri))
             if request.method not in READING:
                 request.respond(not_allowed())
-            elif resource := self._resources.get(type(target.route)):
+                return
+            target = parse(_origin_form(request.uri))
+            if resource := self._resources.get(type(target.route)):
                 await self._pull(request, resource, target)
             else:
                 request.respond(self._answer_self(target))

@@ -135,6 +135,39 @@ class ParsingTests(ChannelCase):
                 self.client.send(sent + b"GET / HTTP/1.1\r\n\r\n")
                 self.assert_refused(400, "UNSUPPORTED")
 
+    def test_not_addressed(self) -> None:
+        """A request that names no host, two, or what cannot be one is answered 400, and is the last."""
+        for version, fields in (
+            ("1.1", ""),
+            ("1.1", "Host: a\r\nHost: a\r\n"),
+            ("1.0", "Host: a\r\nHost: b\r\n"),
+            ("1.1", "Host: a, b\r\n"),
+            ("1.1", "Host: me@a\r\n"),
+            ("1.1", "Host: a/b\r\n"),
+            ("1.1", "Host: a:b\r\n"),
+            ("1.1", "Host: <b>\r\n"),
+        ):
+            with self.subTest(fields=fields):
+                self.client = Client(self.site)
+                self.wire = self.client.wire
+                self.client.send(f"GET / HTTP/{version}\r\n{fields}\r\n".encode() + head("/"))
+                self.assert_refused(400, "UNSUPPORTED")
+        self.assertEqual([], self.requests)
+
+    def test_addressed(self) -> None:
+        """A host is a name or an address, with a port or without, and may be empty; HTTP/1.0 needs none."""
+        for version, fields in (
+            ("1.1", "Host: mirror.lan\r\n"),
+            ("1.1", "host: my_mirror:5000\r\n"),
+            ("1.1", "Host: [fe80::1%25eth0]:5000\r\n"),
+            ("1.1", "Host:\r\n"),
+            ("1.0", ""),
+        ):
+            with self.subTest(fields=fields):
+                client = Client(self.site)
+                client.send(f"GET / HTTP/{version}\r\n{fields}\r\n".encode())
+                self.assertEqual(200, client.got().status)
+
     def test_tls(self) -> None:
         """A client that speaks TLS, as podman does first, is answered 400 before its line has ended."""
         self.client.send(b"\x16\x03\x01\x02\x00\x01\x00")

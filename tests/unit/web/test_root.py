@@ -41,9 +41,24 @@ class PathTests(SceneCase):
                     self.assert_error(got, 405, "UNSUPPORTED")
                     self.assertEqual("GET, HEAD", got.headers["allow"])
 
+    def test_other_methods(self) -> None:
+        """A method that is not ours is 405 whatever its target is, and nothing of the request comes back."""
+        for method, target in (
+            ("OPTIONS", "*"),
+            ("CONNECT", "registry.example:443"),
+            ("TRACE", "/v2/"),
+            ("PUT", "/nowhere"),
+        ):
+            with self.subTest(method=method):
+                got = self.get(target, "X-Canary: 7f3a", method=method)
+                self.assert_error(got, 405, "UNSUPPORTED")
+                self.assertEqual("GET, HEAD", got.headers["allow"])
+                self.assertNotIn(b"7f3a", self.wire.value())
+
     def test_absolute_form(self) -> None:
-        """A target with scheme and host means its path."""
-        self.assertEqual(200, self.get("http://mirror.example:5000/v2/").status)
+        """A target with scheme and host means its path, whatever host it is."""
+        for target in ("http://mirror.example:5000/v2/", "HTTPS://mirror.example/v2/?ns=quay.io"):
+            self.assertEqual(200, self.get(target).status)
         self.assert_error(self.get("http://mirror.example"), 404, "NAME_UNKNOWN")
 
     def test_bad_targets(self) -> None:
