@@ -67,7 +67,7 @@ class WheelTests(PackagingCase):
             {name.partition("/")[0].partition("-")[0] for name in self.names}, {"mirrord", "twisted"}
         )
         (entry_points,) = self.site.glob("*.dist-info/entry_points.txt")
-        self.assertIn("mirrord = mirrord.cli:main", entry_points.read_text())
+        self.assertIn("mirrord = mirrord.cli.main:main", entry_points.read_text())
         usage = run(script("twistd"), "--help", cwd=self.folder, environment={"PYTHONPATH": str(self.site)})
         self.assertRegex(usage, r"\n    mirrord +A container registry mirror\n")
 
@@ -90,7 +90,7 @@ class CheckoutTests(PackagingCase):
     def test_command(self) -> None:
         """`mirrord run` is `twistd mirrord` with the same options."""
         environment = {"PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
-        code = "from mirrord.cli import main; main()"
+        code = "from mirrord.cli.main import main; main()"
         said = run(
             sys.executable,
             "-c",

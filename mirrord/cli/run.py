@@ -1,4 +1,4 @@
-"""The operator's command, `mirrord`."""
+"""`mirrord run`: the daemon in the foreground."""
 
 import os
 import sysconfig
@@ -8,13 +8,7 @@ from pathlib import Path
 import click
 
 
-@click.group()
-@click.version_option(package_name="mirrord")
-def main() -> None:
-    """A container registry mirror: one daemon between your hosts and Docker Hub's pull limit."""
-
-
-@main.command(
+@click.command(
     add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)

@@ -1,0 +1,1 @@
+"""The operator's command, `mirrord`: one file a command, and what they share."""

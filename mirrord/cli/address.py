@@ -1,0 +1,80 @@
+"""Addresses: from where a listener listens to how it is reached."""
+
+import re
+import socket
+from http.client import HTTPConnection
+from typing import Self
+from urllib.parse import urlsplit
+
+import attrs
+
+_PART = re.compile(r"(?<!\\):")
+_ESCAPE = re.compile(r"\\(.)")
+_ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - we connect, we do not listen
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a socket file."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the file."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(self.timeout)
+        try:
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            raise
+        self.sock = connection
+
+
+@attrs.frozen
+class Address:
+    """A host and a port, or the path of a socket file."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a Twisted server endpoint or an http URL.
+
+        Raises:
+            ValueError: It is neither, or one that does not say where it is reached.
+        """
+        if text.startswith("http://"):
+            url = urlsplit(text)
+            if not url.hostname or url.path.strip("/") or url.query:
+                raise ValueError("http://HOST:PORT is needed")
+            return cls(url.hostname, 80 if url.port is None else url.port)
+        kind, *arguments = _PART.split(text)
+        words = [_ESCAPE.sub(r"\1", argument) for argument in arguments]
+        named = dict(word.split("=", 1) for word in words if "=" in word)
+        first = words[0] if words and "=" not in words[0] else ""
+        if kind == "unix" and (path := named.get("address", first)):
+            return cls("", 0, path)
+        port = named.get("port", first)
+        if kind not in {"tcp", "tcp6"} or not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
+            raise ValueError("tcp:PORT, unix:PATH or http://HOST:PORT is needed")
+        host = named.get("interface", "::" if kind == "tcp6" else "")
+        return cls(_ANYWHERE.get(host, host), int(port))
+
+    def connection(self, timeout: float) -> HTTPConnection:
+        """An HTTP connection to be made on first use; `timeout` in seconds bounds every wait."""
+        if self.path:
+            return UnixConnection(self.path, timeout)
+        return HTTPConnection(self.host, self.port, timeout=timeout)
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"http://{self.authority}"

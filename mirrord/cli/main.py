@@ -1,0 +1,52 @@
+"""The entry point of `mirrord`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from mirrord.cli.manual import Manual
+from mirrord.cli.settings import Settings, located
+from mirrord.cli.statuses import INTERRUPTED
+
+
+@click.group(cls=Manual, no_args_is_help=False)
+@click.version_option(package_name="mirrord")
+@located
+def mirrord(settings: Settings) -> None:
+    """A container registry mirror: one daemon between your hosts and Docker Hub's pull limit.
+
+    Most of these commands ask the running daemon at its admin listener, which the configuration names.
+    `ls`, `why`, `rm`, `gc` and `verify` also work while none runs.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Carry out a command line, ours unless another is given; it ends with a status of `STATUSES`."""
+    try:
+        ended = mirrord.main(arguments, prog_name="mirrord", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "mirrord"
+        _fail(f"{command}: {_one_line(error)}; see {command} --help", error.exit_code)
+    except click.ClickException as error:
+        _fail(f"mirrord: {error.format_message()}", error.exit_code)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us has seen enough. What is left in the buffer must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(ended if isinstance(ended, int) else 0)
+
+
+def _one_line(error: click.UsageError) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    click.echo(line, err=True)
+    sys.exit(status)
