@@ -162,20 +162,22 @@ class OverlayTests(SynchronousTestCase):
         """However many rows come between two batches, none is forgotten that was not refused."""
         healthy = Overlay()
         self.put(healthy, overlay.MAX_ROWS + 10)
-        self.assertIsNotNone(healthy.get(LINKS, ("u", "r", "0")))
+        self.assertIsNot(overlay.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
         healthy.take(with_uses=False)
         healthy.failed()
         self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in healthy.rows(LINKS)))
         healthy.take(with_uses=False)
         healthy.committed()
         self.put(healthy, overlay.MAX_ROWS + 10)
-        self.assertIsNotNone(healthy.get(LINKS, ("u", "r", "0")))
+        self.assertIsNot(overlay.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
 
     def test_uses_are_bounded(self) -> None:
-        """Of more uses than are kept the oldest are forgotten, while they gather and when they are refused."""
+        """Of too many uses the oldest are forgotten, while they gather and when they are refused."""
         bounded = Overlay()
         for number in range(overlay.MAX_USES + 10):
             bounded.use(LINKS, ("u", "r", str(number)), 1.0 + number)
+        for number, last_use in ((9, 0.0), (10, 11.0)):
+            self.assertEqual(last_use, bounded.last_use(LINKS, ("u", "r", str(number))))
         bounded.take(with_uses=True)
         bounded.use(LINKS, ("u", "r", "new"), 1.0)
         bounded.failed()
@@ -193,4 +195,4 @@ class OverlayTests(SynchronousTestCase):
         self.assertFalse(bounded.has_uses)
         self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
         self.assertIs(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))
-        self.assertIsNotNone(bounded.get(LINKS, ("u", "r", "10")))
+        self.assertIsNot(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "10")))
