@@ -33,9 +33,10 @@ class MirrorCase(SynchronousTestCase):
         self.registry = RegistryApart.start(self.manners, self.hosts)
         self.addCleanup(self.registry.stop)
 
-    def start_daemon(self, **settings: str) -> Daemon:
+    def start_daemon(self, environment: dict[str, str] | None = None, **settings: str) -> Daemon:
         """A running daemon before the registry; at the end it has to stop well and to have kept calm."""
-        daemon = Daemon(self.folder / "mirrord", Settings(self.registry.url, **settings))
+        settings_of = Settings(self.registry.url, **settings)
+        daemon = Daemon(self.folder / "mirrord", settings_of, environment or {})
         self.addCleanup(daemon.kill)
         self.addCleanup(self.assert_calm, daemon)
         daemon.start()

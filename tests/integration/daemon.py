@@ -73,6 +73,7 @@ class Daemon:
 
     folder: Path
     settings: Settings
+    environment: dict[str, str] = attrs.field(factory=dict)
     port: int = attrs.field(factory=free_port, init=False)
     admin_port: int = attrs.field(factory=free_port, init=False)
     _process: "subprocess.Popen[bytes] | None" = attrs.field(default=None, init=False)
@@ -125,20 +126,25 @@ class Daemon:
     def start(self) -> None:
         """Start it, and wait until it answers /v2/."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / "mirrord.toml"
-        config.write_text(self.settings.toml(self.store, self.port, self.admin_port))
+        config = self.write_config()
         self._log = (self.folder / "log").open("ab")
         twistd = str(Path(sys.executable).with_name("twistd"))
         self._process = subprocess.Popen(
             [twistd, "--nodaemon", "--pidfile=", "mirrord", "--config", str(config)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
         )
         self._wait_for_answer()
+
+    def write_config(self) -> Path:
+        """Write the file of its settings, as they are now."""
+        config = self.folder / "mirrord.toml"
+        config.write_text(self.settings.toml(self.store, self.port, self.admin_port))
+        return config
 
     def stop(self) -> None:
         """Ask it to end, as systemd does; it has to, with status 0."""

@@ -1,0 +1,113 @@
+"""SIGHUP, and what the service manager hears of a daemon from its start to its end."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import attrs
+
+from tests.fakes.faults import Kind, Stall
+from tests.integration.case import MB, MirrorCase
+from tests.integration.client import Reading, pull
+from tests.integration.daemon import Daemon
+
+
+class _Manager:
+    """systemd's end of NOTIFY_SOCKET: all that was said, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(10)
+
+    def hear(self, beginning: str) -> str:
+        """The next message that begins so; others before it are passed over."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            message = self.socket.recv(4096).decode()
+            if message.startswith(beginning):
+                return message
+        raise AssertionError(f"{beginning} was not said")
+
+
+class NotifyTests(MirrorCase):
+    def test_from_start_to_end(self) -> None:
+        """The service manager hears of the start, that we live, of a reload and of the end."""
+        manager = _Manager(self.folder / "notify")
+        self.addCleanup(manager.socket.close)
+        daemon = self.start_daemon(
+            {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "600000"}, drain_timeout="1s"
+        )
+        manager.hear("READY=1")
+        for _ in range(3):
+            manager.hear("WATCHDOG=1")
+
+        os.kill(daemon.pid, signal.SIGHUP)
+        self.assertRegex(manager.hear("RELOADING=1"), r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
+        manager.hear("READY=1")
+
+        os.kill(daemon.pid, signal.SIGSTOP)
+        self._drop_all(manager)
+        manager.socket.settimeout(1.5)
+        self.assertRaises(TimeoutError, manager.hear, "WATCHDOG=1")
+        os.kill(daemon.pid, signal.SIGCONT)
+        manager.socket.settimeout(10)
+        manager.hear("WATCHDOG=1")
+
+        daemon.stop()
+        manager.hear("STOPPING=1")
+
+    def _drop_all(self, manager: _Manager) -> None:
+        manager.socket.settimeout(0.2)
+        try:
+            while True:
+                manager.socket.recv(4096)
+        except TimeoutError:
+            pass
+
+
+class ReloadTests(MirrorCase):
+    def _reload(self, daemon: Daemon, **settings: str) -> None:
+        daemon.settings = attrs.evolve(daemon.settings, **settings)
+        daemon.write_config()
+        os.kill(daemon.pid, signal.SIGHUP)
+
+    def test_what_can_change(self) -> None:
+        """An upstream's patterns change at once, and a pull that runs goes on and is asked for once."""
+        image = self.registry.put_image(8 * MB)
+        daemon = self.start_daemon()
+        self.registry.play(Stall(after=4 * MB, seconds=1.0))
+        running = Reading.open(daemon.blob(image.layer.digest))
+        running.read_until(MB)
+
+        self._reload(daemon, more_upstream='deny = ["library/app"]')
+        self.wait_until(lambda: pull(daemon.manifest("latest")).status == 403, what="the new pattern")
+
+        self.assert_right(running.read_all(), image.layer)
+        self.assertEqual(len(self.registry.journal.requests(Kind.CONTENT)), 1)
+        self._reload(daemon, more_upstream="")
+        self.wait_until(lambda: pull(daemon.manifest("latest")).status == 200, what="the old pattern")
+        self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
+        self.assertEqual(len(self.registry.journal.requests(Kind.CONTENT)), 1)
+
+    def test_what_cannot_change(self) -> None:
+        """A key that is bound at the start keeps its value, and the log names it."""
+        daemon = self.start_daemon()
+        self._reload(daemon, more='[log]\nlevel = "info"\n[[listen]]\nendpoint = "tcp:0"')
+        self.wait_until(lambda: "listen has changed: that needs a restart" in daemon.log, what="the warning")
+        self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
+
+    def test_a_bad_file(self) -> None:
+        """A file that is wrong changes nothing, is named in the log and in /readyz, until it is mended."""
+        self.registry.put_image(MB)
+        daemon = self.start_daemon()
+        self._reload(daemon, more='[gc]\ninterval = "soon"', more_upstream='deny = ["library/app"]')
+        self.wait_until(lambda: "gc.interval" in daemon.log, what="the error")
+        self.assertEqual(pull(daemon.manifest("latest")).status, 200)
+        self.assertIn(b"gc.interval", pull(f"{daemon.admin_url}/readyz").body)
+
+        self._reload(daemon, more="", more_upstream="")
+        self.wait_until(lambda: b"gc.interval" not in pull(f"{daemon.admin_url}/readyz").body)
