@@ -165,3 +165,10 @@ class TagRecord:
 
     held: Sighting | None = None
     pending: Sighting | None = None
+
+    @property
+    def newest(self) -> Sighting | None:
+        """What the tag is, as far as is known: what was seen last, held or not."""
+        if self.held is None or self.pending is None:
+            return self.held or self.pending
+        return max(self.held, self.pending, key=lambda sighting: sighting.seen_at)

@@ -40,7 +40,7 @@ class Freshness:
 
     def judge(self, record: TagRecord | None, now: float) -> Fresh | None:
         """What the tag is at `now`; None where the upstream has to be asked."""
-        newest = None if record is None else _newest(record)
+        newest = None if record is None else record.newest
         if newest is None or not _is_credible(newest, now) or self._left(newest, now) <= 0:
             return None
         return Fresh(newest, _age(newest, now), int(self._left(newest, now)))
@@ -56,12 +56,6 @@ class Freshness:
 
     def _left(self, sighting: Sighting, now: float) -> float:
         return self.tag_ttl_seconds - max(0.0, now - sighting.seen_at)
-
-
-def _newest(record: TagRecord) -> Sighting | None:
-    if record.held is None or record.pending is None:
-        return record.held or record.pending
-    return max(record.held, record.pending, key=lambda sighting: sighting.seen_at)
 
 
 def _is_credible(sighting: Sighting, now: float) -> bool:

@@ -1,0 +1,32 @@
+"""Holdings: what a repository may read and what of that is there, as an operator sees it."""
+
+import attrs
+
+from mirrord.oci.content import Descriptor, TagRecord
+from mirrord.oci.entry import Kind
+from mirrord.oci.names import Tag
+
+
+@attrs.frozen
+class Holding:
+    """One link of a repository.
+
+    `kind` says what is held under its digest (None: nothing), and `size` what that takes of the disk, in
+    bytes. `is_manifest` says that a manifest was stored through this link, not only named by another.
+    `used_at` is wall clock, in seconds.
+    """
+
+    descriptor: Descriptor
+    kind: Kind | None
+    size: int
+    is_manifest: bool
+    used_at: float
+
+
+@attrs.frozen
+class KnownTag:
+    """A tag of a repository; `used_at` is wall clock, in seconds."""
+
+    tag: Tag
+    record: TagRecord
+    used_at: float
