@@ -110,11 +110,14 @@ class Collector:
         """Whether `size` more bytes fit within the limits, after evicting what may go.
 
         With the digest of a blob they are promised to its partial, until it is committed, discarded
-        or parked. Nothing is evicted for what could not fit anyhow.
+        or parked. Nothing is evicted for what could not fit anyhow. Without one, what fits now is not
+        made to wait for its turn: there is nothing to write down, and a turn may take an fsync.
 
         Raises:
             OSError: The disk failed.
         """
+        if digest is None and self._occupancy().excess(size, self.limits) <= 0:
+            return True
         async with self._one_at_a_time:
             if digest is not None:
                 self._shelf.promise(digest, 0)

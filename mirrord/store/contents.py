@@ -73,6 +73,11 @@ class Contents:
         """How long nobody has asked for this content, as the row has it."""
         return self._rows.now() - row.last_used
 
+    def was_idle_for(self, kind: Kind, digest: Digest, seconds: float) -> bool:
+        """Whether nobody has asked for this content for so long, as of now; false if there is none."""
+        last_used = self._rows.last_used(CONTENT, (str(digest), kind))
+        return last_used is not None and self._rows.now() - last_used >= seconds
+
     def under(self, kind: Kind, prefix: str) -> list[ContentRow]:
         """The rows of the file whose digest begins with `prefix`."""
         rows = self._rows.select(_BY_PREFIX, (prefix, prefix + "g", kind))

@@ -66,6 +66,11 @@ class Rows:
         is_settled = self._overlay.get(table, key) is UNKNOWN
         return is_settled and self._overlay.last_use(table, key[: table.used_columns]) <= since
 
+    def last_used(self, table: Table[R], key: Key) -> float | None:
+        """When the row of this key was last used or written; None if there is none."""
+        row = self._look_up(table, key)
+        return row and max(row.last_used, self._overlay.last_use(table, key[: table.used_columns]))
+
     def unwritten(self, table: Table[R]) -> Iterator[R]:
         """The rows of a table that only the overlay has; what `select` finds under their keys is old."""
         return self._overlay.rows(table)

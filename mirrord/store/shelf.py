@@ -100,8 +100,9 @@ class Shelf:
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take entries away, those that are not busy, and answer which; they are absent at once.
 
-        A few at a time: their files are renamed here and deleted in a thread, so that whoever writes
-        one of them anew in the meantime does not lose it.
+        What was used since its entry was read stays: a plan may be some slices old. A few at a time:
+        their files are renamed here and deleted in a thread, so that whoever writes one of them anew in
+        the meantime does not lose it.
 
         Raises:
             OSError: The disk refused; what had begun to go is absent all the same.
@@ -123,12 +124,13 @@ class Shelf:
         return self._index.forget_unused(idle_seconds)
 
     def _take(self, entry: Entry) -> Path | None:
-        """The path of what is absent from now on; None where it is absent already, or busy."""
+        """The path of what is absent from now on; None where it is absent already, busy or used lately."""
         if entry.kind is Kind.LEFTOVER:
             return self._unfinished.take(entry.name)
         digest = Digest.parse(entry.name)
-        if self.is_busy(entry) or not self._contents.drop(entry.kind, digest):
+        if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None
+        self._contents.drop(entry.kind, digest)
         self._cache.drop(entry.kind, digest)
         return self._layout.content(entry.kind, digest)
 

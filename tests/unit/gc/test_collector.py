@@ -34,6 +34,7 @@ class FakeShelf:
     slices: list[int] = attrs.field(factory=list)
     used: set[str] = attrs.field(factory=set)
     forgotten: int = 0
+    slow_disk: Deferred[None] | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -62,6 +63,8 @@ class FakeShelf:
 
     async def settle(self) -> None:
         self._fail("settle")
+        if self.slow_disk is not None:
+            await self.slow_disk
         self.held.sort(key=lambda entry: entry.name in self.used)
 
     def entries(self) -> Iterator[Entry]:
@@ -175,6 +178,18 @@ class RoomTests(CollectorTests):
         both = [Deferred.fromCoroutine(collector.make(60 * MIB, digest)) for digest in (DIGEST, OTHER)]
         self.clock.pump([0.0] * 100)
         self.assertEqual([True, False], [self.successResultOf(each) for each in both])
+
+    def test_what_fits_waits_for_no_disk(self) -> None:
+        """A manifest for which there is room is not made to wait for the room of a blob."""
+        self.fill(90)
+        collector, self.shelf.slow_disk = self.collector(), Deferred()
+        making = Deferred.fromCoroutine(collector.make(20 * MIB, DIGEST))
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(collector.make(MIB))))
+        waiting = Deferred.fromCoroutine(collector.make(11 * MIB))
+        self.assertNoResult(waiting)
+        self.shelf.slow_disk.callback(None)
+        self.clock.pump([0.0] * 10)
+        self.assertEqual([True, True], [self.successResultOf(each) for each in (making, waiting)])
 
     def test_nothing_goes_for_what_cannot_fit(self) -> None:
         """A blob larger than all that may go evicts nothing."""

@@ -1,6 +1,7 @@
 import errno
 import os
 from collections.abc import Iterable
+from itertools import islice
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
@@ -77,6 +78,21 @@ class ShelfTests(StoreTestCase):
         self.threads.failures["_run"] = OSError(errno.ENOSPC, "full")
         self.failure(self.store.shelf.settle(), OSError)
         self.assertEqual([str(old)], [entry.name for entry in self.store.shelf.entries()])
+
+    def test_what_is_used_after_it_was_read_stays(self) -> None:
+        """Of a page of entries, those used since it was read are not evicted, written down or not."""
+        digests = [self.add_blob(b"%d" % number) for number in range(3)]
+        self.result(self.store.shelf.settle())
+        self.clock.advance(100)
+        entries = self.store.shelf.entries()
+        first = next(entries)
+        used = [digest for digest in digests if str(digest) != first.name]
+        self.read_blob(used[0])
+        self.result(self.store.shelf.settle())
+        planned = [first, *islice(entries, 2)]
+        self.read_blob(used[1])
+        self.assertEqual([first], self.evict(planned))
+        self.assertEqual(2, self.store.shelf.total_entries)
 
     def test_the_evicted_is_absent_at_once(self) -> None:
         """Evicted content is gone from the counts, from memory and from the disk, and stays gone."""
