@@ -35,6 +35,9 @@ MAX_HEAD_BYTES = 64 * 1024
 
 MAX_DRAINED_BYTES = 4 * 1024 * 1024
 
+LAST_REQUEST_SECONDS = 1.0
+"""How long a drain waits for the first request of a connection."""
+
 _FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~\r\n") | frozenset(
     string.ascii_letters.encode() + string.digits.encode()
 )
@@ -57,6 +60,7 @@ class MirrorChannel(HTTPChannel):
     _networkProducer: Any
     _since = 0.0
     _head_since: float | None = None
+    _has_asked = False
     _taken = 0
     _drained = 0
     _is_refused = False
@@ -65,11 +69,6 @@ class MirrorChannel(HTTPChannel):
     @property
     def _is_idle(self) -> bool:
         return not (self._handlingRequest or self._is_refused or self.requests or self._buffer)
-
-    @property
-    def is_answering(self) -> bool:
-        """Whether a request is being answered."""
-        return bool(self._handlingRequest)
 
     def connectionMade(self) -> None:
         """Someone is there."""
@@ -98,7 +97,8 @@ class MirrorChannel(HTTPChannel):
         self._since = self.site.now()
         request = self.requests[-1]
         request.method, request.uri, request.clientproto = self._command, self._path, self._version
-        self.persistent = self.checkPersistence(request, self._version)
+        self._has_asked = True
+        self.persistent = self.checkPersistence(request, self._version) and not self.site.is_draining
         request.gotLength(self.length)
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
@@ -168,6 +168,19 @@ class MirrorChannel(HTTPChannel):
     def writeConnectionLost(self) -> None:
         """We have no more to say: a refusal is out."""
 
+    def drain(self) -> None:
+        """Answer what is asked, and then close.
+
+        Whoever has not asked anything yet is given a moment: a client asks again by itself when a
+        connection that it had used before is closed, but not when a new one is.
+        """
+        if self._handlingRequest:
+            self.persistent = False
+        elif self._has_asked and self._is_idle:
+            self.loseConnection()
+        else:
+            self._since = self.site.now()
+
     def break_off(self) -> None:
         """Close, in the midst of an answer too: whoever makes it is cancelled, and the rest is not sent."""
         waiting = self.requests[0].waiting if self._handlingRequest else None
@@ -194,6 +207,9 @@ class MirrorChannel(HTTPChannel):
                 self.transport.abortConnection()
         elif self._handlingRequest:
             return
+        elif self.site.is_draining:
+            if quiet >= LAST_REQUEST_SECONDS:
+                self.loseConnection()
         elif self._head_since is not None:
             if now - self._head_since >= limits.head_seconds:
                 self.loseConnection()

@@ -114,17 +114,14 @@ class MirrorSite(HTTPFactory):
         self._tell_drained()
 
     def drain(self) -> Deferred[None]:
-        """Take no more requests; fires when those that run are answered and every client has gone.
+        """Take no more requests but those on their way; fires when all are answered and all clients gone.
 
         Call it once, when the port is closed, and `break_off` when it has taken long enough.
         """
         self.is_draining = True
         drained = self._drained = Deferred()
         for channel in list(self._channels):
-            if channel.is_answering:
-                channel.persistent = False
-            else:
-                channel.loseConnection()
+            channel.drain()
         if not self._channels:
             self._tell_drained()
         return drained

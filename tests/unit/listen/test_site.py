@@ -57,8 +57,10 @@ class CrowdTests(SiteCase):
 
 class DrainTests(SiteCase):
     def test_idle(self) -> None:
-        """Who asks nothing is let go at once; the drain is over when they have left."""
+        """Who was answered and asks nothing is let go at once; the drain is over when they have left."""
         client = self.connect("192.0.2.1")
+        client.send(head("/"))
+        self.requests[0].respond(Answer.whole(200, b""))
 
         drained = self.site.drain()
 
@@ -82,6 +84,8 @@ class DrainTests(SiteCase):
     def test_late(self) -> None:
         """A request that comes when the drain has begun is not taken, behind another one either."""
         idle, busy = self.connect("192.0.2.1"), self.connect("192.0.2.2")
+        idle.send(head("/"))
+        self.requests.pop().respond(Answer.whole(200, b""))
         busy.send(head("/"))
         self.site.drain()
 
@@ -91,6 +95,28 @@ class DrainTests(SiteCase):
 
         self.assertEqual(1, len(self.requests))
         self.assertEqual("close", busy.got().headers["connection"])
+
+    def test_new_connection(self) -> None:
+        """A first request that is on its way when the drain begins is answered, and is the last."""
+        client = self.connect("192.0.2.1")
+        self.site.drain()
+
+        client.send(head("/"))
+        self.requests[0].respond(Answer.whole(200, b"here"))
+
+        self.assertEqual((b"here", "close"), (client.got().body, client.got().headers["connection"]))
+        self.assertTrue(client.wire.disconnecting)
+
+    def test_silent_connection(self) -> None:
+        """A connection on which nothing was asked is let go after a moment, half a head on it or not."""
+        silent, slow = self.connect("192.0.2.1"), self.connect("192.0.2.2")
+        slow.send(b"GET /")
+        self.site.drain()
+        self.assertFalse(silent.wire.disconnecting or slow.wire.disconnecting)
+
+        self.clock.pump([1.0, 1.0])
+
+        self.assertTrue(silent.wire.disconnecting and slow.wire.disconnecting)
 
     def test_nobody(self) -> None:
         """Without clients there is nothing to wait for."""
