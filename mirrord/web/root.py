@@ -33,8 +33,9 @@ from mirrord.web.referrers import ReferrersResource
 from mirrord.web.resource import Asked, Flow, RegistryResource
 from mirrord.web.senders import CHUNK_BYTES, BytesFlow, Sending
 from mirrord.web.tags import CatalogResource, TagsResource
+from mirrord.web.welcome import is_wanted, welcome
 
-_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_AUTHORITY = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class RegistryRoot:
@@ -82,7 +83,11 @@ class RegistryRoot:
             if request.method not in READING:
                 request.respond(not_allowed())
                 return
-            target = parse(_origin_form(request.uri))
+            uri = _origin_form(request.uri)
+            if uri.partition(b"?")[0] == b"/" and is_wanted(request.header(b"Accept")):
+                request.respond(welcome(_host(request), is_secure=request.isSecure()))
+                return
+            target = parse(uri)
             if resource := self._resources.get(type(target.route)):
                 await self._pull(request, resource, target)
             else:
@@ -171,6 +176,12 @@ def _origin_form(uri: bytes) -> bytes:
     """Path and query of a request's target, which may be absolute (RFC 9112, section 3.2.2)."""
     authority = _AUTHORITY.match(uri)
     return uri if authority is None else uri[authority.end() :] or b"/"
+
+
+def _host(request: MirrorRequest) -> bytes:
+    """The host that a request is for: that of an absolute target goes before the header's."""
+    authority = _AUTHORITY.match(request.uri)
+    return authority[1] if authority else request.header(b"Host") or b""
 
 
 def _common(target: Target) -> tuple[Header, ...]:
