@@ -12,14 +12,18 @@ from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
 
 _PENDING = "SELECT * FROM tags WHERE upstream = ? AND repository = ? AND pending_digest = ?"
-_NEXT_REPOSITORY = (
-    "SELECT repository FROM links WHERE is_manifest = 1 AND upstream = ? AND repository > ? "
-    "ORDER BY repository LIMIT 1"
-)
-_HOLDS_MANIFEST = (
-    "SELECT 1 FROM links JOIN content USING (digest) "
-    "WHERE is_manifest = 1 AND upstream = ? AND repository = ? AND kind = 'manifest' LIMIT 1"
-)
+_REPOSITORIES = """
+WITH RECURSIVE named (repository) AS (
+    SELECT min(repository) FROM links WHERE is_manifest = 1 AND upstream = ?1
+    UNION ALL
+    SELECT (SELECT min(repository) FROM links
+            WHERE is_manifest = 1 AND upstream = ?1 AND repository > named.repository)
+    FROM named WHERE repository IS NOT NULL)
+SELECT repository FROM named WHERE EXISTS (
+    SELECT 1 FROM links JOIN content USING (digest)
+    WHERE is_manifest = 1 AND upstream = ?1 AND links.repository = named.repository AND kind = 'manifest')
+"""
+"""Steps from one repository to the next by the index of links, and looks for one manifest in each."""
 
 
 @attrs.define(eq=False)
@@ -85,7 +89,7 @@ class Index:
             self._put_tag(TAGS.key_of(row), TagRecord(held=record.pending))
 
     def repositories(self, upstream: str) -> list[Repository]:
-        """The repositories of which a manifest is held, sorted. Asks once a repository, not once a link."""
+        """The repositories of which a manifest is held, sorted: one question to the file for them all."""
         names = {
             row.repository
             for row in self._rows.unwritten(LINKS)
@@ -93,11 +97,7 @@ class Index:
             and row.upstream == upstream
             and self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
         }
-        last = ""
-        while found := self._rows.select(_NEXT_REPOSITORY, (upstream, last)):
-            last = found[0][0]
-            if last not in names and self._rows.select(_HOLDS_MANIFEST, (upstream, last)):
-                names.add(last)
+        names.update(name for (name,) in self._rows.select(_REPOSITORIES, (upstream,)))
         return [Repository(name) for name in sorted(names)]
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:

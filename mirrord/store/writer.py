@@ -80,9 +80,11 @@ class Writer:
         await flushed
 
     async def close(self) -> None:
-        """Flush and close; what the disk refuses now is lost."""
+        """Write all that waits, and what comes while that is written; what the disk refuses now is lost."""
         try:
             await self.flush()
+            while self._overlay.has_rows or self._overlay.has_uses:
+                await self.flush()
         except OSError as error:
             self._log.error("the index closes without its last changes: {error}", error=str(error))
         _stop(self._rows_timer)

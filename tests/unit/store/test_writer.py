@@ -151,6 +151,29 @@ class WriterTests(StoreTestCase):
         self.threads.failures["_run"] = FULL
         self.assertEqual(errno.ENOSPC, self.failureResultOf(self.flush(), OSError).value.errno)
 
+    def test_closing_leaves_nothing_unwritten(self) -> None:
+        """What is written and used while the last batch is on its way is on the disk after the close."""
+        self.store.index.add_links(UBUNTU, [layer(b"x"), layer(b"used")])
+        self.threads.hold()
+        closing = Deferred.fromCoroutine(self.store.close())
+        self.store.index.add_links(UBUNTU, [layer(b"y")])
+        self.clock.advance(60)
+        self.store.index.link(UBUNTU, layer(b"used").digest)
+        self.assertNoResult(closing)
+        self.threads.release()
+        self.successResultOf(closing)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.store = self.open()
+        self.assertEqual(2, sum(self.store.shelf.forget_unused(30)))
+        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"used").digest))
+
+    def test_closing_gives_up_on_a_disk_that_refuses(self) -> None:
+        """A disk that refuses the last batch does not keep the daemon from ending."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.threads.failures["_run"] = FULL
+        self.reopen()
+        self.assertIsNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+
 
 class OverlayTests(SynchronousTestCase):
     def put(self, into: Overlay, count: int) -> None:
