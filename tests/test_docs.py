@@ -103,7 +103,7 @@ class ConfigurationTests(SynchronousTestCase):
             config.parse_config(whole, environment=environment)
         self.assertEqual(
             caught.exception.lines,
-            ("upstream['docker.io'].account[0].password_file: cannot be read: No such file or directory",),
+            ("upstream['docker.io'].account[0].password_file: no such credential: systemd has given us none",),
         )
 
 
