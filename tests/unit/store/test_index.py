@@ -147,9 +147,10 @@ class RepositoryTests(StoreTestCase):
         self.assertEqual(expected, self.store.index.repositories("docker.io"))
 
     def test_an_evicted_one_returns_with_its_manifest(self) -> None:
-        """A repository is listed again as soon as its evicted manifest is stored anew."""
+        """A repository is listed again as soon as its evicted manifest is stored anew, as a manifest."""
         self.add_manifest(UBUNTU, NEW)
         self.result(self.store.shelf.evict([Entry(Kind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
+        self.add_blob(NEW.body)
         self.clock.advance(1)
         self.assertEqual([], self.store.index.repositories("docker.io"))
         self.add_manifest(UBUNTU, NEW)

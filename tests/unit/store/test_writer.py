@@ -1,4 +1,5 @@
 import errno
+from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -151,21 +152,29 @@ class WriterTests(StoreTestCase):
         self.threads.failures["_run"] = FULL
         self.assertEqual(errno.ENOSPC, self.failureResultOf(self.flush(), OSError).value.errno)
 
-    def test_closing_leaves_nothing_unwritten(self) -> None:
-        """What is written and used while the last batch is on its way is on the disk after the close."""
-        self.store.index.add_links(UBUNTU, [layer(b"x"), layer(b"used")])
+    def close_while(self, something_comes: Callable[[], object]) -> None:
+        """Close, and let something come while the last batch is on its way."""
         self.threads.hold()
         closing = Deferred.fromCoroutine(self.store.close())
-        self.store.index.add_links(UBUNTU, [layer(b"y")])
         self.clock.advance(60)
-        self.store.index.link(UBUNTU, layer(b"used").digest)
+        something_comes()
         self.assertNoResult(closing)
         self.threads.release()
         self.successResultOf(closing)
         self.assertEqual([], self.clock.getDelayedCalls())
         self.store = self.open()
-        self.assertEqual(2, sum(self.store.shelf.forget_unused(30)))
-        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"used").digest))
+
+    def test_closing_leaves_no_row_unwritten(self) -> None:
+        """What is written while the last batch is on its way is on the disk after the close."""
+        self.close_while(lambda: self.store.index.add_links(UBUNTU, [layer(b"x")]))
+        self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def test_closing_leaves_no_use_unwritten(self) -> None:
+        """What is used while the last batch is on its way was used then, also after a restart."""
+        self.store.index.add_links(UBUNTU, [layer(b"x"), layer(b"y")])
+        self.close_while(lambda: self.store.index.link(UBUNTU, layer(b"x").digest))
+        self.assertEqual(1, sum(self.store.shelf.forget_unused(30)))
+        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_closing_gives_up_on_a_disk_that_refuses(self) -> None:
         """A disk that refuses the last batch does not keep the daemon from ending."""
