@@ -56,10 +56,6 @@ class Answer:
         document = {"errors": [complaint]}
         return cls.of_json(document, *headers, status=status or error.status)
 
-    def without_body(self) -> "Answer":
-        """The same for HEAD: all headers, no body."""
-        return attrs.evolve(self, body=b"")
-
     def head(self, version: bytes, *more: Header) -> bytes:
         """The status line and the headers, as they go over the wire.
 

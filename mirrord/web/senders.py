@@ -13,7 +13,8 @@ The headers are out by then. So whatever fails, the connection is closed short o
 length, and that is not done here: `send` raises, and the root breaks the answer off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -48,11 +49,12 @@ class Sending:
 class Outlet:
     """Where an answer leaves: tells when the client has room, as the push producer of its request.
 
-    Use it as a context; `await has_room()` before each write.
+    Use it as a context; `await has_room()` before each chunk is made.
     """
 
-    def __init__(self, request: MirrorRequest) -> None:
+    def __init__(self, request: MirrorRequest, metrics: Metrics) -> None:
         self._request = request
+        self._metrics = metrics
         self._is_paused = False
         self._waiting: Deferred[None] | None = None
 
@@ -69,6 +71,11 @@ class Outlet:
         if self._is_paused:
             self._waiting = Deferred()
             await self._waiting
+
+    def write(self, chunk: bytes) -> None:
+        """Write a piece of a body, and count it."""
+        self._request.write(chunk)
+        self._metrics.sent(len(chunk))
 
     def pauseProducing(self) -> None:
         """Enough is buffered."""
@@ -104,38 +111,37 @@ class BlobFlow:
         try:
             transport: Any = request.channel.transport
             if type(transport) is SendfileServer:
-                await self._send_file(request, transport)
+                await self._send(request, partial(self._send_file, request, transport))
             else:
-                with Outlet(request) as outlet:
-                    await self._write(request, outlet)
+                with Outlet(request, self._sending.metrics) as outlet:
+                    await self._send(request, partial(self._write, outlet))
         finally:
             self._blob.close()
 
-    async def _send_file(self, request: MirrorRequest, transport: SendfileServer) -> None:
+    async def _send(self, request: MirrorRequest, send_some: Callable[[int, int], Awaitable[int]]) -> None:
+        """Send the parts; `send_some` sends some bytes between two offsets, and says how many."""
         for part in self._parts:
             if isinstance(part, bytes):
                 request.write(part)
                 continue
             offset = part.first
             while offset < part.stop:
-                stop = min(part.stop, offset + STRETCH_BYTES, await self._readable(offset))
-                await transport.send_file(self._blob.fd, offset, stop - offset)
-                self._count(request, stop - offset)
-                offset = stop
+                offset += await send_some(offset, part.stop)
 
-    async def _write(self, request: MirrorRequest, outlet: Outlet) -> None:
-        for part in self._parts:
-            if isinstance(part, bytes):
-                request.write(part)
-                continue
-            offset = part.first
-            while offset < part.stop:
-                await outlet.has_room()
-                stop = min(part.stop, offset + CHUNK_BYTES, await self._readable(offset))
-                chunk = await self._read(offset, stop)
-                request.write(chunk)
-                self._sending.metrics.sent(len(chunk))
-                offset += len(chunk)
+    async def _send_file(
+        self, request: MirrorRequest, transport: SendfileServer, offset: int, stop: int
+    ) -> int:
+        count = min(stop, offset + STRETCH_BYTES, await self._readable(offset)) - offset
+        await transport.send_file(self._blob.fd, offset, count)
+        request.sentLength += count
+        self._sending.metrics.sent(count)
+        return count
+
+    async def _write(self, outlet: Outlet, offset: int, stop: int) -> int:
+        await outlet.has_room()
+        chunk = await self._read(offset, min(stop, offset + CHUNK_BYTES, await self._readable(offset)))
+        outlet.write(chunk)
+        return len(chunk)
 
     async def _readable(self, offset: int) -> int:
         readable = self._blob.readable
@@ -148,10 +154,6 @@ class BlobFlow:
         if not chunk:
             raise EOFError(f"the file ends at {offset}")
         return chunk
-
-    def _count(self, request: MirrorRequest, count: int) -> None:
-        request.sentLength += count
-        self._sending.metrics.sent(count)
 
 
 @attrs.frozen
@@ -167,12 +169,10 @@ class BytesFlow:
 
     async def send(self, request: MirrorRequest) -> None:
         """Send it, chunk by chunk."""
-        with Outlet(request) as outlet:
+        with Outlet(request, self._sending.metrics) as outlet:
             for offset in range(0, len(self._body), CHUNK_BYTES):
                 await outlet.has_room()
-                chunk = self._body[offset : offset + CHUNK_BYTES]
-                request.write(chunk)
-                self._sending.metrics.sent(len(chunk))
+                outlet.write(self._body[offset : offset + CHUNK_BYTES])
 
 
 @attrs.frozen
@@ -190,12 +190,12 @@ class PassedFlow:
             UpstreamError: The upstream failed, or sends other bytes than these.
         """
         try:
-            with Outlet(request) as outlet:
-                await self._relay(request, outlet)
+            with Outlet(request, self._sending.metrics) as outlet:
+                await self._relay(outlet)
         finally:
             self._body.abort()
 
-    async def _relay(self, request: MirrorRequest, outlet: Outlet) -> None:
+    async def _relay(self, outlet: Outlet) -> None:
         offset = self._body.offset
         if offset > self._wanted.first:
             raise UpstreamRefused("the upstream sends a later range than was asked for")
@@ -206,5 +206,4 @@ class PassedFlow:
                 raise UpstreamRefused("the upstream's range ended early")
             wanted = chunk[max(0, self._wanted.first - offset) : self._wanted.stop - offset]
             offset += len(chunk)
-            request.write(wanted)
-            self._sending.metrics.sent(len(wanted))
+            outlet.write(wanted)

@@ -275,7 +275,7 @@ class ElsewhereTests(SocketCase):
 class OutletTests(SynchronousTestCase):
     def test_room(self) -> None:
         """There is room until a pause is asked for, and again when the client has taken all."""
-        outlet = Outlet(cast("MirrorRequest", None))
+        outlet = Outlet(cast("MirrorRequest", None), Metrics.for_upstreams([]))
         self.successResultOf(ensureDeferred(outlet.has_room()))
 
         outlet.pauseProducing()
@@ -287,7 +287,7 @@ class OutletTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """Room that comes after its waiter was cancelled is nobody's."""
-        outlet = Outlet(cast("MirrorRequest", None))
+        outlet = Outlet(cast("MirrorRequest", None), Metrics.for_upstreams([]))
         outlet.pauseProducing()
         waiting = ensureDeferred(outlet.has_room())
 
