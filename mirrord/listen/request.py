@@ -6,16 +6,19 @@ counts on: the headers, the order of pipelined requests, producers, and word of 
 """
 
 import re
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from mirrord.listen.answer import API_VERSION, Answer
+from mirrord.observe.access import CLIENT_LEFT, Access
 from mirrord.oci.errors import SizeInvalid, Unsupported
 
 READING = (b"GET", b"HEAD")
@@ -36,12 +39,18 @@ class MirrorRequest(Request):
     """A request, once its headers are in.
 
     Its site answers it: at once by `respond`, or by `begin`, writes of its own, and then `finish` or
-    `break_off`. `waiting`, while it is set, is cancelled when the client leaves.
+    `break_off`. `waiting`, while it is set, is cancelled when the client leaves. `ended`, if it is set,
+    is called once, when all of the answer is written or nothing more of it will be: with the seconds
+    since the request came. `client_address` is who asks, `received_at` when, by the reactor's clock.
     """
 
     channel: Any
     uri: bytes
     waiting: Deferred[None] | None = None
+    ended: Callable[[float], None] | None = None
+    client_address = ""
+    received_at: float | None = None
+    is_cut = False
 
     def __init__(self, channel: Any) -> None:
         super().__init__(channel, parsePOSTFormSubmission=False)
@@ -75,6 +84,8 @@ class MirrorRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of the request is here; one that is not for one host is refused (RFC 9112, section 3.2)."""
+        self.received_at = self.channel.site.now()
+        self.client_address = self.client_address or _address(self.channel.getPeer())
         if self.is_addressed:
             self.channel.site.respond(self)
         else:
@@ -102,10 +113,27 @@ class MirrorRequest(Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """The client left: nobody waits for the answer any more."""
+        site, self.is_cut = self.channel.site, not self.finished
         super().connectionLost(reason)
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
+        if self.is_cut and self.received_at is not None:
+            site.log(self)
+
+    def access(self) -> Access:
+        """What the access log says of it, once it has ended."""
+        return Access(
+            self.client_address,
+            self.received_at or 0.0,
+            self.method.decode("latin-1"),
+            self.uri.decode("latin-1"),
+            self.clientproto.decode("latin-1"),
+            self.code if self.startedWriting else CLIENT_LEFT,
+            self.sentLength,
+            (self.header(b"Referer") or b"").decode("latin-1"),
+            (self.header(b"User-Agent") or b"").decode("latin-1"),
+        )
 
     def _write_head(self, answer: Answer, body: bytes) -> None:
         self.code = answer.status
@@ -121,6 +149,11 @@ def not_allowed() -> Answer:
     """That a mirror takes no pushes."""
     error = Unsupported("a mirror is read only: only GET and HEAD are answered")
     return Answer.of_error(error, API_VERSION, ALLOW)
+
+
+def _address(peer: IAddress) -> str:
+    """Who is at the other end; over a Unix socket that is somebody on this host."""
+    return str(getattr(peer, "host", "unix"))
 
 
 def http_date(seconds: float) -> bytes:

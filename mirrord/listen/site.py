@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from mirrord.listen.channel import MirrorChannel
 from mirrord.listen.request import MirrorRequest, http_date
+from mirrord.observe.access import AccessLog
 
 
 @attrs.frozen
@@ -38,11 +39,16 @@ class MirrorSite(HTTPFactory):
     noisy = False
 
     def __init__(
-        self, reactor: Any, respond: Callable[[MirrorRequest], None], limits: ConnectionLimits | None = None
+        self,
+        reactor: Any,
+        respond: Callable[[MirrorRequest], None],
+        limits: ConnectionLimits | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
         self.respond = respond
         self.limits = limits or ConnectionLimits()
+        self.access_log = access_log
         self.is_draining = False
         self._channels: dict[MirrorChannel, str | None] = {}
         self._peers: Counter[str | None] = Counter()
@@ -73,7 +79,11 @@ class MirrorSite(HTTPFactory):
         """Nothing: connections outlive the port, until they are drained."""
 
     def log(self, request: Any) -> None:
-        """Nothing: what is answered is counted (observe/metrics.py), not written line by line."""
+        """A request has ended; Twisted calls this for those that were answered, and we for the others."""
+        if request.ended is not None:
+            request.ended(self.now() - request.received_at)
+        if self.access_log is not None and self.access_log.path is not None:
+            self.access_log.note(request.access())
 
     def now(self) -> float:
         """Seconds of the reactor's clock."""

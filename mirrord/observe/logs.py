@@ -1,63 +1,89 @@
-"""Logs: one line of text an event, for `twistd --logger=mirrord.observe.logs.observer`.
+"""Logs: the observer of this daemon, for twistd and for `--logger=mirrord.observe.logs.observer`.
 
-Names of repositories, headers and errors of upstreams are in these lines, so nothing in them may
-begin a new line or steer a terminal: what does not print is escaped. Only a failure takes several
-lines, for its traceback.
+What is told, and how, is the operator's to say, and may change while we run. What cannot be told
+without waiting is dropped and counted; the next entry that goes through is preceded by how many.
 """
 
-import re
-import sys
-from datetime import UTC, datetime
-from typing import Protocol
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import attrs
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
-from twisted.python.failure import Failure
+from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNPRINTABLE_IN_LINES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-class Stream(Protocol):
-    """Where lines go."""
-
-    def write(self, text: str, /) -> object:
-        """Take some text."""
-
-    def flush(self) -> object:
-        """Let it go at once."""
+from mirrord.observe.entry import LEVELS, LogEntry, level_of
+from mirrord.observe.events import Event
+from mirrord.observe.journal import Journal, JournalFull, is_journal
+from mirrord.observe.lines import LineStream, json_line, text_line
 
 
 @implementer(ILogObserver)
 @attrs.define(eq=False)
-class TextObserver:
-    """Writes what happens, from level info on, to a stream."""
+class Logs:
+    """Tells what happens, from some level on. `is_journaled` is what the format `auto` goes by."""
 
-    _stream: Stream
+    _stream: LineStream
+    _journal: Journal
+    _is_journaled: bool
+    dropped: int = attrs.field(default=0, init=False)
+    _untold: int = attrs.field(default=0, init=False)
+    _least: int = attrs.field(default=LEVELS["info"], init=False)
+    _write: Callable[[LogEntry], bool] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.configure("auto", "info")
+
+    @classmethod
+    def of_process(cls, environment: Mapping[str, str]) -> "Logs":
+        """Logs to the journal, or to the standard output."""
+        return cls(LineStream(1), Journal.at(), is_journal(2, environment))
+
+    def configure(self, form: str, level: str) -> None:
+        """Tell from `level` on, in the `form` of `[log] format`: auto, journal, text or json."""
+        if form == "auto":
+            form = "journal" if self._is_journaled else "text"
+        ways = {"journal": self._to_journal, "text": self._as_text, "json": self._as_json}
+        self._write, self._least = ways[form], LEVELS[level]
 
     def __call__(self, event: LogEvent) -> None:
-        """Write one event."""
-        level = event.get("log_level") or LogLevel.info
-        if level is LogLevel.debug:
+        """Tell an event, now or never."""
+        if LEVELS[level_of(event)] > self._least:
             return
-        moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC).isoformat(timespec="milliseconds")
-        text = _escape(_UNPRINTABLE, formatEvent(event))
-        self._stream.write(f"{moment[:23]}Z {level.name:8} {text}\n{_traceback(event)}")
-        self._stream.flush()
+        entry = LogEntry.of(event)
+        if self._untold:
+            self._tell(self._apology(entry.at))
+        self._tell(entry)
+
+    def _tell(self, entry: LogEntry) -> None:
+        if self._write(entry):
+            if entry.event is Event.LOG_DROPPED:
+                self._untold = 0
+        elif entry.event is not Event.LOG_DROPPED:
+            self.dropped += 1
+            self._untold += 1
+
+    def _apology(self, at: float) -> LogEntry:
+        message = f"{self._untold} log entries were dropped: nobody took them"
+        return LogEntry(at, "warn", message, event=Event.LOG_DROPPED)
+
+    def _to_journal(self, entry: LogEntry) -> bool:
+        try:
+            self._journal.write(entry)
+        except JournalFull:
+            return False
+        except OSError:
+            return self._as_text(entry)
+        return True
+
+    def _as_text(self, entry: LogEntry) -> bool:
+        return self._stream.write(text_line(entry))
+
+    def _as_json(self, entry: LogEntry) -> bool:
+        return self._stream.write(json_line(entry))
 
 
-def observer() -> ILogObserver:
-    """The observer of this daemon; it keeps the stdout of now, before twistd turns that into a log."""
-    return TextObserver(sys.stdout)
-
-
-def _traceback(event: LogEvent) -> str:
-    failure = event.get("log_failure")
-    if not isinstance(failure, Failure):
-        return ""
-    return _escape(_UNPRINTABLE_IN_LINES, failure.getTraceback().rstrip()) + "\n"
-
-
-def _escape(unprintable: re.Pattern[str], text: str) -> str:
-    return unprintable.sub(lambda found: ascii(found[0])[1:-1], text)
+@cache
+def observer() -> Logs:
+    """The one observer of this process: its log is global, as Twisted's is."""
+    return Logs.of_process(os.environ)

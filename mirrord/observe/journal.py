@@ -1,0 +1,68 @@
+"""Journal: log entries in systemd's own form, fields and all (systemd.journal-fields(7))."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+from logging_journald import JournaldTransport
+
+from mirrord.observe.entry import FIELDS, LogEntry
+
+IDENTIFIER = "mirrord"
+
+
+class JournalFull(Exception):
+    """The journal does not take it now, and whoever waits for it waits with everybody."""
+
+
+class Transport(Protocol):
+    """What brings an entry to the journal."""
+
+    def send(self, pairs: list[tuple[str, object]], /) -> None:
+        """Send names and values as one entry."""
+
+
+@attrs.frozen(eq=False)
+class Journal:
+    """The journal of this machine."""
+
+    _transport: Transport
+
+    @classmethod
+    def at(cls, path: Path = JournaldTransport.SOCKET_PATH) -> "Journal":
+        """The one that listens at `path`, whenever it does: it may be restarted, and come later."""
+        transport = JournaldTransport(path, connected=False)
+        transport.socket.setblocking(False)
+        return cls(transport)
+
+    def write(self, entry: LogEntry) -> None:
+        """Hand over an entry. Its message has the traceback in it, for that is what journalctl shows.
+
+        Raises:
+            JournalFull: It would have to wait.
+            OSError: There is no journal.
+        """
+        message = f"{entry.message}\n{entry.traceback}" if entry.traceback else entry.message
+        pairs: list[tuple[str, object]] = [
+            ("MESSAGE", message),
+            ("PRIORITY", entry.priority),
+            ("SYSLOG_IDENTIFIER", IDENTIFIER),
+        ]
+        if entry.event is not None:
+            pairs.append(("MESSAGE_ID", entry.event.value))
+        pairs += [(FIELDS[name], value) for name, value in entry.fields.items()]
+        try:
+            self._transport.send(pairs)
+        except BlockingIOError:
+            raise JournalFull from None
+
+
+def is_journal(fd: int, environment: Mapping[str, str]) -> bool:
+    """Whether what is written to `fd` goes to the journal: JOURNAL_STREAM names it (systemd.exec(5))."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
