@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.oci.digest import Digest
@@ -63,6 +64,7 @@ class BlobStore:
     _unfinished: Unfinished
     _cache: BodyCache
     _pins: dict[Digest, int] = attrs.field(factory=dict, init=False)
+    _awaited: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     pinned_bytes: int = attrs.field(default=0, init=False)
     _log = Logger()
 
@@ -112,6 +114,15 @@ class BlobStore:
         """Whether somebody reads this blob."""
         return digest in self._pins
 
+    def closed(self, digest: Digest) -> Deferred[None]:
+        """Fires when nobody reads this blob."""
+        closed: Deferred[None] = Deferred()
+        if digest in self._pins:
+            self._awaited.setdefault(digest, []).append(closed)
+        else:
+            closed.callback(None)
+        return closed
+
     def _find(self, digest: Digest) -> ContentRow | None:
         """The row of a blob; a file that has none was committed just before the end of an earlier run."""
         row = self._contents.get(Kind.BLOB, digest)
@@ -160,3 +171,5 @@ class BlobStore:
         if not self._pins[digest]:
             del self._pins[digest]
             self.pinned_bytes -= footprint(size)
+            for closed in self._awaited.pop(digest, []):
+                closed.callback(None)

@@ -64,7 +64,7 @@ class Index:
         if row is None:
             return None
         self._rows.use(TAGS, key)
-        return self._as_held(source, row.record())
+        return self.as_held(source, row.record())
 
     def saw_tag(self, source: Source, tag: Tag, sighting: Sighting) -> TagRecord:
         """Note what the upstream said that a tag names; what is held stays held."""
@@ -100,6 +100,12 @@ class Index:
         names.update(name for (name,) in self._rows.select(_REPOSITORIES, (upstream,)))
         return [Repository(name) for name in sorted(names)]
 
+    def as_held(self, source: Source, record: TagRecord) -> TagRecord:
+        """The record as far as it is still true: a held manifest may have been evicted since."""
+        if record.held is None or self._is_held(source, record.held.descriptor.digest):
+            return record
+        return TagRecord(pending=record.pending or record.held)
+
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         """Forget links and tags that nobody used for so long: one small slice an item, how many went.
 
@@ -128,12 +134,6 @@ class Index:
     def _is_held(self, source: Source, digest: Digest) -> bool:
         is_stored = self._rows.get(CONTENT, (str(digest), Kind.MANIFEST)) is not None
         return is_stored and self._rows.get(LINKS, _link_key(source, digest)) is not None
-
-    def _as_held(self, source: Source, record: TagRecord) -> TagRecord:
-        """The record as far as it is still true: a held manifest may have been evicted since."""
-        if record.held is None or self._is_held(source, record.held.descriptor.digest):
-            return record
-        return TagRecord(pending=record.pending or record.held)
 
     def _pending(self, source: Source, digest: str) -> Iterator[TagRow]:
         upstream, repository = source.upstream, str(source.repository)

@@ -85,7 +85,7 @@ class ManifestStore:
             return None
         media_type = "" if row is None else row.media_type
         try:
-            manifest = await self._threads.run(_read_manifest, path, digest, media_type)
+            manifest = await self._threads.run(read_manifest, path, digest, media_type)
         except FileNotFoundError:
             self._contents.drop(Kind.MANIFEST, digest)
             return None
@@ -108,7 +108,7 @@ class ManifestStore:
         self._unfinished.set_aside(Kind.MANIFEST, digest, path)
 
 
-def _read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
+def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
     """A manifest from its file; None if the file is damaged. Without a media type its own shape tells."""
     body = files.read(path, MAX_MANIFEST_BYTES + 1)
     if media_type:

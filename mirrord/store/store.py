@@ -14,11 +14,13 @@ from twisted.python.failure import Failure
 
 from mirrord.oci.entry import Kind
 from mirrord.store import recovery
+from mirrord.store.audit import Audit
 from mirrord.store.blobs import BlobStore
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
 from mirrord.store.faults import Faults
 from mirrord.store.index import Index
+from mirrord.store.inventory import Inventory
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.lock import StoreLock
 from mirrord.store.manifests import ManifestStore
@@ -38,12 +40,18 @@ Reconciling: TypeAlias = CooperativeTask[Iterator[Deferred[None] | None]]
 
 @attrs.define(eq=False)
 class Store:
-    """All that is kept. `blobs`, `manifests` and `index` are what pulling needs, `shelf` is what gc needs."""
+    """All that is kept.
+
+    `blobs`, `manifests` and `index` are what pulling needs, `shelf` is what gc needs, `inventory` and
+    `audit` are for the operator.
+    """
 
     blobs: BlobStore
     manifests: ManifestStore
     index: Index
     shelf: Shelf
+    inventory: Inventory
+    audit: Audit
     _rows: Rows
     _unfinished: Unfinished
     _reconciliation: Reconciling
@@ -88,10 +96,7 @@ def open_store(
     except BaseException:
         lock.release()
         raise
-    overlay, service_time = Overlay(), ServiceTime(monotonic, opened.service_seconds)
-    faults = Faults(layout)
-    writer = Writer(opened.writer, overlay, service_time, threads, clock, faults)
-    rows = Rows(opened.reader, overlay, writer, service_time, faults)
+    rows = _open_rows(opened, ServiceTime(monotonic, opened.service_seconds), threads, clock, Faults(layout))
     contents, index, cache = Contents(rows), Index(rows), BodyCache(cache_bytes)
 
     def committed(partial: PartialFile) -> None:
@@ -102,13 +107,27 @@ def open_store(
     manifests = ManifestStore(layout, contents, index, unfinished, cache, threads)
     shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads, wall_clock)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, threads), clock)
-    return Store(blobs, manifests, index, shelf, rows, unfinished, reconciliation, lock)
+    inventory = Inventory(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
+    audit = Audit(layout, rows, contents, unfinished, cache, threads)
+    return Store(blobs, manifests, index, shelf, inventory, audit, rows, unfinished, reconciliation, lock)
 
 
 def _enter(layout: Layout) -> StoreLock:
     for folder in (layout.root, layout.partials, layout.scratch):
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     return StoreLock.acquire(layout)
+
+
+def _open_rows(
+    opened: recovery.OpenIndex,
+    service_time: ServiceTime,
+    threads: Threads,
+    clock: IReactorTime,
+    faults: Faults,
+) -> Rows:
+    overlay = Overlay()
+    writer = Writer(opened.writer, overlay, service_time, threads, clock, faults)
+    return Rows(opened.reader, overlay, writer, service_time, faults)
 
 
 def _reconcile(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> Reconciling:

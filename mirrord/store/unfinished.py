@@ -132,6 +132,11 @@ class Unfinished:
         """The path of a leftover that is to be deleted; None if it is in use again or gone."""
         return None if self._leftovers.pop(name, None) is None else self._layout.partials / name
 
+    def left_of(self, digest: Digest) -> int | None:
+        """The bytes that an unfinished download of this blob has left; None if there is none."""
+        leftover = self._leftovers.get(self._layout.partial(digest).name)
+        return None if leftover is None else leftover.size
+
     def park_all(self) -> None:
         """Park every partial that is being written."""
         for partial in list(self._live.values()):

@@ -1,0 +1,194 @@
+"""The inventory: the store as its operator sees it. Looking at it is no use of anything.
+
+What is listed is read from the file alone, page by page, so that a store of any size is listed beside
+the daemon's work; `settle` brings the file up to date first.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from mirrord.oci.content import Descriptor, Manifest, TagRecord
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.holdings import Holding, KnownTag
+from mirrord.oci.names import Repository, Source, Tag
+from mirrord.store.blobs import BlobStore
+from mirrord.store.contents import Contents
+from mirrord.store.index import Index
+from mirrord.store.layout import Layout, footprint
+from mirrord.store.manifests import read_manifest
+from mirrord.store.rows import Rows
+from mirrord.store.shelf import Shelf
+from mirrord.store.tables import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
+from mirrord.store.threads import Threads
+from mirrord.store.unfinished import Unfinished
+
+EVICT_ENTRIES = 32
+
+_NEXT_SOURCE = (
+    "SELECT upstream, repository FROM {} WHERE (upstream, repository) > (?, ?) "
+    "ORDER BY upstream, repository LIMIT 1"
+)
+_LINKS_OF = (
+    "SELECT page.*, content.kind, content.size FROM "  # noqa: S608
+    f"(SELECT * FROM links WHERE upstream = ? AND repository = ? AND digest > ? LIMIT {PAGE_ROWS}) AS page "
+    "LEFT JOIN content USING (digest) ORDER BY page.digest"
+)
+_TAGS_OF = (
+    f"SELECT * FROM tags WHERE upstream = ? AND repository = ? AND tag > ? ORDER BY tag LIMIT {PAGE_ROWS}"  # noqa: S608
+)
+_LINKED = "SELECT digest FROM links WHERE upstream = ? AND repository = ? AND digest IN ({})"
+
+
+@attrs.define(eq=False)
+class Inventory:
+    """What repositories hold, and taking it out of them."""
+
+    _layout: Layout
+    _rows: Rows
+    _contents: Contents
+    _index: Index
+    _blobs: BlobStore
+    _unfinished: Unfinished
+    _shelf: Shelf
+    _threads: Threads
+    _wall_clock: Callable[[], float]
+
+    async def settle(self) -> None:
+        """Bring what is listed up to date.
+
+        Raises:
+            OSError: The disk refused; what is listed is older.
+        """
+        await self._rows.flush()
+
+    def sources(self) -> Iterator[Source]:
+        """All repositories of which something is known, sorted; one look at the file an item."""
+        last = ("", "")
+        while found := [
+            row for table in (LINKS, TAGS) for row in self._rows.select(_NEXT_SOURCE.format(table.name), last)
+        ]:
+            last = min(found)
+            yield Source(last[0], Repository(last[1]))
+
+    def holdings(self, source: Source) -> Iterator[list[Holding]]:
+        """The links of a repository by digest, a page an item. Content of two kinds is listed twice."""
+        last = ""
+        while page := self._rows.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
+            yield [self._holding(LinkRow._make(row[:-2]), *row[-2:]) for row in page]
+            last = page[-1][2]
+
+    def tags(self, source: Source) -> Iterator[list[KnownTag]]:
+        """The tags of a repository, sorted, a page an item."""
+        last = ""
+        while page := self._rows.select(_TAGS_OF, (source.upstream, str(source.repository), last)):
+            rows = [TagRow._make(values) for values in page]
+            yield [
+                KnownTag(Tag(row.tag), self._index.as_held(source, row.record()), self._time(row.last_used))
+                for row in rows
+            ]
+            last = rows[-1].tag
+
+    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+        """What is known of a tag."""
+        row = self._rows.get(TAGS, (source.upstream, str(source.repository), str(tag)))
+        return None if row is None else self._index.as_held(source, row.record())
+
+    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+        """What a repository may read under this digest."""
+        row = self._rows.get(LINKS, (source.upstream, str(source.repository), str(digest)))
+        return None if row is None else Descriptor(row.media_type, digest, row.size)
+
+    def size_of(self, kind: Kind, digest: Digest) -> int | None:
+        """The bytes of what is held; None if it is not."""
+        row = self._contents.get(kind, digest)
+        return None if row is None else row.size
+
+    def left_of(self, digest: Digest) -> int | None:
+        """The bytes that an unfinished download of this blob has left; None if there is none."""
+        return self._unfinished.left_of(digest)
+
+    async def manifest(self, digest: Digest) -> Manifest | None:
+        """A stored manifest, from the disk; None if there is none, or it is damaged.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        row = self._contents.get(Kind.MANIFEST, digest)
+        if row is None:
+            return None
+        path = self._layout.content(Kind.MANIFEST, digest)
+        try:
+            return await self._threads.run(read_manifest, path, digest, row.media_type)
+        except FileNotFoundError:
+            return None
+
+    def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[Source, Digest]]]:
+        """Who may read these, a repository an item. There is no index by digest: each is asked about all."""
+        names = sorted(map(str, digests))
+        yield [
+            (Source(row.upstream, Repository(row.repository)), Digest.parse(row.digest))
+            for row in self._rows.unwritten(LINKS)
+            if row.digest in names
+        ]
+        for source in self.sources():
+            found: list[tuple[Source, Digest]] = []
+            for start in range(0, len(names), PAGE_ROWS):
+                some = names[start : start + PAGE_ROWS]
+                sql = _LINKED.format(", ".join("?" * len(some)))
+                rows = self._rows.select(sql, (source.upstream, str(source.repository), *some))
+                found += [(source, Digest.parse(digest)) for (digest,) in rows]
+            yield found
+
+    def unlink(self, source: Source, digest: Digest) -> None:
+        """Let a repository no longer read this; whoever asks for it there asks the upstream."""
+        self._rows.delete(LINKS, (source.upstream, str(source.repository), str(digest)))
+
+    def forget_tag(self, source: Source, tag: Tag) -> None:
+        """Know nothing of a tag."""
+        self._index.forget_tag(source, tag)
+
+    async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
+        """Take from the disk what is under these digests, and answer what went; what is read now stays.
+
+        Raises:
+            OSError: The disk refused; what had begun to go is absent all the same.
+        """
+        entries = [entry for digest in digests for entry in self._entries(digest)]
+        removed: list[Entry] = []
+        for start in range(0, len(entries), EVICT_ENTRIES):
+            removed += await self._shelf.evict(entries[start : start + EVICT_ENTRIES])
+        return removed
+
+    def is_read(self, digest: Digest) -> bool:
+        """Whether somebody reads this blob now."""
+        return self._blobs.is_pinned(digest)
+
+    def closed(self, digest: Digest) -> Deferred[None]:
+        """Fires when nobody reads this blob."""
+        return self._blobs.closed(digest)
+
+    def _entries(self, digest: Digest) -> Iterator[Entry]:
+        for kind in (Kind.BLOB, Kind.MANIFEST):
+            row = self._contents.get(kind, digest)
+            if row is not None:
+                idle_seconds = self._contents.idle_seconds(row)
+                yield Entry(kind, row.digest, footprint(row.size), idle_seconds)
+        left = self._unfinished.left_of(digest)
+        if left is not None:
+            yield Entry(Kind.LEFTOVER, self._layout.partial(digest).name, footprint(left), 0.0)
+
+    def _holding(self, row: LinkRow, kind: str | None, size: int | None) -> Holding:
+        return Holding(
+            Descriptor(row.media_type, Digest.parse(row.digest), row.size),
+            None if kind is None else Kind(kind),
+            footprint(size or 0),
+            bool(row.is_manifest),
+            self._time(row.last_used),
+        )
+
+    def _time(self, service_seconds: float) -> float:
+        """A moment of service time, by the wall clock."""
+        return self._wall_clock() - (self._rows.now() - service_seconds)

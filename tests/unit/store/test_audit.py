@@ -1,0 +1,118 @@
+import os
+from pathlib import Path
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.store.audit import SLICE_BYTES, Examination
+from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
+
+
+class AuditTests(StoreTestCase):
+    def entries(self) -> list[Entry]:
+        self.result(self.store.inventory.settle())
+        return [entry for page in self.store.audit.pages() for entry in page]
+
+    def examine(self, digest: Digest, kind: Kind = Kind.BLOB) -> Examination:
+        (entry,) = (entry for entry in self.entries() if (entry.name, entry.kind) == (str(digest), kind))
+        examination = self.store.audit.examine(entry)
+        assert examination is not None
+        self.addCleanup(examination.close)
+        return examination
+
+    def hash_all(self, examination: Examination) -> list[int]:
+        counts = []
+        while count := self.result(examination.go_on()):
+            counts.append(count)
+        return counts
+
+    def test_pages(self) -> None:
+        """All content is listed once, however much there is, and nothing that is only planned."""
+        digests = {str(self.add_blob(b"%d" % number)) for number in range(300)}
+        self.add_manifest(UBUNTU, manifest())
+
+        listed = self.entries()
+
+        self.assertEqual(301, len(listed))
+        self.assertEqual(digests, {entry.name for entry in listed if entry.kind is Kind.BLOB})
+        self.assertEqual(self.store.audit.total_bytes, sum(entry.size for entry in listed))
+        self.assertEqual(self.store.audit.total_entries, len(listed))
+
+    def test_whole(self) -> None:
+        """A file is hashed slice by slice, and is what its digest names."""
+        body = os.urandom(1024) * (SLICE_BYTES // 1024) + b"more"
+        examination = self.examine(self.add_blob(body))
+
+        self.assertEqual([SLICE_BYTES, 4], self.hash_all(examination))
+        self.assertTrue(examination.is_whole)
+
+    def test_damaged(self) -> None:
+        """What is not what its digest names is absent at once, also from memory, and kept aside."""
+        for kind in Kind.BLOB, Kind.MANIFEST:
+            with self.subTest(kind):
+                image = manifest(layer(b"x"))
+                digest = image.digest if kind is Kind.MANIFEST else self.add_blob(b"good")
+                if kind is Kind.MANIFEST:
+                    self.add_manifest(UBUNTU, image)
+                self.read_blob(digest)
+                self.layout.content(kind, digest).write_bytes(b"evil")
+                examination = self.examine(digest, kind)
+                self.hash_all(examination)
+
+                self.assertFalse(examination.is_whole)
+                self.assertTrue(examination.set_aside())
+
+                self.assertIsNone(self.store.inventory.size_of(kind, digest))
+                self.assertIsNone(self.read_blob(digest))
+                self.assertIsNone(self.result(self.store.manifests.read(digest)))
+                self.assertEqual(b"evil", self.layout.broken(kind, digest).read_bytes())
+                self.assertIn(
+                    self.layout.broken(kind, digest).name, [e.name for e in self.store.shelf.leftovers()]
+                )
+
+    def test_missing(self) -> None:
+        """A file that is not there cannot be hashed, and is noted to be absent."""
+        digest = self.add_blob(b"gone")
+        self.layout.content(Kind.BLOB, digest).unlink()
+        examination = self.examine(digest)
+
+        self.failure(examination.go_on(), OSError)
+        self.assertTrue(examination.set_aside())
+        self.assertIsNone(self.store.inventory.size_of(Kind.BLOB, digest))
+
+    def test_gone_meanwhile(self) -> None:
+        """What was evicted since it was listed is not examined, nor set aside if it was examined."""
+        digest = self.add_blob(b"x")
+        (entry,) = self.entries()
+        examination = self.examine(digest)
+        self.result(self.store.inventory.remove([digest]))
+
+        self.assertIsNone(self.store.audit.examine(entry))
+        self.assertFalse(examination.set_aside())
+
+    def test_written_anew(self) -> None:
+        """A file that was written anew in the meantime is not the one that was found damaged."""
+        digest = self.add_blob(b"good")
+        path = self.layout.content(Kind.BLOB, digest)
+        examination = self.examine(digest)
+        path.unlink()
+        missing = self.examine(digest)
+        path.with_suffix(".new").write_bytes(b"good")
+        path.with_suffix(".new").rename(path)
+
+        self.assertFalse(examination.set_aside())
+        self.assertFalse(missing.set_aside())
+        self.assertEqual(4, self.store.blobs.size_of(digest))
+
+    def test_nothing_is_left_open(self) -> None:
+        """Whoever gives up while a slice is hashed leaves no descriptor behind, and may close twice."""
+        examination = self.examine(self.add_blob(b"x" * 100))
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        self.threads.hold()
+        hashing = examination.go_on()
+        hashing.send(None)
+        hashing.close()
+        examination.close()
+        examination.close()
+        self.threads.release()
+
+        self.assertEqual(before - 1, len(list(Path("/proc/self/fd").iterdir())))

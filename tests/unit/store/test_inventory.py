@@ -1,0 +1,175 @@
+import errno
+
+from mirrord.oci.content import Descriptor, TagRecord
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.names import Repository, Source, Tag
+from mirrord.store.layout import BLOCK_BYTES
+from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+
+QUAY = Source("quay.io", Repository("a/b"))
+
+
+class InventoryTests(StoreTestCase):
+    def settle(self) -> None:
+        self.result(self.store.inventory.settle())
+
+    def hold(self, source: Source, *bodies: bytes) -> Digest:
+        """An image whose layers are these, all of it held."""
+        image = manifest(*map(layer, bodies))
+        for body in bodies:
+            self.add_blob(body)
+        self.add_manifest(source, image)
+        return image.digest
+
+    def test_sources(self) -> None:
+        """Every repository with a link or a tag is named once, sorted."""
+        self.hold(UBUNTU, b"one", b"two")
+        self.store.index.saw_tag(QUAY, LATEST, sighting(manifest()))
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest()))
+        self.store.index.add_links(DEBIAN, [layer(b"one")])
+        self.settle()
+
+        self.assertEqual([DEBIAN, UBUNTU, QUAY], list(self.store.inventory.sources()))
+
+    def test_holdings(self) -> None:
+        """A link is listed with what is held under it, in whole blocks, and when it was last used."""
+        image = self.hold(UBUNTU, b"held")
+        self.store.index.add_links(UBUNTU, [layer(b"absent")])
+        self.wall.advance(1000)
+        self.clock.advance(10)
+        self.settle()
+        self.wall.advance(5)
+        self.clock.advance(5)
+
+        (page,) = self.store.inventory.holdings(UBUNTU)
+
+        found = {holding.descriptor.digest: holding for holding in page}
+        self.assertEqual((Kind.MANIFEST, BLOCK_BYTES, True), self.seen(found[image]))
+        self.assertEqual((Kind.BLOB, BLOCK_BYTES, False), self.seen(found[layer(b"held").digest]))
+        self.assertEqual((None, 0, False), self.seen(found[layer(b"absent").digest]))
+        self.assertEqual({1005.0 - 15}, {holding.used_at for holding in page})
+
+    def seen(self, holding: object) -> tuple[object, object, object]:
+        return holding.kind, holding.size, holding.is_manifest  # type: ignore[attr-defined]
+
+    def test_pages(self) -> None:
+        """However many links and tags there are, each is listed once, a page at a time."""
+        descriptors = [Descriptor("", Digest.of(b"%d" % number), 1) for number in range(600)]
+        self.store.index.add_links(UBUNTU, descriptors)
+        for number in range(300):
+            self.store.index.saw_tag(UBUNTU, Tag(f"v{number}"), sighting(manifest()))
+        self.settle()
+
+        pages = list(self.store.inventory.holdings(UBUNTU))
+        self.assertEqual([256, 256, 88], list(map(len, pages)))
+        self.assertEqual(600, len({holding.descriptor.digest for page in pages for holding in page}))
+        self.assertEqual(
+            300, len({known.tag for page in self.store.inventory.tags(UBUNTU) for known in page})
+        )
+
+    def test_tags(self) -> None:
+        """A tag is held as long as its manifest is there."""
+        image = manifest()
+        self.add_manifest(UBUNTU, image)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(image))
+        self.settle()
+        ((known,),) = self.store.inventory.tags(UBUNTU)
+        self.assertEqual((LATEST, TagRecord(held=sighting(image))), (known.tag, known.record))
+        self.assertEqual(known.record, self.store.inventory.tag(UBUNTU, LATEST))
+
+        self.result(self.store.inventory.remove([image.digest]))
+        self.assertEqual(TagRecord(pending=sighting(image)), self.store.inventory.tag(UBUNTU, LATEST))
+
+    def test_looking_is_no_use(self) -> None:
+        """Whoever looks at the inventory does not keep anything from going."""
+        image = self.hold(UBUNTU, b"held")
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(layer(b"held"))))
+        self.settle()
+        self.clock.advance(100)
+        before = [(entry.name, entry.idle_seconds) for entry in self.store.shelf.entries()]
+
+        inventory = self.store.inventory
+        inventory.link(UBUNTU, image)
+        inventory.tag(UBUNTU, LATEST)
+        inventory.size_of(Kind.BLOB, layer(b"held").digest)
+        self.assertIsNotNone(self.result(inventory.manifest(image)))
+        self.settle()
+
+        self.assertEqual(before, [(entry.name, entry.idle_seconds) for entry in self.store.shelf.entries()])
+        self.assertEqual(2, sum(self.store.index.forget_unused(50)) - 1)
+
+    def test_manifest(self) -> None:
+        """A manifest is read from the disk and verified; a damaged or missing one is none."""
+        image = manifest(layer(b"x"))
+        self.add_manifest(UBUNTU, image)
+        self.assertEqual(image, self.result(self.store.inventory.manifest(image.digest)))
+
+        path = self.layout.content(Kind.MANIFEST, image.digest)
+        path.write_bytes(b"{}")
+        self.assertIsNone(self.result(self.store.inventory.manifest(image.digest)))
+        path.unlink()
+        self.assertIsNone(self.result(self.store.inventory.manifest(image.digest)))
+        self.assertIsNone(self.result(self.store.inventory.manifest(Digest.of(b"other"))))
+
+    def test_links_to(self) -> None:
+        """All repositories that may read a digest are found, written down yet or not."""
+        shared, own = layer(b"shared"), layer(b"own")
+        self.store.index.add_links(UBUNTU, [shared, own])
+        self.store.index.add_links(QUAY, [shared])
+        self.settle()
+        self.store.index.add_links(DEBIAN, [shared])
+
+        found = {pair for page in self.store.inventory.links_to([shared.digest]) for pair in page}
+
+        self.assertEqual({(source, shared.digest) for source in (UBUNTU, DEBIAN, QUAY)}, found)
+
+    def test_unlink(self) -> None:
+        """What is unlinked can no longer be read through that repository alone."""
+        for source in (UBUNTU, DEBIAN):
+            self.store.index.add_links(source, [layer(b"x")])
+        self.store.inventory.unlink(UBUNTU, layer(b"x").digest)
+
+        self.assertIsNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+        self.assertIsNotNone(self.store.index.link(DEBIAN, layer(b"x").digest))
+
+    def test_remove(self) -> None:
+        """Content and what a download of it has left go from the disk; what is read stays."""
+        image = self.hold(UBUNTU, b"one", b"two")
+        one, two, three = (Digest.of(body) for body in (b"one", b"two", b"three"))
+        partial = self.store.blobs.create_partial(three, is_kept=True)
+        self.result(partial.write(b"thr"))
+        partial.park()
+        self.assertEqual(3, self.store.inventory.left_of(three))
+        reading = self.store.blobs.open(two)
+        assert reading is not None
+
+        gone = self.result(self.store.inventory.remove([image, one, two, three, Digest.of(b"none")]))
+
+        self.assertEqual([Kind.MANIFEST, Kind.BLOB, Kind.LEFTOVER], [entry.kind for entry in gone])
+        self.assertFalse(self.layout.partial(three).exists())
+        self.assertIsNone(self.store.blobs.size_of(one))
+        self.assertEqual(3, self.store.blobs.size_of(two))
+        self.assertIsNone(self.store.inventory.left_of(three))
+        reading.close()
+
+    def test_closed(self) -> None:
+        """It is told when the last reader has closed a blob; of one that nobody reads at once."""
+        digest = self.add_blob(b"x" * 100_000)
+        first, second = self.store.blobs.open(digest), self.store.blobs.open(digest)
+        assert first is not None
+        assert second is not None
+        closed = self.store.inventory.closed(digest)
+        first.close()
+        self.assertNoResult(closed)
+        self.assertTrue(self.store.inventory.is_read(digest))
+        second.close()
+        self.assertIsNone(self.successResultOf(closed))
+        self.assertIsNone(self.successResultOf(self.store.inventory.closed(digest)))
+        self.assertFalse(self.store.inventory.is_read(digest))
+
+    def test_full_disk(self) -> None:
+        """What cannot be brought up to date says so."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.threads.failures["_run"] = OSError(errno.EIO, "no")
+        self.failure(self.store.inventory.settle(), OSError)
