@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -19,8 +19,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mirrord.defaults import proxy_variables
 from mirrord.oci.errors import UpstreamUnreachable
 from mirrord.upstream.origin import Origin
+from mirrord.words import split_proxy
 
 _MAX_REPLY_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
@@ -43,21 +45,13 @@ class Proxy:
         Raises:
             ValueError: It is not the URL of an HTTP proxy; the message holds no part of it.
         """
-        problem = "the URL of a proxy reads http://host:port or https://host:port"
-        try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            port = parts.port
-        except ValueError:
-            raise ValueError(problem) from None
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(problem)
+        parts = split_proxy(url)
         authorization = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             authorization = b"Basic " + base64.b64encode(pair)
-        return cls(
-            parts.hostname, port or _DEFAULT_PORTS[parts.scheme], parts.scheme == "https", authorization
-        )
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        return cls(parts.hostname or "", port, parts.scheme == "https", authorization)
 
 
 @attrs.frozen
@@ -79,22 +73,15 @@ class ProxyRules:
         if configured is not None:
             proxy = Proxy.parse(configured)
             return cls({"http": proxy, "https": proxy})
-        by_scheme = {}
-        for scheme in _DEFAULT_PORTS:
-            if url := _variable(environment, f"{scheme}_proxy"):
-                by_scheme[scheme] = Proxy.parse(url)
-        exempt = _variable(environment, "no_proxy").replace(",", " ").split()
-        return cls(by_scheme, tuple(entry.lower() for entry in exempt))
+        by_scheme = {scheme: Proxy.parse(url) for scheme, (_, url) in proxy_variables(environment).items()}
+        exempt = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+        return cls(by_scheme, tuple(exempt.lower().replace(",", " ").split()))
 
     def choose(self, origin: Origin) -> Proxy | None:
         """The proxy that leads to `origin`; None where the way is direct."""
         if any(_covers(entry, origin) for entry in self._exempt):
             return None
         return self._by_scheme.get(origin.scheme)
-
-
-def _variable(environment: Mapping[str, str], name: str) -> str:
-    return (environment.get(name) or environment.get(name.upper()) or "").strip()
 
 
 def _covers(entry: str, origin: Origin) -> bool:
