@@ -113,9 +113,19 @@ class Fetch:
             except UpstreamCorrupt:
                 raise
             except UpstreamError as error:
-                await self.asking.pause_or_raise(error, has_progressed=self._written > before)
+                if not await self._is_all_there(error):
+                    await self.asking.pause_or_raise(error, has_progressed=self._written > before)
         self._open(self.known_size)
         return self._partial
+
+    async def _is_all_there(self, error: UpstreamError) -> bool:
+        """Whether a partial of unknown size, beyond which the upstream has no byte, is whole."""
+        if error.upstream_status != 416 or self.known_size is not None or self._partial is None:
+            return False
+        if not await self._partial.is_verified():
+            return False
+        self.known_size = self._partial.offset
+        return True
 
     async def _follow(self, body: BlobBody) -> None:
         """Write what `body` brings, to its end; nothing where it begins beyond what we have."""

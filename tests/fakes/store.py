@@ -64,8 +64,11 @@ class MemoryPartial:
         return self.digest.matches(self.content)
 
     async def commit(self) -> None:
+        self.store.commits += 1
         if self.store.slow_disk is not None:
             await self.store.slow_disk
+        if self.store.commit_refusals:
+            raise self.store.commit_refusals.pop(0)
         self.store.committed[self.digest] = self.content
         self.ended = "committed"
 
@@ -79,12 +82,17 @@ class MemoryPartial:
 
 @attrs.define(eq=False)
 class MemoryBlobs:
-    """Blobs in a dictionary; `refusals` are raised by the next writes, commits wait for `slow_disk`."""
+    """Blobs in a dictionary; `refusals` are raised by the next writes, `commit_refusals` by the next commits.
+
+    Commits wait for `slow_disk`.
+    """
 
     committed: dict[Digest, bytes] = attrs.field(factory=dict)
     parked: dict[Digest, bytes] = attrs.field(factory=dict)
     partials: list[MemoryPartial] = attrs.field(factory=list)
-    refusals: list[OSError] = attrs.field(factory=list)
+    refusals: list[Exception] = attrs.field(factory=list)
+    commit_refusals: list[OSError] = attrs.field(factory=list)
+    commits: int = 0
     slow_disk: Deferred[None] | None = None
 
     def size_of(self, digest: Digest) -> int | None:

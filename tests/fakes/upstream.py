@@ -26,6 +26,8 @@ class Asked:
     name: str
     offset: int = 0
     stop: int | None = None
+    validator: str | None = None
+    attempts: int | None = None
 
 
 @attrs.define(eq=False)
@@ -82,7 +84,10 @@ class FakeBody:
 
 @attrs.define(eq=False)
 class FakeUpstream:
-    """Answers from dictionaries; `failing` is raised by whatever is asked, `is_hanging` never answers."""
+    """Answers from dictionaries; `failing` is raised by whatever is asked, `is_hanging` never answers.
+
+    `validators` are what the next bodies say of themselves.
+    """
 
     name: str = "docker.io"
     manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
@@ -97,6 +102,7 @@ class FakeUpstream:
     tells_sizes: bool = True
     head_size: int | None = None
     takes_ranges: bool = True
+    validators: list[str] = attrs.field(factory=list)
     doubted: bool = False
     asked: list[Asked] = attrs.field(factory=list)
     bodies: list[FakeBody] = attrs.field(factory=list)
@@ -137,7 +143,7 @@ class FakeUpstream:
     async def resolve(
         self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
-        await self._note("HEAD manifest", repository, str(reference))
+        await self._note(Asked("HEAD manifest", repository.name, str(reference), attempts=attempts))
         if self.hides_absence:
             return None
         manifest = self._find(repository, reference)
@@ -146,11 +152,11 @@ class FakeUpstream:
     async def fetch_manifest(
         self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
-        await self._note("GET manifest", repository, str(reference))
+        await self._note(Asked("GET manifest", repository.name, str(reference), attempts=attempts))
         return self._find(repository, reference)
 
     async def head_blob(self, repository: Repository, digest: Digest, *, budget_seconds: float) -> int | None:
-        await self._note("HEAD blob", repository, str(digest))
+        await self._note(Asked("HEAD blob", repository.name, str(digest)))
         self._check(repository, digest)
         if self.head_size is not None:
             return self.head_size
@@ -166,7 +172,7 @@ class FakeUpstream:
         validator: str | None = None,
         budget_seconds: float,
     ) -> FakeBody:
-        await self._note("GET blob", repository, str(digest), offset, stop)
+        await self._note(Asked("GET blob", repository.name, str(digest), offset, stop, validator))
         self._check(repository, digest)
         content = self.corrupt(self.blobs[digest])
         if offset and offset >= len(content):
@@ -174,29 +180,28 @@ class FakeUpstream:
         if not self.takes_ranges:
             offset, stop = 0, None
         size = len(content) if self.tells_sizes else None
-        body = FakeBody(offset, size, content[offset:stop])
+        etag = self.validators.pop(0) if self.validators else None
+        body = FakeBody(offset, size, content[offset:stop], etag)
         self.bodies.append(body)
         return body
 
     async def list_tags(self, repository: Repository, *, budget_seconds: float) -> list[str]:
-        await self._note("GET tags", repository, "")
+        await self._note(Asked("GET tags", repository.name, ""))
         return sorted(self.tags)
 
     async def list_referrers(
         self, repository: Repository, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
-        await self._note("GET referrers", repository, str(digest))
+        await self._note(Asked("GET referrers", repository.name, str(digest)))
         return b"{}", artifact_type is not None
 
-    async def _note(
-        self, method: str, repository: Repository, name: str, offset: int = 0, stop: int | None = None
-    ) -> None:
-        self.asked.append(Asked(method, repository.name, name, offset, stop))
+    async def _note(self, asked: Asked) -> None:
+        self.asked.append(asked)
         if self.is_hanging:
             waiting: Deferred[None] = Deferred()
             self.pending.append(waiting)
             await waiting
-        if self.failing is not None and self.failing_method in (None, method):
+        if self.failing is not None and self.failing_method in (None, asked.method):
             raise self.failing
 
     def _find(self, repository: Repository, reference: Reference) -> Manifest:

@@ -331,6 +331,58 @@ class BreakTests(PullBlobs):
         self.assertEqual([], self.upstream.asked)
         self.assertIn(self.digest, self.blobs.committed)
 
+    def test_complete_partial_of_unknown_size(self) -> None:
+        """A partial that is the whole blob, as a 416 suggests, is verified and not read again."""
+        self.blobs.parked[self.digest] = CONTENT
+
+        self.assertEqual(200, self.open().size)
+        self.assertEqual([200], [asked.offset for asked in self.upstream.asked])
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+
+    def test_wrong_partial_of_unknown_size(self) -> None:
+        """A partial that is as long as the blob and is not the blob is thrown away, and read anew by the next pull."""
+        self.blobs.parked[self.digest] = bytes(200)
+        self.begin_open()
+        self.clock.advance(1)
+        self.finish()
+        self.assertEqual({}, self.blobs.committed)
+
+        self.open()
+        self.finish()
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+
+    def test_the_validator_is_the_last_body_s(self) -> None:
+        """Each question after a break carries what the body before it called itself."""
+        self.upstream.validators = ["one", "two"]
+        self.open()
+        for _ in range(2):
+            self.upstream.bodies[-1].sends(50)
+            self.upstream.bodies[-1].breaks()
+            self.clock.advance(1)
+
+        self.assertEqual([None, "one", "two"], [asked.validator for asked in self.upstream.asked])
+
+    def test_retry_after(self) -> None:
+        """In the midst of a blob an upstream that asks for time gets it."""
+        self.open()
+        self.upstream.bodies[0].sends(50)
+        self.upstream.bodies[0].breaks(UpstreamRefused("busy", retry_after_seconds=30.0))
+        self.clock.advance(29)
+        self.assertEqual(1, len(self.upstream.asked))
+        self.clock.advance(1)
+
+        self.assertEqual([0, 50], [asked.offset for asked in self.upstream.asked])
+
+    def test_retry_after_too_long(self) -> None:
+        """An upstream that asks for more than a minute ends the download, and what is there is kept."""
+        blob = self.open()
+        self.upstream.bodies[0].sends(50)
+        end = self.grown(blob, 50)
+        self.upstream.bodies[0].breaks(UpstreamRefused("busy", retry_after_seconds=61.0))
+
+        self.failureResultOf(end, UpstreamRefused)
+        self.assertEqual({self.digest: CONTENT[:50]}, self.blobs.parked)
+
     def test_down_before_the_headers(self) -> None:
         """An upstream that fails before the size is known is asked for a while, then it is a 5xx."""
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
@@ -401,6 +453,17 @@ class IntegrityTests(PullBlobs):
 
         self.open()
         self.assertEqual(3, self.upstream.count("GET blob"))
+
+    def test_wrong_and_right_and_wrong(self) -> None:
+        """What came right in between is not held against the upstream: only twice in a row is."""
+        right, wrong = (lambda content: content), (lambda content: content[:-1] + b"!")
+        for corrupt in (wrong, right, wrong, right):
+            self.upstream.corrupt = corrupt
+            self.blobs.committed.clear()
+            self.open()
+            self.finish()
+
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
 
     def test_too_many_bytes(self) -> None:
         """Bytes beyond the size are never written."""
@@ -571,6 +634,38 @@ class DiskTests(PullBlobs):
 
         self.assertEqual(1, self.room.emergencies)
         self.assertIn(self.digest, self.blobs.committed)
+
+    def test_what_nobody_foresaw(self) -> None:
+        """A download that breaks in an unforeseen way is logged and resumed by the next client."""
+        self.blobs.refusals = [RuntimeError("unforeseen")]
+        end = self.grown(self.open(), 0)
+        self.upstream.bodies[0].sends(50)
+        self.failureResultOf(end, Unavailable)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.assertEqual("parked", self.blobs.partials[0].ended)
+
+        self.open()
+        self.finish()
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+
+    def test_a_commit_that_may_be_tried_again(self) -> None:
+        """A commit for which the disk has no room is tried again after a sweep."""
+        self.blobs.commit_refusals = [OSError(errno.ENOSPC, "full")]
+        self.open()
+        self.finish()
+
+        self.assertEqual((1, 2), (self.room.emergencies, self.blobs.commits))
+        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+
+    def test_a_commit_that_may_not(self) -> None:
+        """A commit that failed for good reaches its client, is not tried again, and leaves nothing."""
+        self.blobs.commit_refusals = [OSError(errno.EIO, "fsync failed")]
+        blob = self.open()
+        self.finish()
+
+        self.assertEqual(200, blob.readable)
+        self.assertEqual((0, 1), (self.room.emergencies, self.blobs.commits))
+        self.assertEqual(("discarded", {}), (self.blobs.partials[0].ended, self.blobs.committed))
 
     def test_full_disk(self) -> None:
         """A disk that stays full ends the download, leaves nothing, and is a 503."""

@@ -103,6 +103,15 @@ class FreshTests(PullManifests):
         self.assertEqual({"mirrord; hit; ttl=200"}, outcomes)
         self.assertEqual([], self.upstream.asked)
 
+    def test_tries(self) -> None:
+        """Where a held manifest can stand in the upstream is asked once, else it may be asked again."""
+        self.get()
+        self.clock.advance(301)
+        self.get()
+
+        heads = [asked.attempts for asked in self.upstream.asked if asked.method == "HEAD manifest"]
+        self.assertEqual([3, 1], heads)
+
     def test_digest_is_immutable(self) -> None:
         """A manifest by digest is a hit for ever, without a ttl."""
         self.get()
