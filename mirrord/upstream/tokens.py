@@ -29,7 +29,12 @@ MAX_LIFETIME_SECONDS = 86_400.0
 EARLY_SECONDS = 10.0
 """A token is not used in its last seconds: a request may be longer on its way than that."""
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 64 * 1024
+"""Of an answer, which may hold its token twice: as `token` and as `access_token`."""
+
+MAX_TOKEN_LENGTH = 16 * 1024
+"""No service gives one half as long: hardly a server takes a header of 8 KiB."""
+
 _MAX_KEPT = 1000
 
 
@@ -63,7 +68,7 @@ class Token:
         """Read the JSON of a token service: `token` or `access_token`, and `expires_in` in seconds.
 
         Raises:
-            UpstreamRefused: There is no token in it.
+            UpstreamRefused: There is no token in it, or too long a one.
         """
         try:
             document: Any = json.loads(body)
@@ -73,6 +78,10 @@ class Token:
         value = fields.get("token") or fields.get("access_token")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
             raise UpstreamRefused("the token service answered without a token")
+        if len(value) > MAX_TOKEN_LENGTH:
+            raise UpstreamRefused(
+                f"the token service sent a token of more than {MAX_TOKEN_LENGTH} characters"
+            )
         lifetime = fields.get("expires_in")
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
             lifetime = DEFAULT_LIFETIME_SECONDS

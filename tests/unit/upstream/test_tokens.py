@@ -7,10 +7,14 @@ from mirrord.oci.errors import (
     Denied,
     UpstreamRefused,
 )
-from tests.unit.upstream.cases import BASIC, HEAD, ClientTestCase
+from mirrord.oci.names import Repository
+from mirrord.upstream.tokens import ATTEMPTS
+from tests.unit.upstream.cases import BASIC, HEAD, LATEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     HOME,
     ME,
+    REALM,
+    Asked,
     FakeResponse,
     Hang,
     Reply,
@@ -54,6 +58,56 @@ class TokenTests(ClientTestCase):
         self.assertEqual(
             ["Bearer t1"] * 2 + ["Bearer t2"] * 2, [each for each in self.authorizations if each]
         )
+
+    def test_longest(self) -> None:
+        """A token of 16 KiB is used, given twice as may be; a longer one, or a longer answer, is refused."""
+        good = "t" * 16384
+        twice = f'{{"token": "{good}", "access_token": "{good}"}}'.encode()
+        self.use(challenge(), Reply(200, {}, twice), HEAD)
+        self.result(self.resolve())
+        self.assertEqual(f"Bearer {good}", self.authorizations[-1])
+
+        for refused, why in (
+            (token(good + "t"), "a token of more"),
+            (Reply(200, {}, bytes(65537)), "65536 bytes"),
+        ):
+            self.use(challenge(), *[refused] * ATTEMPTS)
+            resolving = self.begin(self.resolve())
+            self.clock.pump([1, 1])
+            self.assertIn(why, str(self.failureResultOf(resolving, UpstreamRefused).value))
+
+    def test_newer_token_stays(self) -> None:
+        """Two requests that are refused with one old token cost one new token, not one each."""
+        self.use(challenge(), token(), HEAD, Hang(), Hang())
+        self.result(self.resolve())
+        self.clock.advance(1)
+        waiting = [self.begin(self.resolve()) for _ in range(2)]
+        self.agent.add(token("t2"), HEAD, HEAD)
+        for refused, asking in zip(self.agent.pending, waiting, strict=True):
+            refused.callback(FakeResponse(challenge()))
+            self.successResultOf(asking)
+
+        self.assertEqual(["Bearer t1"] * 3 + [None] + ["Bearer t2"] * 2, self.authorizations[2:])
+
+    def test_many_repositories(self) -> None:
+        """What 1,000 repositories ask for is kept, with their tokens; one more drives the oldest out."""
+
+        def answer(asked: Asked) -> Reply:
+            if asked.url.startswith(REALM):
+                return token()
+            return challenge(asked.url) if asked.authorization is None else HEAD
+
+        def cost(number: int) -> int:
+            before = len(self.agent.asked)
+            repository = Repository(f"library/app{number}")
+            self.result(self.client.resolve(repository, LATEST, budget_seconds=20, attempts=1))
+            return len(self.agent.asked) - before
+
+        self.use()
+        self.agent._always = answer
+        for number in range(1001):
+            cost(number)
+        self.assertEqual([1, 1, 3, 3], [cost(number) for number in (1, 1000, 0, 1)])
 
     def test_access_token(self) -> None:
         """A token may be called access_token; a body without either, or no JSON, is refused."""
