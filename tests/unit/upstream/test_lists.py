@@ -56,6 +56,38 @@ class ListTests(ClientTestCase):
         self.failure(self.client.list_tags(APP, budget_seconds=0.3), UpstreamRefused)
         self.assertLessEqual(len(self.agent.asked), 1000)
 
+    def test_longest(self) -> None:
+        """A list ends at a limit: of one page, of all pages together, of the tags in them."""
+        page = b'{"tags": ["x"]}'.ljust(1048576)
+        pages = [Reply(200, {"Link": f"<?p={number}>; rel=next"}, page) for number in range(32)]
+        self.use(*pages[:31], Reply(200, {}, page))
+        self.assertEqual(1, len(self.result(self.tags())))
+        crowd = Reply(
+            200, {"Link": "<?p=2>; rel=next"}, json.dumps({"tags": [*map(str, range(110_000))]}).encode()
+        )
+        more = Reply(200, {}, json.dumps({"tags": [*map(str, range(100_000, 200_000))]}).encode())
+        self.use(crowd, more)
+        self.assertEqual(200_000, len(self.result(self.tags())))
+
+        above = Reply(200, {}, json.dumps({"tags": [*map(str, range(100_000, 200_001))]}).encode())
+        for script in ([Reply(200, {}, page + b" ")], [*pages, Reply(200, {}, b"{}")], [crowd, above]):
+            self.use(*script * 2)
+            listing = self.begin(self.tags())
+            self.clock.advance(1)
+            self.failureResultOf(listing, UpstreamRefused)
+
+    def test_longest_referrers(self) -> None:
+        """The pages of referrers are 4 MiB together at most, like any index."""
+        page = b'{"manifests": []}'.ljust(1048576)
+        pages = [Reply(200, {"Link": f"<?p={number}>; rel=next"}, page) for number in range(4)]
+        self.use(*pages[:3], Reply(200, {}, page))
+        self.result(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5))
+
+        self.use(*[*pages, Reply(200, {}, page[:20])] * 2)
+        listing = self.begin(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5))
+        self.clock.advance(1)
+        self.failureResultOf(listing, UpstreamRefused)
+
     def test_referrers(self) -> None:
         """The pages of referrers are one index; whether they were filtered is told."""
         first = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{"a": 1}]}
