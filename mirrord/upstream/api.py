@@ -53,6 +53,14 @@ class Request:
         return self.kind == "manifest" and self.method == "GET"
 
 
+@attrs.frozen
+class LastError:
+    """How the upstream failed most recently, and when by the reactor's clock; nothing in it is secret."""
+
+    message: str
+    at: float
+
+
 @attrs.define(eq=False)
 class Api:
     """The registry's API, as all calls of one client use it."""
@@ -65,7 +73,7 @@ class Api:
     _authorizer: Authorizer
     _random: Random
     quota: Quota = attrs.field(default=UNKNOWN, init=False)
-    last_error: str | None = attrs.field(default=None, init=False)
+    last_error: LastError | None = attrs.field(default=None, init=False)
 
     _log = Logger()
 
@@ -83,7 +91,7 @@ class Api:
             answer = await self._send(request, deadline)
             await self._judge(answer, ticket, request, deadline)
         except UpstreamBusy as error:
-            self.last_error = str(error)
+            self.last_error = LastError(str(error), self.clock.seconds())
             if ticket.is_settled:
                 raise
             raise self._limited(ticket, error.retry_after_seconds, manifest_gets_only=False) from None
@@ -168,7 +176,7 @@ class Api:
 
     def _note(self, error: UpstreamError, ticket: Ticket, *, was_patient: bool) -> None:
         """Settle the ticket by what went wrong; an account that is refused says nothing about the rest."""
-        self.last_error = str(error)
+        self.last_error = LastError(str(error), self.clock.seconds())
         if ticket.is_settled or isinstance(error, AccountRefused):
             return
         if isinstance(error, UpstreamTimeout) and not was_patient:

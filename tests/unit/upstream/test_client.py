@@ -3,6 +3,8 @@
 from twisted.internet.error import ConnectionRefusedError as Refused
 
 from mirrord.oci.errors import (
+    UpstreamBusy,
+    UpstreamRefused,
     UpstreamUnreachable,
 )
 from tests.unit.upstream.cases import CDN, HEAD, ClientTestCase
@@ -44,11 +46,30 @@ class StatusTests(ClientTestCase):
             ],
         )
 
+    def test_strange_status(self) -> None:
+        """A status that HTTP does not have is counted as a failure, not under a name of its own."""
+        self.use(Reply(700), Reply(199))
+        self.failure(self.resolve(), UpstreamRefused)
+        self.failure(self.resolve(), UpstreamRefused)
+        labels = {"upstream": "registry.example", "kind": "manifest", "result": "failed"}
+        registry = self.client._api.wire._metrics.registry
+        self.assertEqual(2, registry.get_sample_value("mirrord_upstream_requests_total", labels))
+
     def test_last_error(self) -> None:
-        """The last failure is told, and nothing in it is secret."""
-        self.use(Refused())
+        """The last failure is told, and how long ago it was, also when all is well again."""
+        self.use(Refused(), HEAD, Reply(429))
+        self.assertIsNone(self.client.status().last_error_seconds_ago)
         self.failure(self.resolve(), UpstreamUnreachable)
-        self.assertIn("refuses connections", self.client.status().last_error or "")
+        self.clock.advance(60)
+        self.result(self.resolve())
+        status = self.client.status()
+        self.assertEqual(60, status.last_error_seconds_ago)
+        self.assertIn("refuses connections", status.last_error or "")
+
+        self.failure(self.resolve(), UpstreamBusy)
+        status = self.client.status()
+        self.assertEqual(0, status.last_error_seconds_ago)
+        self.assertIn("429", status.last_error or "")
 
     def test_close(self) -> None:
         """Closing ends, with nothing left behind."""
