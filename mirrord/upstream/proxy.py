@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.error import NoProtocol
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -189,13 +190,20 @@ class _Tunnel(Protocol):
         established, self._established = self._established, None
         if established is None:
             return
-        peer: IAddress = self.transport.getPeer()
         self._reply = b""
-        self._inner = self._factory.buildProtocol(peer)
-        self._inner.makeConnection(self.transport)
-        established.callback(self._inner)
+        try:
+            inner: Any = self._factory.buildProtocol(self.transport.getPeer())
+            if inner is None:
+                raise NoProtocol
+        except Exception:  # noqa: BLE001 - whatever it is, whoever waits for the tunnel gets it
+            self.transport.abortConnection()
+            established.errback(Failure())
+            return
+        self._inner = inner
+        inner.makeConnection(self.transport)
+        established.callback(inner)
         if rest:
-            self._inner.dataReceived(rest)
+            inner.dataReceived(rest)
 
     def _refuse(self, message: str) -> None:
         established, self._established = self._established, None

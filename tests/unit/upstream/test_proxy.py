@@ -3,14 +3,15 @@
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol
+from twisted.internet.error import NoProtocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamTimeout, UpstreamUnreachable
 from mirrord.oci.names import Repository, Tag
 from mirrord.upstream.origin import Origin
-from mirrord.upstream.proxy import Proxy, ProxyRules
+from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
 from tests.unit.upstream.test_agent import Certificates
 
@@ -138,6 +139,39 @@ class TunnelTests(SocketTestCase):
         with self.assertRaises(UpstreamUnreachable) as caught:
             await client.resolve(APP, Tag("latest"), budget_seconds=5, attempts=1)
         self.assertNotIn("secret", str(caught.exception))
+
+    async def test_endless_reply(self) -> None:
+        """A proxy whose reply has no end is left after 16 KiB of it."""
+
+        def answer(peer: Peer, head: str) -> None:
+            peer.transport.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 3000)
+
+        server, port = self.listen(answer)
+        client = self.client("https://localhost:1", {"HTTPS_PROXY": f"http://127.0.0.1:{port}"})
+        with self.assertRaises(UpstreamUnreachable):
+            await client.resolve(APP, Tag("latest"), budget_seconds=2, attempts=1)
+        await until(lambda: server.peers[0].is_lost)
+
+    async def test_no_protocol(self) -> None:
+        """A tunnel that nobody wants to enter, or can, is closed, and whoever waits is told why."""
+
+        class Refusing(Factory):
+            def buildProtocol(self, addr: object) -> None:
+                raise LookupError("no protocol")
+
+        class Declining(Factory):
+            def buildProtocol(self, addr: object) -> None:
+                return None
+
+        server, port = self.listen(lambda peer, head: peer.transport.write(b"HTTP/1.1 200 OK\r\n\r\n"))
+        proxy = Proxy("127.0.0.1", port)
+        endpoint = TunnelEndpoint(
+            TCP4ClientEndpoint(REACTOR, proxy.host, port), proxy, Origin.of("https://registry.example")
+        )
+        for factory, error in ((Refusing(), LookupError), (Declining(), NoProtocol)):
+            with self.assertRaises(error):
+                await endpoint.connect(factory)
+        await until(lambda: all(peer.is_lost for peer in server.peers))
 
     async def test_hanging(self) -> None:
         """A proxy that never answers is left at the end of the budget."""
