@@ -28,6 +28,21 @@ class Certificates:
         self.authority_path.write_bytes(authority.cert_pem.bytes())
 
 
+class CookieTests(SocketTestCase):
+    async def test_no_cookies(self) -> None:
+        """A cookie that an upstream sets is never sent back."""
+        given = "Set-Cookie: session=1; Path=/; Max-Age=3600\r\n"
+        server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob", headers=given)))
+        client = self.client(f"http://localhost:{port}")
+        for _ in range(2):
+            body = await client.fetch_blob(APP, BLOB, budget_seconds=5)
+            self.assertEqual((b"blob", b""), (await body.read(), await body.read()))
+
+        received = b"".join(peer.received for peer in server.peers)
+        self.assertEqual(2, received.count(b"GET /v2/"))
+        self.assertNotIn(b"cookie", received.lower())
+
+
 class TrustTests(SocketTestCase):
     async def test_own_authority(self) -> None:
         """The configured authority is trusted."""

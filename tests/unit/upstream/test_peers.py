@@ -36,6 +36,14 @@ class PeersTests(SynchronousTestCase):
         peers.check_peer("cdn.example", LAN)
         peers.check_host("10.0.0.1")
 
+    def test_public_then_private(self) -> None:
+        """An upstream seen in public opens no way into our network by letting its name resolve into it."""
+        peers = Peers(HOME, ())
+        peers.check_peer(HOME, PUBLIC)
+        peers.check_peer(HOME, LAN)
+        self.assertRaises(UpstreamRefused, peers.check_host, "169.254.169.254")
+        self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", LAN)
+
     def test_named_by_the_operator(self) -> None:
         """The upstream's own host and its realm are never refused."""
         peers = Peers(HOME, ("auth.example", "10.0.0.9"))

@@ -1,7 +1,10 @@
 """Tests of mirrord/upstream/wire.py and body.py over real sockets."""
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseNeverReceived
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
@@ -10,10 +13,27 @@ from mirrord.upstream.client import UpstreamClient
 from tests.fakes.faults import Cut, ExpiredUrl, Kind, NoRange
 from tests.fakes.images import make_image
 from tests.fakes.registry import FakeRegistry
+from tests.unit.upstream.cases import ClientTestCase
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
 
 APP = Repository("library/app")
 BLOB = Digest.of(b"")
+
+
+class ReasonTests(ClientTestCase):
+    """What is told of a connection that failed."""
+
+    def test_tls(self) -> None:
+        """Whatever OpenSSL makes of a failure, it is told that TLS failed, and why where that is said."""
+        for error, reason in (
+            (SSL.Error([("SSL routines", "", "certificate verify failed")]), "certificate verify failed"),
+            (SSL.SysCallError(-1, "Unexpected EOF"), "no reason given"),
+            (SSL.Error("odd"), "no reason given"),
+            (SSL.Error(), "no reason given"),
+        ):
+            self.use(ResponseNeverReceived([Failure(error)]))
+            told = str(self.failure(self.resolve(), UpstreamUnreachable))
+            self.assertIn(f"TLS failed: {reason}", told)
 
 
 class FakeRegistryTests(SocketTestCase):
