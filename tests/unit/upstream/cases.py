@@ -37,6 +37,11 @@ class ClientTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.agent = ScriptedAgent(script)
         self.client = client(self.agent, self.clock, **options)
+        self.addCleanup(self.check_connections, self.agent)
+
+    def check_connections(self, agent: ScriptedAgent) -> None:
+        """At the end of any test no body may be left that nobody took."""
+        self.assertEqual([], agent.pinned)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> "Deferred[T]":
         return Deferred.fromCoroutine(coroutine)

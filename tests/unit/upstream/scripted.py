@@ -41,11 +41,13 @@ class Asked:
 
 @attrs.frozen
 class Reply:
-    """An answer to come."""
+    """An answer to come; whatever is not wanted has words in its body, which somebody must take."""
 
     status: int = 200
     headers: dict[str, str] = attrs.field(factory=dict)
-    body: bytes = b""
+    body: bytes = attrs.field(
+        default=attrs.Factory(lambda reply: b"" if reply.status < 300 else b"{}", takes_self=True)
+    )
     is_chunked: bool = False
 
 
@@ -79,12 +81,21 @@ class FakeResponse:
         self.length: Any = UNKNOWN_LENGTH if reply.is_chunked else len(reply.body)
         self.request = attrs.make_class("FakeRequest", ["method"])(method.encode())
         self.transport: Any = Wire()
-        self._body = reply.body
+        self._body = b"" if method == "HEAD" else reply.body
+        self._is_taken = False
         self._is_whole = is_whole
         if method == "HEAD":
             self.length = 0
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a body waits on its connection that nobody has asked for."""
+        return bool(self._body) and not self._is_taken
+
     def deliverBody(self, protocol: IProtocol) -> None:
+        if self._is_taken:
+            raise RuntimeError("a body is delivered once")
+        self._is_taken = True
         self.protocol: Any = protocol
         self.protocol.makeConnection(self.transport)
         if self._is_whole:
@@ -111,6 +122,7 @@ class ScriptedAgent:
     ) -> None:
         self.asked: list[Asked] = []
         self.pending: list[Deferred[IResponse]] = []
+        self._given: list[tuple[Asked, FakeResponse]] = []
         self._script = list(script)
         self._always = always
 
@@ -137,7 +149,14 @@ class ScriptedAgent:
             return self.pending[-1]
         if isinstance(reply, Exception):
             return fail(reply)
-        return succeed(FakeResponse(reply, asked.method))
+        response = FakeResponse(reply, asked.method)
+        self._given.append((asked, response))
+        return succeed(response)
+
+    @property
+    def pinned(self) -> list[str]:
+        """Requests whose connections are lost to us: nobody read, discarded or cut the answer."""
+        return [f"{asked.method} {asked.url}" for asked, response in self._given if response.is_pinned]
 
     @property
     def lines(self) -> list[str]:
