@@ -60,6 +60,8 @@ State = Opening | Streaming | Verified | Committed | Failed
 
 @attrs.define(eq=False)
 class _Waiter:
+    """Someone who is told `answer` as soon as it `is_due`."""
+
     is_due: Callable[[], bool]
     answer: Callable[[], int]
     told: Deferred[int]

@@ -34,15 +34,19 @@ class _HeldTag:
     ttl_seconds: int
 
     def is_still(self, sighting: Sighting) -> bool:
+        """Whether the tag names this manifest yet, by what was seen of it."""
         return self.manifest.digest == sighting.descriptor.digest
 
     def with_answer(self, answer: Callable[[Outcome], T]) -> Held[T]:
+        """It, as what stands in for an upstream that fails, with the answer that is then made of it."""
         return Held(self.age_seconds, self.ttl_seconds, answer)
 
     def as_manifest(self, outcome: Outcome) -> PulledManifest:
+        """The answer to a GET."""
         return PulledManifest(self.manifest, outcome)
 
     def as_descriptor(self, outcome: Outcome) -> PulledDescriptor:
+        """The answer to a HEAD."""
         return PulledDescriptor(self.manifest.descriptor, outcome)
 
 

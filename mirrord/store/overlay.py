@@ -20,6 +20,8 @@ MAX_USES = 20_000
 
 
 class _Unknown(Enum):
+    """A type of one value, so that mypy can tell it from a row and from None."""
+
     UNKNOWN = "unknown"
 
 

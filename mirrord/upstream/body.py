@@ -80,6 +80,7 @@ class _Buffer(Protocol):
         self._alarm: IDelayedCall | None = clock.callLater(idle_seconds, self._went_silent)
 
     def dataReceived(self, data: bytes) -> None:
+        """Bytes came in; past the high water no more are taken until someone reads."""
         if self._has_ended:
             return
         self._received(len(data))
@@ -94,6 +95,7 @@ class _Buffer(Protocol):
             self._rouse()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The body has ended, well or not."""
         if reason.check(ResponseDone, PotentialDataLoss):
             self._finish(None)
         else:

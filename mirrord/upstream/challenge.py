@@ -69,6 +69,7 @@ class _Reader:
     _position: int = 0
 
     def read(self) -> list[_Parts]:
+        """The schemes with their parameters or their token, up to the first that cannot be read."""
         found: list[_Parts] = []
         begins = True
         while (lexeme := self._next()) is not None:

@@ -59,6 +59,7 @@ class _Connections(Factory):
         self._quiescent = quiescent
 
     def buildProtocol(self, addr: object) -> Connection:
+        """A connection that tells the pool when it is free again."""
         return Connection(self._quiescent)  # type: ignore[no-untyped-call]
 
 

@@ -93,5 +93,10 @@ class _GuardedFactory(Factory):
         self._host = host
 
     def buildProtocol(self, addr: Any) -> Any:
+        """The real protocol; a peer that is not allowed is refused before a byte is sent.
+
+        Raises:
+            UpstreamRefused: It is not allowed.
+        """
         self._peers.check_peer(self._host, addr)
         return self._factory.buildProtocol(addr)
