@@ -149,10 +149,12 @@ class _Tunnel(Protocol):
         self._inner: Any = None
 
     def makeConnection(self, transport: Any) -> None:
+        """The proxy is reached; ask it."""
         self.transport = transport
         transport.write(self._request)
 
     def dataReceived(self, data: bytes) -> None:
+        """Bytes came in: the proxy's answer, and then what the origin says."""
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
@@ -167,6 +169,7 @@ class _Tunnel(Protocol):
             self._enter(rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The tunnel is gone, or never came to be."""
         if self._inner is not None:
             self._inner.connectionLost(reason)
         else:
