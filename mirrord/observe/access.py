@@ -66,7 +66,7 @@ class AccessLog:
     """
 
     _clock: IReactorTime
-    _in_thread: Callable[[Callable[[], None]], Deferred[None]]
+    _in_thread: Callable[[Callable[[Path, bytes], None], Path, bytes], Deferred[None]]
     path: Path | None = None
     dropped: int = attrs.field(default=0, init=False)
     _waiting: list[str] = attrs.field(factory=list, init=False)
@@ -108,7 +108,7 @@ class AccessLog:
         self._next = None
         lines, self._waiting, self._waiting_bytes = self._waiting, [], 0
         path, batch = self.path, "".join(lines).encode("ascii")
-        self._writing = succeed(None) if path is None else self._in_thread(lambda: _append(path, batch))
+        self._writing = succeed(None) if path is None else self._in_thread(append, path, batch)
         self._writing.addCallbacks(self._wrote, self._failed, errbackArgs=(len(lines),))
 
     def _wrote(self, _: None) -> None:
@@ -131,7 +131,8 @@ class AccessLog:
             self._next = self._clock.callLater(WAIT_SECONDS, self._write)
 
 
-def _append(path: Path, batch: bytes) -> None:
+def append(path: Path, batch: bytes) -> None:
+    """Add to a file, which is made where it is not there."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     with os.fdopen(fd, "wb") as file:
         file.write(batch)

@@ -1,66 +1,133 @@
-"""Logs: lines of text."""
+"""Tests of mirrord/observe/logs.py."""
 
-from io import StringIO
+import json
+import os
 from typing import Any
 
-from twisted.logger import ILogObserver, Logger, LogLevel
-from twisted.python.failure import Failure
+from twisted.logger import ILogObserver, Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from mirrord.observe.logs import TextObserver, observer
+from mirrord.observe.journal import Journal
+from mirrord.observe.lines import LineStream
+from mirrord.observe.logs import Logs, observer
+
+Pairs = list[tuple[str, object]]
 
 
-class TextTests(SynchronousTestCase):
+class FakeTransport:
+    """A journal that takes entries, or fails."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, object]] = []
+        self.error: OSError | None = None
+
+    def send(self, pairs: Pairs) -> None:
+        if self.error is not None:
+            raise self.error
+        self.entries.append(dict(pairs))
+
+    @property
+    def messages(self) -> list[object]:
+        return [entry["MESSAGE"] for entry in self.entries]
+
+
+class LogsTests(SynchronousTestCase):
+    """The observer, between a pipe and a journal."""
+
     def setUp(self) -> None:
-        self.stream = StringIO()
-        self.observer = TextObserver(self.stream)
+        self.reader, self.writer = os.pipe()
+        self.addCleanup(os.close, self.reader)
+        self.addCleanup(os.close, self.writer)
+        self.transport = FakeTransport()
+        self.logs = self.make_logs(is_journaled=False)
 
-    def emit(self, level: Any, text: str, **fields: Any) -> str:
-        event = {"log_time": 1_795_233_600.1239, "log_level": level, "log_format": text, **fields}
-        self.observer(event)
-        return self.stream.getvalue()
+    def make_logs(self, *, is_journaled: bool) -> Logs:
+        logs = Logs(LineStream(self.writer), Journal(self.transport), is_journaled)
+        self.log = Logger("here", observer=logs)
+        return logs
+
+    def written(self) -> list[str]:
+        os.set_blocking(self.reader, False)
+        try:
+            return os.read(self.reader, 1 << 20).decode().splitlines()
+        except BlockingIOError:
+            return []
 
     def test_observer(self) -> None:
-        """What twistd asks for by name is an observer."""
+        """What twistd asks for by name is an observer, and there is one of it."""
         verifyObject(ILogObserver, observer())
+        self.assertIs(observer(), observer())
 
-    def test_line(self) -> None:
-        """An event is one line: time, level, message."""
+    def test_levels(self) -> None:
+        """Events below the level are not told; the level can be changed at any time."""
+        told: dict[str, list[str]] = {}
+        for level in ("debug", "info", "warn", "error"):
+            self.logs.configure("text", level)
+            for emit in (self.log.debug, self.log.info, self.log.warn, self.log.error, self.log.critical):
+                emit("x")
+            told[level] = [line.split()[1] for line in self.written()]
         self.assertEqual(
-            self.emit(LogLevel.info, "pulled {name}", name="app"),
-            "2026-11-21T04:00:00.123Z info     pulled app\n",
+            {
+                "debug": ["debug", "info", "warn", "error", "critical"],
+                "info": ["info", "warn", "error", "critical"],
+                "warn": ["warn", "error", "critical"],
+                "error": ["error", "critical"],
+            },
+            told,
         )
 
-    def test_debug(self) -> None:
-        """Debug events are not written."""
-        self.assertEqual(self.emit(LogLevel.debug, "x"), "")
+    def test_begins(self) -> None:
+        """Before it is configured, and with `auto`, it writes text from info on, or to the journal."""
+        self.log.info("one")
+        self.log.debug("not told")
+        (line,) = self.written()
+        self.assertTrue(line.endswith("Z info     one"), line)
 
-    def test_no_forged_lines(self) -> None:
-        """Nothing in a message begins a line or steers a terminal."""
-        text = self.emit(LogLevel.warn, "{x}", x="a\nb\rc\x1b[2Jd\u2028e\x85f\ud800 é")
-        self.assertTrue(text.endswith(" a\\nb\\rc\\x1b[2Jd\\u2028e\\x85f\\ud800 é\n"), text)
-        self.assertEqual(len(text.splitlines()), 1)
+        self.make_logs(is_journaled=True)
+        self.log.info("two")
+        self.assertEqual((["two"], []), (self.transport.messages, self.written()))
 
-    def test_failure(self) -> None:
-        """A failure is followed by its traceback, in which nothing steers a terminal either."""
-        try:
-            raise ValueError("bad\x1b")
-        except ValueError:
-            failure = Failure()
-        lines = self.emit(LogLevel.critical, "it failed", log_failure=failure).splitlines()
-        self.assertTrue(lines[0].endswith(" critical it failed"))
-        self.assertIn("Traceback", lines[1])
-        self.assertTrue(lines[-1].endswith("ValueError: bad\\x1b"), lines[-1])
+    def test_json(self) -> None:
+        """As JSON every line is an object."""
+        self.logs.configure("json", "info")
+        self.log.info("{client} came", client="10.0.0.1")
+        (line,) = self.written()
+        document: dict[str, Any] = json.loads(line)
+        self.assertEqual(("10.0.0.1 came", "10.0.0.1"), (document["message"], document["client"]))
 
-    def test_unformattable(self) -> None:
-        """An event that cannot be formatted is told as such, and nothing is raised."""
-        self.assertIn("Unable to format event", self.emit(LogLevel.info, "{missing}"))
+    def test_no_journal(self) -> None:
+        """Where the journal is wanted and there is none, text is written."""
+        self.logs.configure("journal", "info")
+        self.transport.error = FileNotFoundError(2, "none")
+        self.log.info("one")
+        self.assertEqual(1, len(self.written()))
+        self.assertEqual(0, self.logs.dropped)
 
-    def test_from_a_logger(self) -> None:
-        """An event of a Logger comes through, without a level of one's own too."""
-        Logger("here", observer=self.observer).warn("careful")
-        self.observer({"log_format": "old"})
-        first, second = self.stream.getvalue().splitlines()
-        self.assertTrue(first.endswith("Z warn     careful"))
-        self.assertTrue(second.endswith("Z info     old"))
+    def test_full_journal(self) -> None:
+        """What a full journal does not take is counted, and told once it takes entries again."""
+        self.logs.configure("journal", "info")
+        self.transport.error = BlockingIOError(11, "full")
+        self.log.info("one")
+        self.log.info("two")
+        self.assertEqual((2, []), (self.logs.dropped, self.written()))
+
+        self.transport.error = None
+        self.log.info("three")
+        self.log.info("four")
+
+        lost = "2 log entries were dropped: nobody took them"
+        self.assertEqual([lost, "three", "four"], self.transport.messages)
+        self.assertEqual(2, self.logs.dropped)
+
+    def test_full_pipe(self) -> None:
+        """A pipe that nobody reads costs lines, and never waits."""
+        while not self.logs.dropped:
+            self.log.info("x" * 4000)
+        self.log.info("lost too")
+        self.assertEqual(2, self.logs.dropped)
+        self.written()
+        self.log.info("seen")
+        told, seen = self.written()[-2:]
+        self.assertIn("2 log entries were dropped", told)
+        self.assertTrue(seen.endswith("seen"))
