@@ -184,8 +184,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.lines))
 
 
-def parse_config(text: str, *, environment: Mapping[str, str]) -> Config:
+def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: bool = True) -> Config:
     """The configuration that a TOML document and the environment make; it reads the password files.
+
+    Without `reads_passwords` it leaves them empty, for those who need none and may read none.
 
     Raises:
         ConfigError: All that is wrong with it.
@@ -204,7 +206,9 @@ def parse_config(text: str, *, environment: Mapping[str, str]) -> Config:
         upstream, wrong = schema.read(UpstreamConfig, table, path)
         lines += wrong
         if upstream is not None:
-            upstreams.append(_with_passwords(upstream, path, environment, lines))
+            upstreams.append(
+                _with_passwords(upstream, path, environment, lines) if reads_passwords else upstream
+            )
     if config is None or lines:
         raise ConfigError(lines)
     return attrs.evolve(config, upstream=tuple(upstreams))

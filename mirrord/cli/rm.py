@@ -1,0 +1,27 @@
+"""`mirrord rm`: forget something."""
+
+import click
+
+from mirrord.cli import figures
+from mirrord.cli.settings import Settings, located
+from mirrord.cli.stand_in import reach
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--json", "is_json", is_flag=True, help="Print what was removed as JSON.")
+@located
+def rm(settings: Settings, reference: str, *, is_json: bool) -> None:
+    """Forget a repository, a tag or a digest.
+
+    Without a tag or a digest, REFERENCE is all of the repository. Blobs that another image needs stay;
+    what a client is pulling now goes when it has it. The next pull fetches what was removed again.
+    """
+    with reach(settings) as daemon:
+        answer = daemon.delete("/repositories", reference=reference)
+    if is_json:
+        figures.say_json(answer)
+        return
+    for removed in answer.get("removed", []):
+        click.echo(f"removed {removed.get('reference') or removed.get('digest')}")
+    click.echo(f"{figures.size(answer.get('bytes', 0))} are free")

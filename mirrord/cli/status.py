@@ -1,0 +1,145 @@
+"""`mirrord status`: what the daemon does now."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mirrord.cli import figures
+from mirrord.cli.daemon import Daemon, Document
+from mirrord.cli.settings import Settings, located
+
+_REFRESH_SECONDS = 0.5
+_BAR_WIDTH = 30
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Show it once, and end.")
+@click.option("--json", "is_json", is_flag=True, help="Print it as JSON, once.")
+@located
+def status(settings: Settings, *, once: bool, is_json: bool) -> None:
+    """Show what it does now: downloads, upstreams, store.
+
+    On a terminal this is a live view, until it is interrupted. A circuit that is open means that an
+    upstream failed a moment ago, so that it is not asked now.
+    """
+    daemon = Daemon(settings.admin())
+    if is_json:
+        figures.say_json(daemon.get("/status"))
+        return
+    console = Console(highlight=False)
+    if once or not console.is_terminal:
+        console.print(_view(daemon.get("/status"), daemon.readiness()))
+        return
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(_view(daemon.get("/status"), daemon.readiness()), refresh=True)
+            time.sleep(_REFRESH_SECONDS)
+
+
+def _view(status: Document, checks: dict[str, str]) -> RenderableType:
+    return Group(
+        _headline(status, checks),
+        _figures(status),
+        *_upstreams(status),
+        *_downloads(status),
+        *_listeners(status),
+    )
+
+
+def _headline(status: Document, checks: dict[str, str]) -> RenderableType:
+    troubles = [f"{name}: {finding}" for name, finding in checks.items() if finding != "ok"]
+    line = Text(f"mirrord {status.get('version')}", style="bold")
+    line.append(f", up for {figures.span(status.get('uptime_seconds', 0))}, ", style="not bold")
+    line.append("ready" if not troubles else "not ready", style="green" if not troubles else "red")
+    for trouble in troubles:
+        line.append(f"\n{trouble}", style="red")
+    return line
+
+
+def _figures(status: Document) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    store, saved, sweep = (status.get(name) or {} for name in ("store", "saved", "last_sweep"))
+    bound = f" of {figures.size(store['max_bytes'])}" if store.get("max_bytes") else ""
+    entries = figures.count(store.get("entries", 0), "entry")
+    table.add_row("store", f"{figures.size(store.get('bytes', 0))}{bound} in {entries}")
+    if saved:
+        pulls, spared = figures.count(saved.get("pulls", 0), "pull"), figures.size(saved.get("bytes", 0))
+        table.add_row("saved", f"{pulls}, {spared}")
+    if sweep:
+        gone = figures.count(sweep.get("entries", 0), "entry")
+        table.add_row("last sweep", f"{gone}, {figures.size(sweep.get('bytes', 0))}")
+    return table
+
+
+def _upstreams(status: Document) -> Iterator[RenderableType]:
+    table = Table(box=None, title="Upstreams", title_justify="left", title_style="bold", pad_edge=False)
+    for column in ("upstream", "manifests", "blobs and the rest", "quota", "last error"):
+        table.add_column(column, header_style="dim", overflow="fold")
+    for upstream in status.get("upstreams", []):
+        table.add_row(
+            upstream.get("name"),
+            _circuit(upstream, "manifests"),
+            _circuit(upstream, "others"),
+            _quota(upstream.get("quota") or {}),
+            Text(upstream.get("last_error") or ""),
+        )
+    if table.row_count:
+        yield Text()
+        yield table
+
+
+def _circuit(upstream: Document, gate: str) -> Text:
+    state = str(upstream.get(gate, "?"))
+    if state == "closed":
+        return Text("asked", style="green")
+    wait = upstream.get(f"{gate}_wait_seconds") or 0
+    return Text(f"{state} for {figures.span(wait)}" if wait else state, style="yellow")
+
+
+def _quota(quota: Document) -> Text:
+    remaining, limit = quota.get("remaining"), quota.get("limit")
+    if remaining is None:
+        return Text("")
+    is_low = isinstance(limit, int) and remaining * 5 < limit
+    return Text(f"{remaining} of {limit or '?'}", style="yellow" if is_low else "")
+
+
+def _downloads(status: Document) -> Iterator[RenderableType]:
+    downloads = status.get("downloads", [])
+    yield Text(f"\n{figures.count(len(downloads), 'download')} running", style="bold")
+    table = Table.grid(padding=(0, 2))
+    for download in downloads:
+        size, written = download.get("size"), download.get("written") or 0
+        bar = ProgressBar(total=size or None, completed=written, width=_BAR_WIDTH)
+        far = f"{figures.size(written)} of {figures.size(size)}" if size else figures.size(written)
+        rate = download.get("rate") or download.get("bytes_per_second")
+        table.add_row(
+            Text(str(download.get("source") or "")),
+            figures.short(download.get("digest")),
+            bar,
+            far,
+            f"{figures.size(rate)}/s" if rate else "",
+            _readers(download),
+        )
+    if downloads:
+        yield table
+
+
+def _readers(download: Document) -> str:
+    readers: Any = download.get("subscribers", download.get("readers"))
+    return figures.count(readers, "client") if isinstance(readers, int) else ""
+
+
+def _listeners(status: Document) -> Iterator[RenderableType]:
+    for listener in status.get("listeners", []):
+        if listener.get("trouble"):
+            yield Text(
+                f"\n{listener.get('url') or listener.get('endpoint')}: {listener['trouble']}", style="red"
+            )

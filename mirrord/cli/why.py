@@ -1,0 +1,51 @@
+"""`mirrord why`: how an image would be answered."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import click
+
+from mirrord.cli import figures
+from mirrord.cli.daemon import Document
+from mirrord.cli.settings import Settings, located
+from mirrord.cli.stand_in import reach
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
+@located
+def why(settings: Settings, reference: str, *, is_json: bool) -> None:
+    """Explain what a client that asks for an image would get.
+
+    Which upstream it comes from, until when its tag is believed, where its bytes are, and who asked last.
+    """
+    with reach(settings) as daemon:
+        answer = daemon.get("/why", reference=reference)
+    if is_json:
+        figures.say_json(answer)
+        return
+    for title, text in _lines(answer):
+        click.echo(f"{title + ':':10} {text}")
+
+
+def _lines(answer: Document) -> Iterator[tuple[str, str]]:
+    yield "image", str(answer.get("reference"))
+    yield "upstream", f"{answer.get('upstream')}, repository {answer.get('repository')}"
+    if answer.get("why_not"):
+        yield "refused", str(answer["why_not"])
+    if not answer.get("is_known"):
+        yield "held", "no; nobody has asked for it, or it was forgotten"
+        return
+    if tag := answer.get("tag"):
+        yield "tag", f"{tag.get('digest')}"
+        yield "", f"{tag.get('state')}: {figures.freshness({'is_held': True, **tag})}"
+    if manifest := answer.get("manifest"):
+        held = "held" if manifest.get("is_held") else "not held"
+        yield "manifest", f"{held}, {manifest.get('media_type')}, {figures.size(manifest.get('size') or 0)}"
+    if blobs := answer.get("blobs"):
+        states = Counter(str(blob.get("state")) for blob in blobs)
+        total = figures.size(sum(blob.get("size") or 0 for blob in blobs))
+        yield "blobs", ", ".join(f"{number} {state}" for state, number in states.items()) + f"; {total}"
+    if answer.get("last_client"):
+        yield "asked", f"{figures.ago(answer.get('last_asked_at'))} by {answer['last_client']}"
