@@ -15,12 +15,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from mirrord.flight.single import SingleFlight
 from mirrord.gc.plan import Limits, Occupancy, in_order, victims
 from mirrord.gc.ports import Shelf, Tally
 from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry
 
 SLICE_ENTRIES = 32
 """How many entries go at a time: a millisecond of renames on the reactor, the rest in a thread."""
+
+MAX_NAMED = 1000
+"""How many victims a rehearsal names."""
 
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """What a stream that is not kept leaves free."""
@@ -50,6 +55,14 @@ class Sweep:
     forgotten: int
 
 
+@attrs.frozen
+class Rehearsal:
+    """What a sweep would evict, and the first MAX_NAMED of that."""
+
+    evicted: Evicted
+    named: tuple[Entry, ...]
+
+
 @attrs.define(eq=False)
 class Collector:
     """Keeps a store within its limits.
@@ -67,7 +80,7 @@ class Collector:
     last_sweep: Sweep | None = attrs.field(default=None, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _one_at_a_time: DeferredLock = attrs.field(factory=DeferredLock, init=False)
-    _sweeping: Deferred[None] | None = attrs.field(default=None, init=False)
+    _sweeps: SingleFlight[None, Sweep] = attrs.field(factory=SingleFlight, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _log = Logger()
 
@@ -91,15 +104,36 @@ class Collector:
         self._is_stopped = True
         if self._loop.running:
             self._loop.stop()
-        if self._sweeping is not None:
-            await self._sweeping
+        if self._sweeps.is_running(None):
+            await self._sweep_guarded()
 
     async def sweep(self) -> Sweep:
-        """Bring the store within its limits, and forget what nobody used for long.
+        """Bring the store within its limits, and forget what nobody used for long; joins a running sweep.
 
         Raises:
             OSError: The disk failed.
         """
+        return await self._sweeps.run(None, self._sweep)
+
+    async def rehearse(self) -> Rehearsal:
+        """What a sweep would evict now; nothing goes.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        await self._settle()
+        shelf, limits = self._shelf, self.limits
+        order = in_order(shelf.leftovers(), shelf.entries(), limits)
+        going = victims(order, self._excess(0, limits)(), limits, shelf.is_busy)
+        total = Evicted()
+        named: list[Entry] = []
+        while batch := list(islice(going, SLICE_ENTRIES)):
+            total += Evicted(len(batch), sum(entry.size for entry in batch))
+            named += batch[: MAX_NAMED - len(named)]
+            await self._others()
+        return Rehearsal(total, tuple(named))
+
+    async def _sweep(self) -> Sweep:
         started_at, began = self._wall_clock(), self._clock.seconds()
         evicted = await self._evict(self._excess(0, self.limits), self._one_at_a_time)
         forgotten = await self._forget()
@@ -222,8 +256,7 @@ class Collector:
         await deferLater(self._clock, 0)
 
     def _begin_sweep(self) -> Deferred[None]:
-        self._sweeping = Deferred.fromCoroutine(self._sweep_guarded())
-        return self._sweeping
+        return Deferred.fromCoroutine(self._sweep_guarded())
 
     async def _sweep_guarded(self) -> None:
         """Sweep, and let no exception out: it would end the LoopingCall for good, and fill the disk."""
@@ -231,5 +264,3 @@ class Collector:
             await self.sweep()
         except Exception:  # noqa: BLE001
             self._log.failure("the sweep ended early")
-        finally:
-            self._sweeping = None

@@ -377,3 +377,50 @@ class SweepTests(CollectorTests):
         collector.start()
         self.result(collector.stop())
         self.assertEqual([SLICE_ENTRIES], self.shelf.slices)
+
+    def test_rehearsal(self) -> None:
+        """A rehearsal names what the next sweep evicts, the first of it, and takes nothing away."""
+        self.fill(1100, idle_seconds=2000.0)
+        self.fill(10)
+        collector = self.collector(max_size=None)
+
+        rehearsal = self.result(collector.rehearse())
+
+        self.assertEqual(Evicted(1100, 1100 * MIB), rehearsal.evicted)
+        self.assertEqual([str(number) for number in range(1000)], [entry.name for entry in rehearsal.named])
+        self.assertEqual((1110, 0), (len(self.shelf.held), self.tally.count))
+        self.assertEqual(rehearsal.evicted, self.result(collector.sweep()).evicted)
+
+    def test_rehearsal_of_making_room(self) -> None:
+        """A rehearsal for a store that is too full names as much as the sweep will take."""
+        self.fill(110)
+        collector = self.collector()
+
+        rehearsal = self.result(collector.rehearse())
+
+        self.assertEqual(rehearsal.evicted, self.result(collector.sweep()).evicted)
+        self.assertEqual(Evicted(15, 15 * MIB), rehearsal.evicted)
+
+    def test_joined(self) -> None:
+        """Whoever wants a sweep while one runs gets what that one does."""
+        self.fill(SLICE_ENTRIES + 1, idle_seconds=2000.0)
+        collector = self.collector()
+        first = Deferred.fromCoroutine(collector.sweep())
+        second = Deferred.fromCoroutine(collector.sweep())
+        self.assertNoResult(first)
+        self.clock.pump([0.0] * 10)
+
+        self.assertIs(self.successResultOf(first), self.successResultOf(second))
+        self.assertEqual(SLICE_ENTRIES + 1, self.tally.count)
+
+    def test_stop_waits_for_any_sweep(self) -> None:
+        """A sweep that somebody asked for is waited for as well, and ends with its slice."""
+        self.fill(SLICE_ENTRIES * 3, idle_seconds=2000.0)
+        collector = self.collector()
+        sweeping = Deferred.fromCoroutine(collector.sweep())
+        stopping = Deferred.fromCoroutine(collector.stop())
+        self.assertNoResult(stopping)
+        self.clock.pump([0.0] * 3)
+
+        self.successResultOf(stopping)
+        self.assertEqual(SLICE_ENTRIES, self.successResultOf(sweeping).evicted.count)
