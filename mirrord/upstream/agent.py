@@ -38,7 +38,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPoli
 from zope.interface import implementer
 
 from mirrord.config import UpstreamConfig
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.peers import GuardedEndpoint, Peers
 from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
 
@@ -112,7 +112,7 @@ class Endpoints:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - Twisted's name
         """The endpoint for a target URI that is not asked for in the absolute form."""
-        origin = Origin.of(uri.toBytes().decode("ascii"))
+        origin = WebOrigin.of(uri.toBytes().decode("ascii"))
         proxy = self._proxies.choose(origin)
         endpoint: IStreamClientEndpoint
         if proxy is None:
@@ -156,7 +156,7 @@ class RoutingAgent:
         bodyProducer: IBodyProducer | None = None,  # noqa: N803 - Twisted's name
     ) -> Deferred[IResponse]:
         """A request by whichever way leads to `uri`."""
-        origin = Origin.of(uri.decode("ascii"))
+        origin = WebOrigin.of(uri.decode("ascii"))
         proxy = None if origin.is_secure else self._proxies.choose(origin)
         if proxy is None:
             return self._direct.request(method, uri, headers, bodyProducer)

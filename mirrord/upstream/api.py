@@ -21,11 +21,11 @@ from mirrord.oci.names import Repository
 from mirrord.upstream.authorizer import Authorizer
 from mirrord.upstream.circuit import Circuit, Ticket
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.quota import UNKNOWN, Quota
 from mirrord.upstream.retry import retry
 from mirrord.upstream.tokens import TokenDenied
-from mirrord.upstream.wire import Answer, Wire
+from mirrord.upstream.wire import UpstreamAnswer, Wire
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Request:
     url: str
     kind: str
     repository: Repository
-    more: Callable[[Origin], Headers] = lambda _: Headers()
+    more: Callable[[WebOrigin], Headers] = lambda _: Headers()
     is_followed: bool = True
 
     @property
@@ -66,7 +66,7 @@ class Api:
     """The registry's API, as all calls of one client use it."""
 
     _upstream: str
-    home: Origin
+    home: WebOrigin
     wire: Wire
     circuit: Circuit
     clock: IReactorTime
@@ -77,7 +77,7 @@ class Api:
 
     _log = Logger()
 
-    async def ask(self, request: Request, deadline: Deadline) -> Answer:
+    async def ask(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
         """Ask once. Any status but 401 (which is met, or Denied), 429 and 5xx is an answer.
 
         Raises:
@@ -111,11 +111,11 @@ class Api:
         """The result of `call`, which asks, tried again where that may help."""
         return await retry(call, attempts=attempts, deadline=deadline, clock=self.clock, random=self._random)
 
-    async def discard(self, answer: Answer, deadline: Deadline) -> None:
+    async def discard(self, answer: UpstreamAnswer, deadline: Deadline) -> None:
         """Be done with an answer whose body says nothing to us."""
         await self.wire.bodies.discard(answer.response, deadline)
 
-    async def _send(self, request: Request, deadline: Deadline) -> Answer:
+    async def _send(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
         """The answer to a request, authorised as the registry wants it."""
         began_at = self.clock.seconds()
         grant = await self._authorizer.known(request.repository, deadline)
@@ -123,7 +123,7 @@ class Api:
         while True:
             authorization = None if grant is None else grant.authorization
 
-            def headers_for(origin: Origin, authorization: str | None = authorization) -> Headers:
+            def headers_for(origin: WebOrigin, authorization: str | None = authorization) -> Headers:
                 headers = request.more(origin)
                 if authorization is not None and origin == self.home:
                     headers.setRawHeaders("Authorization", [authorization])
@@ -142,7 +142,9 @@ class Api:
                 return answer
             grant = await self._authorizer.meet(answer, request.repository, grant, began_at, deadline)
 
-    async def _judge(self, answer: Answer, ticket: Ticket, request: Request, deadline: Deadline) -> None:
+    async def _judge(
+        self, answer: UpstreamAnswer, ticket: Ticket, request: Request, deadline: Deadline
+    ) -> None:
         """Settle the ticket by the answer's status."""
         self.quota = Quota.parse(answer.response.headers) or self.quota
         status = answer.status

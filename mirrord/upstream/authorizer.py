@@ -15,9 +15,9 @@ from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBu
 from mirrord.oci.names import Repository
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.tokens import Token, TokenOrder, Tokens, basic
-from mirrord.upstream.wire import Answer, Wire
+from mirrord.upstream.wire import UpstreamAnswer, Wire
 
 _MAX_REMEMBERED = 1000
 
@@ -35,8 +35,8 @@ class Grant:
 class Authorizer:
     """Knows what the repositories of one upstream ask for, and meets it."""
 
-    _home: Origin
-    _realm: Origin | None
+    _home: WebOrigin
+    _realm: WebOrigin | None
     _account: Account | None
     _wire: Wire
     _tokens: Tokens
@@ -59,7 +59,7 @@ class Authorizer:
 
     async def meet(
         self,
-        answer: Answer,
+        answer: UpstreamAnswer,
         repository: Repository,
         refused: Grant | None,
         began_at: float,
@@ -112,14 +112,14 @@ class Authorizer:
     def _order(self, challenge: Challenge, repository: Repository) -> TokenOrder:
         """The token that a Bearer challenge asks for."""
         realm = challenge.parameters.get("realm", "")
-        origin = Origin.of(realm)
+        origin = WebOrigin.of(realm)
         if self._home.is_secure and not origin.is_secure:
             raise UpstreamRefused("the upstream named a token service without TLS")
         scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
         account = self._account if self._may_have_account(origin) else None
         return TokenOrder(realm, challenge.parameters.get("service"), tuple(scopes), account)
 
-    def _may_have_account(self, realm: Origin) -> bool:
+    def _may_have_account(self, realm: WebOrigin) -> bool:
         if not realm.is_secure:
             return not self._home.is_secure and realm.host == self._home.host
         return realm.host == self._home.host or (self._realm is not None and realm.host == self._realm.host)

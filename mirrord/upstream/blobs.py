@@ -16,9 +16,9 @@ from mirrord.oci.names import Repository
 from mirrord.upstream.api import Api, Request
 from mirrord.upstream.body import BlobBody
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.ranges import ContentRange, Validator, range_header
-from mirrord.upstream.wire import Answer
+from mirrord.upstream.wire import UpstreamAnswer
 
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What stores answer to a signed URL that is not good any more."""
@@ -81,7 +81,7 @@ class BlobRequests:
             return None if content is None else content.size
         raise _refusal(answer)
 
-    async def _ask(self, request: Request, deadline: Deadline) -> Answer:
+    async def _ask(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
         """The answer to a GET; asked twice where a store did not take the URL that the registry gave."""
         answer = await self._api.ask(request, deadline)
         if answer.was_redirected and answer.status in _EXPIRED:
@@ -89,7 +89,7 @@ class BlobRequests:
             answer = await self._api.ask(request, deadline)
         return answer
 
-    def _open(self, answer: Answer, offset: int, size: int | None) -> BlobBody:
+    def _open(self, answer: UpstreamAnswer, offset: int, size: int | None) -> BlobBody:
         validator = Validator.of(answer.origin, answer.header("ETag"))
         return self._api.wire.bodies.open(
             answer.response,
@@ -104,16 +104,16 @@ class BlobRequests:
         method: str,
         repository: Repository,
         digest: Digest,
-        more: Callable[[Origin], Headers] = lambda _: Headers(),
+        more: Callable[[WebOrigin], Headers] = lambda _: Headers(),
     ) -> Request:
         return Request(method, f"{self._api.home}/v2/{repository}/blobs/{digest}", "blob", repository, more)
 
 
-def _range_for(offset: int, stop: int | None, validator: str | None) -> Callable[[Origin], Headers]:
+def _range_for(offset: int, stop: int | None, validator: str | None) -> Callable[[WebOrigin], Headers]:
     """The headers that ask for a range; the validator goes only where it came from."""
     asked, known = range_header(offset, stop), Validator.parse(validator)
 
-    def headers_for(origin: Origin) -> Headers:
+    def headers_for(origin: WebOrigin) -> Headers:
         headers = Headers()
         if asked is not None:
             headers.setRawHeaders("Range", [asked])
@@ -124,7 +124,7 @@ def _range_for(offset: int, stop: int | None, validator: str | None) -> Callable
     return headers_for
 
 
-def _refusal(answer: Answer) -> RegistryError:
+def _refusal(answer: UpstreamAnswer) -> RegistryError:
     """What an answer without the blob means."""
     status = answer.status
     if not answer.was_redirected and status in {404, 410}:

@@ -28,7 +28,7 @@ from mirrord.upstream.connection import connection_pool
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.lists import ListRequests
 from mirrord.upstream.manifests import ManifestRequests
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.peers import Peers
 from mirrord.upstream.quota import Quota
 from mirrord.upstream.tokens import Tokens
@@ -82,8 +82,8 @@ class UpstreamClient:
         self.config = config
         self._reactor = reactor
         self._pool = connection_pool(reactor)
-        home = Origin.of(config.url)
-        realm = Origin.of(config.realm) if config.realm is not None else None
+        home = WebOrigin.of(config.url)
+        realm = WebOrigin.of(config.realm) if config.realm is not None else None
         peers = Peers(home.host, () if realm is None else (realm.host,))
         if agent is None:
             agent = network_agent(config, reactor, self._pool, peers, environment)

@@ -20,8 +20,8 @@ from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, RegistryErr
 from mirrord.oci.names import Repository
 from mirrord.upstream.api import Api, Request
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.origin import Origin, resolve
-from mirrord.upstream.wire import Answer
+from mirrord.upstream.origin import WebOrigin, resolve
+from mirrord.upstream.wire import UpstreamAnswer
 
 PAGE_SIZE = 1000
 """Tags a page; the most that distribution gives, others give fewer."""
@@ -81,7 +81,7 @@ class ListRequests:
 
     async def _pages(
         self, request: Request, max_bytes: int, deadline: Deadline, refusal: Callable[[int], RegistryError]
-    ) -> AsyncIterator[tuple[Answer, bytes]]:
+    ) -> AsyncIterator[tuple[UpstreamAnswer, bytes]]:
         """The pages in order, `max_bytes` in all."""
         seen = set[str]()
         url: str | None = request.url
@@ -101,12 +101,12 @@ class ListRequests:
             url = self._next(answer)
 
     @staticmethod
-    def _next(answer: Answer) -> str | None:
+    def _next(answer: UpstreamAnswer) -> str | None:
         """The URL of the next page; None after the last."""
         for target, parameters in _NEXT.findall(", ".join(answer.headers("Link"))):
             if _REL_NEXT.search(parameters):
                 url = resolve(answer.url, target)
-                if Origin.of(url) != answer.origin:
+                if WebOrigin.of(url) != answer.origin:
                     raise UpstreamRefused("the upstream's list goes on at another host", upstream_status=200)
                 return url
         return None

@@ -28,7 +28,7 @@ from mirrord.oci.errors import (
 from mirrord.oci.names import Reference, Repository
 from mirrord.upstream.api import Api, Request
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.wire import Answer
+from mirrord.upstream.wire import UpstreamAnswer
 
 _TYPES = frozenset({OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST})
 
@@ -81,7 +81,7 @@ class ManifestRequests:
         url = f"{self._api.home}/v2/{repository}/manifests/{reference}"
         return Request(method, url, "manifest", repository, lambda _: Headers({"Accept": [ACCEPT]}))
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: UpstreamAnswer) -> None:
         """Raise what an answer other than 200 means.
 
         A redirect's target speaks for the registry here: registry.k8s.io answers nothing itself.
@@ -109,7 +109,7 @@ def _parse(body: bytes, content_type: str | None, digest: Digest | None, told: D
         ) from None
 
 
-def _digest_header(answer: Answer) -> Digest | None:
+def _digest_header(answer: UpstreamAnswer) -> Digest | None:
     try:
         return Digest.parse(answer.header("Docker-Content-Digest") or "")
     except DigestInvalid:

@@ -16,7 +16,7 @@ _MAX_URL_LENGTH = 16 * 1024
 
 
 @attrs.frozen(cache_hash=True)
-class Origin:
+class WebOrigin:
     """Where a URL leads; the host is lowercase and without the brackets of IPv6."""
 
     scheme: str
@@ -60,7 +60,7 @@ def resolve(base: str, reference: str) -> str:
         url = urljoin(base, reference.strip()).partition("#")[0]
     except ValueError:
         raise UpstreamRefused("the upstream named a URL that cannot be read") from None
-    Origin.of(url)
+    WebOrigin.of(url)
     return url
 
 

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from mirrord.defaults import proxy_variables
 from mirrord.oci.errors import UpstreamUnreachable
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.words import split_proxy
 
 _MAX_REPLY_BYTES = 16 * 1024
@@ -78,14 +78,14 @@ class ProxyRules:
         exempt = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
         return cls(by_scheme, tuple(exempt.lower().replace(",", " ").split()))
 
-    def choose(self, origin: Origin) -> Proxy | None:
+    def choose(self, origin: WebOrigin) -> Proxy | None:
         """The proxy that leads to `origin`; None where the way is direct."""
         if any(_covers(entry, origin) for entry in self._exempt):
             return None
         return self._by_scheme.get(origin.scheme)
 
 
-def _covers(entry: str, origin: Origin) -> bool:
+def _covers(entry: str, origin: WebOrigin) -> bool:
     """Whether a word of NO_PROXY means this origin: `*`, a network, a host or domain, with a port or none."""
     if entry == "*":
         return True
@@ -109,7 +109,7 @@ class TunnelEndpoint:
 
     _endpoint: IStreamClientEndpoint
     _proxy: Proxy
-    _origin: Origin
+    _origin: WebOrigin
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
         """The protocol behind the tunnel, once it stands; UpstreamUnreachable where the proxy refuses it."""

@@ -5,7 +5,7 @@ from typing import Self
 
 import attrs
 
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/(?:([0-9]{1,18})|\*)", re.ASCII)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,512}"', re.ASCII)
@@ -47,7 +47,7 @@ class Validator:
     etag: str
 
     @classmethod
-    def of(cls, origin: Origin, etag: str | None) -> Self | None:
+    def of(cls, origin: WebOrigin, etag: str | None) -> Self | None:
         """What an answer is validated by; None where it has no strong ETag."""
         return cls(str(origin), etag) if etag is not None and _STRONG_ETAG.fullmatch(etag) else None
 

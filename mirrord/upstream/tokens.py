@@ -18,9 +18,9 @@ from mirrord.config import Account
 from mirrord.flight.single import SingleFlight
 from mirrord.oci.errors import AccountRefused, Denied, UpstreamBusy, UpstreamRefused
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.retry import retry
-from mirrord.upstream.wire import Answer, Wire
+from mirrord.upstream.wire import UpstreamAnswer, Wire
 
 ATTEMPTS = 3
 ATTEMPT_SECONDS = 5.0
@@ -139,9 +139,9 @@ class Tokens:
 
     async def _ask(self, order: TokenOrder) -> Token:
         deadline = Deadline.after(self._clock, ATTEMPT_SECONDS)
-        realm = Origin.of(order.realm)
+        realm = WebOrigin.of(order.realm)
 
-        def headers_for(origin: Origin) -> Headers:
+        def headers_for(origin: WebOrigin) -> Headers:
             headers = Headers({"Accept": ["application/json"]})
             if order.account is not None and origin == realm:
                 headers.setRawHeaders("Authorization", [basic(order.account)])
@@ -167,7 +167,7 @@ def basic(account: Account) -> str:
     return "Basic " + base64.b64encode(pair).decode("ascii")
 
 
-def _refusal(answer: Answer, order: TokenOrder) -> Exception:
+def _refusal(answer: UpstreamAnswer, order: TokenOrder) -> Exception:
     """What a token service's answer other than 200 means."""
     status = answer.status
     if status in {401, 403}:

@@ -20,7 +20,7 @@ from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import RegistryError, UpstreamRefused, UpstreamUnreachable
 from mirrord.upstream.body import BodyReader
 from mirrord.upstream.deadline import Deadline, parse_retry_after
-from mirrord.upstream.origin import Origin, resolve
+from mirrord.upstream.origin import WebOrigin, resolve
 from mirrord.upstream.peers import Peers
 
 MAX_REDIRECTS = 5
@@ -32,17 +32,17 @@ MAX_LENGTH = 2**63 - 1
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-HeadersFor = Callable[[Origin], Headers]
+HeadersFor = Callable[[WebOrigin], Headers]
 """What a request says, depending on to whom: credentials and validators are for one origin only."""
 
 
 @attrs.frozen
-class Answer:
+class UpstreamAnswer:
     """What came in the end, and from where. Read or discard its body, or a connection is lost."""
 
     response: IResponse
     url: str
-    origin: Origin
+    origin: WebOrigin
     was_redirected: bool
 
     @property
@@ -101,7 +101,7 @@ class Wire:
         kind: str,
         deadline: Deadline,
         follow: bool = True,
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         """The answer to one GET or HEAD, after five redirects at most; each says `headers_for` its origin.
 
         Raises:
@@ -112,16 +112,16 @@ class Wire:
         deadline = deadline.within(ANSWER_SECONDS)
         was_redirected = False
         for _ in range(MAX_REDIRECTS + 1):
-            origin = Origin.of(url)
+            origin = WebOrigin.of(url)
             self._peers.check_host(origin.host)
             response = await self._exchange(method, url, headers_for(origin), kind, deadline)
-            answer = Answer(response, url, origin, was_redirected)
+            answer = UpstreamAnswer(response, url, origin, was_redirected)
             location = answer.header("Location")
             if not follow or answer.status not in _REDIRECTS or location is None:
                 return answer
             await self.bodies.discard(response, deadline)
             url = resolve(url, location)
-            if origin.is_secure and not Origin.of(url).is_secure:
+            if origin.is_secure and not WebOrigin.of(url).is_secure:
                 raise UpstreamRefused("the upstream redirected from https to http")
             was_redirected = True
         raise UpstreamRefused(f"the upstream redirected more than {MAX_REDIRECTS} times")

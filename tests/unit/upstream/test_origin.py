@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import UpstreamRefused
-from mirrord.upstream.origin import Origin, is_private, resolve
+from mirrord.upstream.origin import WebOrigin, is_private, resolve
 
 
 class OriginTests(SynchronousTestCase):
     def test_default_ports(self) -> None:
         """A URL with the port that its scheme has anyway is of the same origin as one without."""
-        self.assertEqual(Origin.of("https://Registry.example"), Origin.of("https://registry.example:443/v2/"))
-        self.assertNotEqual(Origin.of("https://a.example"), Origin.of("http://a.example:443"))
-        self.assertEqual("http://[::1]:5000", str(Origin.of("http://[::1]:5000/x")))
+        self.assertEqual(
+            WebOrigin.of("https://Registry.example"), WebOrigin.of("https://registry.example:443/v2/")
+        )
+        self.assertNotEqual(WebOrigin.of("https://a.example"), WebOrigin.of("http://a.example:443"))
+        self.assertEqual("http://[::1]:5000", str(WebOrigin.of("http://[::1]:5000/x")))
 
     def test_refused(self) -> None:
         """What is no plain http or https URL is refused, and one that names a user is."""
@@ -29,7 +31,7 @@ class OriginTests(SynchronousTestCase):
             "https://a/\r\nb",
             "a b",
         ]:
-            self.assertRaises(UpstreamRefused, Origin.of, url)
+            self.assertRaises(UpstreamRefused, WebOrigin.of, url)
 
     def test_resolve(self) -> None:
         """A relative reference is read at its base, a signed query stays as it is, a fragment goes."""
@@ -65,5 +67,5 @@ class OriginTests(SynchronousTestCase):
     def test_anything(self, text: str) -> None:
         """Whatever a Location says, it is a URL or it is refused."""
         with contextlib.suppress(UpstreamRefused):
-            Origin.of(resolve("https://a.example/", text))
+            WebOrigin.of(resolve("https://a.example/", text))
         is_private(text)

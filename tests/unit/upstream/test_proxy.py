@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamTimeout, UpstreamUnreachable
 from mirrord.oci.names import Repository, Tag
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
 from tests.unit.upstream.test_agent import Certificates
@@ -38,7 +38,7 @@ class ProxyTests(SynchronousTestCase):
 
 class ProxyRulesTests(SynchronousTestCase):
     def choose(self, url: str, configured: str | None = None, **environment: str) -> str | None:
-        proxy = ProxyRules.of(configured, environment).choose(Origin.of(url))
+        proxy = ProxyRules.of(configured, environment).choose(WebOrigin.of(url))
         return None if proxy is None else proxy.host
 
     def test_environment(self) -> None:
@@ -166,7 +166,7 @@ class TunnelTests(SocketTestCase):
         server, port = self.listen(lambda peer, head: peer.transport.write(b"HTTP/1.1 200 OK\r\n\r\n"))
         proxy = Proxy("127.0.0.1", port)
         endpoint = TunnelEndpoint(
-            TCP4ClientEndpoint(REACTOR, proxy.host, port), proxy, Origin.of("https://registry.example")
+            TCP4ClientEndpoint(REACTOR, proxy.host, port), proxy, WebOrigin.of("https://registry.example")
         )
         for factory, error in ((Refusing(), LookupError), (Declining(), NoProtocol)):
             with self.assertRaises(error):

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.upstream.origin import Origin
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.ranges import ContentRange, Validator, range_header
 
 
@@ -23,7 +23,7 @@ class RangeTests(SynchronousTestCase):
 
     def test_validator(self) -> None:
         """A strong ETag is kept with its origin; a weak one is worth nothing."""
-        origin = Origin.of("https://cdn.example")
+        origin = WebOrigin.of("https://cdn.example")
         validator = Validator.of(origin, '"abc"')
         self.assertEqual('https://cdn.example "abc"', str(validator))
         self.assertEqual(validator, Validator.parse(str(validator)))
