@@ -91,7 +91,8 @@ class PartialFile:
         """Make it a blob: fsync, rename, fsync of the folder, index. Nothing where `is_kept` is false.
 
         Raises:
-            OSError: The disk refused; it may be tried again, parked or discarded.
+            OSError: The disk refused. After ENOSPC it may be tried again; after anything else it is to be
+                discarded, for an fsync that failed may have lost what was written (files.commit).
         """
         if self.path is None:
             self._let_go()

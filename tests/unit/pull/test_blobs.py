@@ -340,7 +340,7 @@ class BreakTests(PullBlobs):
         self.assertEqual(CONTENT, self.blobs.committed[self.digest])
 
     def test_wrong_partial_of_unknown_size(self) -> None:
-        """A partial that is as long as the blob and is not the blob is thrown away, and read anew by the next pull."""
+        """A partial as long as the blob that is not the blob is thrown away; the next pull is right."""
         self.blobs.parked[self.digest] = bytes(200)
         self.begin_open()
         self.clock.advance(1)

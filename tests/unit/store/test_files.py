@@ -1,9 +1,13 @@
+import errno
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.store import files
 
 COMMIT = """
 import os
@@ -16,6 +20,16 @@ files.commit(fd, Path("work/name"), Path("work/blobs/ab/blob"))
 
 
 class CommitTests(SynchronousTestCase):
+    def test_an_fsync_that_fails_is_final(self) -> None:
+        """Whatever the reason of a failed fsync, it is told as EIO, and the file does not get its name."""
+        name, path = Path(self.mktemp()), Path(self.mktemp())
+        name.write_bytes(b"x")
+        reader, no_file = os.pipe()
+        self.addCleanup(os.close, reader)
+        self.addCleanup(os.close, no_file)
+        error = self.assertRaises(OSError, files.commit, no_file, name, path)
+        self.assertEqual((errno.EIO, True, False), (error.errno, name.exists(), path.exists()))
+
     def test_nothing_has_its_name_before_it_is_durable(self) -> None:
         """The kernel is asked to sync the file, to rename it, to sync the folder: in this order."""
         strace = shutil.which("strace")

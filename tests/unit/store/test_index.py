@@ -3,6 +3,7 @@ import errno
 from mirrord.oci.content import TagRecord
 from mirrord.oci.entry import Entry, Kind
 from mirrord.oci.names import Repository, Source, Tag
+from mirrord.store.rows import HOT_ROWS
 from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
 OLD, NEW = manifest(note="old"), manifest(note="new")
@@ -34,6 +35,15 @@ class LinkTests(StoreTestCase):
         self.assertEqual(image.descriptor, self.store.index.link(UBUNTU, image.digest))
         self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
         self.assertIsNone(self.store.index.link(DEBIAN, layer(b"x").digest))
+
+    def test_few_rows_are_remembered(self) -> None:
+        """However many links are asked for, only the latest are held in memory, and all are found."""
+        links = [layer(b"%d" % number) for number in range(HOT_ROWS + 100)]
+        self.store.index.add_links(UBUNTU, links)
+        self.clock.advance(1)
+        for link in links:
+            self.assertEqual(link, self.store.index.link(UBUNTU, link.digest))
+        self.assertEqual(HOT_ROWS, len(self.store._rows._hot))
 
     def test_known_links_are_not_written_again(self) -> None:
         """Linking what is linked already costs no write."""

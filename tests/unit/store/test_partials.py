@@ -144,11 +144,11 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual(len(BODY), found.offset)
         self.assertTrue(self.result(found.is_verified()))
 
-    def test_a_failed_commit_may_be_tried_again(self) -> None:
-        """A commit that the disk refused leaves the partial as it was."""
+    def test_a_commit_without_room_may_be_tried_again(self) -> None:
+        """A commit for which the disk had no room leaves the partial as it was."""
         partial = self.begin()
         self.result(partial.write(BODY))
-        self.threads.failures["commit"] = OSError(errno.EIO, "bad sector")
+        self.threads.failures["commit"] = OSError(errno.ENOSPC, "full")
         self.failure(partial.commit(), OSError)
         self.assertIsNone(self.store.blobs.size_of(self.digest))
         self.result(partial.commit())

@@ -1,8 +1,10 @@
 import sqlite3
+from collections.abc import Iterator
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import Entry, Kind
 from mirrord.store.lock import StoreInUse
+from mirrord.store.recovery import Reconciliation
 from mirrord.store.tables import connect
 from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
@@ -56,6 +58,34 @@ class ReconciliationTests(StoreTestCase):
         self.threads.release()
         self.reconcile()
         self.assertEqual((2, 2 * 4096), self.totals())
+
+    def begin_until_listed(self, digest: Digest) -> Iterator[object]:
+        """A recovery of its own that has listed the folder of this blob, and gone no further."""
+        slices = Reconciliation(self.layout, self.store.blobs._contents, self.threads).slices()
+        self.threads.called.clear()
+        for number, folder in enumerate(self.layout.fan_outs(), 1):
+            if folder.path == self.layout.content(Kind.BLOB, digest).parent:
+                while self.threads.called.count("sizes") < number:
+                    next(slices)
+        return slices
+
+    def test_what_goes_after_the_listing_is_not_adopted(self) -> None:
+        """A file that is evicted after its folder was listed is not counted."""
+        digest = self.add_blob(b"x")
+        self.lose()
+        slices = self.begin_until_listed(digest)
+        self.store.blobs.size_of(digest)
+        self.result(self.store.shelf.evict([Entry(Kind.BLOB, str(digest), 4096, 0.0)]))
+        list(slices)
+        self.assertEqual((0, 0), self.totals())
+
+    def test_what_comes_after_the_listing_is_not_dropped(self) -> None:
+        """A blob that is committed after its folder was listed stays."""
+        slices = self.begin_until_listed(Digest.of(b"x"))
+        self.add_blob(b"x")
+        self.result(self.store.shelf.settle())
+        list(slices)
+        self.assertEqual((1, 4096), self.totals())
 
     def test_closing_ends_it(self) -> None:
         """A store may be closed while recovery still runs."""

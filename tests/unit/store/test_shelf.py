@@ -97,10 +97,12 @@ class ShelfTests(StoreTestCase):
     def test_the_evicted_is_absent_at_once(self) -> None:
         """Evicted content is gone from the counts, from memory and from the disk, and stays gone."""
         digest = self.add_blob(b"x")
+        self.assertEqual(b"x", self.read_blob(digest))
         self.add_manifest(UBUNTU, manifest())
         self.leave_partial(b"left")
         self.assertEqual(3, len(self.evict(self.entries())))
         self.assertEqual((0, 0), (self.store.shelf.total_entries, self.store.shelf.total_bytes))
+        self.assertEqual(0, self.store.blobs._cache.total_bytes)
         self.assertIsNone(self.read_blob(digest))
         self.assertIsNone(self.result(self.store.manifests.read(manifest().digest)))
         files = [path for path in self.root.rglob("*") if path.is_file() and "sqlite" not in path.name]
@@ -115,6 +117,17 @@ class ShelfTests(StoreTestCase):
         (entry,) = self.entries()
         self.assertEqual([entry], self.evict([entry]))
         self.assertEqual([], self.evict([entry]))
+
+    def test_where_nothing_can_be_renamed_it_is_deleted(self) -> None:
+        """On a disk that refuses even a rename, what is evicted is deleted where it stands."""
+        digest = self.add_blob(b"x")
+        entries = self.entries()
+        self.layout.scratch.rmdir()
+        self.layout.scratch.touch()
+        self.assertEqual(entries, self.evict(entries))
+        self.assertFalse(self.layout.content(Kind.BLOB, digest).exists())
+        self.layout.scratch.unlink()
+        self.layout.scratch.mkdir()
 
     def test_what_is_written_anew_meanwhile_survives(self) -> None:
         """A blob that is committed again while its old file is being deleted is kept."""
