@@ -22,6 +22,7 @@ from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.listen.tls import tls_options
 from mirrord.observe.health import Check, Health
 from mirrord.observe.heartbeat import Heartbeat
+from mirrord.observe.logs import Logs
 from mirrord.observe.notify import Notifier, watchdog_seconds
 from mirrord.reload import bound_changes, merge
 from mirrord.service import Listener, Parts, Reloaded
@@ -35,6 +36,7 @@ class Mirror:
     _foundation: Foundation
     _config: Config
     _reread: Callable[[], Config]
+    _logs: Logs
     _sites: tuple[MirrorSite, ...] = attrs.field(init=False)
     trouble: str | None = attrs.field(default=None, init=False)
 
@@ -71,6 +73,7 @@ class Mirror:
         for listen, site in zip(config.listen, self._sites, strict=True):
             site.respond = root_of(listen).respond
             site.limits = _connection_limits(listen)
+        self._logs.configure(config.log.format, config.log.level)
         self._foundation.collector.configure(limits_of(config), config.gc.interval)
         return Reloaded(config.drain_timeout, needing_restart)
 
@@ -82,7 +85,7 @@ class Mirror:
 
 
 def assemble(
-    config: Config, reactor: Any, *, environment: Mapping[str, str], reread: Callable[[], Config]
+    config: Config, reactor: Any, *, environment: Mapping[str, str], reread: Callable[[], Config], logs: Logs
 ) -> Parts:
     """All parts of a mirror, joined and not yet started; `reread` gives the configuration of a reload.
 
@@ -90,7 +93,7 @@ def assemble(
         OSError: The store cannot be opened, or a file of TLS not be read; the message names the file.
     """
     foundation = Foundation.lay(config, reactor, environment)
-    mirror = Mirror(foundation, config, reread)
+    mirror = Mirror(foundation, config, reread, logs)
     store, probe, puller = foundation.store, foundation.probe, foundation.puller
     status = _status(foundation)
     health = Health(

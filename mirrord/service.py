@@ -15,13 +15,15 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.threadpool import ThreadPool
 
 from mirrord.config import ConfigError
 from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
 from mirrord.listen.site import MirrorSite
+from mirrord.observe.events import Event
 from mirrord.observe.notify import Notifier
 from mirrord.pull.blobs import BlobPuller
 
@@ -86,20 +88,29 @@ class Parts:
 class MirrorService(Service):
     """The daemon: `assemble` makes its parts when it starts, after twistd has become a daemon.
 
+    `logs` is what tells its events, None where twistd is told otherwise.
+
     Raises, from `privilegedStartService`:
         SystemExit: It cannot start; the message is one line for the operator.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, assemble: Callable[[], Parts]) -> None:
+    def __init__(self, reactor: Any, assemble: Callable[[], Parts], logs: ILogObserver | None = None) -> None:
         self._reactor = reactor
+        self._logs = logs
         self._assemble = assemble
         self._drain_seconds = 0.0
         self._parts: Parts | None = None
         self._ports: list[IListeningPort] = []
         self._admin_port: IListeningPort | None = None
         self.is_draining = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become part of `parent`. An application logs as we do, unless twistd's command line says how."""
+        if self._logs is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._logs)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Open the store and the TLS files and bind the ports, or say in one line why that cannot be."""
@@ -122,7 +133,7 @@ class MirrorService(Service):
             task.start()
         self._reactor.callWhenRunning(parts.notifier.ready)
         endpoints = ", ".join(listener.endpoint for listener in parts.listeners)
-        self._log.info("mirrord serves at {endpoints}", endpoints=endpoints)
+        self._log.info("mirrord serves at {endpoints}", endpoints=endpoints, event=Event.STARTED)
 
     def reload(self) -> None:
         """Take on a new configuration; one that is wrong changes nothing, and the log says what is wrong."""
@@ -134,12 +145,14 @@ class MirrorService(Service):
             reloaded = self._parts.reload()
         except ConfigError as error:
             for line in error.lines:
-                self._log.error("the configuration is not taken: {line}", line=line)
+                self._log.error(
+                    "the configuration is not taken: {line}", line=line, event=Event.RELOAD_REFUSED
+                )
         else:
             self._drain_seconds = reloaded.drain_seconds
             for key in reloaded.needing_restart:
                 self._log.warn("{key} has changed: that needs a restart", key=key)
-            self._log.info("the configuration was read again")
+            self._log.info("the configuration was read again", event=Event.RELOADED)
         finally:
             notifier.ready()
 
@@ -192,7 +205,7 @@ class MirrorService(Service):
         parts.admin.site.break_off()
         for pool in parts.pools:
             pool.stop()
-        self._log.info("mirrord has drained")
+        self._log.info("mirrord has drained", event=Event.DRAINED)
 
     async def _step(self, what: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
         """One step of the drain: it is given its time, and its failure does not stop the rest."""

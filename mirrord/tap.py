@@ -15,6 +15,7 @@ from twisted.python.usage import UsageError
 
 from mirrord.assembly import assemble
 from mirrord.config import Config, ConfigError, override, parse_config, render
+from mirrord.observe.logs import observer
 from mirrord.preflight import check_files
 from mirrord.service import MirrorService
 
@@ -61,7 +62,13 @@ def makeService(options: Options) -> MirrorService:
         raise SystemExit(0)
     reactor: Any = global_reactor
     reread = partial(_read_config, options, os.environ)
-    service = MirrorService(reactor, lambda: assemble(config, reactor, environment=os.environ, reread=reread))
+    logs = observer()
+    logs.configure(config.log.format, config.log.level)
+    service = MirrorService(
+        reactor,
+        lambda: assemble(config, reactor, environment=os.environ, reread=reread, logs=logs),
+        None if _has_other_log(options) else logs,
+    )
     reactor.callWhenRunning(_heed_signals, reactor, service)
     _allow_descriptors()
     return service
@@ -88,6 +95,14 @@ def _read_config(options: Options, environment: Mapping[str, str]) -> Config:
     if lines:
         raise ConfigError(lines)
     return config
+
+
+def _has_other_log(options: Options) -> bool:
+    """Whether twistd is told to log elsewhere, or will become a daemon that has no standard output."""
+    twistd = options.parent
+    return twistd is not None and (
+        twistd["logfile"] is not None or bool(twistd["syslog"]) or not twistd["nodaemon"]
+    )
 
 
 def _heed_signals(reactor: Any, service: MirrorService) -> None:
