@@ -85,7 +85,7 @@ class RegistryRoot:
                 return
             uri = _origin_form(request.uri)
             if uri.partition(b"?")[0] == b"/" and is_wanted(request.header(b"Accept")):
-                request.respond(welcome(_host(request), is_secure=request.isSecure()))
+                request.respond(welcome(_host(request), self._default, is_secure=request.isSecure()))
                 return
             target = parse(uri)
             if resource := self._resources.get(type(target.route)):

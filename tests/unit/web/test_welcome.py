@@ -4,23 +4,22 @@ import base64
 import hashlib
 import re
 from html import unescape
-from pathlib import Path
 
 from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
-from mirrord.web.welcome import is_wanted, recipes, welcome
+from mirrord.recipes import RECIPES, Mirror, Registry
+from mirrord.web.welcome import is_wanted, welcome
+from tests.fakes.pulling import HUB
 from tests.fakes.wire import Got
 from tests.unit.web.scene import SceneCase
 
 BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
-CLIENTS = (Path(__file__).parents[3] / "docs" / "clients.md").read_text("utf-8")
 
-
-def page(host: bytes, *, is_secure: bool = False) -> str:
-    return welcome(host, is_secure=is_secure).body.decode()
+def page(host: bytes, upstream: str = "docker.io", *, is_secure: bool = False) -> str:
+    return welcome(host, upstream, is_secure=is_secure).body.decode()
 
 
 class AcceptTests(SynchronousTestCase):
@@ -50,28 +49,25 @@ class AcceptTests(SynchronousTestCase):
         self.assertFalse(is_wanted(None))
 
 
-class RecipeTests(SynchronousTestCase):
-    def test_documented(self) -> None:
-        """Each recipe for the documentation's example stands there, and so does its file."""
-        for recipe in recipes("mirror.lan:5000", is_secure=False):
-            self.assertIn(f"`{recipe.file}`", CLIENTS)
-            self.assertRegex(CLIENTS, rf"```\w+\n{re.escape(recipe.text)}\n```")
-
-    def test_secure(self) -> None:
-        """Where the mirror speaks TLS, no client is told otherwise."""
-        for recipe in recipes("mirror.lan", is_secure=True):
-            self.assertNotIn("http://", recipe.text)
-            self.assertNotIn("insecure", recipe.text)
-
-
 class PageTests(SynchronousTestCase):
     def test_own_address(self) -> None:
-        """The page shows every recipe for the address that the browser used."""
-        for host in (b"10.0.0.7:5000", b"my_mirror", b"[fe80::1]:5000"):
-            shown = unescape(page(host, is_secure=True))
-            for recipe in recipes(host.decode(), is_secure=True):
-                self.assertIn(recipe.text, shown)
-                self.assertIn(recipe.file, shown)
+        """The page shows every recipe, for the address that the browser used and its own upstream."""
+        for host, upstream in (
+            (b"10.0.0.7:5000", "docker.io"),
+            (b"a_b", "quay.io"),
+            (b"[::1]:5", "x:5000"),
+        ):
+            shown = unescape(page(host, upstream, is_secure=True))
+            mirror = Mirror(f"https://{host.decode()}", (Registry(upstream),), upstream)
+            for recipe in (make(mirror) for make in RECIPES.values()):
+                self.assertIn(recipe.then, shown)
+                for file in recipe.files:
+                    self.assertIn(file.text, shown)
+                    self.assertIn(file.path, shown)
+
+    def test_plain(self) -> None:
+        """Without TLS the recipes say http."""
+        self.assertIn('"registry-mirrors": ["http://10.0.0.7:5000"]', unescape(page(b"10.0.0.7:5000")))
 
     def test_no_address(self) -> None:
         """What no client could be told as an address is not shown, whatever stands in it."""
@@ -80,12 +76,12 @@ class PageTests(SynchronousTestCase):
 
     def test_small(self) -> None:
         """Page and headers together are less than 4 KiB."""
-        answer = welcome(b"registry-mirror.example.org:5000", is_secure=False)
+        answer = welcome(b"registry-mirror.example.org:5000", "docker.io", is_secure=False)
         self.assertLess(len(answer.head(b"HTTP/1.1") + answer.body), 4096)
 
     def test_nothing_runs(self) -> None:
         """The policy allows the page's own style, by its hash, and nothing else."""
-        answer = welcome(b"mirror.lan", is_secure=False)
+        answer = welcome(b"mirror.lan", "docker.io", is_secure=False)
         policy = dict(answer.headers)[b"Content-Security-Policy"].decode()
         (style,) = re.findall(r"<style>(.*?)</style>", answer.body.decode(), re.DOTALL)
         known = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -102,6 +98,7 @@ class RouteTests(SceneCase):
         got = self.get("/", BROWSER)
         self.assert_page(got)
         self.assertIn(b'["http://mirror"]', got.body.replace(b"&quot;", b'"'))
+        self.assertIn(f"from <code>{HUB}</code>".encode(), got.body)
         self.assert_page(self.get("/?utm=x", BROWSER))
         headers = self.get("/", BROWSER, method="HEAD")
         self.assertEqual((str(len(got.body)), b""), (headers.headers["content-length"], headers.body))
