@@ -15,7 +15,7 @@ from mirrord.cli.steps import Command, File, Link, Removal, Step
 from mirrord.cli.units import SERVICE, SOCKET, Installation
 
 _USER = "mirrord"
-_ADVICE = "; `journalctl --unit=mirrord --lines=20` says why"
+_ADVICE = "it does not start; `journalctl --unit=mirrord --lines=20` says why"
 _FILL_PLUGIN_CACHE = "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 
 

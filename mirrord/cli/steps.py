@@ -110,7 +110,7 @@ class Removal:
 
 @attrs.frozen
 class Command:
-    """A command that has to succeed; `advice` is added to the line that says that it did not."""
+    """A command that has to succeed; `advice` is said instead of its own words if it does not."""
 
     words: tuple[str, ...]
     advice: str = ""
@@ -132,6 +132,6 @@ class Command:
             check=False,
         )
         if done.returncode:
-            said = " ".join(done.stdout.split()) or f"status {done.returncode}"
-            raise StepError(f"{shlex.join(self.words)}: {said}{self.advice}")
+            said = self.advice or " ".join(done.stdout.split()) or f"status {done.returncode}"
+            raise StepError(f"{shlex.join(self.words)}: {said}")
         return f"ran    {shlex.join(self.words)}"

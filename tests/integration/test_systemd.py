@@ -1,0 +1,180 @@
+"""mirrord as a service, in a Debian 12 whose first process is systemd."""
+
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
+from unittest import SkipTest, skipIf
+
+from tests.integration.case import MB, MirrorCase
+from tests.integration.client import Reading, pull
+from tests.integration.container import Container, Unmakable, missing
+from tests.integration.daemon import ROOT, Settings, free_port
+
+RESTART_SECONDS = 2
+"""RestartSec of the unit."""
+
+START_SECONDS = 15
+"""What we give a start beyond that, on two busy cores."""
+
+
+def readme_commands() -> list[str]:
+    """The two commands of README's section on the service, for a checkout."""
+    (block,) = re.findall(r"```sh\n(apt-get install .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return str(block).strip().splitlines()
+
+
+class ContainerCase(MirrorCase):
+    """One container a class, and a fake registry a test."""
+
+    container: ClassVar[Container]
+    options: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        try:
+            cls.container = Container.start(*cls.options)
+        except Unmakable as error:
+            raise SkipTest(str(error)) from None
+        cls.addClassCleanup(cls.container.stop)
+
+    def show(self, name: str) -> str:
+        """A property of the unit."""
+        return self.container.run(f"systemctl show mirrord --value --property={name}").strip()
+
+
+@skipIf(missing() is not None, missing() or "")
+class InstallationTests(ContainerCase):
+    options = ("--private-network",)
+
+    def test_two_commands(self) -> None:
+        """README's two commands make a service that runs, is enabled, and can be removed without a trace."""
+        install, start = readme_commands()
+        self.container.run(install)
+        self.container.run(start)
+        self.assertEqual(self.container.run("systemctl is-active mirrord"), "active\n")
+        self.assertEqual(self.container.run("systemctl is-enabled mirrord"), "enabled\n")
+        self.assertIn("mirrord", self.container.run("mirrord --version"))
+        self.assertEqual(self.container.ask("systemd-analyze verify mirrord.service").stderr, "")
+        self.container.run("echo '# mine' >> /etc/mirrord/mirrord.toml")
+        self.assertIn("left   /etc/mirrord/mirrord.toml", self.container.run(start))
+        self.assertIn("# mine", self.container.run("cat /etc/mirrord/mirrord.toml"))
+        self.assertIn("/var/cache/mirrord", self.container.run("mirrord install-service --uninstall"))
+        self.assertEqual(self.container.ask("systemctl is-active mirrord").stdout, "inactive\n")
+        self.container.run("/opt/mirrord/bin/mirrord install-service --uninstall --purge")
+        left = "find /etc /var /usr/local -name '*mirrord*' -not -path '*/journal/*'; getent passwd mirrord"
+        self.assertEqual(self.container.ask(left).stdout, "")
+
+
+@skipIf(missing() is not None, missing() or "")
+class ServiceTests(ContainerCase):
+    port: ClassVar[int]
+    admin_port: ClassVar[int]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.port, cls.admin_port = free_port(), free_port()
+        folder = cls.container.root / "etc/mirrord"
+        folder.mkdir()
+        folder.joinpath("mirrord.toml").write_text(cls.configuration("http://127.0.0.1:9"))
+        for command in readme_commands():
+            cls.container.run(command)
+
+    @classmethod
+    def configuration(cls, upstream: str) -> str:
+        """What an operator would have written; the store is where the unit lets it be."""
+        return Settings(upstream).toml(Path("/var/cache/mirrord"), cls.port, cls.admin_port)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write_config(self.configuration(self.registry.url))
+        self.container.run("systemctl restart mirrord")
+
+    def write_config(self, text: str) -> None:
+        """As an operator does, with an editor; it counts from the next start or reload."""
+        (self.container.root / "etc/mirrord/mirrord.toml").write_text(text)
+
+    def url(self, path: str) -> str:
+        """The URL of something in the repository."""
+        return f"http://127.0.0.1:{self.port}/v2/library/app/{path}"
+
+    def entries_of(self, digest: str) -> list[dict[str, str]]:
+        """What the journal has of a digest."""
+        lines = self.container.run("journalctl --unit=mirrord --output=json").splitlines()
+        return [entry for entry in map(json.loads, lines) if entry.get("MIRRORD_DIGEST") == digest]
+
+    def restarts(self) -> int:
+        return int(self.show("NRestarts"))
+
+    def assert_restarted(self, before: int, seconds: float) -> None:
+        """It has failed once more than `before`, and runs again within `seconds`."""
+        self.wait_until(
+            lambda: self.restarts() == before + 1 and self.show("ActiveState") == "active",
+            seconds,
+            "a restart",
+        )
+
+    def test_a_pull_is_in_the_journal(self) -> None:
+        """The journal has one entry of a pull, with its fields."""
+        image = self.registry.put_image(MB, tag="told")
+        self.assert_right(pull(self.url("manifests/told")), image.manifest)
+        self.wait_until(lambda: bool(self.entries_of(image.manifest.digest)), 5, "an entry")
+        (entry,) = self.entries_of(image.manifest.digest)
+        self.assertEqual(entry["MIRRORD_REPOSITORY"], "library/app")
+        self.assertEqual(entry["MIRRORD_UPSTREAM"], "docker.io")
+        self.assertEqual(entry["MIRRORD_CLIENT"], "127.0.0.1")
+        self.assertEqual(entry["PRIORITY"], "6")
+        self.assertEqual(entry["SYSLOG_IDENTIFIER"], "mirrord")
+        self.assertEqual(entry["_SYSTEMD_UNIT"], "mirrord.service")
+
+    def test_a_reload_keeps_a_pull_alive(self) -> None:
+        """`systemctl reload` in the middle of a pull changes what may change, and the pull is whole."""
+        blob = self.registry.put_image(8 * MB, seed=2).layer
+        self.registry.throttle(4 * MB)
+        first = self.show("MainPID")
+        with ThreadPoolExecutor(1) as pool:
+            reading = Reading.open(self.url(f"blobs/{blob.digest}"))
+            reading.read_until(MB)
+            rest = pool.submit(reading.read_all)
+            self.container.run("systemctl reload mirrord")
+            self.assert_right(rest.result(), blob)
+        self.assertEqual(self.show("MainPID"), first)
+        self.assertEqual(self.show("ActiveState"), "active")
+
+    def test_killed(self) -> None:
+        """After `kill -9` it runs again as soon as RestartSec allows, with what it held."""
+        blob = self.registry.put_image(MB, seed=3).layer
+        self.assert_right(pull(self.url(f"blobs/{blob.digest}")), blob)
+        before = self.restarts()
+        self.container.run(f"kill -9 {self.show('MainPID')}")
+        self.assert_restarted(before, RESTART_SECONDS + START_SECONDS)
+        self.registry.down()
+        self.assert_right(pull(self.url(f"blobs/{blob.digest}")), blob)
+
+    def test_a_blocked_reactor(self) -> None:
+        """A reactor that does not turn is noticed by the watchdog, and replaced."""
+        folder = "/run/systemd/system/mirrord.service.d"
+        self.addCleanup(self.container.run, f"rm -r {folder} && systemctl daemon-reload")
+        self.container.run(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=2\\n' > {folder}/soon.conf")
+        self.container.run("systemctl daemon-reload && systemctl restart mirrord")
+        time.sleep(5)
+        self.assertEqual(self.restarts(), 0, "a reactor that turns is left alone")
+        self.container.run(f"kill -STOP {self.show('MainPID')}")
+        self.assert_restarted(0, 2 + RESTART_SECONDS + START_SECONDS)
+        self.assertIn("Watchdog timeout", self.container.run("journalctl --unit=mirrord"))
+
+    def test_a_reboot(self) -> None:
+        """After a reboot it runs without being asked, and has what it held."""
+        image = self.registry.put_image(MB, seed=4, tag="kept")
+        self.assert_right(pull(self.url("manifests/kept")), image.manifest)
+        self.assert_right(pull(self.url(f"blobs/{image.layer.digest}")), image.layer)
+        self.container.run("systemctl stop mirrord")
+        self.registry.down()
+        self.container.reboot()
+        self.assertEqual(self.container.run("systemctl is-active mirrord"), "active\n")
+        self.assert_right(pull(self.url("manifests/kept")), image.manifest)
+        self.assert_right(pull(self.url(f"blobs/{image.layer.digest}")), image.layer)
