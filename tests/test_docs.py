@@ -103,7 +103,9 @@ class ConfigurationTests(SynchronousTestCase):
             config.parse_config(whole, environment=environment)
         self.assertEqual(
             caught.exception.lines,
-            ("upstream['docker.io'].account[0].password_file: no such credential: systemd has given us none",),
+            (
+                "upstream['docker.io'].account[0].password_file: no such credential: systemd has given us none",
+            ),
         )
 
 
@@ -112,11 +114,12 @@ class MetricsTests(SynchronousTestCase):
         """operations.md has every metric with its type and labels, and no other."""
         exposed = []
         for family in Metrics.for_upstreams(["docker.io"]).registry.collect():
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            (labels, *_) = [list(sample.labels) for sample in family.samples if sample.name == name]
-            exposed.append(
-                [f"`{name}`", family.type, ", ".join(f"`{label}`" for label in labels), family.documentation]
-            )
+            suffix = {"counter": "_total", "histogram": "_count"}.get(family.type, "")
+            (labels, *_) = [
+                list(sample.labels) for sample in family.samples if sample.name == family.name + suffix
+            ]
+            name = f"`{family.name}{suffix.replace('_count', '')}`"
+            exposed.append([name, family.type, ", ".join(map("`{}`".format, labels)), family.documentation])
         documented = list(rows(read("docs/operations.md"), "| name | type | labels | meaning |"))
         self.assertEqual(documented, exposed)
 

@@ -1,0 +1,38 @@
+"""Watched: metrics that nobody counts up, but are asked for whenever somebody looks."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+@attrs.frozen
+class Expiry:
+    """When a certificate of a listener expires, in Unix seconds; `name` is the first that it is for."""
+
+    listener: str
+    name: str
+    at: float
+
+
+@attrs.define(eq=False)
+class Watched(Collector):
+    """Log lines that were dropped, and when certificates expire; `tap.py` says whom to ask."""
+
+    log_dropped: Callable[[], int] = lambda: 0
+    certificates: Callable[[], Iterable[Expiry]] = tuple
+
+    def collect(self) -> Iterator[Metric]:
+        """All of it, as it is now; without any certificate there is one without a name, that is NaN."""
+        yield CounterMetricFamily(
+            "mirrord_log_dropped", "Lines of the logs that nobody took in time.", value=self.log_dropped()
+        )
+        expiry = GaugeMetricFamily(
+            "mirrord_certificate_expiry_seconds",
+            "When a certificate expires, in Unix seconds.",
+            labels=("listener", "name"),
+        )
+        for found in tuple(self.certificates()) or (Expiry("", "", float("nan")),):
+            expiry.add_metric((found.listener, found.name), found.at)
+        yield expiry

@@ -1,0 +1,130 @@
+"""Tests of mirrord/observe/metrics.py and watched.py."""
+
+import math
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.observe.metrics import HITS, MISSES, WAYS, Metrics, Saved
+from mirrord.observe.watched import Expiry
+from mirrord.pull.outcome import Way
+
+HUB, QUAY = "docker.io", "quay.io"
+
+
+class MetricsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.metrics = Metrics.for_upstreams([HUB, QUAY], "1.2")
+
+    def value(self, name: str, /, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"mirrord_{name}", labels)
+
+    def test_from_the_start(self) -> None:
+        """Every metric has a sample before anything has happened, and one for each configured upstream."""
+        for family in self.metrics.registry.collect():
+            self.assertTrue(family.samples, family.name)
+            upstreams = {sample.labels.get("upstream") for sample in family.samples}
+            self.assertIn(upstreams, ({None}, {HUB, QUAY}), family.name)
+
+    def test_parsers(self) -> None:
+        """What is exposed is read back by both parsers of Prometheus, family by family."""
+        self.metrics.watched.certificates = lambda: [Expiry('tcp:443:"x"', "a\\b\nc", 5.0)]
+        plain = generate_latest(self.metrics.registry).decode()
+        modern = generate_openmetrics(self.metrics.registry).decode()
+        own = {family.name: family for family in self.metrics.registry.collect()}
+        parsed = {family.name: family for family in parse_openmetrics(modern)}
+        self.assertEqual(set(own), set(parsed))
+        for name, family in own.items():
+            self.assertEqual(family.type, parsed[name].type)
+            self.assertEqual(_samples(family), _samples(parsed[name]))
+        read = {family.name.removesuffix("_total") for family in parse_text(plain)}
+        self.assertLessEqual(set(own), read)
+
+    def test_ways(self) -> None:
+        """Every way that pulling knows is counted, as a hit, a miss, stale or collapsed and never as two."""
+        self.assertEqual(set(WAYS), {way.value for way in Way} | {"error"})
+        self.assertEqual(set(WAYS) - HITS - MISSES, {"stale", "collapsed", "error"})
+        self.assertFalse(HITS & MISSES)
+        for way in WAYS:
+            self.metrics.answered(HUB, "blob", way)
+            self.assertEqual(1.0, self.value("requests_total", upstream=HUB, kind="blob", outcome=way))
+        counts = [self.value(f"{name}_total") for name in ("hits", "misses", "stale", "collapsed")]
+        self.assertEqual([2.0, 4.0, 1.0, 1.0], counts)
+
+    def test_bytes(self) -> None:
+        """Bytes are counted by upstream, kind and outcome when an answer has ended."""
+        self.metrics.ended(QUAY, "manifest", "hit", 500)
+        self.metrics.ended(QUAY, "manifest", "hit", 7)
+        found = self.value("answered_bytes_total", upstream=QUAY, kind="manifest", outcome="hit")
+        self.assertEqual(507.0, found)
+
+    def test_saved(self) -> None:
+        """Saved are pulls that no upstream was asked for, and bytes sent that none had sent to us."""
+        for way in WAYS:
+            self.metrics.pulled(way)
+        self.metrics.received(HUB, 100)
+        self.metrics.sent(60)
+        self.assertEqual(Saved(4, 0), self.metrics.saved)
+        self.metrics.sent(60)
+        self.assertEqual(Saved(4, 20), self.metrics.saved)
+        self.assertEqual(4.0, self.value("saved_pulls_total"))
+
+    def test_upstream(self) -> None:
+        """A quota is NaN while nobody says it; what is watched is asked whenever somebody looks."""
+        quota: list[int | None] = [None]
+        away = [False]
+        self.assertTrue(math.isnan(self.value("upstream_quota_remaining", upstream=HUB) or 0))
+        self.metrics.watch_upstream(HUB, lambda: quota[0], lambda: away[0])
+        self.assertTrue(math.isnan(self.value("upstream_quota_remaining", upstream=HUB) or 0))
+        self.assertEqual(0.0, self.value("upstream_turned_away", upstream=HUB))
+        quota[0], away[0] = 0, True
+        self.assertEqual(0.0, self.value("upstream_quota_remaining", upstream=HUB))
+        self.assertEqual(1.0, self.value("upstream_turned_away", upstream=HUB))
+
+    def test_added(self) -> None:
+        """An upstream that comes later has its samples from then on, and loses none if it is named again."""
+        self.metrics.add_upstream("ghcr.io")
+        self.metrics.retried("ghcr.io")
+        self.metrics.add_upstream("ghcr.io")
+        self.assertEqual(1.0, self.value("upstream_retries_total", upstream="ghcr.io"))
+        self.assertEqual(0.0, self.value("upstream_bytes_total", upstream="ghcr.io"))
+
+    def test_results(self) -> None:
+        """Answers of upstreams are counted by class, 429 apart, and what is no answer of HTTP as failed."""
+        for status, result in ((200, "2xx"), (307, "3xx"), (404, "4xx"), (429, "429"), (503, "5xx")):
+            self.metrics.asked(HUB, "blob", status)
+            self.assertEqual(
+                1.0, self.value("upstream_requests_total", upstream=HUB, kind="blob", result=result)
+            )
+        for strange in (None, 100, 999):
+            self.metrics.asked(HUB, "blob", strange)
+        self.assertEqual(
+            3.0, self.value("upstream_requests_total", upstream=HUB, kind="blob", result="failed")
+        )
+
+    def test_certificates(self) -> None:
+        """Every certificate has its expiry; without any there is one sample, that is no number."""
+        self.assertTrue(math.isnan(self.value("certificate_expiry_seconds", listener="", name="") or 0))
+        self.metrics.watched.certificates = lambda: [Expiry("tcp:443", "mirror.lan", 5.0)]
+        self.assertEqual(5.0, self.value("certificate_expiry_seconds", listener="tcp:443", name="mirror.lan"))
+        self.assertIsNone(self.value("certificate_expiry_seconds", listener="", name=""))
+
+    def test_others(self) -> None:
+        """Latency is a histogram; dropped lines are asked for; the version is a label."""
+        self.metrics.late(0.02)
+        self.metrics.watched.log_dropped = lambda: 3
+        self.assertEqual(1.0, self.value("reactor_latency_seconds_bucket", le="0.025"))
+        self.assertEqual(0.0, self.value("reactor_latency_seconds_bucket", le="0.01"))
+        self.assertEqual(3.0, self.value("log_dropped_total"))
+        self.assertEqual(1.0, self.value("build_info", version="1.2"))
+
+
+def _samples(family: Metric) -> set[tuple[str, str, str]]:
+    return {
+        (sample.name, repr(sorted(sample.labels.items())), repr(float(sample.value)))
+        for sample in family.samples
+    }
