@@ -1,0 +1,107 @@
+"""The doctor's look at the listeners, from where a client stands: their ports, and one pull through them."""
+
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+from mirrord.cli import figures
+from mirrord.cli.address import Address
+from mirrord.cli.daemon import Daemon
+from mirrord.cli.finding import Finding, fail, ok, warn
+from mirrord.cli.proof import Proof, Unproven
+from mirrord.cli.statuses import Failed
+from mirrord.config import ListenConfig
+
+_SECONDS = 30.0
+_SMALLEST = ("docker.io", "library/hello-world", "latest")
+"""What is pulled where nothing is held: 13 KB."""
+
+
+def check_port(listener: ListenConfig, *, is_running: bool) -> Iterator[Finding]:
+    """Whether the mirror answers at a listener; while no daemon runs, whether the port is free for it."""
+    connection = connect_to(listener)
+    if connection is None:
+        return
+    try:
+        connection.connect()
+        yield (
+            _answering(listener, connection)
+            if is_running
+            else fail(
+                "port", f"somebody else listens at {listener.endpoint}", "end it, or name another endpoint"
+            )
+        )
+    except (OSError, HTTPException) as error:
+        yield (
+            fail(
+                "port",
+                f"{listener.endpoint} does not answer: {error}",
+                "restart the daemon, if it was changed",
+            )
+            if is_running
+            else ok("port", f"{listener.endpoint} is free")
+        )
+    finally:
+        connection.close()
+
+
+def check_pull(daemon: Daemon, listeners: Sequence[ListenConfig]) -> Iterator[Finding]:
+    """One manifest and its smallest blob through the mirror, their digests compared."""
+    connection = next(filter(None, map(connect_to, filter(_is_open, listeners))), None)
+    if connection is None:
+        yield warn("pull", "not tried: no listener takes a client such as this", "pull from a real client")
+        return
+    upstream, repository, tag = _choose(daemon)
+    name = f"{upstream}/{repository}:{tag}"
+    began = time.monotonic()
+    try:
+        size = Proof(connection, repository, upstream).pull(tag)
+        yield ok("pull", f"{name}: {figures.size(size)} in {time.monotonic() - began:.1f} s, digests right")
+    except (OSError, HTTPException, Unproven) as error:
+        yield fail("pull", f"{name}: {error or type(error).__name__}", f"mirrord why {name}")
+    finally:
+        connection.close()
+
+
+def connect_to(listener: ListenConfig) -> HTTPConnection | None:
+    """A connection to a listener, made on first use; None where its endpoint does not say where it is."""
+    try:
+        address = Address.parse(listener.endpoint)
+    except ValueError:
+        return None
+    if not listener.pairs:
+        return address.connection(_SECONDS)
+    if address.path:
+        return None
+    # Whether clients can trust its certificate is asked elsewhere: it is for other names than loopback's.
+    context = ssl._create_unverified_context()  # noqa: S323
+    return HTTPSConnection(address.host, address.port, timeout=_SECONDS, context=context)
+
+
+def _is_open(listener: ListenConfig) -> bool:
+    """Whether any client may speak to it, without an introduction."""
+    return not listener.proxy_protocol and listener.client_ca is None
+
+
+def _answering(listener: ListenConfig, connection: HTTPConnection) -> Finding:
+    if not _is_open(listener):
+        return ok("port", f"{listener.endpoint} listens, and answers only to whom it trusts")
+    connection.request("GET", "/v2/")
+    if connection.getresponse().getheader("Docker-Distribution-Api-Version") is None:
+        return fail("port", f"what answers at {listener.endpoint} is no registry", "ss -ltnp says who has it")
+    return ok("port", f"{listener.endpoint} answers as a registry")
+
+
+def _choose(daemon: Daemon) -> tuple[str, str, str]:
+    """The smallest image that is held: upstream, repository, tag."""
+    try:
+        held = [
+            (one["bytes"], one["upstream"], one["repository"], tag["tag"])
+            for one in daemon.stream("GET", "/repositories")
+            for tag in one["tags"]
+            if tag["is_held"]
+        ]
+    except (Failed, KeyError, TypeError):
+        held = []
+    return min(held)[1:] if held else _SMALLEST
