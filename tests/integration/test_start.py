@@ -10,7 +10,7 @@ from tests.integration.daemon import ROOT, Daemon, Settings
 
 
 class StartTests(MirrorCase):
-    def _twistd(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def _twistd(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         command = [
             str(Path(sys.executable).with_name("twistd")),
             "--nodaemon",
@@ -18,7 +18,7 @@ class StartTests(MirrorCase):
             "mirrord",
             *arguments,
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder), **variables}
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=30, check=False
         )
@@ -35,6 +35,13 @@ class StartTests(MirrorCase):
         config.write_text('[gc]\ninterval = "soon"\n')
         self._assert_refused(self._twistd("--config", str(config)), "gc.interval")
         self._assert_refused(self._twistd("--check", "--config", str(config)), "gc.interval")
+
+    def test_a_bad_proxy_of_the_environment_is_named(self) -> None:
+        """A proxy in the environment that is none ends start and check, and its password is not told."""
+        for arguments in ((), ("--check",)):
+            ended = self._twistd(*arguments, HTTPS_PROXY="socks5://me:hunter2@proxy:1080")
+            self._assert_refused(ended, "HTTPS_PROXY")
+            self.assertNotIn("hunter2", ended.stdout + ended.stderr)
 
     def test_a_taken_port_is_named(self) -> None:
         """A port that somebody else has ends the start with status 1, one line and no traceback."""
