@@ -1,0 +1,146 @@
+"""A collector between a shelf in memory and a clock that the test turns."""
+
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.gc.collector import Collector
+from mirrord.gc.plan import Limits
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+
+T = TypeVar("T")
+
+MIB = 1024 * 1024
+DIGEST, OTHER = Digest.of(b"x"), Digest.of(b"y")
+
+
+@attrs.define(eq=False)
+class FakeShelf:
+    """Entries in memory; those in `busy` stay. `failures` are raised by the next calls of that name.
+
+    Those in `used` were used since their order was last brought up to date.
+    """
+
+    held: list[Entry] = attrs.field(factory=list)
+    busy: set[str] = attrs.field(factory=set)
+    promises: dict[Digest, int] = attrs.field(factory=dict)
+    loans: dict[Digest, int] = attrs.field(factory=dict)
+    unused: list[int] = attrs.field(factory=list)
+    failures: dict[str, Exception] = attrs.field(factory=dict)
+    slices: list[int] = attrs.field(factory=list)
+    used: set[str] = attrs.field(factory=set)
+    forgotten: int = 0
+    slow_disk: Deferred[None] | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(entry.size for entry in self.held)
+
+    @property
+    def busy_bytes(self) -> int:
+        return sum(entry.size for entry in self.held if entry.name in self.busy)
+
+    @property
+    def promised_bytes(self) -> int:
+        return sum(self.promises.values())
+
+    def promise(self, digest: Digest, size: int) -> None:
+        self.promises[digest] = size
+
+    @property
+    def lent_bytes(self) -> int:
+        return sum(self.loans.values())
+
+    def lend(self, digest: Digest, size: int) -> None:
+        self.loans[digest] = size
+
+    def is_busy(self, entry: Entry) -> bool:
+        return entry.name in self.busy
+
+    async def settle(self) -> None:
+        self._fail("settle")
+        if self.slow_disk is not None:
+            await self.slow_disk
+        self.held.sort(key=lambda entry: entry.name in self.used)
+
+    def entries(self) -> Iterator[Entry]:
+        self._fail("entries")
+        yield from list(self.held)
+
+    def leftovers(self) -> Iterator[Entry]:
+        return (entry for entry in list(self.held) if entry.kind is Kind.LEFTOVER)
+
+    async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
+        self._fail("evict")
+        gone = [entry for entry in entries if entry in self.held and entry.name not in self.busy]
+        self.slices.append(len(gone))
+        self.held = [entry for entry in self.held if entry not in gone]
+        return gone
+
+    def forget_unused(self, idle_seconds: float) -> Iterator[int]:
+        self._fail("forget_unused")
+        for count in self.unused:
+            self.forgotten += count
+            yield count
+
+    def _fail(self, name: str) -> None:
+        failure = self.failures.pop(name, None)
+        if failure is not None:
+            raise failure
+
+
+@attrs.define(eq=False)
+class FakeTally:
+    count: int = 0
+    size: int = 0
+
+    def evicted(self, count: int, size: int) -> None:
+        self.count += count
+        self.size += size
+
+
+class CollectorTestCase(SynchronousTestCase):
+    """`free` bytes are on the disk when the shelf is empty; where `is_late`, the deleted are not free yet."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.shelf = FakeShelf()
+        self.tally = FakeTally()
+        self.free = 1000 * MIB
+        self.filled = 0
+        self.is_late = False
+
+    def collector(self, max_size: int | None = 100 * MIB, min_free: int = 0) -> Collector:
+        return Collector(
+            self.shelf,
+            Limits(max_size, min_free, unused_for_seconds=1000.0, partials_seconds=100.0),
+            60.0,
+            self.clock,
+            lambda: 5.0,
+            self.free_bytes,
+            self.tally,
+        )
+
+    def free_bytes(self) -> int:
+        deleted = 0 if self.is_late else self.filled - self.shelf.total_bytes
+        return self.free - self.filled + deleted
+
+    def fill(self, count: int, size: int = MIB, idle_seconds: float = 1.0) -> None:
+        first = len(self.shelf.held)
+        self.filled += count * size
+        self.shelf.held.extend(
+            Entry(Kind.BLOB, str(first + number), size, idle_seconds) for number in range(count)
+        )
+
+    def result(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        waiting = Deferred.fromCoroutine(coroutine)
+        self.clock.pump([0.0] * 500)
+        return self.successResultOf(waiting)
+
+    def names(self) -> list[str]:
+        return [entry.name for entry in self.shelf.held]
