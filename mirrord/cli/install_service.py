@@ -43,7 +43,8 @@ def install_service(
         raise click.UsageError("--purge goes with --uninstall")
     if is_uninstall and (is_now or is_socket):
         raise click.UsageError("--uninstall goes with neither --now nor --socket")
-    host, installation = Host(root.resolve()), Installation.current()
+    root = root.resolve()
+    host, installation = Host(root, is_running=root == Path("/")), Installation.current()
     if is_now and not host.is_running:
         raise click.UsageError("--now starts nothing below another --root")
     if is_uninstall:

@@ -58,18 +58,18 @@ class File:
     def take(self) -> str:
         """Write it at once or not at all."""
         if self.is_done:
-            return f"left   {self.path}"
+            return f"left    {self.path}"
         self.path.parent.mkdir(0o755, parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.new")
         draft.write_text(self.content, "utf-8")
         draft.chmod(0o644)
         draft.replace(self.path)
-        return f"wrote  {self.path}"
+        return f"wrote   {self.path}"
 
 
 @attrs.frozen
 class Link:
-    """A symbolic link to `target`; what else is there is left alone."""
+    """A symbolic link to `target`, turned if it leads elsewhere; what is no link is left alone."""
 
     path: Path
     target: Path
@@ -80,11 +80,13 @@ class Link:
 
     def take(self) -> str:
         """Make it, in a folder that may have to be made."""
+        if self.path.is_symlink() and self.path.readlink() != self.target:
+            self.path.unlink()
         if self.path.is_symlink() or self.path.exists():
-            return f"left   {self.path}"
+            return f"left    {self.path}"
         self.path.parent.mkdir(0o755, parents=True, exist_ok=True)
         self.path.symlink_to(self.target)
-        return f"linked {self.path}"
+        return f"linked  {self.path}"
 
 
 @attrs.frozen
@@ -104,7 +106,7 @@ class Removal:
         elif self.path.is_symlink() or self.path.exists():
             self.path.unlink()
         else:
-            return f"absent {self.path}"
+            return f"absent  {self.path}"
         return f"removed {self.path}"
 
 
@@ -134,4 +136,4 @@ class Command:
         if done.returncode:
             said = self.advice or " ".join(done.stdout.split()) or f"status {done.returncode}"
             raise StepError(f"{shlex.join(self.words)}: {said}")
-        return f"ran    {shlex.join(self.words)}"
+        return f"ran     {shlex.join(self.words)}"

@@ -60,7 +60,7 @@ class InstallationTests(ContainerCase):
         self.assertIn("mirrord", self.container.run("mirrord --version"))
         self.assertEqual(self.container.ask("systemd-analyze verify mirrord.service").stderr, "")
         self.container.run("echo '# mine' >> /etc/mirrord/mirrord.toml")
-        self.assertIn("left   /etc/mirrord/mirrord.toml", self.container.run(start))
+        self.assertIn("left    /etc/mirrord/mirrord.toml", self.container.run(start))
         self.assertIn("# mine", self.container.run("cat /etc/mirrord/mirrord.toml"))
         self.assertIn("/var/cache/mirrord", self.container.run("mirrord install-service --uninstall"))
         self.assertEqual(self.container.ask("systemctl is-active mirrord").stdout, "inactive\n")
