@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,8 +25,9 @@ class RootCase(SynchronousTestCase):
     """A file system that is only looked at and written to; no command is run for it."""
 
     def setUp(self) -> None:
-        self.host = Host(Path(self.mktemp()).resolve(), is_running=False)
-        self.host.root.mkdir()
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.host = Host(Path(folder.name).resolve(), is_running=False)
 
     def install(self, *, is_socket: bool = False) -> None:
         for step in tuple(installing(HERE, self.host, is_socket=is_socket, is_now=False)):

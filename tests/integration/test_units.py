@@ -1,0 +1,52 @@
+"""What systemd itself says of the units."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import skipIf
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.cli.units import Installation, service_unit, socket_unit
+from tests.integration.daemon import ROOT
+
+SERVICE = ROOT / "systemd" / "mirrord.service"
+
+
+def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["systemd-analyze", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@skipIf(shutil.which("systemd-analyze") is None, "systemd-analyze is not installed")
+class UnitTests(SynchronousTestCase):
+    def test_security(self) -> None:
+        """The unit's exposure is 2.0 at most, in systemd's own count."""
+        said = analyze("security", "--offline=true", str(SERVICE)).stdout
+        (level,) = re.findall(r"Overall exposure level for mirrord.service: ([\d.]+)", said)
+        self.assertLessEqual(float(level), 2.0, said)
+
+    def test_verify(self) -> None:
+        """Of the units as they are installed, systemd has nothing to say."""
+        with TemporaryDirectory() as folder:
+            here = Installation(Path(sys.prefix), Path(sys.executable).parent, Path(sys.base_prefix))
+            units = {"mirrord.service": service_unit(here), "mirrord.socket": socket_unit()}
+            for name, text in units.items():
+                Path(folder, name).write_text(text)
+            done = analyze("verify", *(str(Path(folder, name)) for name in units))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+
+class TimeTests(SynchronousTestCase):
+    def test_a_drain_is_not_cut_short(self) -> None:
+        """systemd waits for longer than a drain with the default settings may take."""
+        (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", SERVICE.read_text(), re.MULTILINE)
+        self.assertGreaterEqual(int(seconds), 60)
+
+    def test_tls_needs_writable_code(self) -> None:
+        """MemoryDenyWriteExecute stays off, for with it every handshake fails."""
+        self.assertNotIn("\nMemoryDenyWriteExecute=", SERVICE.read_text())
