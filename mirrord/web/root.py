@@ -27,6 +27,7 @@ from mirrord.oci.routes import (
 )
 from mirrord.pull.outcome import Outcome
 from mirrord.web.blobs import BlobResource
+from mirrord.web.exchange import Exchange
 from mirrord.web.manifests import ManifestResource
 from mirrord.web.ports import UseCases
 from mirrord.web.referrers import ReferrersResource
@@ -101,13 +102,14 @@ class RegistryRoot:
 
     async def _pull(self, request: MirrorRequest, resource: RegistryResource, target: Target) -> None:
         source = self._sources.locate(target, self._default)
+        exchange = Exchange.begin(request, target, source, resource.kind, self._metrics)
         try:
             reply = await resource.reply(Asked(request, target, source))
-        except Exception:
-            if request.channel is not None:
-                self._metrics.answered(source.upstream, resource.kind, "error")
+        except Exception as error:
+            if request.channel is not None and not isinstance(error, CancelledError):
+                exchange.failed(error)
             raise
-        self._metrics.answered(source.upstream, resource.kind, reply.outcome.way)
+        exchange.answered(reply)
         headers = (*reply.headers, *_how(reply.outcome), *_common(target))
         answer = Answer(reply.status, headers, reply.length, reply.body)
         flow = reply.flow
