@@ -21,7 +21,7 @@ def size(count: float) -> str:
 
 def count(number: int, noun: str) -> str:
     """`1 blob`, `12 blobs`, `3 entries`."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
 

@@ -1,0 +1,324 @@
+"""Every command as a process, before an admin listener that answers as the daemon does."""
+
+import json
+import time
+
+from tests.integration.command import CommandCase, mirrord
+
+DIGEST = "sha256:" + "ab" * 32
+OTHER = "sha256:" + "cd" * 32
+
+REPOSITORY = {
+    "upstream": "docker.io",
+    "repository": "library/ubuntu",
+    "name": "ubuntu",
+    "tags": [{"tag": "24.04", "digest": DIGEST, "checked_at": 0, "fresh_until": 4e9, "is_held": True}],
+    "manifests": 2,
+    "blobs": 3,
+    "bytes": 31_000_000,
+    "last_used": 1.0,
+}
+
+STATUS = {
+    "version": "1.2",
+    "uptime_seconds": 90,
+    "store": {"bytes": 2048, "entries": 3, "max_bytes": 4096},
+    "saved": {"pulls": 7, "bytes": 1 << 30},
+    "downloads": [{"digest": DIGEST, "source": "docker.io/library/ubuntu", "written": 1024, "size": 4096}],
+    "upstreams": [
+        {
+            "name": "docker.io",
+            "manifests": "open",
+            "manifests_wait_seconds": 3.0,
+            "others": "closed",
+            "others_wait_seconds": 0.0,
+            "quota": {"limit": 100, "remaining": 7},
+            "last_error": "the upstream is busy",
+        }
+    ],
+    "last_sweep": None,
+}
+
+PULLED = [
+    {
+        "event": "resolved",
+        "reference": "ubuntu",
+        "digest": DIGEST,
+        "upstream": "docker.io",
+        "repository": "l/u",
+    },
+    {"event": "manifest", "digest": DIGEST, "platform": "linux/amd64"},
+    {"event": "blob", "digest": OTHER, "size": 2048, "written": 1024, "is_held": False},
+    {"event": "blob", "digest": OTHER, "size": 2048, "written": 2048, "is_held": False},
+    {"event": "done", "manifests": 1, "blobs": 1, "bytes": 2048, "fetched_bytes": 1024, "seconds": 1.5},
+]
+PULL_FAILED = {"event": "failed", "message": "the upstream has no such tag", "code": "MANIFEST_UNKNOWN"}
+
+
+class StatusTests(CommandCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.admin.answer("GET", "/status", STATUS)
+        self.admin.answer("GET", "/readyz", {"ready": True, "checks": {"store": "ok"}})
+
+    def test_once(self) -> None:
+        """Without a terminal the status is shown once: upstreams, quota, store, downloads, what was saved."""
+        ended = self.mirrord("status")
+        self.assert_well(ended)
+        for word in ("ready", "open for 3 seconds", "7 of 100", "2.0 KiB of 4.0 KiB", "7 pulls", "1.0 GiB",
+                     "1 download running", "abababababab", "1.0 KiB of 4.0 KiB"):  # fmt: skip
+            self.assertIn(word, ended.out)
+
+    def test_trouble(self) -> None:
+        """A check of /readyz that says no is shown with its reason."""
+        trouble = {"ready": False, "checks": {"store": "the disk is full"}}
+        self.admin.answer("GET", "/readyz", trouble, 503)
+        self.assertIn("not ready\nstore: the disk is full", self.mirrord("status").out)
+
+    def test_json(self) -> None:
+        """As JSON it is what the daemon said, on one line."""
+        ended = self.mirrord("status", "--json")
+        self.assertEqual([json.loads(line) for line in ended.lines], [STATUS])
+
+    def test_a_younger_daemon(self) -> None:
+        """A status that lacks what this version knows is shown all the same."""
+        self.admin.answer("GET", "/status", {})
+        self.assert_well(self.mirrord("status"))
+
+
+class LsTests(CommandCase):
+    def test_list(self) -> None:
+        """Each repository is a line with size and last use, each tag one below it."""
+        self.admin.answer("GET", "/repositories", [REPOSITORY])
+        ended = self.mirrord("ls", "ubu*")
+        self.assert_well(ended)
+        self.assertRegex(ended.lines[0], r"^ubuntu  29\.6 MiB in 3 blobs, used \d+ days ago$")
+        self.assertRegex(ended.lines[1], r"^  24\.04  abababababab  fresh for \d+ days$")
+        self.assertEqual(self.admin.asked[-1].query, {"pattern": "ubu*"})
+
+    def test_json(self) -> None:
+        """As JSON every repository is a line of its own."""
+        self.admin.answer("GET", "/repositories", [REPOSITORY, REPOSITORY])
+        ended = self.mirrord("ls", "--json")
+        self.assertEqual([json.loads(line) for line in ended.lines], [REPOSITORY, REPOSITORY])
+
+    def test_nothing(self) -> None:
+        """A pattern that nothing matches ends with 4, an empty store with 0."""
+        self.admin.answer("GET", "/repositories", [])
+        self.assert_ended(self.mirrord("ls", "ghcr.io/*"), 4, "ghcr.io/*")
+        self.assert_well(self.mirrord("ls"))
+
+
+class ChangeTests(CommandCase):
+    def test_rm(self) -> None:
+        """What was removed is told, and the request is one that no browser sends."""
+        self.admin.answer(
+            "DELETE", "/repositories", {"removed": [{"reference": "ubuntu:24.04"}], "bytes": 1024}
+        )
+        ended = self.mirrord("rm", "ubuntu:24.04")
+        self.assertEqual(ended.lines, ["removed ubuntu:24.04", "1.0 KiB are free"])
+        asked = self.admin.asked[-1]
+        self.assertEqual(asked.query, {"reference": "ubuntu:24.04"})
+        self.assertEqual(asked.headers["Mirrord-Command"], "1")
+
+    def test_rm_of_nothing(self) -> None:
+        """To remove what is not held ends with 4 and the daemon's reason."""
+        self.admin.refuse("DELETE", "/repositories", 404, "nothing of it is held")
+        self.assert_ended(self.mirrord("rm", "nope"), 4, "nothing of it is held")
+
+    def test_gc(self) -> None:
+        """A sweep says how much went; a rehearsal names what would go, and is asked for as one."""
+        victim = {"kind": "blob", "name": DIGEST, "bytes": 1 << 20, "idle_seconds": 7200.0}
+        swept = {"is_dry_run": True, "entries": 1, "bytes": 1 << 20, "victims": [victim]}
+        self.admin.answer("POST", "/sweep", swept)
+        self.assertEqual(self.mirrord("gc").lines, ["1 entry, 1.0 MiB, are gone"])
+        self.assertEqual(self.admin.asked[-1].query, {})
+        rehearsed = self.mirrord("gc", "--dry-run")
+        self.assertEqual(self.admin.asked[-1].query, {"dry_run": "1"})
+        self.assertEqual(
+            rehearsed.lines,
+            [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "1 entry, 1.0 MiB, would go"],
+        )
+        self.assertEqual(json.loads(self.mirrord("gc", "--json").out), swept)
+
+
+class PullTests(CommandCase):
+    def test_pull(self) -> None:
+        """Without a terminal each blob is a line when it is whole."""
+        self.admin.answer("POST", "/pull", PULLED)
+        ended = self.mirrord("pull", "ubuntu", "--platform", "linux/arm64")
+        self.assert_well(ended)
+        self.assertEqual(
+            ended.lines,
+            [
+                f"ubuntu is docker.io/l/u@{DIGEST}",
+                "  manifest abababababab  linux/amd64",
+                "  blob     cdcdcdcdcdcd  2.0 KiB fetched",
+                "ubuntu: all of its 2.0 KiB is held; 1.0 KiB fetched in 1.5 s",
+            ],
+        )
+        self.assertEqual(self.admin.asked[-1].query, {"reference": "ubuntu", "platform": "linux/arm64"})
+
+    def test_json(self) -> None:
+        """As JSON every event is a line."""
+        self.admin.answer("POST", "/pull", PULLED)
+        ended = self.mirrord("pull", "--json", "ubuntu")
+        self.assertEqual([json.loads(line) for line in ended.lines], PULLED)
+
+    def test_failure(self) -> None:
+        """An image that cannot be pulled does not keep the next from it; the end is 1."""
+        self.admin.answer("POST", "/pull", [PULL_FAILED])
+        ended = self.mirrord("pull", "a", "b")
+        self.assertEqual(ended.status, 1)
+        self.assertEqual(
+            ended.err.splitlines(),
+            [
+                "mirrord: a: the upstream has no such tag",
+                "mirrord: b: the upstream has no such tag",
+                "mirrord: not pulled: a, b",
+            ],
+        )
+
+    def test_break(self) -> None:
+        """A daemon that goes away in the middle ends the command with 3."""
+        for broken in (PULLED[:2], [*PULLED[:2], None]):
+            self.admin.answer("POST", "/pull", broken)
+            self.assert_ended(self.mirrord("pull", "ubuntu"), 3, "went away")
+
+
+PROGRESS = {"event": "progress", "bytes": 1, "of_bytes": 2, "entries": 1, "of_entries": 2}
+CORRUPT = {"event": "corrupt", "digest": DIGEST, "kind": "blob", "repositories": ["ubuntu"]}
+VERIFIED = {"event": "done", "entries": 2, "bytes": 4096, "corrupt": 1, "fetched": 1, "seconds": 2.0}
+
+
+class VerifyTests(CommandCase):
+    def test_mended(self) -> None:
+        """What was damaged and could be fetched again is told, and the end is well."""
+        fetched = {"event": "fetched", "digest": DIGEST}
+        self.admin.answer("POST", "/verify", [PROGRESS, CORRUPT, fetched, VERIFIED])
+        ended = self.mirrord("verify")
+        self.assert_well(ended)
+        self.assertEqual(
+            ended.lines,
+            [
+                f"blob {DIGEST} is damaged; it belongs to ubuntu",
+                f"{DIGEST} was fetched again",
+                "2 entries, 4.0 KiB hashed in 2 seconds: 1 damaged, 1 of them fetched again",
+            ],
+        )
+
+    def test_lost(self) -> None:
+        """What could not be fetched again ends it with 1, with and without JSON."""
+        lost = {"event": "lost", "digest": DIGEST, "message": "the upstream is down"}
+        self.admin.answer("POST", "/verify", [CORRUPT, lost, VERIFIED])
+        self.assert_ended(self.mirrord("verify"), 1, "1 entry could not be fetched again")
+        self.assert_ended(self.mirrord("verify", "--json"), 1, "1 entry could not be fetched again")
+
+
+class WhyTests(CommandCase):
+    def test_known(self) -> None:
+        """It says the upstream, how fresh the tag is, where the bytes are and who asked last."""
+        answer = {
+            "reference": "ubuntu:24.04",
+            "upstream": "docker.io",
+            "repository": "library/ubuntu",
+            "is_known": True,
+            "tag": {"digest": DIGEST, "checked_at": 0, "fresh_until": time.time() + 61, "state": "fresh"},
+            "manifest": {"digest": DIGEST, "media_type": "a/b", "size": 1024, "is_held": True},
+            "blobs": [
+                {"digest": OTHER, "size": 1024, "state": "held", "written": 1024},
+                {"digest": DIGEST, "size": 1024, "state": "absent", "written": 0},
+            ],
+            "last_client": "10.0.0.7",
+            "last_asked_at": time.time() - 30,
+            "why_not": None,
+        }
+        self.admin.answer("GET", "/why", answer)
+        ended = self.mirrord("why", "ubuntu:24.04")
+        self.assert_well(ended)
+        for word in ("docker.io, repository library/ubuntu", "fresh for 1 minute", "held, a/b, 1.0 KiB",
+                     "1 held, 1 absent; 2.0 KiB", "30 seconds ago by 10.0.0.7"):  # fmt: skip
+            self.assertIn(word, ended.out)
+        self.assertEqual(json.loads(self.mirrord("why", "--json", "ubuntu:24.04").out), answer)
+
+    def test_unknown(self) -> None:
+        """Of what nobody asked for it says so, and why it would be refused."""
+        answer = {"reference": "x", "upstream": "docker.io", "repository": "x", "why_not": "deny forbids it"}
+        self.admin.answer("GET", "/why", answer)
+        ended = self.mirrord("why", "x")
+        self.assertIn("deny forbids it", ended.out)
+        self.assertIn("nobody has asked for it", ended.out)
+
+
+class AloneTests(CommandCase):
+    """What ends how without a daemon, and what needs none."""
+
+    def test_nobody(self) -> None:
+        """Where nobody listens and there is no store, every command ends with 3 and one line."""
+        self.admin.stop()
+        for command in (["status"], ["ls"], ["rm", "x"], ["gc"], ["verify"], ["why", "x"], ["pull", "x"]):
+            self.assert_ended(self.mirrord(*command), 3, "no daemon answers at http://127.0.0.1:")
+        self.admin.start()
+
+    def test_somebody_else(self) -> None:
+        """What answers and is no mirrord ends a command with 1."""
+        self.admin.answer("GET", "/status", "hello")
+        self.assert_ended(self.mirrord("status"), 1, "is no mirrord")
+
+    def test_admin(self) -> None:
+        """`--admin` says where to ask, before or after the command, as an endpoint or as a URL."""
+        self.admin.answer("GET", "/repositories", [])
+        url = f"http://127.0.0.1:{self.admin.endpoint.split(':')[1]}"
+        for arguments in (["--admin", url, "ls"], ["ls", "--admin", self.admin.endpoint]):
+            self.assert_well(mirrord(*arguments, home=self.folder))
+
+    def test_check_config(self) -> None:
+        """It prints what the configuration means, or every error with its path and ends with 1."""
+        good = self.mirrord("check-config")
+        self.assert_well(good)
+        self.assertIn(f'path = "{self.folder}/store"', good.out)
+        self.configure("tcp:1", more='stall_timeout = 5\n[gc]\ninterval = "soon"\n')
+        bad = self.mirrord("check-config")
+        self.assertEqual(bad.status, 1)
+        said = bad.err + bad.out
+        self.assertIn("listen[0].stall_timeout", said)
+        self.assertIn("gc.interval", said)
+
+    def test_completion(self) -> None:
+        """A shell is told the commands with their summaries, and no command is loaded for it."""
+        for shell in ("bash", "zsh", "fish"):
+            ended = mirrord("completion", shell, home=self.folder)
+            self.assertIn("_MIRRORD_COMPLETE", ended.out)
+        told = mirrord(
+            home=self.folder, _MIRRORD_COMPLETE="zsh_complete", COMP_WORDS="mirrord st", COMP_CWORD="1"
+        )
+        self.assertEqual(told.lines[:2], ["plain", "status"])
+
+    def test_closed_pipe(self) -> None:
+        """Whoever reads only the first line of a long list is shown no traceback."""
+        self.admin.answer("GET", "/repositories", [REPOSITORY] * 2000)
+        ended = self.mirrord("ls", "--json", reader="head -n 1")
+        self.assertEqual((len(ended.lines), ended.err), (1, ""))
+
+
+class WrongUseTests(CommandCase):
+    def test_wrong_use(self) -> None:
+        """Wrong use ends with 2, and one line that names what is wrong."""
+        for arguments, said in (
+            ([], "missing command"),
+            (["nope"], "'nope'"),
+            (["ls", "--nope"], "--nope"),
+            (["rm"], "'REFERENCE'"),
+            (["pull"], "REFERENCE"),
+            (["client", "nope"], "'nope'"),
+            (["--config", "/nowhere", "ls"], "/nowhere"),
+            (["self-signed"], "NAME"),
+            (["self-signed", "https://x"], "https://x"),
+            (["completion", "tcsh"], "'tcsh'"),
+            (["client", "docker", "--mirror", "mirror.lan"], "--mirror"),
+        ):
+            self.assert_ended(mirrord(*arguments, home=self.folder), 2, said)
+
+    def test_unreadable_endpoint(self) -> None:
+        """An endpoint that does not say where to ask ends with 1, and names the way out."""
+        self.assert_ended(mirrord("ls", "--admin", "systemd:index=0", home=self.folder), 1, "--admin")
