@@ -7,19 +7,21 @@ stay, and are given another root.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.ssl import CertificateOptions
 
 from mirrord.admin.root import AdminRoot
 from mirrord.admin.status import Holdings, Status
 from mirrord.config import Config, ConfigError, ListenConfig
 from mirrord.foundation import Foundation, limits_of
+from mirrord.listen.certificates import Certificates
+from mirrord.listen.context import Ciphers
+from mirrord.listen.forwarded import TrustedProxies
 from mirrord.listen.site import ConnectionLimits, MirrorSite
-from mirrord.listen.tls import tls_options
 from mirrord.observe.health import Check, Health
 from mirrord.observe.heartbeat import Heartbeat
 from mirrord.observe.logs import Logs
@@ -38,20 +40,41 @@ class Mirror:
     _reread: Callable[[], Config]
     _logs: Logs
     _sites: tuple[MirrorSite, ...] = attrs.field(init=False)
+    _certificates: tuple[Certificates | None, ...] = attrs.field(init=False)
     trouble: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         root_of = self._roots(self._config)
         self._sites = tuple(
-            MirrorSite(self._foundation.reactor, root_of(listen).respond, _connection_limits(listen))
+            MirrorSite(
+                self._foundation.reactor,
+                root_of(listen).respond,
+                _connection_limits(listen),
+                proxies=TrustedProxies(listen.trusted_proxies),
+                is_proxied=listen.proxy_protocol,
+            )
             for listen in self._config.listen
         )
+        ciphers = Ciphers.for_processor(Path("/proc/cpuinfo").read_text("utf-8", "replace"))
+        self._certificates = tuple(
+            Certificates.load(listen.pairs, listen.client_ca, ciphers, self._foundation.reactor, time.time)
+            if listen.pairs
+            else None
+            for listen in self._config.listen
+        )
+
+    @property
+    def certificates(self) -> tuple[Certificates, ...]:
+        """Those of the listeners that speak TLS."""
+        return tuple(filter(None, self._certificates))
 
     def listeners(self) -> tuple[Listener, ...]:
         """The ports of the mirror."""
         return tuple(
-            Listener(listen.endpoint, site, _tls(listen))
-            for listen, site in zip(self._config.listen, self._sites, strict=True)
+            Listener(listen.endpoint, site, certificates)
+            for listen, site, certificates in zip(
+                self._config.listen, self._sites, self._certificates, strict=True
+            )
         )
 
     def reload(self) -> Reloaded:
@@ -74,6 +97,8 @@ class Mirror:
             site.respond = root_of(listen).respond
             site.limits = _connection_limits(listen)
         self._logs.configure(config.log.format, config.log.level)
+        for certificates in self.certificates:
+            certificates.reload()
         self._foundation.collector.configure(limits_of(config), config.gc.interval)
         return Reloaded(config.drain_timeout, needing_restart)
 
@@ -101,6 +126,7 @@ def assemble(
             Check("store", lambda: store.trouble),
             Check("disk", lambda: probe.trouble),
             Check("configuration", lambda: mirror.trouble),
+            Check("certificates", lambda: _trouble(mirror.certificates)),
         )
     )
     admin = AdminRoot(foundation.metrics.registry, health, status)
@@ -117,7 +143,7 @@ def assemble(
         Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond)),
         foundation.pools,
         foundation.pages,
-        (foundation.collector, probe, heartbeat),
+        (foundation.collector, probe, heartbeat, *mirror.certificates),
         puller,
         store,
         foundation.upstreams.values,
@@ -153,8 +179,9 @@ def _connection_limits(listen: ListenConfig) -> ConnectionLimits:
     return ConnectionLimits(stall_seconds=listen.stall_timeout)
 
 
-def _tls(listen: ListenConfig) -> CertificateOptions | None:
-    return tls_options(listen.certificate, listen.key) if listen.certificate and listen.key else None
+def _trouble(certificates: Iterable[Certificates]) -> str | None:
+    """What is wrong with the certificates of all listeners."""
+    return "; ".join(filter(None, (each.trouble for each in certificates))) or None
 
 
 def _version() -> str:

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import Certificate, load_pem_x509_certificates
 from twisted.internet.endpoints import serverFromString
 
 from mirrord.config import Config, ListenConfig
 from mirrord.defaults import path_of, proxy_variables
+from mirrord.pem import read_certificates, read_key
 from mirrord.words import split_proxy
 
 _INTERNAL = re.compile(r"^_?\w+\(\) ")
@@ -33,11 +31,11 @@ def _lines(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
     for index, listener in enumerate(config.listen):
         path = f"listen[{index}]"
         yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))
-        yield from _check_certificate(path, listener)
+        yield from _check_certificates(path, listener)
     yield from _attempt("admin.endpoint", partial(_parse_endpoint, config.admin.endpoint))
     for upstream in config.upstream:
         if upstream.ca is not None:
-            yield from _attempt(f"{path_of(upstream.name)}.ca", partial(_read_certificates, upstream.ca))
+            yield from _attempt(f"{path_of(upstream.name)}.ca", partial(read_certificates, upstream.ca))
     if any(upstream.proxy is None for upstream in config.upstream):
         for name, url in proxy_variables(environment).values():
             yield from _attempt(name, partial(split_proxy, url))
@@ -62,28 +60,17 @@ def _parse_endpoint(description: str) -> None:
         # The socket is handed to the service; whoever checks its file has none.
 
 
-def _check_certificate(path: str, listener: ListenConfig) -> Iterator[str]:
-    if listener.certificate is None or listener.key is None:
-        return
-    wrong = list(_attempt(f"{path}.certificate", partial(_read_certificates, listener.certificate)))
+def _check_certificates(path: str, listener: ListenConfig) -> Iterator[str]:
+    if listener.certificate is not None and listener.key is not None:
+        yield from _check_pair(path, listener.certificate, listener.key)
+    for index, pair in enumerate(listener.certificates):
+        yield from _check_pair(f"{path}.certificates[{index}]", pair.certificate, pair.key)
+    if listener.client_ca is not None:
+        yield from _attempt(f"{path}.client_ca", partial(read_certificates, listener.client_ca))
+
+
+def _check_pair(path: str, certificate: Path, key: Path) -> Iterator[str]:
+    wrong = list(_attempt(f"{path}.certificate", partial(read_certificates, certificate)))
     yield from wrong
-    own = None if wrong else _read_certificates(listener.certificate)[0]
-    yield from _attempt(f"{path}.key", partial(_read_key, listener.key, own))
-
-
-def _read_certificates(file: Path) -> list[Certificate]:
-    content = file.read_bytes()
-    try:
-        return load_pem_x509_certificates(content)
-    except ValueError:
-        raise ValueError("no certificate in PEM") from None
-
-
-def _read_key(file: Path, certificate: Certificate | None) -> None:
-    content = file.read_bytes()
-    try:
-        key = load_pem_private_key(content, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("no private key in PEM, or an encrypted one") from None
-    if certificate is not None and certificate.public_key() != key.public_key():
-        raise ValueError("not the key of the certificate")
+    own = None if wrong else read_certificates(certificate)[0]
+    yield from _attempt(f"{path}.key", partial(read_key, key, own))

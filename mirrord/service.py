@@ -14,12 +14,13 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.threadpool import ThreadPool
 
 from mirrord.config import ConfigError
+from mirrord.listen.certificates import Certificates
 from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
 from mirrord.listen.site import MirrorSite
@@ -50,11 +51,11 @@ class Closeable(Protocol):
 
 @attrs.frozen
 class Listener:
-    """A port to be opened: where, for whom, and with which TLS, if any."""
+    """A port to be opened: where, for whom, and with which certificates, if it speaks TLS."""
 
     endpoint: str
     site: MirrorSite
-    tls: IOpenSSLServerConnectionCreator | None = None
+    certificates: Certificates | None = None
 
 
 @attrs.frozen
@@ -177,7 +178,7 @@ class MirrorService(Service):
     def _bind(self, parts: Parts, listener: Listener) -> IListeningPort:
         opened: list[Any] = []
         Deferred.fromCoroutine(
-            open_port(self._reactor, listener.endpoint, listener.site, parts.pages, listener.tls)
+            open_port(self._reactor, listener.endpoint, listener.site, parts.pages, listener.certificates)
         ).addBoth(opened.append)
         match opened:
             case [port] if IListeningPort.providedBy(port):

@@ -9,7 +9,8 @@ phase of a connection has an end:
      120 s                20 s in all        stall_timeout without progress
        └───────────────────────┴──────────────────┴──▶ closing: 10 s without progress
 
-The phases have no timers of their own, which would cost every request two: the site looks at its
+What stands before HTTP, a PROXY header and the handshake of TLS, has the time of a head as well. The
+phases have no timers of their own, which would cost every request two: the site looks at its
 connections once a second (`check`).
 
 A refusal (`refuse`) is an answer that comes before all of the request was read. The client may be
@@ -58,6 +59,7 @@ class MirrorChannel(HTTPChannel):
     site: Any
     transport: Any
     _networkProducer: Any
+    _made_at = 0.0
     _since = 0.0
     _head_since: float | None = None
     _has_asked = False
@@ -72,8 +74,14 @@ class MirrorChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """Someone is there."""
-        self._since = self.site.now()
+        self._made_at = self._since = self.site.now()
         super().connectionMade()
+        if not self.site.admit(self):
+            self.transport.abortConnection()
+
+    def introduced(self) -> None:
+        """A PROXY header has named the client: it is one of its own address from now on."""
+        self.site.forget(self)
         if not self.site.admit(self):
             self.transport.abortConnection()
 
@@ -196,6 +204,12 @@ class MirrorChannel(HTTPChannel):
 
     def check(self, now: float) -> None:
         """End what has taken too long; called once a second."""
+        if not self.transport.is_opening:
+            self._check_http(now)
+        elif now - self._made_at >= self.site.limits.head_seconds:
+            self.transport.abortConnection()
+
+    def _check_http(self, now: float) -> None:
         limits = self.site.limits
         taken, is_behind = self.transport.progress()
         is_waiting_for_us = self._handlingRequest and not self._is_closing and not is_behind

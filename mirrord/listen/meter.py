@@ -32,12 +32,14 @@ class Meter:
         return count
 
     def progress(self) -> tuple[int, bool]:
-        """The bytes that the client has acknowledged, and whether some wait that it has not.
-
-        It is asked through TLS too: the wrapper passes on what it does not know.
-        """
+        """The bytes that the client has acknowledged, and whether some wait that it has not."""
         held = _INT.unpack(fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))[0]
         return self.handed_over - held, held > 0 or self.is_writing()
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether something stands before the first byte of HTTP: a PROXY header, a handshake of TLS."""
+        return False
 
     def is_writing(self) -> bool:
         """Whether bytes wait that the kernel has not taken."""

@@ -2,15 +2,19 @@
 
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.endpoints import serverFromString, wrapServerTLS
-from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
 
+from mirrord.listen.certificates import Certificates
 from mirrord.listen.meter import MeteredUnixServer
 from mirrord.listen.pages import Pages
+from mirrord.listen.proxied import ProxiedSecureServer, ProxiedSendfileServer, ProxiedUnixServer
+from mirrord.listen.secure import CHUNK_BYTES, SecureServer
 from mirrord.listen.sendfile import SendfileServer
 from mirrord.listen.site import MirrorSite
 
@@ -23,26 +27,35 @@ async def open_port(
     description: str,
     site: MirrorSite,
     pages: Pages,
-    tls: IOpenSSLServerConnectionCreator | None = None,
+    certificates: Certificates | None = None,
 ) -> IListeningPort:
     """Open the port that a Twisted server endpoint describes: `tcp:`, `tcp6:`, `unix:`, `systemd:`.
 
+    With `certificates` it speaks TLS, which a Unix socket does not.
+
     Raises:
-        ValueError: It describes no endpoint.
+        ValueError: It describes no endpoint, or a Unix socket that is to speak TLS.
         CannotListenError: The port cannot be bound.
     """
-    endpoint = serverFromString(reactor, description)
-    if tls is not None:
-        endpoint = wrapServerTLS(tls, endpoint, reactor)
-    port: IListeningPort = await endpoint.listen(site)
+    port: IListeningPort = await serverFromString(reactor, description).listen(site)
     match port:
         case unix.Port():
-            port.transport = MeteredUnixServer
+            if certificates is not None:
+                port.stopListening()
+                raise ValueError("no TLS is spoken on a Unix socket")
+            port.transport = ProxiedUnixServer if site.is_proxied else MeteredUnixServer
         case tcp.Port():
-            # Under TLS too, for its meter: what the channel sees there is the TLS wrapper's type.
-            port.transport = partial(SendfileServer, pages)  # type: ignore[assignment]
+            port.transport = _transport(site, pages, certificates)  # type: ignore[assignment]
     _widen(port)
     return port
+
+
+def _transport(site: MirrorSite, pages: Pages, certificates: Certificates | None) -> Callable[..., Any]:
+    """What makes the transport of a TCP connection, given the arguments of `tcp.Server`."""
+    if certificates is None:
+        return partial(ProxiedSendfileServer if site.is_proxied else SendfileServer, pages)
+    secure = ProxiedSecureServer if site.is_proxied else SecureServer
+    return partial(secure, certificates, bytearray(CHUNK_BYTES), pages)
 
 
 def _widen(port: Any) -> None:

@@ -11,13 +11,13 @@ from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from mirrord.listen.answer import API_VERSION, Answer
+from mirrord.listen.forwarded import TrustedProxies, address_of
 from mirrord.observe.access import CLIENT_LEFT, Access
 from mirrord.oci.errors import SizeInvalid, Unsupported
 
@@ -61,6 +61,12 @@ class MirrorRequest(Request):
         return bool(self.method == b"HEAD")
 
     @property
+    def scheme(self) -> str:
+        """`https` where the client speaks TLS, with us or with a proxy that we trust; else `http`."""
+        own = "https" if self.isSecure() else "http"
+        return self._proxies.scheme_of(self._peer, own, self._said(b"X-Forwarded-Proto"))
+
+    @property
     def is_addressed(self) -> bool:
         """Whether it says once, and readably, which host it is for; HTTP/1.0 need not say it."""
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
@@ -85,7 +91,7 @@ class MirrorRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of the request is here; one that is not for one host is refused (RFC 9112, section 3.2)."""
         self.received_at = self.channel.site.now()
-        self.client_address = self.client_address or _address(self.channel.getPeer())
+        self.client_address = self._proxies.client_of(self._peer, self._said(b"X-Forwarded-For"))
         if self.is_addressed:
             self.channel.site.respond(self)
         else:
@@ -131,9 +137,21 @@ class MirrorRequest(Request):
             self.clientproto.decode("latin-1"),
             self.code if self.startedWriting else CLIENT_LEFT,
             self.sentLength,
-            (self.header(b"Referer") or b"").decode("latin-1"),
-            (self.header(b"User-Agent") or b"").decode("latin-1"),
+            self._said(b"Referer"),
+            self._said(b"User-Agent"),
         )
+
+    @property
+    def _proxies(self) -> TrustedProxies:
+        proxies: TrustedProxies = self.channel.site.proxies
+        return proxies
+
+    @property
+    def _peer(self) -> str:
+        return address_of(self.channel.getPeer())
+
+    def _said(self, name: bytes) -> str:
+        return (self.header(name) or b"").decode("latin-1")
 
     def _write_head(self, answer: Answer, body: bytes) -> None:
         self.code = answer.status
@@ -149,11 +167,6 @@ def not_allowed() -> Answer:
     """That a mirror takes no pushes."""
     error = Unsupported("a mirror is read only: only GET and HEAD are answered")
     return Answer.of_error(error, API_VERSION, ALLOW)
-
-
-def _address(peer: IAddress) -> str:
-    """Who is at the other end; over a Unix socket that is somebody on this host."""
-    return str(getattr(peer, "host", "unix"))
 
 
 def http_date(seconds: float) -> bytes:

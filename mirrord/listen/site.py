@@ -6,11 +6,12 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.logger import Logger
 from twisted.web.http import HTTPFactory
-from zope.interface import implementer
 
 from mirrord.listen.channel import MirrorChannel
+from mirrord.listen.forwarded import NO_ADDRESS, TrustedProxies, address_of
 from mirrord.listen.request import MirrorRequest, http_date
 from mirrord.observe.access import AccessLog
 
@@ -27,7 +28,6 @@ class ConnectionLimits:
     connections_per_peer: int = 2048
 
 
-@implementer(IProtocolNegotiationFactory)
 class MirrorSite(HTTPFactory):
     """Takes connections, and gives each request to `respond`.
 
@@ -38,35 +38,42 @@ class MirrorSite(HTTPFactory):
     protocol = MirrorChannel  # type: ignore[assignment]
     noisy = False
 
+    _log = Logger()
+
     def __init__(
         self,
         reactor: Any,
         respond: Callable[[MirrorRequest], None],
         limits: ConnectionLimits | None = None,
         access_log: AccessLog | None = None,
+        proxies: TrustedProxies | None = None,
+        *,
+        is_proxied: bool = False,
     ) -> None:
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
         self.respond = respond
         self.limits = limits or ConnectionLimits()
         self.access_log = access_log
+        self.proxies = proxies or TrustedProxies()
+        self.is_proxied = is_proxied
         self.is_draining = False
         self._channels: dict[MirrorChannel, str | None] = {}
         self._peers: Counter[str | None] = Counter()
         self._next_check: IDelayedCall | None = None
         self._drained: Deferred[None] | None = None
         self._date = (-1, b"")
+        self._has_met_stranger = False
 
     @property
     def connections(self) -> int:
         """How many clients are connected."""
         return len(self._channels)
 
-    def acceptableProtocols(self) -> list[bytes]:
-        """HTTP/1.1 alone: no client of a mirror negotiates more, and Twisted's h2 cuts slow answers."""
-        return [b"http/1.1"]
-
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A channel for a new connection."""
+        """A channel for a new connection; None, which closes it, for who may not speak for others."""
+        if self.is_proxied and not self.proxies.trusts(address_of(addr)):
+            self._tell_stranger(address_of(addr))
+            return None
         channel: Any = super().buildProtocol(addr)
         channel.site = self
         channel.requestFactory = MirrorRequest
@@ -80,8 +87,9 @@ class MirrorSite(HTTPFactory):
 
     def log(self, request: Any) -> None:
         """A request has ended; Twisted calls this for those that were answered, and we for the others."""
-        if request.ended is not None:
-            request.ended(self.now() - request.received_at)
+        ended, request.ended = request.ended, None
+        if ended is not None:
+            ended(self.now() - request.received_at)
         if self.access_log is not None and self.access_log.path is not None:
             self.access_log.note(request.access())
 
@@ -97,8 +105,12 @@ class MirrorSite(HTTPFactory):
         return self._date[1]
 
     def admit(self, channel: MirrorChannel) -> bool:
-        """Whether there is room for one more connection; it is counted if so."""
-        peer = getattr(channel.getPeer(), "host", None)
+        """Whether there is room for one more connection; it is counted if so.
+
+        A proxy that we trust has as many as it likes, within the limit of all.
+        """
+        address = address_of(channel.getPeer())
+        peer = None if address == NO_ADDRESS or self.proxies.trusts(address) else address
         is_crowded = peer is not None and self._peers[peer] >= self.limits.connections_per_peer
         if self.is_draining or is_crowded or len(self._channels) >= self.limits.connections:
             return False
@@ -146,6 +158,14 @@ class MirrorSite(HTTPFactory):
         if self._next_check is not None:
             self._next_check.cancel()
             self._next_check = self.reactor.callLater(1, self._abort)
+
+    def _tell_stranger(self, address: str) -> None:
+        if not self._has_met_stranger:
+            self._has_met_stranger = True
+            self._log.warn(
+                "{address} is not among trusted_proxies and was turned away, as all others will be",
+                address=address,
+            )
 
     def _abort(self) -> None:
         self._next_check = None

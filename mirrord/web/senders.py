@@ -5,9 +5,9 @@ room, wait for the download to have written on, read a chunk, write it. So there
 read, and one place to cancel. Nothing is read before there is room for it, and what is read is read
 with an offset of the sender's own: a slow client costs no memory and holds back nobody.
 
-On plain TCP the kernel does it all (listen/sendfile.py). Elsewhere (TLS, Unix sockets, bytes from an
-upstream) the sender is the push producer of the request. A pull producer would be simpler, but an
-idle one is called in every turn of the reactor: 316,670 times a second, measured.
+Over TCP a connection sends a file by itself, plain or encrypted (listen/files.py). Elsewhere (Unix
+sockets, bytes from an upstream) the sender is the push producer of the request. A pull producer would
+be simpler, but an idle one is called in every turn of the reactor: 316,670 times a second, measured.
 
 The headers are out by then. So whatever fails, the connection is closed short of the promised
 length, and that is not done here: `send` raises, and the root breaks the answer off.
@@ -22,9 +22,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from mirrord.listen.files import FileServer
 from mirrord.listen.pages import Pages
 from mirrord.listen.request import MirrorRequest
-from mirrord.listen.sendfile import SendfileServer
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import UpstreamRefused
 from mirrord.pull.answers import PassedBody, PulledBlob
@@ -34,7 +34,7 @@ CHUNK_BYTES = 256 * 1024
 """What is read and written at once: more than Twisted buffers, so that each write asks for a pause."""
 
 STRETCH_BYTES = 8 * 1024 * 1024
-"""What sendfile is given at once: the counter of bytes sent moves that often."""
+"""What `send_file` is given at once: the counter of bytes sent moves that often."""
 
 
 @attrs.frozen
@@ -110,7 +110,7 @@ class BlobFlow:
         """
         try:
             transport: Any = request.channel.transport
-            if type(transport) is SendfileServer:
+            if isinstance(transport, FileServer):
                 await self._send(request, partial(self._send_file, request, transport))
             else:
                 with Outlet(request, self._sending.metrics) as outlet:
@@ -128,9 +128,7 @@ class BlobFlow:
             while offset < part.stop:
                 offset += await send_some(offset, part.stop)
 
-    async def _send_file(
-        self, request: MirrorRequest, transport: SendfileServer, offset: int, stop: int
-    ) -> int:
+    async def _send_file(self, request: MirrorRequest, transport: FileServer, offset: int, stop: int) -> int:
         count = min(stop, offset + STRETCH_BYTES, await self._readable(offset)) - offset
         await transport.send_file(self._blob.fd, offset, count)
         request.sentLength += count

@@ -20,6 +20,7 @@ class Wire(StringTransport):
 
     taken = 0
     is_behind = False
+    is_opening = False
     taking = True
 
     def write(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Ports open from descriptions; plain TCP sends files, TLS and Unix sockets never do."""
+"""Ports open from descriptions; TCP sends files, plain or encrypted, Unix sockets never do."""
 
 import socket
 import ssl
@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import trustme
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
@@ -18,9 +17,10 @@ from mirrord.listen.answer import Answer
 from mirrord.listen.meter import MeteredUnixServer
 from mirrord.listen.port import open_port
 from mirrord.listen.request import MirrorRequest
+from mirrord.listen.secure import SecureServer
 from mirrord.listen.sendfile import SendfileServer
 from mirrord.listen.site import ConnectionLimits, MirrorSite
-from mirrord.listen.tls import tls_options
+from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
 from tests.fakes.wire import head, read_answers
 
@@ -35,9 +35,9 @@ class PortTests(TestCase):
         self.transports.append(request.channel.transport)
         request.respond(Answer.whole(200, b"x" * 100_000))
 
-    async def open(self, description: str, tls: Any = None) -> Any:
+    async def open(self, description: str, certificates: Any = None) -> Any:
         pages: Any = ColdPages()
-        port = await open_port(reactor, description, self.site, pages, tls)
+        port = await open_port(reactor, description, self.site, pages, certificates)
         self.addCleanup(self.site.drain)
         self.addCleanup(port.stopListening)
         return port
@@ -96,15 +96,12 @@ class PortTests(TestCase):
             await port.stopListening()
 
     async def test_tls(self) -> None:
-        """TLS greets with the whole chain, negotiates HTTP/1.1, and is never a SendfileServer."""
-        authority = trustme.CA()
-        issued = authority.create_child_ca().issue_cert("localhost")
-        chain, key = self.folder / "chain.pem", self.folder / "key.pem"
-        chain.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(str(key))
-        port = await self.open("tcp:0:interface=127.0.0.1", tls_options(chain, key))
-        trust = ssl.create_default_context()
-        authority.configure_trust(trust)
+        """With certificates a port speaks TLS and HTTP/1.1, and its connections can send files."""
+        certified = Certified(self.folder)
+        port = await self.open(
+            "tcp:0:interface=127.0.0.1", certified.certificates(certified.issue("localhost"))
+        )
+        trust = certified.trust()
         trust.set_alpn_protocols(["h2", "http/1.1"])
 
         def greet() -> ssl.SSLSocket:
@@ -116,20 +113,20 @@ class PortTests(TestCase):
         raw = await self.ask(client)
 
         self.assertEqual(200, read_answers(raw)[0].status)
-        (transport,) = self.transports
-        self.assertIsNot(SendfileServer, type(transport))
-        self.assertTrue(hasattr(transport, "send_file"), "the trap: TLS passes the method on")
+        self.assertEqual([SecureServer], [type(transport) for transport in self.transports])
 
-    async def test_old_tls(self) -> None:
-        """TLS 1.1 is refused."""
-        issued = trustme.CA().issue_cert("localhost")
-        chain, key = self.folder / "chain.pem", self.folder / "key.pem"
-        issued.cert_chain_pems[0].write_to_path(str(chain))
-        issued.private_key_pem.write_to_path(str(key))
+    async def test_tls_on_unix(self) -> None:
+        """A Unix socket speaks no TLS, and nothing listens there after that was said."""
+        certified = Certified(self.folder)
+        path = self.folder / "socket"
 
-        options: Any = tls_options(chain, key)
+        opening = self.open(f"unix:{path}", certified.certificates(certified.issue("localhost")))
 
-        self.assertTrue(options.getContext().set_options(0) & ssl.OP_NO_TLSv1_1)
+        with self.assertRaises(ValueError):
+            await opening
+        await deferLater(reactor, 0.01)
+        with self.assertRaises(OSError):
+            socket.socket(socket.AF_UNIX).connect(str(path))
 
     async def test_refused_push(self) -> None:
         """A client in the middle of a large push hears why it is refused, not a reset."""

@@ -50,10 +50,6 @@ class CrowdTests(SiteCase):
         self.assertTrue(clients[3].wire.disconnected)
         self.assertEqual(3, self.site.connections)
 
-    def test_alpn(self) -> None:
-        """Nothing but HTTP/1.1 is negotiated."""
-        self.assertEqual([b"http/1.1"], self.site.acceptableProtocols())
-
 
 class DrainTests(SiteCase):
     def test_idle(self) -> None:

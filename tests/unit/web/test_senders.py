@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import trustme
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
@@ -18,12 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
 from mirrord.listen.request import MirrorRequest
+from mirrord.listen.secure import SecureServer
 from mirrord.listen.sendfile import SendfileServer
 from mirrord.listen.site import ConnectionLimits, MirrorSite
-from mirrord.listen.tls import tls_options
 from mirrord.observe.metrics import Metrics
 from mirrord.web.root import RegistryRoot
 from mirrord.web.senders import Outlet
+from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
 from tests.fakes.pulling import HUB, FakeBlob, FakePulling
 from tests.fakes.wire import head, read_answers
@@ -54,8 +54,8 @@ class SocketCase(TestCase):
         self.path = f"/v2/library/x/blobs/{digest}"
         return blob
 
-    async def open(self, description: str = "tcp:0:interface=127.0.0.1", tls: Any = None) -> Any:
-        port = await open_port(reactor, description, self.site, cast("Pages", self.pages), tls)
+    async def open(self, description: str = "tcp:0:interface=127.0.0.1", certificates: Any = None) -> Any:
+        port = await open_port(reactor, description, self.site, cast("Pages", self.pages), certificates)
         self.addCleanup(self.site.drain)
         self.addCleanup(port.stopListening)
         return port
@@ -243,7 +243,7 @@ class ElsewhereTests(SocketCase):
         raw = await talk(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
 
         self.assertEqual([CONTENT, CONTENT[7:]], [got.body for got in read_answers(raw)])
-        self.assertNotIn(SendfileServer, [type(transport) for transport in self.transports])
+        self.assertEqual([SecureServer] * 2, [type(transport) for transport in self.transports])
 
     async def test_cold(self) -> None:
         """A chunk that is not in memory is brought by a thread, and then sent."""
@@ -262,14 +262,10 @@ class ElsewhereTests(SocketCase):
         return read_answers(await talk(client, head(self.path, "Connection: close")))[0].body
 
     async def open_tls(self) -> tuple[Any, ssl.SSLContext]:
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost")
-        folder = Path(tempfile.mkdtemp())
-        issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
-        issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-        trust = ssl.create_default_context()
-        authority.configure_trust(trust)
-        return await self.open(tls=tls_options(folder / "chain.pem", folder / "key.pem")), trust
+        certified = Certified(Path(tempfile.mkdtemp()))
+        return await self.open(
+            certificates=certified.certificates(certified.issue("localhost"))
+        ), certified.trust()
 
 
 class OutletTests(SynchronousTestCase):

@@ -1,0 +1,43 @@
+"""PEM: certificates and keys as files.
+
+What is wrong with a file is a ValueError of a few words, without its path: whoever asks knows which
+key of the configuration or which file it was about.
+"""
+
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+
+
+def read_certificates(file: Path) -> list[Certificate]:
+    """All certificates of a file, at least one.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: There is none.
+    """
+    content = file.read_bytes()
+    try:
+        return load_pem_x509_certificates(content)
+    except ValueError:
+        raise ValueError("no certificate in PEM") from None
+
+
+def read_key(file: Path, certificate: Certificate | None) -> CertificateIssuerPrivateKeyTypes:
+    """A private key, which is that of `certificate` where one is given.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: There is none, or none that can be used, or another's.
+    """
+    content = file.read_bytes()
+    try:
+        key = load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("no private key in PEM, or an encrypted one") from None
+    if certificate is not None and certificate.public_key() != key.public_key():
+        raise ValueError("not the key of the certificate")
+    return key  # type: ignore[return-value]

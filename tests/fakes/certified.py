@@ -1,0 +1,40 @@
+"""A certificate authority of a test's own, its files, and the clients that trust it."""
+
+import ssl
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trustme
+
+from mirrord.config import CertificateConfig
+from mirrord.listen.certificates import Certificates
+from mirrord.listen.context import Ciphers
+
+
+@attrs.define(eq=False)
+class Certified:
+    """A folder of pairs that one authority has signed."""
+
+    folder: Path
+    authority: trustme.CA = attrs.field(factory=trustme.CA)
+
+    def issue(self, *names: str, file: str = "mirror", until: datetime | None = None) -> CertificateConfig:
+        """Write a pair for these names, over what was there."""
+        issued = self.authority.issue_cert(*names, not_after=until)
+        files = CertificateConfig(self.folder / f"{file}.pem", self.folder / f"{file}.key")
+        files.certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        files.key.write_bytes(issued.private_key_pem.bytes())
+        return files
+
+    def certificates(self, *pairs: CertificateConfig, client_ca: Path | None = None) -> Certificates:
+        """What a listener would serve of them, by a clock that stands still."""
+        clock: Any = None
+        return Certificates.load(pairs, client_ca, Ciphers.for_processor(""), clock, lambda: 0.0)
+
+    def trust(self) -> ssl.SSLContext:
+        """How a client trusts them."""
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        return context
