@@ -55,6 +55,11 @@ class Asking:
     def __attrs_post_init__(self) -> None:
         self._began = self._clock.seconds()
 
+    @property
+    def seconds(self) -> float:
+        """For how long bytes have been asked for."""
+        return self._clock.seconds() - self._began
+
     def admit(self, source: Source) -> None:
         """`source` may have the blob, and may be asked for it."""
         self.refused.pop(source, None)
@@ -148,4 +153,4 @@ class Asking:
         """Until clients that wait for headers have to be told that none came; later, for one question."""
         if self._has_begun:
             return ASK_SECONDS
-        return ASK_SECONDS - (self._clock.seconds() - self._began)
+        return ASK_SECONDS - self.seconds

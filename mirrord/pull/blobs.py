@@ -35,12 +35,22 @@ _CORRUPT_SECONDS = 60.0
 
 @attrs.frozen
 class Progress:
-    """A running download, for people."""
+    """A running download, for people; `bytes_per_second` is what came, on average since it began."""
 
     digest: Digest
     source: Source
     written: int
     size: int | None
+    subscribers: int
+    bytes_per_second: int
+
+    @classmethod
+    def of(cls, fetch: Fetch) -> "Progress":
+        """How far a fetch is."""
+        asking, written = fetch.asking, fetch.download.written
+        came = max(0, written - fetch.resumed_bytes)
+        rate = int(came / asking.seconds) if asking.seconds > 0 else 0
+        return cls(asking.digest, asking.sources[0], written, fetch.known_size, fetch.subscribers, rate)
 
 
 @attrs.define(eq=False)
@@ -99,10 +109,7 @@ class BlobPuller:
     @property
     def running(self) -> list[Progress]:
         """The running downloads."""
-        return [
-            Progress(digest, fetch.asking.sources[0], fetch.download.written, fetch.known_size)
-            for digest, fetch in self._running.items()
-        ]
+        return [Progress.of(fetch) for fetch in self._running.values()]
 
     async def stop(self) -> None:
         """End the running downloads; what is there of them stays, to be resumed."""

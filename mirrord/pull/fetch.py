@@ -37,6 +37,7 @@ class Fetch:
     """One running download: `download` is what subscribers see, `asking` where the bytes come from.
 
     `known_size` is what a manifest or the upstream says of the blob; None where nobody is believed yet.
+    `subscribers` is how many read what comes, `resumed_bytes` what an earlier download had left.
     """
 
     asking: Asking
@@ -44,6 +45,8 @@ class Fetch:
     _blobs: Blobs
     _keeper: Keeper
     download: Download = attrs.field(factory=Download, init=False)
+    subscribers: int = attrs.field(default=0, init=False)
+    resumed_bytes: int = attrs.field(default=0, init=False)
     _partial: Partial | None = attrs.field(default=None, init=False)
     _body: BlobBody | None = attrs.field(default=None, init=False)
     _is_disputed: bool = attrs.field(default=False, init=False)
@@ -209,6 +212,7 @@ class Fetch:
     def _open(self, size: int | None) -> None:
         if size is not None and isinstance(self.download.state, Opening):
             self.asking.begun()
+            self.resumed_bytes = self._written
             self.download.opened(size, self._written)
 
     async def _give_up(self, error: RegistryError | OSError) -> None:

@@ -80,6 +80,7 @@ class RunningBlob:
 
     def __attrs_post_init__(self) -> None:
         self.fd = self._fetch.open_reader()
+        self._fetch.subscribers += 1
 
     @property
     def readable(self) -> int:
@@ -120,6 +121,7 @@ class RunningBlob:
         """Let go of the file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            self._fetch.subscribers -= 1
             os.close(fd)
 
 
