@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 
 Answer = tuple[int, object]
-"""A status, and a document; a list of documents is a stream, a line each, that breaks off where one is None."""
+"""A status, and a document; a list is a stream of documents, a line each, that breaks off at None."""
 
 
 @attrs.frozen

@@ -1,0 +1,67 @@
+import socket
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.cli.address import Address
+
+
+class AddressTests(SynchronousTestCase):
+    def test_tcp(self) -> None:
+        """A TCP endpoint is reached at its interface; one that is everywhere, at loopback."""
+        for endpoint, address in (
+            ("tcp:5001:interface=127.0.0.1", Address("127.0.0.1", 5001)),
+            ("tcp:5001", Address("127.0.0.1", 5001)),
+            ("tcp:port=5001:interface=0.0.0.0:backlog=9", Address("127.0.0.1", 5001)),
+            ("tcp:5001:interface=10.0.0.1", Address("10.0.0.1", 5001)),
+            (r"tcp:5001:interface=\:\:1", Address("::1", 5001)),
+            ("tcp6:5001", Address("::1", 5001)),
+        ):
+            self.assertEqual(Address.parse(endpoint), address, endpoint)
+
+    def test_others(self) -> None:
+        """A socket file is reached by its path, a URL at its host and port."""
+        for text, address in (
+            ("unix:/run/mirrord.sock:mode=660", Address("", 0, "/run/mirrord.sock")),
+            (r"unix:address=/run/a\:b", Address("", 0, "/run/a:b")),
+            ("http://pi.lan:5001/", Address("pi.lan", 5001)),
+            ("http://[::1]:5001", Address("::1", 5001)),
+            ("http://pi.lan", Address("pi.lan", 80)),
+        ):
+            self.assertEqual(Address.parse(text), address, text)
+
+    def test_unclear(self) -> None:
+        """What does not say where it is reached is refused."""
+        for text in (
+            "",
+            "5001",
+            "tcp:",
+            "tcp:http",
+            "systemd:index=0",
+            "https://x",
+            "http://x/y",
+            "http://:1",
+            "unix:",
+        ):
+            with self.assertRaises(ValueError, msg=text):
+                Address.parse(text)
+
+    def test_str(self) -> None:
+        """It is shown as something that can be asked for again."""
+        for text in ("unix:/run/x", "http://[::1]:5001", "http://10.0.0.1:5001"):
+            self.assertEqual(str(Address.parse(text)), text)
+
+    def test_socket_file(self) -> None:
+        """HTTP goes over a socket file, with a host that no name server knows."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+            path = str(Path(folder, "s"))
+            listening.bind(path)
+            listening.listen()
+            connection = Address.parse(f"unix:{path}").connection(5)
+            connection.request("GET", "/x")
+            accepted, _ = listening.accept()
+            with accepted:
+                asked = accepted.recv(4096)
+            connection.close()
+        self.assertTrue(asked.startswith(b"GET /x HTTP/1.1\r\nHost: localhost\r\n"), asked)

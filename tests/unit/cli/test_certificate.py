@@ -1,0 +1,79 @@
+import ipaddress
+import ssl
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.cli.certificate import make_pair
+from mirrord.cli.seen import names_of
+
+
+class PairTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """It is for all hosts and addresses that were named, and no authority."""
+        certificate, key = make_pair(["Mirror.lan", "*.lan", "10.0.0.1", "[fd00::1]"], 10)
+        self.assertEqual(names_of(certificate), ["mirror.lan", "*.lan", "10.0.0.1", "fd00::1"])
+        self.assertEqual(certificate.public_key(), key.public_key())
+        self.assertEqual(key.curve.name, "secp256r1")
+        self.assertFalse(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+        addresses = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self.assertIn(ipaddress.ip_address("10.0.0.1"), addresses.get_values_for_type(x509.IPAddress))
+
+    def test_days(self) -> None:
+        """It holds for as many days as were asked for, and for clocks that are a little slow."""
+        certificate, _ = make_pair(["a"], 10)
+        now = datetime.now(UTC)
+        left = certificate.not_valid_after_utc - now
+        self.assertTrue(timedelta(days=9, hours=23) < left <= timedelta(days=10), left)
+        self.assertLess(certificate.not_valid_before_utc, now - timedelta(minutes=30))
+
+    def test_strangers(self) -> None:
+        """What is neither a host nor an address is refused."""
+        for name in (
+            "https://a",
+            "a:5000",
+            "a b",
+            "",
+            "-a",
+            "a..b",
+            "a" * 64,
+            "ä.de",
+            "*.*.a",
+            "a.*",
+            "10.0.0.0/8",
+        ):
+            with self.assertRaises(ValueError, msg=name):
+                make_pair([name], 10)
+
+    def test_trust(self) -> None:
+        """A client that trusts it, and nothing else, takes a server that has it, by its names alone."""
+        certificate, key = make_pair(["mirror.lan"], 10)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "pair.pem")
+            secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            path.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
+            server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            server.load_cert_chain(path)
+            client = ssl.create_default_context(cafile=str(path))
+        _shake_hands(server, client, "mirror.lan")
+        with self.assertRaises(ssl.SSLCertVerificationError):
+            _shake_hands(server, client, "other.lan")
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    while ends:
+        for end in list(ends):
+            try:
+                end.do_handshake()
+                ends.remove(end)
+            except ssl.SSLWantReadError:
+                pass
