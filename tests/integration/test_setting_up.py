@@ -1,0 +1,107 @@
+"""What sets up clients, certificates and shells, as processes."""
+
+import json
+import ssl
+from pathlib import Path
+
+from tests.integration.command import CommandCase, mirrord
+
+
+class ClientTests(CommandCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = self.folder / "root"
+        self.root.mkdir()
+
+    def test_print(self) -> None:
+        """Each client's files are printed, for the mirror's own address, and nothing is written."""
+        address = self.config.read_text().split('endpoint = "tcp:')[-1].split(":")[0]
+        for client in ("docker", "containerd", "podman", "k3s", "buildkit"):
+            ended = self.mirrord("client", client)
+            self.assert_well(ended)
+            self.assertIn(f"127.0.0.1:{address}", ended.out)
+            self.assertTrue(ended.out.startswith("# /etc/"), ended.out)
+
+    def test_write(self) -> None:
+        """Written twice the files stand once, and what the operator had is kept."""
+        daemon_json = self.root / "etc/docker/daemon.json"
+        daemon_json.parent.mkdir(parents=True)
+        daemon_json.write_text('{"debug": true}')
+        for _ in range(2):
+            ended = self.mirrord(
+                "client", "docker", "--write", "--root", str(self.root), "--mirror", "http://m.lan:5000"
+            )
+            self.assert_well(ended)
+        self.assertEqual(
+            json.loads(daemon_json.read_text()), {"debug": True, "registry-mirrors": ["http://m.lan:5000"]}
+        )
+        self.assertEqual((daemon_json.parent / "daemon.json.bak").read_text(), '{"debug": true}')
+        self.assertFalse((daemon_json.parent / "daemon.json.bak2").exists())
+
+    def test_passwords_are_not_asked_for(self) -> None:
+        """A password that only the service may read keeps nobody from printing a client's files."""
+        self.configure(
+            self.admin.endpoint,
+            '[[upstream]]\nname = "docker.io"\n[[upstream.account]]\nusername = "me"\n'
+            'password_file = "credential:hub"\n',
+        )
+        self.assert_well(self.mirrord("client", "docker"))
+
+    def test_a_bad_configuration(self) -> None:
+        """A configuration that cannot be used ends it with 1, and each reason."""
+        self.config.write_text("[gc]\ninterval = 5\n")
+        self.assert_ended(self.mirrord("client", "docker"), 1, "gc.interval")
+
+    def test_no_address(self) -> None:
+        """A listener that systemd holds is where the daemon says, and nowhere without one."""
+        self.config.write_text(
+            f'[admin]\nendpoint = "{self.admin.endpoint}"\n'
+            '[[listen]]\nendpoint = "systemd:domain=INET:index=0"\n'
+        )
+        self.assert_ended(self.mirrord("client", "docker"), 1, "--mirror")
+        listener = {"endpoint": "systemd:domain=INET:index=0", "url": "https://pi.lan:5000"}
+        self.admin.answer("GET", "/status", {"listeners": [listener]})
+        self.assertIn("https://pi.lan:5000", self.mirrord("client", "docker").out)
+
+
+class SelfSignedTests(CommandCase):
+    def test_pair(self) -> None:
+        """A pair is made that TLS can use, its key for the owner alone; a second call replaces no pair."""
+        folder = self.folder / "tls"
+        arguments = ("self-signed", "mirror.lan", "10.0.0.1", "--out", str(folder))
+        ended = mirrord(*arguments, home=self.folder)
+        self.assert_well(ended)
+        certificate, key = folder / "fullchain.pem", folder / "privkey.pem"
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        self.assertEqual(key.stat().st_mode & 0o777, 0o600)
+        for word in (
+            "/etc/docker/certs.d/mirror.lan:5000/ca.crt",
+            "update-ca-certificates",
+            str(certificate),
+        ):
+            self.assertIn(word, ended.out)
+        before = key.read_bytes()
+        self.assert_ended(mirrord(*arguments, home=self.folder), 1, "--force")
+        self.assertEqual(key.read_bytes(), before)
+        self.assert_well(mirrord(*arguments, "--force", home=self.folder))
+        self.assertNotEqual(key.read_bytes(), before)
+
+    def test_it_serves(self) -> None:
+        """A listener can have the pair, and `client` takes the mirror's name from it."""
+        folder = self.folder / "tls"
+        self.assert_well(
+            mirrord("self-signed", "*.lan", "mirror.lan", "--out", str(folder), home=self.folder)
+        )
+        self.config.write_text(
+            f'[[listen]]\nendpoint = "tcp:5443"\ncertificate = "{folder}/fullchain.pem"\n'
+            f'key = "{folder}/privkey.pem"\n'
+        )
+        self.assert_well(self.mirrord("check-config"))
+        ended = self.mirrord("client", "containerd", "--ca", str(folder / "fullchain.pem"))
+        self.assertIn('[host."https://mirror.lan:5443"]', ended.out)
+        self.assertIn(Path(folder / "fullchain.pem").read_text(), ended.out)
+
+    def test_no_folder(self) -> None:
+        """Where nothing can be written it ends with 1 and the name of the file."""
+        ended = mirrord("self-signed", "a", "--out", "/proc/nowhere", home=self.folder)
+        self.assert_ended(ended, 1, "/proc/nowhere")
