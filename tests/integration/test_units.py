@@ -43,7 +43,7 @@ class UnitTests(SynchronousTestCase):
 
 class TimeTests(SynchronousTestCase):
     def test_a_drain_is_not_cut_short(self) -> None:
-        """systemd waits for longer than a drain with the default settings may take."""
+        """A drain with the default settings is over before systemd loses patience."""
         (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", SERVICE.read_text(), re.MULTILINE)
         self.assertGreaterEqual(int(seconds), 60)
 

@@ -1,0 +1,101 @@
+"""A mirrord whose port belongs to somebody else, as under mirrord.socket; we are that somebody."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+from tests.integration.daemon import ROOT, Settings, free_port
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+
+# sd_listen_fds(3): the sockets are 3 and those after it, and LISTEN_PID is who may have them.
+_ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "mirrord", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@attrs.define(eq=False)
+class ActivatedDaemon:
+    """One port that is always open, and one daemon after another behind it."""
+
+    folder: Path
+    settings: Settings
+    port: socket.socket = attrs.field(init=False)
+    _notices: socket.socket = attrs.field(init=False)
+    _process: "subprocess.Popen[bytes] | None" = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notices.bind(str(self.folder / "notify"))
+        self._notices.settimeout(_START_SECONDS)
+        text = self.settings.toml(self.folder / "store", 0, free_port())
+        own_port = "tcp:0:interface=127.0.0.1"
+        self._config.write_text(text.replace(own_port, "systemd:domain=INET:name=mirrord"))
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a path."""
+        return f"http://127.0.0.1:{self.port.getsockname()[1]}"
+
+    @property
+    def log(self) -> str:
+        """All that they have said."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "mirrord.toml"
+
+    def start(self) -> None:
+        """Start the next one, and wait until it says that it is ready."""
+        fd = self.port.fileno()
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        daemon = [twistd, "--nodaemon", "--pidfile=", "mirrord", "--config", str(self._config)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _ACTIVATE, str(fd), *daemon],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(self.folder / "notify")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(fd,),
+            )
+        self._wait_for_notice("READY=1")
+
+    def stop(self) -> None:
+        """Ask it to end, as systemd does; it has to, with status 0, after it has said that it will."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        self._wait_for_notice("STOPPING=1")
+        status = self._process.wait(_STOP_SECONDS)
+        if status != 0:
+            raise AssertionError(f"mirrord ended with status {status}:\n{self.log[-4000:]}")
+        self._process = None
+
+    def close(self) -> None:
+        """End it all, whatever its state."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.port.close()
+        self._notices.close()
+
+    def _wait_for_notice(self, wanted: str) -> None:
+        try:
+            while wanted not in self._notices.recv(4096).decode().splitlines():
+                pass
+        except TimeoutError:
+            raise AssertionError(f"mirrord never said {wanted}:\n{self.log[-4000:]}") from None

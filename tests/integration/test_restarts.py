@@ -1,0 +1,110 @@
+import http.client
+import os
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
+
+from tests.fakes.apart import Stored
+from tests.integration.activated import ActivatedDaemon
+from tests.integration.case import MB, MirrorCase
+from tests.integration.client import Reading
+from tests.integration.daemon import Settings
+
+RESTARTS = int(os.environ.get("MIRRORD_RESTARTS", "10"))
+"""The figure of the issue is 100."""
+
+_CLIENTS = 8
+_BLOBS = 24
+_CHUNK = 64 * 1024
+
+
+@attrs.define(eq=False)
+class Tally:
+    """What the clients met with."""
+
+    refused: int = 0
+    unanswered: int = 0
+    refusals: list[int] = attrs.field(factory=list)
+    resumed: int = 0
+    wrong: int = 0
+    pulls: int = 0
+
+
+class Client:
+    """One that pulls blob after blob at its own pace, and takes up what broke off, as docker does."""
+
+    def __init__(self, url: str, blobs: Sequence[Stored], tally: Tally, seed: int) -> None:
+        self._url = url
+        self._blobs = blobs
+        self._tally = tally
+        self._random = random.Random(seed)
+
+    def pull_until(self, is_over: threading.Event) -> None:
+        """Begin pulls until it is over, and end every one that was begun."""
+        while not is_over.is_set():
+            self._pull(self._random.choice(self._blobs))
+
+    def _pull(self, blob: Stored) -> None:
+        size = crc32 = 0
+        while size < blob.size:
+            reading = self._ask(blob, size)
+            if reading is None:
+                time.sleep(0.02)
+                continue
+            if reading.status == 200 and size:
+                size = crc32 = 0
+            reading.crc32 = crc32
+            while reading.read_some(_CHUNK):
+                time.sleep(self._random.random() / 50)
+            reading.hang_up()
+            size, crc32 = size + reading.size, reading.crc32
+        self._tally.pulls += 1
+        self._tally.wrong += (size, crc32) != (blob.size, blob.crc32)
+
+    def _ask(self, blob: Stored, begin: int) -> Reading | None:
+        headers = {"Range": f"bytes={begin}-"} if begin else {}
+        try:
+            reading = Reading.open(f"{self._url}/v2/library/app/blobs/{blob.digest}", headers)
+        except ConnectionRefusedError:
+            self._tally.refused += 1
+            return None
+        except (OSError, http.client.HTTPException):
+            self._tally.unanswered += 1
+            return None
+        if reading.status not in {200, 206}:
+            self._tally.refusals.append(reading.status)
+            reading.hang_up()
+            return None
+        self._tally.resumed += begin > 0
+        return reading
+
+
+class RestartTests(MirrorCase):
+    def test_under_load(self) -> None:
+        """Restarted again and again on a port that stays open, it refuses nobody and every pull is whole."""
+        blobs = [self.registry.put_blob(4 * MB, seed=seed) for seed in range(_BLOBS)]
+        self.registry.throttle(4 * MB)
+        daemon = ActivatedDaemon(self.folder / "mirrord", Settings(self.registry.url, drain_timeout="100ms"))
+        self.addCleanup(daemon.close)
+        daemon.start()
+        tally, is_over = Tally(), threading.Event()
+        clients = [Client(daemon.url, blobs, tally, seed) for seed in range(_CLIENTS)]
+        with ThreadPoolExecutor(_CLIENTS) as pool:
+            pulling = [pool.submit(client.pull_until, is_over) for client in clients]
+            try:
+                for _ in range(RESTARTS):
+                    time.sleep(0.3)
+                    daemon.stop()
+                    daemon.start()
+            finally:
+                is_over.set()
+        for each in pulling:
+            each.result()
+        daemon.stop()
+        self.assertEqual((tally.refused, tally.unanswered, tally.refusals, tally.wrong), (0, 0, [], 0), tally)
+        self.assertGreater(tally.resumed, 0, "a pull has to be met by a restart, or this shows nothing")
+        self.assertGreater(tally.pulls, _CLIENTS)
