@@ -8,24 +8,26 @@ stay, and are given another root.
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from mirrord.admin.root import AdminRoot
-from mirrord.admin.status import Holdings, Status
+from mirrord.admin.status import Holdings, LastSweep, ListenerStatus, LogStatus, Status
 from mirrord.config import Config, ConfigError, ListenConfig
 from mirrord.foundation import Foundation, limits_of
 from mirrord.listen.certificates import Certificates
 from mirrord.listen.context import Ciphers
 from mirrord.listen.forwarded import TrustedProxies
 from mirrord.listen.site import ConnectionLimits, MirrorSite
+from mirrord.observe.build import version
 from mirrord.observe.health import Check, Health
 from mirrord.observe.heartbeat import Heartbeat
+from mirrord.observe.latency import Latency
 from mirrord.observe.logs import Logs
 from mirrord.observe.notify import Notifier, watchdog_seconds
+from mirrord.observe.watched import Expiry
 from mirrord.reload import bound_changes, merge
 from mirrord.service import Listener, Parts, Reloaded
 from mirrord.web.root import RegistryRoot
@@ -45,11 +47,13 @@ class Mirror:
 
     def __attrs_post_init__(self) -> None:
         root_of = self._roots(self._config)
+        self._foundation.access_log.path = self._config.log.access
         self._sites = tuple(
             MirrorSite(
                 self._foundation.reactor,
                 root_of(listen).respond,
                 _connection_limits(listen),
+                self._foundation.access_log,
                 proxies=TrustedProxies(listen.trusted_proxies),
                 is_proxied=listen.proxy_protocol,
             )
@@ -77,6 +81,21 @@ class Mirror:
             )
         )
 
+    def statuses(self) -> list[ListenerStatus]:
+        """How the listeners do."""
+        return [
+            ListenerStatus(
+                listen.endpoint,
+                site.connections,
+                certificates is not None,
+                {} if certificates is None else certificates.expiries,
+                None if certificates is None else certificates.trouble,
+            )
+            for listen, site, certificates in zip(
+                self._config.listen, self._sites, self._certificates, strict=True
+            )
+        ]
+
     def reload(self) -> Reloaded:
         """Read the configuration again and take on what can be changed now.
 
@@ -97,6 +116,7 @@ class Mirror:
             site.respond = root_of(listen).respond
             site.limits = _connection_limits(listen)
         self._logs.configure(config.log.format, config.log.level)
+        self._foundation.access_log.path = config.log.access
         for certificates in self.certificates:
             certificates.reload()
         self._foundation.collector.configure(limits_of(config), config.gc.interval)
@@ -120,7 +140,8 @@ def assemble(
     foundation = Foundation.lay(config, reactor, environment)
     mirror = Mirror(foundation, config, reread, logs)
     store, probe, puller = foundation.store, foundation.probe, foundation.puller
-    status = _status(foundation)
+    status = _status(foundation, mirror, logs)
+    _watch(foundation, mirror, logs)
     health = Health(
         (
             Check("store", lambda: store.trouble),
@@ -143,7 +164,14 @@ def assemble(
         Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond)),
         foundation.pools,
         foundation.pages,
-        (foundation.collector, probe, heartbeat, *mirror.certificates),
+        (
+            foundation.collector,
+            probe,
+            heartbeat,
+            foundation.access_log,
+            Latency(reactor, time.monotonic, foundation.metrics.late),
+            *mirror.certificates,
+        ),
         puller,
         store,
         foundation.upstreams.values,
@@ -153,17 +181,39 @@ def assemble(
     )
 
 
-def _status(foundation: Foundation) -> Status:
+def _status(foundation: Foundation, mirror: Mirror, logs: Logs) -> Status:
     """What an operator sees at a glance."""
-    shelf, upstreams = foundation.store.shelf, foundation.upstreams
+    shelf, collector = foundation.store.shelf, foundation.collector
+
+    def last_sweep() -> LastSweep | None:
+        sweep = collector.last_sweep
+        if sweep is None:
+            return None
+        count, size = sweep.evicted.count, sweep.evicted.size
+        return LastSweep(sweep.started_at, sweep.seconds, count, size, sweep.forgotten)
+
     return Status(
-        _version(),
-        time.monotonic,
-        lambda: Holdings(shelf.total_bytes, shelf.total_entries, foundation.collector.limits.max_size),
-        lambda: foundation.puller.running,
-        lambda: [upstream.status() for upstream in upstreams.values()],
-        lambda: foundation.collector.last_sweep,
+        version=version(),
+        clock=time.monotonic,
+        store=lambda: Holdings(shelf.total_bytes, shelf.total_entries, collector.limits.max_size),
+        saved=lambda: foundation.metrics.saved,
+        last_sweep=last_sweep,
+        listeners=mirror.statuses,
+        upstreams=lambda: [upstream.status() for upstream in foundation.upstreams.values()],
+        downloads=lambda: foundation.puller.running,
+        logs=lambda: LogStatus(logs.dropped, foundation.access_log.dropped),
     )
+
+
+def _watch(foundation: Foundation, mirror: Mirror, logs: Logs) -> None:
+    """Have the metrics ask for what is counted elsewhere."""
+    watched = foundation.metrics.watched
+    watched.log_dropped = lambda: logs.dropped + foundation.access_log.dropped
+    watched.certificates = lambda: [
+        Expiry(status.endpoint, name, at)
+        for status in mirror.statuses()
+        for name, at in status.certificates.items()
+    ]
 
 
 def _in_a_line(foundation: Foundation) -> str:
@@ -182,10 +232,3 @@ def _connection_limits(listen: ListenConfig) -> ConnectionLimits:
 def _trouble(certificates: Iterable[Certificates]) -> str | None:
     """What is wrong with the certificates of all listeners."""
     return "; ".join(filter(None, (each.trouble for each in certificates))) or None
-
-
-def _version() -> str:
-    try:
-        return version("mirrord")
-    except PackageNotFoundError:
-        return "unknown"

@@ -14,6 +14,8 @@ from mirrord.config import Config, UpstreamConfig
 from mirrord.gc.collector import Collector
 from mirrord.gc.plan import Limits as GcLimits
 from mirrord.listen.pages import Pages
+from mirrord.observe.access import AccessLog
+from mirrord.observe.build import version
 from mirrord.observe.metrics import Metrics
 from mirrord.pull.blobs import BlobPuller
 from mirrord.pull.freshness import Freshness
@@ -70,6 +72,7 @@ class Foundation:
     reactor: Any
     environment: Mapping[str, str]
     metrics: Metrics
+    access_log: AccessLog
     pages: Pages
     pools: tuple[ThreadPool, ...]
     store: Store
@@ -82,7 +85,7 @@ class Foundation:
     @classmethod
     def lay(cls, config: Config, reactor: Any, environment: Mapping[str, str]) -> "Foundation":
         """Open the store and put on it what every configuration stands on."""
-        metrics = Metrics.for_upstreams(upstream.name for upstream in config.upstream)
+        metrics = Metrics.for_upstreams((upstream.name for upstream in config.upstream), version())
         disk_pool = ThreadPool(0, _STORE_THREADS, "store")
         page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
         path, threads = Path(config.store.path), PoolThreads(reactor, disk_pool)
@@ -114,6 +117,7 @@ class Foundation:
             reactor,
             environment,
             metrics,
+            AccessLog(reactor, threads.run),
             Pages(reactor, page_pool),
             (disk_pool, page_pool),
             store,
@@ -152,7 +156,7 @@ class Foundation:
             if known is not None and known.config == one:
                 continue
             if known is None:
-                self.metrics.add_upstream(one.name)
+                self._count(one.name)
             else:
                 known.close()
             self.upstreams[one.name] = UpstreamClient(
@@ -162,6 +166,18 @@ class Foundation:
                 random=random.Random(),
                 environment=self.environment,
             )
+
+    def _count(self, upstream: str) -> None:
+        """Have the metrics of an upstream ask whatever client it has when somebody looks."""
+
+        def is_turned_away() -> bool:
+            status = self.upstreams[upstream].status()
+            return status.manifests_wait_seconds > 0 or status.others_wait_seconds > 0
+
+        self.metrics.add_upstream(upstream)
+        self.metrics.watch_upstream(
+            upstream, lambda: self.upstreams[upstream].status().quota.remaining, is_turned_away
+        )
 
 
 def limits_of(config: Config) -> GcLimits:

@@ -1,6 +1,6 @@
 """Status: what the daemon is doing, at a glance, as JSON takes it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -19,29 +19,68 @@ class Holdings:
     max_bytes: int | None
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen
+class LastSweep:
+    """What the last sweep evicted; `started_at` is in Unix seconds, `forgotten` counts links and tags."""
+
+    started_at: float
+    seconds: float
+    entries: int
+    bytes: int
+    forgotten: int
+
+
+@attrs.frozen
+class ListenerStatus:
+    """A port that clients are served at; `certificates` expire at these Unix seconds, by name."""
+
+    endpoint: str
+    connections: int
+    is_tls: bool = False
+    certificates: Mapping[str, float] = attrs.field(factory=dict)
+    trouble: str | None = None
+
+
+@attrs.frozen
+class LogStatus:
+    """How many lines of the log and of the access log were dropped since the start."""
+
+    dropped: int
+    access_dropped: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Status:
-    """What `/status` answers. Every callable answers from memory; what they give is frozen attrs values."""
+    """What `/status` answers. Every callable answers from memory; what they give is frozen attrs values.
+
+    `saved` is what clients had and upstreams were not asked for since the start: pulls, and bytes.
+    """
 
     version: str
-    _clock: Callable[[], float]
-    _store: Callable[[], object]
-    _downloads: Callable[[], Iterable[object]]
-    _upstreams: Callable[[], Iterable[object]]
-    _last_sweep: Callable[[], object | None]
+    clock: Callable[[], float]
+    store: Callable[[], object]
+    saved: Callable[[], object]
+    last_sweep: Callable[[], object | None]
+    listeners: Callable[[], Iterable[object]]
+    upstreams: Callable[[], Iterable[object]]
+    downloads: Callable[[], Iterable[object]]
+    logs: Callable[[], object]
     _started: float = attrs.field(
-        init=False, default=attrs.Factory(lambda status: status._clock(), takes_self=True)
+        init=False, default=attrs.Factory(lambda status: status.clock(), takes_self=True)
     )
 
     def __call__(self) -> dict[str, object]:
         """All of it, as it is now."""
         return {
             "version": self.version,
-            "uptime_seconds": int(self._clock() - self._started),
-            "store": _plain(self._store()),
-            "downloads": [_plain(download) for download in self._downloads()],
-            "upstreams": [_plain(upstream) for upstream in self._upstreams()],
-            "last_sweep": _plain(self._last_sweep()),
+            "uptime_seconds": int(self.clock() - self._started),
+            "store": _plain(self.store()),
+            "saved": _plain(self.saved()),
+            "last_sweep": _plain(self.last_sweep()),
+            "listeners": [_plain(listener) for listener in self.listeners()],
+            "upstreams": [_plain(upstream) for upstream in self.upstreams()],
+            "downloads": [_plain(download) for download in self.downloads()],
+            "logs": _plain(self.logs()),
         }
 
 

@@ -89,20 +89,25 @@ class AccessLog:
         if self._next is None and self._writing is None:
             self._next = self._clock.callLater(WAIT_SECONDS, self._write)
 
-    def close(self) -> Deferred[None]:
+    def start(self) -> None:
+        """Try whether the file can be written: better told now than with the first client."""
+        if self._next is None and self._writing is None:
+            self._write()
+
+    def stop(self) -> Deferred[None]:
         """Write what waits; fires when it is written, or cannot be."""
         if self._next is not None:
             self._next.cancel()
             self._write()
         if self._writing is None:
             return succeed(None)
-        closed: Deferred[None] = Deferred()
+        stopped: Deferred[None] = Deferred()
 
-        def close_again(_: None) -> None:
-            self.close().chainDeferred(closed)
+        def stop_again(_: None) -> None:
+            self.stop().chainDeferred(stopped)
 
-        self._writing.addCallback(close_again)
-        return closed
+        self._writing.addCallback(stop_again)
+        return stopped
 
     def _write(self) -> None:
         self._next = None

@@ -7,7 +7,8 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.status import Holdings, Status
+from mirrord.admin.status import Holdings, ListenerStatus, LogStatus, Status
+from mirrord.observe.metrics import Saved
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Repository, Source
 
@@ -35,7 +36,15 @@ class StatusTests(SynchronousTestCase):
         clock.advance(100)
         running = Running(DIGEST, Source("docker.io", Repository("a/b")), Mood.WELL, None)
         status = Status(
-            "1.2", clock.seconds, lambda: Holdings(10, 2, None), lambda: [running], list, lambda: None
+            version="1.2",
+            clock=clock.seconds,
+            store=lambda: Holdings(10, 2, None),
+            saved=lambda: Saved(3, 100),
+            last_sweep=lambda: None,
+            listeners=lambda: [ListenerStatus("tcp:443", 1, True, {"mirror.lan": 5.0}, "expired")],
+            upstreams=list,
+            downloads=lambda: [running],
+            logs=lambda: LogStatus(1, 2),
         )
         clock.advance(7.9)
 
@@ -44,6 +53,17 @@ class StatusTests(SynchronousTestCase):
                 "version": "1.2",
                 "uptime_seconds": 7,
                 "store": {"bytes": 10, "entries": 2, "max_bytes": None},
+                "saved": {"pulls": 3, "bytes": 100},
+                "listeners": [
+                    {
+                        "endpoint": "tcp:443",
+                        "connections": 1,
+                        "is_tls": True,
+                        "certificates": {"mirror.lan": 5.0},
+                        "trouble": "expired",
+                    }
+                ],
+                "logs": {"dropped": 1, "access_dropped": 2},
                 "downloads": [
                     {"digest": str(DIGEST), "source": "docker.io/a/b", "mood": "well", "size": None}
                 ],

@@ -123,16 +123,27 @@ class AccessLogTests(SynchronousTestCase):
             [f"the access log {self.path} cannot be written: Permission denied"], logged.messages
         )
 
-    def test_close(self) -> None:
+    def test_start(self) -> None:
+        """A file that cannot be written is told at the start, before there is a client."""
+        logged = Logged.during(self, "mirrord.observe.access")
+        self.log.start()
+        self.assertEqual([], self.lines())
+        self.log.path = self.path / "no folder" / "access.log"
+        self.log.start()
+        self.assertEqual(
+            [f"the access log {self.log.path} cannot be written: Not a directory"], logged.messages
+        )
+
+    def test_stop(self) -> None:
         """At the end all that waits is written, be it behind a batch that is being written."""
         self.threads.hold()
         self.log.note(PULL)
         self.clock.advance(1)
         self.log.note(PULL)
-        closed = self.log.close()
-        self.assertNoResult(closed)
+        stopped = self.log.stop()
+        self.assertNoResult(stopped)
         self.threads.release()
-        self.successResultOf(closed)
+        self.successResultOf(stopped)
         self.assertEqual([LINE, LINE], self.lines())
-        self.successResultOf(self.log.close())
+        self.successResultOf(self.log.stop())
         self.assertEqual([], self.clock.getDelayedCalls())
