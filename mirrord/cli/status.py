@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -17,6 +16,7 @@ from mirrord.cli.settings import Settings, located
 
 _REFRESH_SECONDS = 0.5
 _BAR_WIDTH = 30
+_FILE_WIDTH = 140
 
 
 @click.command()
@@ -34,6 +34,8 @@ def status(settings: Settings, *, once: bool, is_json: bool) -> None:
         figures.say_json(daemon.get("/status"))
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
     if once or not console.is_terminal:
         console.print(_view(daemon.get("/status"), daemon.readiness()))
         return
@@ -44,13 +46,7 @@ def status(settings: Settings, *, once: bool, is_json: bool) -> None:
 
 
 def _view(status: Document, checks: dict[str, str]) -> RenderableType:
-    return Group(
-        _headline(status, checks),
-        _figures(status),
-        *_upstreams(status),
-        *_downloads(status),
-        *_listeners(status),
-    )
+    return Group(_headline(status, checks), _figures(status), *_upstreams(status), *_downloads(status))
 
 
 def _headline(status: Document, checks: dict[str, str]) -> RenderableType:
@@ -71,11 +67,23 @@ def _figures(status: Document) -> RenderableType:
     table.add_row("store", f"{figures.size(store.get('bytes', 0))}{bound} in {entries}")
     if saved:
         pulls, spared = figures.count(saved.get("pulls", 0), "pull"), figures.size(saved.get("bytes", 0))
-        table.add_row("saved", f"{pulls}, {spared}")
+        table.add_row("saved", f"{pulls} and {spared} since the start")
     if sweep:
         gone = figures.count(sweep.get("entries", 0), "entry")
-        table.add_row("last sweep", f"{gone}, {figures.size(sweep.get('bytes', 0))}")
+        when = figures.ago(sweep.get("started_at"))
+        table.add_row("last sweep", f"{when}: {gone}, {figures.size(sweep.get('bytes', 0))}")
+    for listener in status.get("listeners", []):
+        table.add_row("listens at", _listener(listener))
     return table
+
+
+def _listener(listener: Document) -> Text:
+    line = Text(f"{listener.get('endpoint')}, {figures.count(listener.get('connections', 0), 'connection')}")
+    if expiries := listener.get("certificates"):
+        line.append(f", certificate for {figures.span(min(expiries.values()) - time.time())} more")
+    if listener.get("trouble"):
+        line.append(f": {listener['trouble']}", style="red")
+    return line
 
 
 def _upstreams(status: Document) -> Iterator[RenderableType]:
@@ -119,27 +127,14 @@ def _downloads(status: Document) -> Iterator[RenderableType]:
         size, written = download.get("size"), download.get("written") or 0
         bar = ProgressBar(total=size or None, completed=written, width=_BAR_WIDTH)
         far = f"{figures.size(written)} of {figures.size(size)}" if size else figures.size(written)
-        rate = download.get("rate") or download.get("bytes_per_second")
+        rate, readers = download.get("bytes_per_second"), download.get("subscribers")
         table.add_row(
             Text(str(download.get("source") or "")),
             figures.short(download.get("digest")),
             bar,
             far,
             f"{figures.size(rate)}/s" if rate else "",
-            _readers(download),
+            "" if readers is None else figures.count(readers, "client"),
         )
     if downloads:
         yield table
-
-
-def _readers(download: Document) -> str:
-    readers: Any = download.get("subscribers", download.get("readers"))
-    return figures.count(readers, "client") if isinstance(readers, int) else ""
-
-
-def _listeners(status: Document) -> Iterator[RenderableType]:
-    for listener in status.get("listeners", []):
-        if listener.get("trouble"):
-            yield Text(
-                f"\n{listener.get('url') or listener.get('endpoint')}: {listener['trouble']}", style="red"
-            )

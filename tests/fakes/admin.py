@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -10,7 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 import attrs
 
 Answer = tuple[int, object]
-"""A status, and a document; a list is a stream of documents, a line each, that breaks off at None."""
+"""A status, and a document; a list is a stream of documents, a line each.
+
+In a stream a float is a pause, in seconds, and None is where it breaks off.
+"""
 
 
 @attrs.frozen
@@ -82,6 +86,9 @@ def _handler(admin: FakeAdmin) -> type[BaseHTTPRequestHandler]:
                 if document is None:
                     self.close_connection = True
                     return
+                if isinstance(document, float):
+                    time.sleep(document)
+                    continue
                 line = json.dumps(document).encode() + b"\n"
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
             self.wfile.write(b"0\r\n\r\n")

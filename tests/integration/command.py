@@ -1,11 +1,18 @@
 """`mirrord` as an operator runs it: a process, its output and its status."""
 
+import fcntl
 import os
+import pty
+import select
 import shutil
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
+from typing import Self
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,19 +36,64 @@ class Ended:
         return self.out.splitlines()
 
 
+@attrs.define(eq=False)
+class Terminal:
+    """A command that somebody watches."""
+
+    _process: "subprocess.Popen[bytes]"
+    _fd: int
+    said: str = attrs.field(default="", init=False)
+
+    @classmethod
+    def open(cls, command: list[str], environment: dict[str, str]) -> Self:
+        """Run a command on a terminal of 120 columns."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        )
+        os.close(theirs)
+        return cls(process, ours)
+
+    def read_until(self, text: str) -> None:
+        """Read what it shows until this was there."""
+        while text not in self.said:
+            if not self._read():
+                raise AssertionError(f"it never said {text!r}:\n{self.said[-3000:]}")
+
+    def interrupt(self) -> None:
+        """Control-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self) -> int:
+        """Read to its end; its status."""
+        while self._read():
+            pass
+        return self._process.wait(10)
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._fd)
+
+    def _read(self) -> bool:
+        is_ready, _, _ = select.select([self._fd], [], [], 20)
+        try:
+            chunk = os.read(self._fd, 65_536) if is_ready else b""
+        except OSError:  # Linux's way to say that the other end is closed
+            chunk = b""
+        self.said += chunk.decode("utf-8", "replace")
+        return bool(chunk)
+
+
 def mirrord(*arguments: str, home: Path, reader: str = "cat", **environment: str) -> Ended:
     """Run a command line of mirrord, with no terminal, to its end; `reader` gets what it prints."""
     pipeline = f'set -o pipefail; "$@" | {reader}'
     done = subprocess.run(
         ["bash", "-c", pipeline, "bash", sys.executable, "-c", _MAIN, *arguments],
         cwd=home,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(home),
-            "COLUMNS": "120",
-            **environment,
-        },
+        env={**_environment(home), "COLUMNS": "120", **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -49,6 +101,10 @@ def mirrord(*arguments: str, home: Path, reader: str = "cat", **environment: str
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(home), "TERM": "xterm"}
 
 
 class CommandCase(SynchronousTestCase):
@@ -74,6 +130,13 @@ class CommandCase(SynchronousTestCase):
     def mirrord(self, command: str, *arguments: str, reader: str = "cat") -> Ended:
         """Run a command that asks the fake."""
         return mirrord(command, *arguments, "--config", str(self.config), home=self.folder, reader=reader)
+
+    def open_terminal(self, *arguments: str) -> Terminal:
+        """Run a command that asks the fake, and watch it."""
+        command = [sys.executable, "-c", _MAIN, *arguments, "--config", str(self.config)]
+        terminal = Terminal.open(command, _environment(self.folder))
+        self.addCleanup(terminal.close)
+        return terminal
 
     def assert_well(self, ended: Ended) -> None:
         self.assertEqual((ended.status, ended.err), (0, ""), ended.out)

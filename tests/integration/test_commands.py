@@ -24,7 +24,17 @@ STATUS = {
     "uptime_seconds": 90,
     "store": {"bytes": 2048, "entries": 3, "max_bytes": 4096},
     "saved": {"pulls": 7, "bytes": 1 << 30},
-    "downloads": [{"digest": DIGEST, "source": "docker.io/library/ubuntu", "written": 1024, "size": 4096}],
+    "downloads": [
+        {
+            "digest": DIGEST,
+            "source": "docker.io/library/ubuntu",
+            "written": 1024,
+            "size": 4096,
+            "subscribers": 2,
+            "bytes_per_second": 512,
+        }
+    ],
+    "listeners": [{"endpoint": "tcp:5000", "connections": 3, "trouble": "the certificate has expired"}],
     "upstreams": [
         {
             "name": "docker.io",
@@ -65,8 +75,19 @@ class StatusTests(CommandCase):
         """Without a terminal the status is shown once: upstreams, quota, store, downloads, what was saved."""
         ended = self.mirrord("status")
         self.assert_well(ended)
-        for word in ("ready", "open for 3 seconds", "7 of 100", "2.0 KiB of 4.0 KiB", "7 pulls", "1.0 GiB",
-                     "1 download running", "abababababab", "1.0 KiB of 4.0 KiB"):  # fmt: skip
+        for word in (
+            "up for 1 minute, ready",
+            "2.0 KiB of 4.0 KiB in 3 entries",
+            "7 pulls and 1.0 GiB",
+            "3 connections: the certificate has expired",
+            "open for 3 seconds",
+            "7 of 100",
+            "1 download running",
+            "abababababab",
+            "1.0 KiB of 4.0 KiB",
+            "512 B/s",
+            "2 clients",
+        ):
             self.assertIn(word, ended.out)
 
     def test_trouble(self) -> None:
@@ -84,6 +105,30 @@ class StatusTests(CommandCase):
         """A status that lacks what this version knows is shown all the same."""
         self.admin.answer("GET", "/status", {})
         self.assert_well(self.mirrord("status"))
+
+
+class TerminalTests(CommandCase):
+    """What only a terminal shows."""
+
+    def test_live(self) -> None:
+        """On a terminal the status is a live view, until an interrupt ends it with 130 and no traceback."""
+        self.admin.answer("GET", "/status", STATUS)
+        self.admin.answer("GET", "/readyz", {"ready": True, "checks": {}})
+        terminal = self.open_terminal("status")
+        terminal.read_until("1 download running")
+        self.admin.answer("GET", "/status", {**STATUS, "downloads": []})
+        terminal.read_until("0 downloads running")
+        terminal.interrupt()
+        self.assertEqual(terminal.wait(), 130)
+        self.assertNotIn("Traceback", terminal.said)
+
+    def test_bars(self) -> None:
+        """On a terminal a blob that is being fetched is a bar, and a line when it is whole."""
+        self.admin.answer("POST", "/pull", [*PULLED[:3], 0.5, *PULLED[3:]])
+        terminal = self.open_terminal("pull", "ubuntu")
+        terminal.read_until("1.0/2.0 KiB")
+        self.assertEqual(terminal.wait(), 0)
+        self.assertIn("cdcdcdcdcdcd  2.0 KiB fetched", terminal.said)
 
 
 class LsTests(CommandCase):
