@@ -10,6 +10,8 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord import config, defaults, schema
+from mirrord.cli.manual import CHAPTERS
+from mirrord.cli.statuses import STATUSES
 from mirrord.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +106,8 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(
             caught.exception.lines,
             (
-                "upstream['docker.io'].account[0].password_file: no such credential: systemd has given us none",
+                "upstream['docker.io'].account[0].password_file: "
+                "no such credential: systemd has given us none",
             ),
         )
 
@@ -122,6 +125,20 @@ class MetricsTests(SynchronousTestCase):
             exposed.append([name, family.type, ", ".join(map("`{}`".format, labels)), family.documentation])
         documented = list(rows(read("docs/operations.md"), "| name | type | labels | meaning |"))
         self.assertEqual(documented, exposed)
+
+
+class CommandTests(SynchronousTestCase):
+    def test_every_command(self) -> None:
+        """operations.md has every command with its summary, as `mirrord --help` has it, and no other."""
+        commands = [
+            [f"`{name}`", summary] for chapter in CHAPTERS.values() for name, summary in chapter.items()
+        ]
+        self.assertEqual(list(rows(read("docs/operations.md"), "| command | does |")), commands)
+
+    def test_every_status(self) -> None:
+        """operations.md has every status that a command ends with, and no other."""
+        documented = list(rows(read("docs/operations.md"), "| status | meaning |"))
+        self.assertEqual(documented, [[f"`{status}`", meaning] for status, meaning in STATUSES.items()])
 
 
 class ArchitectureTests(SynchronousTestCase):
