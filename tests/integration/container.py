@@ -160,22 +160,28 @@ class Container:
         )
         return int(found.stdout.split()[0]) if found.stdout.split() else None
 
-    def ask(self, command: str, seconds: float = _COMMAND_SECONDS) -> "subprocess.CompletedProcess[str]":
-        """Run a line of shell inside, in the checkout; pip finds the wheelhouse and nothing else."""
-        first = self.first_process
-        if first is None:
-            return subprocess.CompletedProcess(command, 255, "", "the container does not run")
-        environment = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        environment += ["HOME=/root", "LANG=C.UTF-8", "PIP_NO_INDEX=1", f"PIP_FIND_LINKS={_WHEELS}"]
-        enter = ["nsenter", "--target", str(first), "--mount", "--uts", "--ipc", "--net", "--pid", "--"]
-        return subprocess.run(
-            [*enter, *environment, "sh", "-c", f"cd {CHECKOUT} && {command}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+    def open(self, command: str) -> "subprocess.Popen[str]":
+        """Start a line of shell inside, in the checkout; pip finds the wheelhouse and nothing else."""
+        enter = ("nsenter", f"--target={self.first_process}", "--mount", "--uts", "--ipc", "--net", "--pid")
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        pip = ("PIP_NO_INDEX=1", f"PIP_FIND_LINKS={_WHEELS}")
+        return subprocess.Popen(
+            (*enter, "env", "-i", path, *pip, "HOME=/root", "sh", "-c", f"cd {CHECKOUT} && {command}"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=seconds,
-            check=False,
         )
+
+    def ask(self, command: str, seconds: float = _COMMAND_SECONDS) -> "subprocess.CompletedProcess[str]":
+        """Run a line of shell inside, and wait for its end."""
+        with self.open(command) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def run(self, command: str) -> str:
         """What a command printed that has to succeed."""

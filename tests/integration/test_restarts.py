@@ -32,6 +32,7 @@ class Tally:
     resumed: int = 0
     wrong: int = 0
     pulls: int = 0
+    is_hopeless: bool = False
 
 
 class Client:
@@ -50,7 +51,7 @@ class Client:
 
     def _pull(self, blob: Stored) -> None:
         size = crc32 = 0
-        while size < blob.size:
+        while size < blob.size and not self._tally.is_hopeless:
             reading = self._ask(blob, size)
             if reading is None:
                 time.sleep(0.02)
@@ -62,7 +63,7 @@ class Client:
                 time.sleep(self._random.random() / 50)
             reading.hang_up()
             size, crc32 = size + reading.size, reading.crc32
-        self._tally.pulls += 1
+        self._tally.pulls += size == blob.size
         self._tally.wrong += (size, crc32) != (blob.size, blob.crc32)
 
     def _ask(self, blob: Stored, begin: int) -> Reading | None:
@@ -100,6 +101,10 @@ class RestartTests(MirrorCase):
                     time.sleep(0.3)
                     daemon.stop()
                     daemon.start()
+            except BaseException:
+                tally.is_hopeless = True
+                daemon.close()
+                raise
             finally:
                 is_over.set()
         for each in pulling:

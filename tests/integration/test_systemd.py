@@ -2,11 +2,13 @@
 
 import json
 import re
+import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 from unittest import SkipTest, skipIf
+from urllib.request import urlopen
 
 from tests.integration.case import MB, MirrorCase
 from tests.integration.client import Reading, pull
@@ -46,14 +48,38 @@ class ContainerCase(MirrorCase):
         return self.container.run(f"systemctl show mirrord --value --property={name}").strip()
 
 
+# Asks again and again until its standard input ends, and prints how often it was answered and refused.
+_KNOCK = """
+import sys, threading, urllib.request
+over, answered, refused = threading.Event(), 0, 0
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+while not over.is_set():
+    try:
+        answered += urllib.request.urlopen("http://{address}/v2/", timeout=30).status == 200
+    except OSError as error:
+        refused += 1
+        print(error, file=sys.stderr)
+print(answered, refused)
+"""
+
+
 @skipIf(missing() is not None, missing() or "")
 class InstallationTests(ContainerCase):
     options = ("--private-network",)
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        install, _ = readme_commands()
+        cls.container.run(install)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(self.container.ask, "/opt/mirrord/bin/mirrord install-service --uninstall --purge")
+
     def test_two_commands(self) -> None:
         """README's two commands make a service that runs, is enabled, and can be removed without a trace."""
-        install, start = readme_commands()
-        self.container.run(install)
+        _, start = readme_commands()
         self.container.run(start)
         self.assertEqual(self.container.run("systemctl is-active mirrord"), "active\n")
         self.assertEqual(self.container.run("systemctl is-enabled mirrord"), "enabled\n")
@@ -67,6 +93,32 @@ class InstallationTests(ContainerCase):
         self.container.run("/opt/mirrord/bin/mirrord install-service --uninstall --purge")
         left = "find /etc /var /usr/local -name '*mirrord*' -not -path '*/journal/*'; getent passwd mirrord"
         self.assertEqual(self.container.ask(left).stdout, "")
+
+    def test_a_wheel(self) -> None:
+        """The units come out of a wheel as they do out of a checkout."""
+        self.container.run("python3 -m venv /opt/wheel && /opt/mirrord/bin/pip wheel --no-deps -w /opt .")
+        self.container.run("/opt/wheel/bin/pip install /opt/mirrord-*.whl")
+        said = self.container.run("cd / && /opt/wheel/bin/mirrord install-service --dry-run --socket")
+        self.assertIn("ExecStart=/opt/wheel/bin/twistd ", said)
+        self.assertIn("ListenStream=127.0.0.1:5000", said)
+
+    def test_a_port_that_stays_open(self) -> None:
+        """With --socket a restart refuses nobody; the address can be changed as documented."""
+        self.container.run("/opt/mirrord/bin/mirrord install-service --socket --now")
+        self.assertEqual(self.container.run("systemctl is-active mirrord.socket mirrord"), "active\nactive\n")
+        with self.container.open(f"python3 -c '{_KNOCK.format(address='127.0.0.1:5000')}'") as knocking:
+            for _ in range(3):
+                self.container.run("systemctl restart mirrord")
+            said, errors = knocking.communicate(timeout=60)
+        answered, refused = map(int, said.split())
+        self.assertEqual(refused, 0, errors)
+        self.assertGreater(answered, 10)
+        folder = "/etc/systemd/system/mirrord.socket.d"
+        lines = "[Socket]\\nListenStream=\\nListenStream=127.0.0.2:5002\\n"
+        self.container.run(f"mkdir {folder} && printf '{lines}' > {folder}/override.conf")
+        self.container.run("systemctl daemon-reload && systemctl restart mirrord.socket mirrord")
+        code = 'import urllib.request as u; u.urlopen("http://127.0.0.2:5002/v2/", timeout=30)'
+        self.container.run(f"python3 -c '{code}'")
 
 
 @skipIf(missing() is not None, missing() or "")
@@ -144,6 +196,22 @@ class ServiceTests(ContainerCase):
             self.assert_right(rest.result(), blob)
         self.assertEqual(self.show("MainPID"), first)
         self.assertEqual(self.show("ActiveState"), "active")
+
+    def test_tls(self) -> None:
+        """TLS works in the unit's sandbox, with a key that only the service can read."""
+        self.container.run("mirrord self-signed --force --out /etc/mirrord/tls localhost")
+        port = free_port()
+        listener = f"""
+            [[listen]]
+            endpoint = "tcp:{port}:interface=127.0.0.1"
+            certificate = "/etc/mirrord/tls/fullchain.pem"
+            key = "/etc/mirrord/tls/privkey.pem"
+        """
+        self.write_config(self.configuration(self.registry.url) + listener)
+        self.container.run("systemctl restart mirrord")
+        ours = ssl.create_default_context(cafile=self.container.root / "etc/mirrord/tls/fullchain.pem")
+        with urlopen(f"https://localhost:{port}/v2/", timeout=30, context=ours) as answer:
+            self.assertEqual(answer.status, 200)
 
     def test_killed(self) -> None:
         """After `kill -9` it runs again as soon as RestartSec allows, with what it held."""
