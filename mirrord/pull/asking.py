@@ -56,6 +56,11 @@ class Asking:
         self._began = self._clock.seconds()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether headers are out or bytes have come."""
+        return self._has_begun
+
+    @property
     def seconds(self) -> float:
         """For how long bytes have been asked for."""
         return self._clock.seconds() - self._began

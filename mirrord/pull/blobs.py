@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from mirrord.flight.single import SingleFlight
+from mirrord.observe.events import Event
 from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import RegistryError, Unavailable, UpstreamCorrupt, UpstreamTimeout
+from mirrord.oci.errors import RegistryError, Unavailable, UpstreamCorrupt, UpstreamError, UpstreamTimeout
 from mirrord.oci.names import Source
 from mirrord.pull.answers import PulledBlob, PulledSize
 from mirrord.pull.asking import Asking
@@ -179,20 +180,41 @@ class BlobPuller:
         digest, sources = fetch.asking.digest, fetch.asking.sources
         del self._running[digest]
         if isinstance(result, Failure):
-            self._log.failure("the download of {digest} broke", failure=result, digest=str(digest))
+            self._log.failure(
+                "the download of {digest} broke",
+                failure=result,
+                digest=str(digest),
+                event=Event.DOWNLOAD_BROKEN,
+            )
             fetch.download.failed(Unavailable("the download broke"))
         match fetch.error:
             case UpstreamCorrupt() as error:
-                self._log.error("{digest}: {error}", digest=str(digest), error=error.message)
+                self._tell(fetch, error, Event.BLOB_CORRUPT)
                 for source in sources:
                     memory = self._corrupt.recall((source, digest))
                     self._corrupt.note((source, digest), 1 if memory is None else memory.value + 1)
+            case UpstreamError() as error if fetch.asking.has_begun and not fetch.asking.has_stopped:
+                self._tell(fetch, error, Event.DOWNLOAD_BROKEN)
             case None:
                 for source in sources:
                     self._corrupt.forget((source, digest))
                     self._index.add_links(source, [Descriptor(_BLOB, digest, fetch.known_size or 0)])
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)
+
+    def _tell(self, fetch: Fetch, error: UpstreamError, event: Event) -> None:
+        """Say once, for all its clients, how a download failed."""
+        source = fetch.asking.sources[0]
+        self._log.emit(
+            LogLevel.error if event is Event.BLOB_CORRUPT else LogLevel.warn,
+            "{source}@{digest} stays without its end: {error}",
+            source=str(source),
+            error=error.message,
+            upstream=source.upstream,
+            repository=str(source.repository),
+            digest=str(fetch.asking.digest),
+            event=event,
+        )
 
     def _raise_if_corrupt(self, source: Source, digest: Digest) -> None:
         """Do not fetch again and again what came wrong twice in a row."""

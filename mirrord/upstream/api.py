@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
+from mirrord.observe.events import Event
 from mirrord.oci.errors import (
     AccountRefused,
     RegistryError,
@@ -22,6 +22,7 @@ from mirrord.upstream.authorizer import Authorizer
 from mirrord.upstream.circuit import Circuit, Ticket
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
+from mirrord.upstream.outages import Outages
 from mirrord.upstream.quota import UNKNOWN, Quota
 from mirrord.upstream.retry import retry
 from mirrord.upstream.tokens import TokenDenied
@@ -74,8 +75,10 @@ class Api:
     _random: Random
     quota: Quota = attrs.field(default=UNKNOWN, init=False)
     last_error: LastError | None = attrs.field(default=None, init=False)
+    _outages: Outages = attrs.field(init=False)
 
-    _log = Logger()
+    def __attrs_post_init__(self) -> None:
+        self._outages = Outages(self._upstream, self.circuit, self.clock)
 
     async def ask(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
         """Ask once. Any status but 401 (which is met, or Denied), 429 and 5xx is an answer.
@@ -105,11 +108,19 @@ class Api:
             raise
         finally:
             ticket.abandoned()
+            self._outages.look()
         return answer
 
     async def persist(self, call: Callable[[], Awaitable[T]], attempts: int, deadline: Deadline) -> T:
         """The result of `call`, which asks, tried again where that may help."""
-        return await retry(call, attempts=attempts, deadline=deadline, clock=self.clock, random=self._random)
+        return await retry(
+            call,
+            attempts=attempts,
+            deadline=deadline,
+            clock=self.clock,
+            random=self._random,
+            retried=self.wire.retried,
+        )
 
     async def discard(self, answer: UpstreamAnswer, deadline: Deadline) -> None:
         """Be done with an answer whose body says nothing to us."""
@@ -165,12 +176,11 @@ class Api:
         seconds = ticket.limited(
             self.clock.seconds(), retry_after_seconds, manifest_gets_only=manifest_gets_only
         )
-        what = "manifests" if manifest_gets_only else "anything"
-        self._log.warn(
-            "{upstream} says 429: it is not asked for {what} for {seconds:.1f} s",
-            upstream=self._upstream,
-            what=what,
-            seconds=seconds,
+        self._outages.began(
+            "it is over its limit (429)",
+            seconds,
+            Event.UPSTREAM_LIMITED,
+            manifest_gets_only=manifest_gets_only,
         )
         return UpstreamBusy(
             "the upstream is over its limit (429)", retry_after_seconds=seconds, upstream_status=429
@@ -184,6 +194,5 @@ class Api:
         if isinstance(error, UpstreamTimeout) and not was_patient:
             self.circuit.doubt(self.clock.seconds())
         elif ticket.failed():
-            self._log.warn(
-                "{upstream} fails again and again: {error}", upstream=self._upstream, error=str(error)
-            )
+            wait = self.circuit.wait_seconds(self.clock.seconds(), of_manifests=False)
+            self._outages.began(str(error), wait, Event.UPSTREAM_FAILING)

@@ -148,6 +148,8 @@ class UpstreamClient:
     ) -> BlobBody:
         """Ask once for the bytes from `offset` to before `stop`; the body says what really comes."""
         deadline = self._deadline(budget_seconds)
+        if offset and stop is None:
+            self._api.wire.retried()
         return await self._blobs.fetch(
             repository, digest, offset=offset, stop=stop, validator=validator, deadline=deadline
         )

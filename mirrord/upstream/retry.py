@@ -27,8 +27,11 @@ async def retry(
     clock: IReactorTime,
     random: Random,
     final: tuple[type[UpstreamError], ...] = (AccountRefused,),
+    retried: Callable[[], None] = lambda: None,
 ) -> T:
     """The first good result of `call`, tried `attempts` times at most; a `final` error ends it.
+
+    `retried` is told of every try but the first.
 
     Waits longer each time, by half at random, and at least as long as the upstream asked for; where
     that is beyond the deadline, the error is the result at once.
@@ -48,6 +51,7 @@ async def retry(
 
     async def sleep(seconds: float) -> None:
         await deferLater(clock, seconds)
+        retried()
 
     async def attempt() -> T:
         return await call()

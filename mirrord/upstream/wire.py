@@ -126,6 +126,10 @@ class Wire:
             was_redirected = True
         raise UpstreamRefused(f"the upstream redirected more than {MAX_REDIRECTS} times")
 
+    def retried(self) -> None:
+        """A request is made because the one before failed or broke off."""
+        self._metrics.retried(self._upstream)
+
     async def _exchange(
         self, method: str, url: str, headers: Headers, kind: str, deadline: Deadline
     ) -> IResponse:

@@ -180,14 +180,19 @@ ME = Account("me", "s3cret")
 
 
 def client(
-    agent: ScriptedAgent, clock: Clock, *, account: Account | None = None, **config: Any
+    agent: ScriptedAgent,
+    clock: Clock,
+    *,
+    account: Account | None = None,
+    metrics: Metrics | None = None,
+    **config: Any,
 ) -> UpstreamClient:
     """A client whose network is `agent`."""
     config.setdefault("url", HOME)
     return UpstreamClient(
         UpstreamConfig("registry.example", account=() if account is None else (account,), **config),
         reactor=clock,
-        metrics=Metrics.for_upstreams(["registry.example"]),
+        metrics=metrics or Metrics.for_upstreams(["registry.example"]),
         random=Random(7),
         environment={},
         agent=agent,
