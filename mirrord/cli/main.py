@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import click
@@ -12,8 +13,22 @@ from mirrord.cli.settings import Settings, located
 from mirrord.cli.statuses import INTERRUPTED
 
 
+def _say_version(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    """Loaded when asked for: what knows the version takes as long to import as all of this."""
+    if is_asked and not context.resilient_parsing:
+        click.echo(f"mirrord {import_module('mirrord.observe.build').version()}")
+        context.exit()
+
+
 @click.group(cls=Manual, no_args_is_help=False)
-@click.version_option(package_name="mirrord")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 @located
 def mirrord(settings: Settings) -> None:
     """A container registry mirror: one daemon between your hosts and Docker Hub's pull limit.

@@ -339,6 +339,12 @@ class AloneTests(CommandCase):
         )
         self.assertEqual(told.lines[:2], ["plain", "status"])
 
+    def test_version(self) -> None:
+        """It tells its version, in a checkout too."""
+        ended = mirrord("--version", home=self.folder)
+        self.assert_well(ended)
+        self.assertRegex(ended.out, r"^mirrord \S+\n$")
+
     def test_closed_pipe(self) -> None:
         """Whoever reads only the first line of a long list is shown no traceback."""
         self.admin.answer("GET", "/repositories", [REPOSITORY] * 2000)
