@@ -86,8 +86,8 @@ class CanaryTests(_AccountCase):
             told.append(pull(f"{daemon.blob(blob.digest)}?token={_CLIENT}&ns=docker.io", said))
         self.registry.heal()
         self.registry.revoke_tokens()
-        for reference in ("absent", "latest?ns=docker.io&password=" + _CLIENT):
-            told.append(pull(daemon.manifest(reference), said))
+        references = ("absent", "latest?ns=docker.io&password=" + _CLIENT)
+        told.extend(pull(daemon.manifest(reference), said) for reference in references)
         self.registry.down()
         told.append(pull(daemon.manifest("elsewhere"), said))
         self.registry.up()
