@@ -4,14 +4,16 @@ docs/configuration.md says what each key is for.
 """
 
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from mirrord import defaults, schema, words
+from mirrord.conflicts import conflicts
+from mirrord.hosting import AccessConfig, HostedConfig
 from mirrord.oci.names import DOCKER_HUB
 from mirrord.words import (
     Bytes,
@@ -173,6 +175,8 @@ class Config:
     gc: GCConfig = GCConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
+    hosted: HostedConfig = attrs.field(factory=HostedConfig)
+    access: AccessConfig | None = None
     drain_timeout: Seconds = 30.0
 
 
@@ -198,7 +202,7 @@ def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: 
         raise ConfigError([f"not TOML: {error}"]) from None
     document["store"] = defaults.store_table(document.get("store", {}), environment)
     tables, lines = defaults.upstream_tables(document.pop("upstream", []))
-    lines += _conflicts(document, tables)
+    lines += conflicts(document, tables)
     config, wrong = schema.read(Config, document)
     lines += wrong
     upstreams = []
@@ -258,22 +262,6 @@ def override(
 def render(config: Config) -> str:
     """The effective configuration as TOML, without a secret: `parse_config` makes the same of it."""
     return schema.write(config)
-
-
-def _conflicts(document: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[str]:
-    """What no table can know of another; read from the raw tables, so that it is told beside other errors."""
-    owners: dict[Any, str] = {}
-    for path, table in tables.items():
-        prefix = table.get("prefix") if isinstance(table, dict) else None
-        if isinstance(prefix, str) and owners.setdefault(prefix, path) != path:
-            yield f"{path}.prefix: {prefix!r} is also the prefix of {owners[prefix]}"
-    listeners = document.get("listen")
-    for index, listener in enumerate(listeners if isinstance(listeners, list) else []):
-        upstream = listener.get("upstream") if isinstance(listener, dict) else None
-        if isinstance(upstream, str) and words.is_name(upstream) and defaults.path_of(upstream) not in tables:
-            yield f"listen[{index}].upstream: no upstream is called {upstream}"
-    if listeners == []:
-        yield "listen: at least one is needed"
 
 
 def _with_passwords(

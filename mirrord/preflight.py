@@ -13,6 +13,7 @@ from twisted.internet.endpoints import serverFromString
 
 from mirrord.config import Config, ListenConfig
 from mirrord.defaults import path_of, proxy_variables
+from mirrord.htpasswd import read_users
 from mirrord.pem import read_certificates, read_key
 from mirrord.words import split_proxy
 
@@ -33,6 +34,8 @@ def _lines(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
         yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))
         yield from _check_certificates(path, listener)
     yield from _attempt("admin.endpoint", partial(_parse_endpoint, config.admin.endpoint))
+    if config.access is not None and config.access.htpasswd is not None:
+        yield from _attempt("access.htpasswd", partial(read_users, config.access.htpasswd))
     for upstream in config.upstream:
         if upstream.ca is not None:
             yield from _attempt(f"{path_of(upstream.name)}.ca", partial(read_certificates, upstream.ca))

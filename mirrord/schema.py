@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
+_MAX_COUNT = 10**6
+
 NOT_A_KEY = "mirrord.schema.not_a_key"
 """Metadata of a field that does not stand in the file."""
 
@@ -68,9 +70,9 @@ def write(value: attrs.AttrsInstance, header: str = "") -> str:
         name = f"{header}.{field.name}".lstrip(".")
         if content is None or NOT_A_KEY in field.metadata:
             continue
-        if attrs.has(type(content)):
+        if _is_table(content, field.type):
             nested.append(f"\n[{name}]\n{write(content, name)}")
-        elif isinstance(content, tuple) and content and attrs.has(type(content[0])):
+        elif isinstance(content, tuple) and content and _is_table(content[0], field.type):
             nested.extend(f"\n[[{name}]]\n{write(item, name)}" for item in content)
         elif content != () or field.default != ():
             plain.append(f"{field.name} = {write_value(content, field.type)}\n")
@@ -84,9 +86,15 @@ def write_value(content: object, kind: object) -> str:
     if isinstance(content, bool):
         return "true" if content else "false"
     word = _word_of(kind)
+    if word is None and isinstance(content, int):
+        return str(content)
     text = word.write(content) if word else str(content)
     # A JSON string is a TOML basic string, but for DEL, which JSON leaves bare and TOML forbids.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _is_table(content: object, kind: object) -> bool:
+    return attrs.has(type(content)) and _word_of(kind) is None
 
 
 def _word_of(kind: Any) -> Word | None:
@@ -173,6 +181,7 @@ def _build_converter() -> Converter:
         return lambda value, _: word.read(_need(str, name, value))
 
     converter.register_structure_hook(str, lambda value, _: _need(str, "a string", value))
+    converter.register_structure_hook(int, lambda value, _: _need_count(value))
     converter.register_structure_hook(bool, lambda value, _: _need(bool, "true or false", value))
     converter.register_structure_hook_factory(_is_a(Annotated), read_word)
     converter.register_structure_hook_factory(_is_a(tuple), read_list)
@@ -187,6 +196,13 @@ def _is_a(origin: object) -> Callable[[Any], bool]:
 def _need(kind: type[T], name: str, value: object) -> T:
     if not isinstance(value, kind):
         raise TypeError(f"{name} is needed, not {_name_of(value)}")
+    return value
+
+
+def _need_count(value: object) -> int:
+    """The only numbers of the file count something, and none of it is nothing."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_COUNT:
+        raise TypeError(f"a whole number from 1 to {_MAX_COUNT} is needed")
     return value
 
 

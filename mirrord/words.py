@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import canonical_registry
 from mirrord.schema import Word
 
@@ -91,6 +92,8 @@ def read_name(text: str) -> str:
     """The name of an upstream, as clients say it: a host, in lowercase, with a port if it has one."""
     if (canonical := canonical_registry(text)) != text:
         raise ValueError(f"another name of {canonical}; write that")
+    if text == HOSTED:
+        raise ValueError("this is what stands for no upstream: what is pushed to us")
     if not is_name(text):
         raise ValueError("a host name in lowercase is needed, such as ghcr.io or registry.lan:5000")
     return text

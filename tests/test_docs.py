@@ -9,7 +9,7 @@ from typing import Any, get_args
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord import config, defaults, schema
+from mirrord import config, defaults, hosting, schema
 from mirrord.cli.manual import CHAPTERS
 from mirrord.cli.statuses import STATUSES
 from mirrord.observe.metrics import Metrics
@@ -27,6 +27,10 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "`[gc]`": config.GCConfig,
     "`[admin]`": config.AdminConfig,
     "`[log]`": config.LogConfig,
+    "`[hosted]`": hosting.HostedConfig,
+    "`[[hosted.keep]]`": hosting.KeepConfig,
+    "`[access]`": hosting.AccessConfig,
+    "`[[access.rules]]`": hosting.RuleConfig,
 }
 
 # What the environment decides, and a key that is required in a file but not of a value.

@@ -1,0 +1,1 @@
+"""Who asks, and what they may do: users, rules, tokens, and what a client is challenged for."""
