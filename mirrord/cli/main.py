@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Whoever read us has seen enough. What is left in the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except PermissionError as error:
+        _fail(f"mirrord: {error.filename}: {error.strerror}; try again with sudo", 1)
+    except OSError as error:
+        _fail(f"mirrord: {error.filename or 'it failed'}: {error.strerror or error}", 1)
     sys.exit(ended if isinstance(ended, int) else 0)
 
 

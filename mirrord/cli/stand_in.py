@@ -7,6 +7,7 @@ and is asked there. The lock of the store keeps it from one that runs after all.
 of the store: files that root made would be closed to the service.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from mirrord.config import AdminConfig, Config, ListenConfig, LogConfig, render
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1
 _IS_IN_USE = "is in use by another mirrord"
 
 
@@ -40,6 +42,7 @@ def reach(settings: Settings) -> Iterator[Daemon]:
     Raises:
         NotRunning: None runs, and there is no store to stand in for; or one runs and does not answer.
         Failed: The store cannot be used.
+        OSError: It belongs to another user, and we are not root.
     """
     daemon = Daemon(settings.admin())
     if daemon.is_running() or settings.named_admin is not None:
@@ -47,43 +50,46 @@ def reach(settings: Settings) -> Iterator[Daemon]:
         return
     config = read_config(settings)
     store = config.store.path
-    if not (store / "lock").exists():
+    if not store.exists() or not any(store.iterdir()):
         raise NotRunning(f"no daemon answers at {daemon.address}, and {store} holds no store")
     click.echo(f"mirrord: no daemon runs; this works on {store} itself", err=True)
-    with _start(config) as stand_in:
+    with _start(config, store.stat()) as stand_in:
         yield stand_in
 
 
 @contextmanager
-def _start(config: Config) -> Iterator[Daemon]:
-    owner = config.store.path.stat()
-    is_root = os.geteuid() == 0
-    if not is_root and os.geteuid() != owner.st_uid:
-        raise Failed(f"{config.store.path} belongs to another user; try again with sudo")
+def _start(config: Config, owner: os.stat_result) -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="mirrord-", dir="/tmp") as name:
         folder = Path(name)
-        address = Address("", 0, str(folder / "admin"))
-        (folder / "mirrord.toml").write_text(render(_apart(config, folder)), "utf-8")
-        if is_root:
-            for path in (folder, folder / "mirrord.toml"):
-                os.chown(path, owner.st_uid, owner.st_gid)
-        with (folder / "log").open("wb") as log:
-            twistd = subprocess.Popen(  # noqa: S603 - our own command line
-                daemon_command(["--config", str(folder / "mirrord.toml")]),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                user=owner.st_uid if is_root else None,
-                group=owner.st_gid if is_root else None,
-                extra_groups=[] if is_root else None,
-            )
+        file, log = folder / "mirrord.toml", folder / "log"
+        file.write_text(render(_apart(config, folder)), "utf-8")
+        for path in (folder, file):
+            os.chown(path, owner.st_uid, owner.st_gid)
+        daemon = Daemon(Address("", 0, str(folder / "admin")))
+        twistd = _spawn(daemon_command(["--config", str(file)]), log, owner)
         try:
-            _wait(twistd, Daemon(address), folder / "log")
-            yield Daemon(address)
+            _wait(twistd, daemon, log)
+            yield daemon
         finally:
             _stop(twistd)
+
+
+def _spawn(command: list[str], log: Path, owner: os.stat_result) -> "subprocess.Popen[bytes]":
+    """Run it as the owner of the store, out of the reach of our terminal's Control-C."""
+    is_other = os.geteuid() != owner.st_uid
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our own command line
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            user=owner.st_uid if is_other else None,
+            group=owner.st_gid if is_other else None,
+            extra_groups=[] if is_other else None,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is no other thread
+        )
 
 
 def _apart(config: Config, folder: Path) -> Config:
@@ -107,6 +113,11 @@ def _apart(config: Config, folder: Path) -> Config:
         admin=AdminConfig(f"unix:{folder}/admin"),
         log=LogConfig(format="text"),
     )
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end us when our parent ends (prctl(2)): nobody may be left with the store."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(twistd: "subprocess.Popen[bytes]", daemon: Daemon, log: Path) -> None:
