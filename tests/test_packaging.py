@@ -71,6 +71,16 @@ class WheelTests(PackagingCase):
         usage = run(script("twistd"), "--help", cwd=self.folder, environment={"PYTHONPATH": str(self.site)})
         self.assertRegex(usage, r"\n    mirrord +A container registry mirror\n")
 
+    def test_units(self) -> None:
+        """The wheel's `mirrord install-service` writes the units and the configuration of the checkout."""
+        code = "from mirrord.cli.main import main; main(['install-service', '--dry-run', '--socket'])"
+        environment = {"PYTHONPATH": str(self.site)}
+        said = run(sys.executable, "-c", code, cwd=self.folder, environment=environment)
+        for name in ("mirrord.socket", "mirrord.sysusers"):
+            self.assertIn((ROOT / "systemd" / name).read_text(), said)
+        for line in ("WatchdogSec=30", "[[listen]]", "==> /etc/mirrord/mirrord.toml"):
+            self.assertIn(f"\n{line}\n", said)
+
 
 class CheckoutTests(PackagingCase):
     def test_plugin(self) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from tests.integration.daemon import ROOT
 KEPT = Path(os.environ.get("MIRRORD_TEST_CACHE", "/var/cache/mirrord-tests"))
 CHECKOUT = Path("/srv/mirrord")
 _WHEELS = Path("/srv/wheels")
-_PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "setpriv", "git")
+_PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "setpriv", "unshare", "pgrep", "git")
 _PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,ca-certificates"
 _SUITE, _PYTHON = "bookworm", "3.11"
 _BOOT_SECONDS = 60.0
@@ -82,6 +81,14 @@ def _wheels() -> Path:
     )
 
 
+def _sweep() -> None:
+    """Remove what runs left behind that were killed."""
+    for folder in KEPT.glob("nspawn-*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():
+            subprocess.run(["umount", "--quiet", str(folder / "root")], check=False)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _copy_checkout(folder: Path) -> None:
     """The files that git has or would take, as a clone would have them."""
     listed = subprocess.run(
@@ -113,7 +120,8 @@ class Container:
             Unmakable: Its parts are not to be had.
         """
         debian, wheels = _debian(), _wheels()
-        folder = Path(tempfile.mkdtemp(prefix="nspawn-", dir=KEPT))
+        _sweep()
+        folder = Path(tempfile.mkdtemp(prefix=f"nspawn-{os.getpid()}-", dir=KEPT))
         root, upper, work = folder / "root", folder / "upper", folder / "work"
         for each in (root, upper, work):
             each.mkdir(mode=0o755)
@@ -133,8 +141,10 @@ class Container:
         with (self.folder / "console").open("wb") as console:
             self._process = subprocess.Popen(
                 (
-                    # Should this process be killed, so is the container.
+                    # Should this process be killed, so is what it started; and with the first process of
+                    # a namespace goes everything in it, which nspawn alone does not see to.
                     *("setpriv", "--pdeathsig=KILL"),
+                    *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"),
                     *("systemd-nspawn", f"--directory={self.root}", f"--machine=mirrord-test-{os.getpid()}"),
                     *("--boot", "--register=no", "--keep-unit", "--console=pipe", "--quiet"),
                     *self.options,
@@ -155,10 +165,13 @@ class Container:
         """The host's number of its first process, if it runs."""
         if self._process is None or self._process.poll() is not None:
             return None
-        found = subprocess.run(
-            ["pgrep", "--parent", str(self._process.pid)], capture_output=True, text=True, check=False
-        )
-        return int(found.stdout.split()[0]) if found.stdout.split() else None
+        process = self._process.pid
+        for _ in ("nspawn", "systemd"):
+            found = subprocess.run(["pgrep", f"--parent={process}"], capture_output=True, check=False)
+            if not found.stdout:
+                return None
+            process = int(found.stdout.split()[0])
+        return process
 
     def open(self, command: str) -> "subprocess.Popen[str]":
         """Start a line of shell inside, in the checkout; pip finds the wheelhouse and nothing else."""
@@ -200,16 +213,9 @@ class Container:
 
     def stop(self) -> None:
         """End it and all that runs in it, and remove what it wrote."""
-        first = self.first_process
-        if first is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(first, signal.SIGKILL)
         if self._process is not None:
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()
+            self._process.wait()
         subprocess.run(["umount", "--lazy", str(self.root)], check=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
