@@ -88,6 +88,12 @@ class Collector:
         self._loop = LoopingCall(self._begin_sweep)
         self._loop.clock = self._clock
 
+    @property
+    def trouble(self) -> str | None:
+        """That the disk is so full that not even a stream passes through; None where one does."""
+        free = self._free_bytes()
+        return None if free > LEAST_FREE_BYTES else f"the disk is full: {free} bytes are free"
+
     def start(self) -> None:
         """Sweep now, and then at every interval, whatever a sweep runs into."""
         self._loop.start(self._interval_seconds)

@@ -134,6 +134,14 @@ class RoomTests(CollectorTestCase):
         self.shelf.failures["settle"] = OSError(errno.ENOSPC, "full")
         self.assertTrue(self.result(self.collector(None).emergency(MIB)))
 
+    def test_full_disk_is_trouble(self) -> None:
+        """A disk is in trouble only when not even a stream passes through; that limits are met is none."""
+        collector = self.collector(min_free=200 * MIB)
+        self.free = 100 * MIB
+        self.assertIsNone(collector.trouble)
+        self.free = MIB
+        self.assertEqual("the disk is full: 1048576 bytes are free", collector.trouble)
+
 
 class SweepTests(CollectorTestCase):
     def test_a_sweep_ends_below_the_limit(self) -> None:
