@@ -90,11 +90,21 @@ class Mirror:
                 certificates is not None,
                 {} if certificates is None else certificates.expiries,
                 None if certificates is None else certificates.trouble,
+                site.address,
             )
             for listen, site, certificates in zip(
                 self._config.listen, self._sites, self._certificates, strict=True
             )
         ]
+
+    def closed(self) -> str | None:
+        """Which ports are not open."""
+        closed = [
+            listen.endpoint
+            for listen, site in zip(self._config.listen, self._sites, strict=True)
+            if not site.is_listening
+        ]
+        return f"closed: {', '.join(closed)}" if closed else None
 
     def reload(self) -> Reloaded:
         """Read the configuration again and take on what can be changed now.
@@ -144,10 +154,12 @@ def assemble(
     _watch(foundation, mirror, logs)
     health = Health(
         (
-            Check("store", lambda: store.trouble),
-            Check("disk", lambda: probe.trouble),
-            Check("configuration", lambda: mirror.trouble),
+            Check("store", lambda: probe.trouble),
+            Check("index", lambda: store.trouble),
+            Check("disk", lambda: foundation.collector.trouble),
+            Check("listeners", mirror.closed),
             Check("certificates", lambda: _trouble(mirror.certificates)),
+            Check("configuration", lambda: mirror.trouble),
         )
     )
     admin = AdminRoot(foundation.metrics.registry, health, status)

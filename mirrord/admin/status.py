@@ -32,13 +32,17 @@ class LastSweep:
 
 @attrs.frozen
 class ListenerStatus:
-    """A port that clients are served at; `certificates` expire at these Unix seconds, by name."""
+    """A port that clients are served at; `certificates` expire at these Unix seconds, by name.
+
+    `address` is host and port, once it listens at such; a host of zeros is every one.
+    """
 
     endpoint: str
     connections: int
     is_tls: bool = False
     certificates: Mapping[str, float] = attrs.field(factory=dict)
     trouble: str | None = None
+    address: str | None = None
 
 
 @attrs.frozen

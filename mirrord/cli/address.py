@@ -10,7 +10,7 @@ import attrs
 
 _PART = re.compile(r"(?<!\\):")
 _ESCAPE = re.compile(r"\\(.)")
-_ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - we connect, we do not listen
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - we do not listen
 
 
 class UnixConnection(HTTPConnection):
@@ -34,11 +34,15 @@ class UnixConnection(HTTPConnection):
 
 @attrs.frozen
 class Address:
-    """A host and a port, or the path of a socket file."""
+    """A host and a port, or the path of a socket file.
+
+    Who listens at all addresses (`is_everywhere`) is reached at loopback.
+    """
 
     host: str
     port: int
     path: str = ""
+    is_everywhere: bool = attrs.field(default=False, eq=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -51,7 +55,7 @@ class Address:
             url = urlsplit(text)
             if not url.hostname or url.path.strip("/") or url.query:
                 raise ValueError("http://HOST:PORT is needed")
-            return cls(url.hostname, 80 if url.port is None else url.port)
+            return cls._of(url.hostname, 80 if url.port is None else url.port)
         kind, *arguments = _PART.split(text)
         words = [_ESCAPE.sub(r"\1", argument) for argument in arguments]
         named = dict(word.split("=", 1) for word in words if "=" in word)
@@ -62,7 +66,11 @@ class Address:
         if kind not in {"tcp", "tcp6"} or not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
             raise ValueError("tcp:PORT, unix:PATH or http://HOST:PORT is needed")
         host = named.get("interface", "::" if kind == "tcp6" else "")
-        return cls(_ANYWHERE.get(host, host), int(port))
+        return cls._of(host, int(port))
+
+    @classmethod
+    def _of(cls, host: str, port: int) -> Self:
+        return cls(_EVERYWHERE.get(host, host), port, is_everywhere=host in _EVERYWHERE)
 
     def connection(self, timeout: float) -> HTTPConnection:
         """An HTTP connection to be made on first use; `timeout` in seconds bounds every wait."""

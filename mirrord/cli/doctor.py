@@ -53,7 +53,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _check_daemon(daemon)
     is_running = daemon.is_running()
     for listener in config.listen:
-        yield from check_port(listener, is_running=is_running)
+        yield from check_port(daemon, listener, is_running=is_running)
         yield from check_certificates(listener)
     yield from check_disk(config.store)
     yield from check_permissions(config, settings)

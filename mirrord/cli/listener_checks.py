@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from mirrord.cli import figures
-from mirrord.cli.address import Address
 from mirrord.cli.daemon import Daemon
 from mirrord.cli.finding import Finding, fail, ok, warn
 from mirrord.cli.proof import Proof, Unproven
+from mirrord.cli.seen import address_of
 from mirrord.cli.statuses import Failed
 from mirrord.config import ListenConfig
 
@@ -18,9 +18,9 @@ _SMALLEST = ("docker.io", "library/hello-world", "latest")
 """What is pulled where nothing is held: 13 KB."""
 
 
-def check_port(listener: ListenConfig, *, is_running: bool) -> Iterator[Finding]:
+def check_port(daemon: Daemon, listener: ListenConfig, *, is_running: bool) -> Iterator[Finding]:
     """Whether the mirror answers at a listener; while no daemon runs, whether the port is free for it."""
-    connection = connect_to(listener)
+    connection = connect_to(daemon, listener)
     if connection is None:
         return
     try:
@@ -48,7 +48,7 @@ def check_port(listener: ListenConfig, *, is_running: bool) -> Iterator[Finding]
 
 def check_pull(daemon: Daemon, listeners: Sequence[ListenConfig]) -> Iterator[Finding]:
     """One manifest and its smallest blob through the mirror, their digests compared."""
-    connection = next(filter(None, map(connect_to, filter(_is_open, listeners))), None)
+    connection = next(filter(None, (connect_to(daemon, one) for one in listeners if _is_open(one))), None)
     if connection is None:
         yield warn("pull", "not tried: no listener takes a client such as this", "pull from a real client")
         return
@@ -64,11 +64,10 @@ def check_pull(daemon: Daemon, listeners: Sequence[ListenConfig]) -> Iterator[Fi
         connection.close()
 
 
-def connect_to(listener: ListenConfig) -> HTTPConnection | None:
-    """A connection to a listener, made on first use; None where its endpoint does not say where it is."""
-    try:
-        address = Address.parse(listener.endpoint)
-    except ValueError:
+def connect_to(daemon: Daemon, listener: ListenConfig) -> HTTPConnection | None:
+    """A connection to a listener, made on first use; None where nobody says where it is."""
+    address = address_of(listener, daemon)
+    if address is None:
         return None
     if not listener.pairs:
         return address.connection(_SECONDS)

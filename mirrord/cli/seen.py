@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import attrs
 from cryptography.x509 import Certificate, DNSName, SubjectAlternativeName, load_pem_x509_certificate
 from cryptography.x509.extensions import ExtensionNotFound
 
@@ -16,24 +17,34 @@ _ELSEWHERE = ("192.0.2.1", 9)
 
 
 def client_url(listener: ListenConfig, daemon: Daemon) -> str:
-    """Where clients reach a listener: what the daemon says of it, else what its endpoint and certificate say.
+    """Where clients reach a listener: by the name of its certificate, if it has one, else by its address.
 
     Raises:
-        Failed: Neither says.
+        Failed: Nobody says where it is.
     """
-    try:
-        address = Address.parse(listener.endpoint)
-    except ValueError:
-        address = None
+    address = address_of(listener, daemon)
     if address is None or address.path or not address.port:
-        return _told(listener, daemon)
-    host = address.host
-    if _is_anywhere(listener.endpoint):
-        host = own_address()
+        raise Failed(f"{listener.endpoint} does not say where clients reach it; say so by --mirror URL")
+    if address.is_everywhere:
+        address = attrs.evolve(address, host=own_address())
     if not listener.pairs:
-        return f"http://{_authority(host, address.port)}"
+        return f"http://{address.authority}"
     named = _first_name(listener.pairs[0].certificate)
-    return f"https://{_authority(named or host, address.port)}"
+    return f"https://{address.authority if named is None else f'{named}:{address.port}'}"
+
+
+def address_of(listener: ListenConfig, daemon: Daemon) -> Address | None:
+    """Where a listener is: what its endpoint says; of one that systemd holds, what the daemon says."""
+    try:
+        return Address.parse(listener.endpoint)
+    except ValueError:
+        pass
+    try:
+        listeners = daemon.get("/status").get("listeners", [])
+        said = next(one["address"] for one in listeners if one["endpoint"] == listener.endpoint)
+        return Address.parse(f"http://{said}")
+    except (Failed, LookupError, StopIteration, ValueError):
+        return None
 
 
 def own_address() -> str:
@@ -55,21 +66,6 @@ def names_of(certificate: Certificate) -> list[str]:
     return [str(name.value) for name in extension.value]
 
 
-def _told(listener: ListenConfig, daemon: Daemon) -> str:
-    try:
-        listeners = daemon.get("/status").get("listeners", [])
-    except Failed:
-        listeners = []
-    for told in listeners:
-        if told.get("endpoint") == listener.endpoint and told.get("url"):
-            return str(told["url"])
-    raise Failed(f"{listener.endpoint} does not say where clients reach it; say so by --mirror URL")
-
-
-def _is_anywhere(endpoint: str) -> bool:
-    return "interface=" not in endpoint or "interface=0.0.0.0" in endpoint or endpoint.endswith("=\\:\\:")
-
-
 def _first_name(path: Path) -> str | None:
     """The first host name of a certificate that is no wildcard."""
     try:
@@ -79,7 +75,3 @@ def _first_name(path: Path) -> str | None:
         return None
     names = extension.value.get_values_for_type(DNSName)
     return next((name for name in names if "*" not in name), None)
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

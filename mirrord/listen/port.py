@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 
@@ -47,7 +48,18 @@ async def open_port(
         case tcp.Port():
             port.transport = _transport(site, pages, certificates)  # type: ignore[assignment]
     _widen(port)
+    site.address = _authority(port.getHost())
     return port
+
+
+def _authority(address: Any) -> str | None:
+    """Host and port, of an address that has them."""
+    match address:
+        case IPv4Address(host=host, port=port):
+            return f"{host}:{port}"
+        case IPv6Address(host=host, port=port):
+            return f"[{host}]:{port}"
+    return None
 
 
 def _transport(site: MirrorSite, pages: Pages, certificates: Certificates | None) -> Callable[..., Any]:

@@ -56,6 +56,8 @@ class MirrorSite(HTTPFactory):
         self.access_log = access_log
         self.proxies = proxies or TrustedProxies()
         self.is_proxied = is_proxied
+        self.address: str | None = None  # host and port, once it listens: systemd's endpoints do not say
+        self.is_listening = False
         self.is_draining = False
         self._channels: dict[MirrorChannel, str | None] = {}
         self._peers: Counter[str | None] = Counter()
@@ -80,10 +82,12 @@ class MirrorSite(HTTPFactory):
         return channel
 
     def startFactory(self) -> None:
-        """Nothing: there is no log file to open, and no clock to run while nobody is connected."""
+        """The port is open: there is no log file to open, and no clock to run while nobody is connected."""
+        self.is_listening = True
 
     def stopFactory(self) -> None:
-        """Nothing: connections outlive the port, until they are drained."""
+        """The port is closed; connections outlive it, until they are drained."""
+        self.is_listening = False
 
     def log(self, request: Any) -> None:
         """A request has ended; Twisted calls this for those that were answered, and we for the others."""

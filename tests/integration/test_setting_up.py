@@ -59,9 +59,9 @@ class ClientTests(CommandCase):
             '[[listen]]\nendpoint = "systemd:domain=INET:index=0"\n'
         )
         self.assert_ended(self.mirrord("client", "docker"), 1, "--mirror")
-        listener = {"endpoint": "systemd:domain=INET:index=0", "url": "https://pi.lan:5000"}
+        listener = {"endpoint": "systemd:domain=INET:index=0", "address": "10.0.0.7:5000"}
         self.admin.answer("GET", "/status", {"listeners": [listener]})
-        self.assertIn("https://pi.lan:5000", self.mirrord("client", "docker").out)
+        self.assertIn("http://10.0.0.7:5000", self.mirrord("client", "docker").out)
 
 
 class SelfSignedTests(CommandCase):

@@ -61,6 +61,7 @@ class StatusTests(SynchronousTestCase):
                         "is_tls": True,
                         "certificates": {"mirror.lan": 5.0},
                         "trouble": "expired",
+                        "address": None,
                     }
                 ],
                 "logs": {"dropped": 1, "access_dropped": 2},

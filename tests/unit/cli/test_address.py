@@ -19,6 +19,8 @@ class AddressTests(SynchronousTestCase):
             ("tcp6:5001", Address("::1", 5001)),
         ):
             self.assertEqual(Address.parse(endpoint), address, endpoint)
+        self.assertTrue(Address.parse("tcp:5001").is_everywhere)
+        self.assertFalse(Address.parse("tcp:5001:interface=127.0.0.1").is_everywhere)
 
     def test_others(self) -> None:
         """A socket file is reached by its path, a URL at its host and port."""

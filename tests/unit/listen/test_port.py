@@ -52,8 +52,9 @@ class PortTests(TestCase):
         return await deferToThread(talk)
 
     async def test_tcp(self) -> None:
-        """A connection to a tcp: port can send files."""
+        """A connection to a tcp: port can send files; its site knows where it listens."""
         port = await self.open("tcp:0:interface=127.0.0.1")
+        self.assertEqual(self.site.address, f"127.0.0.1:{port.getHost().port}")
 
         raw = await self.ask(socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5))
 
