@@ -12,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord import config, defaults, hosting, schema
 from mirrord.cli.manual import CHAPTERS
 from mirrord.cli.statuses import STATUSES
+from mirrord.observe.entry import FIELDS
+from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -143,6 +145,23 @@ class CommandTests(SynchronousTestCase):
         """operations.md has every status that a command ends with, and no other."""
         documented = list(rows(read("docs/operations.md"), "| status | meaning |"))
         self.assertEqual(documented, [[f"`{status}`", meaning] for status, meaning in STATUSES.items()])
+
+
+class LogTests(SynchronousTestCase):
+    def test_every_field(self) -> None:
+        """operations.md has every field of a log entry under both its names, and no other."""
+        documented = [row[:2] for row in rows(read("docs/operations.md"), "| JSON | journal | meaning |")]
+        self.assertEqual(documented, [[f"`{name}`", f"`{field}`"] for name, field in FIELDS.items()])
+
+    def test_every_event(self) -> None:
+        """operations.md has every kind of event with its number, and no other; so have its commands."""
+        text = read("docs/operations.md")
+        documented = [row[:2] for row in rows(text, "| event | MESSAGE_ID | meaning |")]
+        self.assertEqual(documented, [[f"`{event.word}`", f"`{event.value}`"] for event in Event])
+        for named in re.findall(r"MESSAGE_ID=(\w+)", text):
+            self.assertIn(named, list(Event))
+        for named in re.findall(r"MIRRORD_[A-Z]+", text):
+            self.assertIn(named, FIELDS.values())
 
 
 class ArchitectureTests(SynchronousTestCase):
