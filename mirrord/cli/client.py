@@ -12,6 +12,8 @@ from mirrord.cli.seen import client_url
 from mirrord.cli.settings import Settings, located
 from mirrord.recipes import RECIPES, Mirror, Registry
 
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
 
 def _read_url(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
     """Scheme, host and port: what follows is of another client's making."""
@@ -59,3 +61,5 @@ def client(
         else:
             click.echo(f"# {file.path}\n{file.text}")
     click.echo(recipe.then)
+    if not write and urlsplit(url).hostname in _LOOPBACK:
+        click.echo(f"mirrord: {url} is for clients on this host; for others: --mirror URL", err=True)

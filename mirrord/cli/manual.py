@@ -17,7 +17,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     "Serving": {
         "run": "Serve in the foreground.",
         "check-config": "Print what is wrong with the configuration, or what it means.",
-        "install-service": "Make it a service of systemd.",
+        "install-service": "Run mirrord under systemd, from boot on.",
         "self-signed": "Make a certificate for hosts that trust no public one.",
     },
     "Clients": {

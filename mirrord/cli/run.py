@@ -13,7 +13,10 @@ import click
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(options: tuple[str, ...]) -> None:
-    """Serve in the foreground; `mirrord run --help` lists the options."""
+    """Serve in the foreground.
+
+    The options are those of the daemon, which lists them itself.
+    """
     command = daemon_command(options)
     os.execv(command[0], command)  # noqa: S606 - without a shell is what we want
 

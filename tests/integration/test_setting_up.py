@@ -18,7 +18,7 @@ class ClientTests(CommandCase):
         address = self.config.read_text().split('endpoint = "tcp:')[-1].split(":")[0]
         for client in ("docker", "containerd", "podman", "k3s", "buildkit"):
             ended = self.mirrord("client", client)
-            self.assert_well(ended)
+            self.assert_ended(ended, 0, "is for clients on this host")
             self.assertIn(f"127.0.0.1:{address}", ended.out)
             self.assertTrue(ended.out.startswith("# /etc/"), ended.out)
 
@@ -45,7 +45,7 @@ class ClientTests(CommandCase):
             '[[upstream]]\nname = "docker.io"\n[[upstream.account]]\nusername = "me"\n'
             'password_file = "credential:hub"\n',
         )
-        self.assert_well(self.mirrord("client", "docker"))
+        self.assert_well(self.mirrord("client", "docker", "--mirror", "http://m.lan"))
 
     def test_a_bad_configuration(self) -> None:
         """A configuration that cannot be used ends it with 1, and each reason."""
