@@ -3,7 +3,7 @@
     RegistryError                       reaches the client as the spec's JSON document
     ├── NameInvalid NameUnknown TagInvalid DigestInvalid ManifestInvalid
     │   ManifestUnknown BlobUnknown Denied Unsupported RangeInvalid
-    │   PaginationNumberInvalid SizeInvalid     definite: asking again changes nothing
+    │   PaginationNumberInvalid SizeInvalid Conflict   definite: asking again changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
         └── UpstreamError               the upstream failed us, and may not next time
             ├── UpstreamUnreachable     no connection: DNS, TCP, TLS
@@ -124,6 +124,13 @@ class Unsupported(RegistryError):
 
     code = "UNSUPPORTED"
     status = 405
+
+
+class Conflict(RegistryError):
+    """Another of what may run only once runs already."""
+
+    code = "CONFLICT"
+    status = 409
 
 
 class Unavailable(RegistryError):

@@ -1,0 +1,135 @@
+"""Inquiry: why a reference is answered as it is, and by what. Asks nobody but ourselves."""
+
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest, Sighting
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.errors import RegistryError
+from mirrord.oci.names import Source, Tag
+from mirrord.oci.platforms import offers
+from mirrord.oci.references import ImageReference
+from mirrord.oci.routes import ManifestRoute, Target
+from mirrord.operate.answers import BlobState, Explanation, ManifestState, TagState
+from mirrord.operate.ports import Condition, Downloads, Inventory, Sources
+from mirrord.operate.visitors import Visitors
+
+
+@attrs.define(eq=False)
+class Explainer:
+    """Explains references. `now` is the wall clock; `tag_ttl` is an upstream's, in seconds."""
+
+    _sources: Sources
+    _inventory: Inventory
+    _downloads: Downloads
+    _condition: Condition
+    _visitors: Visitors
+    _tag_ttl: Callable[[str], float]
+    _now: Callable[[], float]
+
+    async def explain(self, reference: ImageReference) -> Explanation:
+        """All that is known of a reference.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        source, why_not = self._locate(reference)
+        tag, digest, seen = self._name(source, reference)
+        manifest = None if digest is None else self._manifest(source, digest, seen)
+        blobs: list[BlobState] = []
+        if manifest is not None and manifest.is_held:
+            blobs = await self._blobs(manifest.digest)
+        elif digest is not None and manifest is None:
+            blobs = self._blob(source, digest)
+        visit = self._visitors.last(source, reference.named, *([] if digest is None else [digest]))
+        is_here = bool(manifest and manifest.is_held) or (manifest is None and bool(blobs))
+        if why_not is None and not (is_here and all(blob.state == "held" for blob in blobs)):
+            why_not = self._condition(source.upstream)
+        return Explanation(
+            reference,
+            source.upstream,
+            source.repository,
+            bool(tag or manifest or blobs),
+            tag,
+            manifest,
+            tuple(blobs),
+            None if visit is None else visit.client,
+            None if visit is None else visit.asked_at,
+            why_not,
+        )
+
+    def _locate(self, reference: ImageReference) -> tuple[Source, str | None]:
+        """Where it would come from, and why it would not."""
+        target = Target(ManifestRoute(reference.repository, reference.named), namespace=reference.registry)
+        try:
+            return self._sources.locate(target, reference.registry), None
+        except RegistryError as error:
+            return Source(reference.registry, reference.repository), error.message
+
+    def _name(
+        self, source: Source, reference: ImageReference
+    ) -> tuple[TagState | None, Digest | None, Sighting | None]:
+        """What the reference names: the tag, if it is one, the digest, and when that was seen."""
+        if not isinstance(reference.named, Tag):
+            return None, reference.named, None
+        record = self._inventory.tag(source, reference.named)
+        newest = None if record is None else record.newest
+        if record is None or newest is None:
+            return None, None, None
+        digest = newest.descriptor.digest
+        fresh_until = newest.seen_at + self._tag_ttl(source.upstream)
+        is_fresh = self._now() < fresh_until
+        state = TagState(
+            digest,
+            newest.seen_at,
+            fresh_until,
+            "pending" if newest is not record.held else "fresh" if is_fresh else "stale",
+        )
+        return state, digest, newest
+
+    def _manifest(self, source: Source, digest: Digest, seen: Sighting | None) -> ManifestState | None:
+        """The manifest of that digest; None where it is not known to be one."""
+        size, link = self._inventory.size_of(Kind.MANIFEST, digest), self._inventory.link(source, digest)
+        if size is None and seen is None:
+            return None
+        said = link or (None if seen is None else seen.descriptor)
+        if said is None:
+            return None
+        return ManifestState(digest, said.media_type, said.size, size is not None and link is not None)
+
+    def _blob(self, source: Source, digest: Digest) -> list[BlobState]:
+        """The blob of that digest, if the repository may read one."""
+        link = self._inventory.link(source, digest)
+        return [] if link is None else [self._state(link)]
+
+    async def _blobs(self, digest: Digest) -> list[BlobState]:
+        """The blobs of an image, or of those images of an index that are here."""
+        states: dict[Digest, BlobState] = {}
+        async for image in self._images(digest):
+            states.update((named.digest, self._state(named)) for named in image.references())
+        return list(states.values())
+
+    async def _images(self, digest: Digest) -> AsyncIterator[Manifest]:
+        waiting, known = [digest], {digest}
+        while waiting:
+            manifest = await self._inventory.manifest(waiting.pop(0))
+            if manifest is None:
+                continue
+            offered = [offer.descriptor.digest for offer in offers(manifest)]
+            if not offered:
+                yield manifest
+            waiting += [one for one in offered if one not in known]
+            known.update(offered)
+
+    def _state(self, descriptor: Descriptor) -> BlobState:
+        digest, downloads = descriptor.digest, self._downloads()
+        size, left = self._inventory.size_of(Kind.BLOB, digest), self._inventory.left_of(digest)
+        if size is not None:
+            return BlobState(digest, size, "held", size)
+        if digest in downloads:
+            return BlobState(digest, descriptor.size, "downloading", downloads[digest])
+        if left is not None:
+            return BlobState(digest, descriptor.size, "partial", left)
+        return BlobState(digest, descriptor.size, "absent", 0)

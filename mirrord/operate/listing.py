@@ -1,0 +1,65 @@
+"""Listing: the repositories that are held, with their tags and what they take of the disk."""
+
+from collections.abc import AsyncIterator, Callable
+from fnmatch import fnmatchcase
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from mirrord.oci.entry import Kind
+from mirrord.oci.names import Source
+from mirrord.oci.references import ImageReference
+from mirrord.operate.answers import ListedRepository, ListedTag
+from mirrord.operate.ports import Inventory
+from mirrord.operate.turns import in_turns
+
+
+@attrs.define(eq=False)
+class RepositoryLister:
+    """Lists repositories. `tag_ttl` says for how many seconds an upstream's tags are fresh."""
+
+    _inventory: Inventory
+    _tag_ttl: Callable[[str], float]
+    _clock: IReactorTime
+    _log = Logger()
+
+    async def list(self, pattern: str) -> AsyncIterator[ListedRepository]:
+        """The repositories whose name, short or whole, is like the shell pattern; sorted."""
+        try:
+            await self._inventory.settle()
+        except OSError as error:
+            self._log.warn("what is listed is older than it could be: {error}", error=str(error))
+        async for source in in_turns(self._clock, self._inventory.sources()):
+            name = ImageReference.of(source).familiar_name
+            if fnmatchcase(name, pattern) or fnmatchcase(str(source), pattern):
+                yield await self._repository(source, name)
+
+    async def _repository(self, source: Source, name: str) -> ListedRepository:
+        tags: list[ListedTag] = []
+        counts, size, last_used = {Kind.MANIFEST: 0, Kind.BLOB: 0}, 0, 0.0
+        async for known_tags in in_turns(self._clock, self._inventory.tags(source)):
+            for known in known_tags:
+                last_used = max(last_used, known.used_at)
+                newest = known.record.newest
+                if newest is not None:
+                    digest, seen_at = newest.descriptor.digest, newest.seen_at
+                    fresh_until = seen_at + self._tag_ttl(source.upstream)
+                    is_held = newest is known.record.held
+                    tags.append(ListedTag(known.tag, digest, seen_at, fresh_until, is_held))
+        async for holdings in in_turns(self._clock, self._inventory.holdings(source)):
+            for holding in holdings:
+                last_used = max(last_used, holding.used_at)
+                if holding.kind is not None:
+                    counts[holding.kind] += 1
+                    size += holding.size
+        return ListedRepository(
+            source.upstream,
+            source.repository,
+            name,
+            tuple(tags),
+            counts[Kind.MANIFEST],
+            counts[Kind.BLOB],
+            size,
+            last_used,
+        )

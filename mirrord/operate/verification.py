@@ -1,0 +1,147 @@
+"""Verification: all that is at rest is hashed again, and what is damaged is fetched anew.
+
+One file at a time, a slice at a time. While clients are served, it rests after each slice for as long as
+that took: half of a slow disk is theirs, whatever there is to verify.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+
+import attrs
+from twisted.internet.defer import DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.errors import Conflict, RegistryError
+from mirrord.oci.names import Source
+from mirrord.oci.references import ImageReference
+from mirrord.oci.routes import ManifestRoute, Target
+from mirrord.operate.answers import Corrupt, Fetched, Lost, Verified, Verifying
+from mirrord.operate.ports import Audit, Blobs, Examination, Inventory, Manifests, Sources
+from mirrord.operate.turns import in_turns
+
+_TELL_SECONDS = 0.5
+
+Event = Verifying | Corrupt | Fetched | Lost | Verified
+
+
+@attrs.define(eq=False)
+class _Course:
+    """How far a verification is."""
+
+    of_bytes: int
+    of_entries: int
+    bytes: int = 0
+    entries: int = 0
+    corrupt: int = 0
+    fetched: int = 0
+
+    def progress(self) -> Verifying:
+        return Verifying(self.bytes, self.of_bytes, self.entries, self.of_entries)
+
+
+@attrs.define(eq=False)
+class Verifier:
+    """Verifies what is at rest, one verification at a time.
+
+    `is_busy` says whether clients are being served; `turn` is one for all verifiers of a store.
+    """
+
+    _audit: Audit
+    _inventory: Inventory
+    _sources: Sources
+    _manifests: Manifests
+    _blobs: Blobs
+    _is_busy: Callable[[], bool]
+    _turn: DeferredLock
+    _clock: IReactorTime
+
+    async def verify(self) -> AsyncIterator[Event]:
+        """Verify everything; closed before its end, it stops where it is.
+
+        Raises:
+            Conflict: Another verification runs.
+            OSError: The index cannot be read.
+        """
+        if self._turn.locked:
+            raise Conflict("a verification runs already")
+        async with self._turn:
+            await self._inventory.settle()
+            course = _Course(self._audit.total_bytes, self._audit.total_entries)
+            began_at = told_at = self._clock.seconds()
+            yield course.progress()
+            async for page in in_turns(self._clock, self._audit.pages()):
+                for entry in page:
+                    async for event in self._verify(entry, course):
+                        now = self._clock.seconds()
+                        is_due = not isinstance(event, Verifying) or now - told_at >= _TELL_SECONDS
+                        if is_due:
+                            told_at = now
+                            yield event
+            seconds = self._clock.seconds() - began_at
+            yield course.progress()
+            yield Verified(course.entries, course.bytes, course.corrupt, course.fetched, seconds)
+
+    async def _verify(self, entry: Entry, course: _Course) -> AsyncIterator[Event]:
+        """Hash one entry; if it is damaged, have it fetched."""
+        examination = self._audit.examine(entry)
+        if examination is None:
+            return
+        before = course.bytes
+        with closing(examination):
+            try:
+                async for count in self._hash(examination):
+                    course.bytes += count
+                    yield course.progress()
+                is_whole = examination.is_whole
+            except OSError:
+                is_whole = False
+            course.bytes = before + entry.size
+            course.entries += 1
+            yield course.progress()
+            if is_whole or not examination.set_aside():
+                return
+        async for event in self._replace(entry.kind, Digest.parse(entry.name), course):
+            yield event
+
+    async def _hash(self, examination: Examination) -> AsyncIterator[int]:
+        began_at = self._clock.seconds()
+        while count := await examination.go_on():
+            yield count
+            took = self._clock.seconds() - began_at
+            await deferLater(self._clock, took if self._is_busy() else 0)
+            began_at = self._clock.seconds()
+
+    async def _replace(self, kind: Kind, digest: Digest, course: _Course) -> AsyncIterator[Event]:
+        """Fetch what was damaged through a repository that may read it."""
+        course.corrupt += 1
+        sources: dict[Source, None] = {}
+        async for links in in_turns(self._clock, self._inventory.links_to([digest])):
+            sources.update((source, None) for source, _ in links)
+        names = tuple(ImageReference.of(source).familiar_name for source in sources)
+        yield Corrupt(digest, kind, names)
+        message = "no repository is linked to it"
+        for source in sources:
+            try:
+                await self._fetch(source, kind, digest)
+            except RegistryError as error:
+                message = error.message
+            else:
+                course.fetched += 1
+                yield Fetched(digest)
+                return
+        yield Lost(digest, message)
+
+    async def _fetch(self, source: Source, kind: Kind, digest: Digest) -> None:
+        target = Target(ManifestRoute(source.repository, digest), namespace=source.upstream)
+        located = self._sources.locate(target, source.upstream)
+        if kind is Kind.MANIFEST:
+            await self._manifests.get(located, digest)
+            return
+        blob = await self._blobs.open(located, digest)
+        with closing(blob):
+            readable = blob.readable
+            while readable < blob.size:
+                readable = await blob.grown(readable)
