@@ -65,6 +65,14 @@ class DrainTests(SiteCase):
         client.leave()
         self.successResultOf(drained)
 
+    def test_listening(self) -> None:
+        """A site knows whether its port is open."""
+        self.assertFalse(self.site.is_listening)
+        self.site.doStart()
+        self.assertTrue(self.site.is_listening)
+        self.site.doStop()
+        self.assertFalse(self.site.is_listening)
+
     def test_running(self) -> None:
         """A request that runs is answered to its end, and is the last of its connection."""
         client = self.connect("192.0.2.1")
