@@ -1,6 +1,5 @@
 """The entry point of `mirrord`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -42,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Carry out a command line, ours unless another is given; it ends with a status of `STATUSES`."""
     try:
         ended = mirrord.main(arguments, prog_name="mirrord", standalone_mode=False)
-        sys.stdout.flush()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "mirrord"
         _fail(f"{command}: {_one_line(error)}; see {command} --help", error.exit_code)
@@ -50,12 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(f"mirrord: {error.format_message()}", error.exit_code)
     except click.Abort:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read us has seen enough. What is left in the buffer must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except PermissionError as error:
-        _fail(f"mirrord: {error.filename}: {error.strerror}; try again with sudo", 1)
     except OSError as error:
         _fail(f"mirrord: {error.filename or 'it failed'}: {error.strerror or error}", 1)
     sys.exit(ended if isinstance(ended, int) else 0)

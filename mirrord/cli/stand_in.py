@@ -41,8 +41,7 @@ def reach(settings: Settings) -> Iterator[Daemon]:
 
     Raises:
         NotRunning: None runs, and there is no store to stand in for; or one runs and does not answer.
-        Failed: The store cannot be used.
-        OSError: It belongs to another user, and we are not root.
+        Failed: The store cannot be used, or is another user's.
     """
     daemon = Daemon(settings.admin())
     if daemon.is_running() or settings.named_admin is not None:
@@ -50,11 +49,18 @@ def reach(settings: Settings) -> Iterator[Daemon]:
         return
     config = read_config(settings)
     store = config.store.path
-    if not store.exists() or not any(store.iterdir()):
+    if not _is_store(store):
         raise NotRunning(f"no daemon answers at {daemon.address}, and {store} holds no store")
     click.echo(f"mirrord: no daemon runs; this works on {store} itself", err=True)
     with _start(config, store.stat()) as stand_in:
         yield stand_in
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        return path.exists() and any(path.iterdir())
+    except PermissionError:
+        raise Failed(f"{path} belongs to another user; try again with sudo") from None
 
 
 @contextmanager
