@@ -6,6 +6,7 @@ data, a checkout is read where it lies.
 """
 
 import re
+import stat
 import sys
 import sysconfig
 from pathlib import Path
@@ -66,6 +67,9 @@ class Installation:
                 return f"a service cannot see {folder}, for {hidden} is hidden from it; install in {HOME}"
         if not _PLAIN_PATH.fullmatch(str(self.scripts)):
             return f"the path {self.scripts} cannot stand in a unit; install in {HOME}"
+        closed = next((each for each in (self.twistd, *self.twistd.parents) if _is_closed(each)), None)
+        if closed is not None:
+            return f"the service may not enter {closed}: chmod -R go+rX {self.prefix}"
         return None
 
 
@@ -88,6 +92,11 @@ def configuration(*, is_socket: bool) -> str:
     """A first `mirrord.toml`, commented; with `is_socket` its port is the one of `mirrord.socket`."""
     text = _template(CONFIG)
     return text.replace(_OWN_ENDPOINT, SOCKET_ENDPOINT) if is_socket else text
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether others than owner and group are kept from a script or folder that is there."""
+    return path.exists() and not path.stat().st_mode & stat.S_IXOTH
 
 
 def _template(name: str) -> str:

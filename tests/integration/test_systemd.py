@@ -83,6 +83,7 @@ class InstallationTests(ContainerCase):
         self.container.run(start)
         self.assertEqual(self.container.run("systemctl is-active mirrord"), "active\n")
         self.assertEqual(self.container.run("systemctl is-enabled mirrord"), "enabled\n")
+        self.assertIn("downloads running", self.show("StatusText"))
         self.assertIn("mirrord", self.container.run("mirrord --version"))
         self.assertEqual(self.container.ask("systemd-analyze verify mirrord.service").stderr, "")
         self.container.run("echo '# mine' >> /etc/mirrord/mirrord.toml")
@@ -182,7 +183,7 @@ class ServiceTests(ContainerCase):
         self.assertEqual(entry["_SYSTEMD_UNIT"], "mirrord.service")
 
     def test_a_reload_keeps_a_pull_alive(self) -> None:
-        """`systemctl reload` in the middle of a pull changes what may change, and the pull is whole."""
+        """`systemctl reload` in the middle of a pull ends neither the pull nor the daemon."""
         blob = self.registry.put_image(8 * MB, seed=2).layer
         self.registry.throttle(4 * MB)
         first = self.show("MainPID")

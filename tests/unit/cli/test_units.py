@@ -1,5 +1,6 @@
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -57,6 +58,18 @@ class PlaceTests(SynchronousTestCase):
         """Nor can one whose Python is hidden, as pyenv's and uv's are."""
         objection = installation(base="/home/me/.pyenv/versions/3.11.7").objection()
         self.assertIn("/home/me/.pyenv", str(objection))
+
+    def test_closed(self) -> None:
+        """One that was made under a strict umask cannot, and is told how to be opened."""
+        with TemporaryDirectory(dir="/dev/shm") as folder:  # /tmp is hidden from services
+            here = installation(folder)
+            here.scripts.mkdir(mode=0o755)
+            here.twistd.touch(0o700)
+            self.assertRegex(str(here.objection()), f"may not enter {here.twistd}: chmod -R go.rX {folder}")
+            here.twistd.chmod(0o755)
+            self.assertRegex(str(here.objection()), f"may not enter {folder}: ")
+            Path(folder).chmod(0o755)
+            self.assertIsNone(here.objection())
 
     def test_words_of_systemd(self) -> None:
         """A path that systemd would read otherwise than we write it is refused."""
