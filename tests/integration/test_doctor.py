@@ -4,9 +4,10 @@ import json
 import socket
 from pathlib import Path
 
+from tests.integration.activated import ActivatedDaemon
 from tests.integration.case import MirrorCase
 from tests.integration.command import Ended, mirrord
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import Daemon, Settings
 
 
 def levels(ended: Ended) -> dict[str, str]:
@@ -51,6 +52,15 @@ class DoctorTests(MirrorCase):
         self.assertIn("docker.io answers in", texts(ended, "upstream")[0])
         self.assertIn("pulls left", texts(ended, "quota")[0])
         self.assertIn("library/hello-world", texts(ended, "pull")[0])
+
+    def test_a_port_of_systemd(self) -> None:
+        """A port that systemd holds is found by what the daemon says of it."""
+        self.registry.put_image(30_000, repository="library/hello-world")
+        daemon = ActivatedDaemon(self.folder / "activated", Settings(self.registry.url))
+        self.addCleanup(daemon.close)
+        daemon.start()
+        ended = self.ask(daemon.folder / "mirrord.toml", "--json")
+        self.assertEqual((levels(ended).get("port"), levels(ended)["pull"]), ("ok", "ok"), ended.out)
 
     def test_it_costs_no_pull(self) -> None:
         """The quota is asked for by HEAD, which no registry counts."""
