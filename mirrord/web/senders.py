@@ -19,10 +19,9 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
 
 from mirrord.listen.files import FileServer
+from mirrord.listen.outlet import Outlet
 from mirrord.listen.pages import Pages
 from mirrord.listen.request import MirrorRequest
 from mirrord.observe.metrics import Metrics
@@ -43,53 +42,6 @@ class Sending:
 
     pages: Pages
     metrics: Metrics
-
-
-@implementer(IPushProducer)
-class Outlet:
-    """Where an answer leaves: tells when the client has room, as the push producer of its request.
-
-    Use it as a context; `await has_room()` before each chunk is made.
-    """
-
-    def __init__(self, request: MirrorRequest, metrics: Metrics) -> None:
-        self._request = request
-        self._metrics = metrics
-        self._is_paused = False
-        self._waiting: Deferred[None] | None = None
-
-    def __enter__(self) -> "Outlet":
-        self._request.registerProducer(self, True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._request.channel is not None:
-            self._request.unregisterProducer()
-
-    async def has_room(self) -> None:
-        """Wait until the client has taken what was written."""
-        if self._is_paused:
-            self._waiting = Deferred()
-            await self._waiting
-
-    def write(self, chunk: bytes) -> None:
-        """Write a piece of a body, and count it."""
-        self._request.write(chunk)
-        self._metrics.sent(len(chunk))
-
-    def pauseProducing(self) -> None:
-        """Enough is buffered."""
-        self._is_paused = True
-
-    def resumeProducing(self) -> None:
-        """The buffer is empty."""
-        self._is_paused = False
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and not waiting.called:
-            waiting.callback(None)
-
-    def stopProducing(self) -> None:
-        """The client left; the request is told too, and cancels whoever writes."""
 
 
 @attrs.frozen
@@ -113,7 +65,7 @@ class BlobFlow:
             if isinstance(transport, FileServer):
                 await self._send(request, partial(self._send_file, request, transport))
             else:
-                with Outlet(request, self._sending.metrics) as outlet:
+                with Outlet(request, self._sending.metrics.sent) as outlet:
                     await self._send(request, partial(self._write, outlet))
         finally:
             self._blob.close()
@@ -167,7 +119,7 @@ class BytesFlow:
 
     async def send(self, request: MirrorRequest) -> None:
         """Send it, chunk by chunk."""
-        with Outlet(request, self._sending.metrics) as outlet:
+        with Outlet(request, self._sending.metrics.sent) as outlet:
             for offset in range(0, len(self._body), CHUNK_BYTES):
                 await outlet.has_room()
                 outlet.write(self._body[offset : offset + CHUNK_BYTES])
@@ -188,7 +140,7 @@ class PassedFlow:
             UpstreamError: The upstream failed, or sends other bytes than these.
         """
         try:
-            with Outlet(request, self._sending.metrics) as outlet:
+            with Outlet(request, self._sending.metrics.sent) as outlet:
                 await self._relay(outlet)
         finally:
             self._body.abort()

@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
@@ -22,7 +22,6 @@ from mirrord.listen.sendfile import SendfileServer
 from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.observe.metrics import Metrics
 from mirrord.web.root import RegistryRoot
-from mirrord.web.senders import Outlet
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
 from tests.fakes.pulling import HUB, FakeBlob, FakePulling
@@ -266,28 +265,3 @@ class ElsewhereTests(SocketCase):
         return await self.open(
             certificates=certified.certificates(certified.issue("localhost"))
         ), certified.trust()
-
-
-class OutletTests(SynchronousTestCase):
-    def test_room(self) -> None:
-        """There is room until a pause is asked for, and again when the client has taken all."""
-        outlet = Outlet(cast("MirrorRequest", None), Metrics.for_upstreams([]))
-        self.successResultOf(ensureDeferred(outlet.has_room()))
-
-        outlet.pauseProducing()
-        waiting = ensureDeferred(outlet.has_room())
-        self.assertNoResult(waiting)
-        outlet.resumeProducing()
-
-        self.successResultOf(waiting)
-
-    def test_cancelled(self) -> None:
-        """Room that comes after its waiter was cancelled is nobody's."""
-        outlet = Outlet(cast("MirrorRequest", None), Metrics.for_upstreams([]))
-        outlet.pauseProducing()
-        waiting = ensureDeferred(outlet.has_room())
-
-        waiting.cancel()
-        outlet.resumeProducing()
-
-        self.failureResultOf(waiting)
