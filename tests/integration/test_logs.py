@@ -1,0 +1,95 @@
+"""What a daemon says: pulls in its log, in the form that is wanted, and requests in its access log."""
+
+import json
+import os
+import re
+import signal
+
+import attrs
+
+from mirrord.observe.events import Event
+from tests.integration.case import MB, MirrorCase
+from tests.integration.client import Reading, pull
+from tests.integration.daemon import Daemon
+
+_PULLED = (
+    r"^\S+Z info     pulled docker\.io/library/app:latest for 127\.0\.0\.1: (\w+), (\d+) bytes in \S+ s$"
+)
+
+
+class LogTests(MirrorCase):
+    def _reload(self, daemon: Daemon, log: str) -> None:
+        daemon.settings = attrs.evolve(daemon.settings, more=f"[log]\n{log}")
+        daemon.write_config()
+        os.kill(daemon.pid, signal.SIGHUP)
+        self.wait_until(lambda: "the configuration was read again" in daemon.log, what="the reload")
+
+    def test_pulls(self) -> None:
+        """At info a pull is one line, whatever the number of its blobs, and says how it was answered."""
+        image = self.registry.put_image(MB)
+        daemon = self.start_daemon()
+        for _ in range(2):
+            pull(daemon.manifest("latest"))
+            pull(daemon.blob(image.layer.digest))
+        self.wait_until(lambda: "hit" in daemon.log, what="the second line")
+        told = re.findall(_PULLED, daemon.log, re.MULTILINE)
+        self.assertEqual(told, [("stored", str(image.manifest.size)), ("hit", str(image.manifest.size))])
+        self.assertNotIn("blob", daemon.log)
+
+        status = json.loads(pull(daemon.admin_url + "/status").body)
+        self.assertEqual(status["saved"]["pulls"], 1)
+        # Tokens and challenges have come from the upstream too, and went to nobody.
+        self.assertAlmostEqual(status["saved"]["bytes"], image.layer.size + image.manifest.size, delta=2000)
+
+    def test_reload(self) -> None:
+        """Form and level change with a reload: then blobs are told too, with their fields."""
+        image = self.registry.put_image(MB)
+        daemon = self.start_daemon()
+        self._reload(daemon, 'format = "json"\nlevel = "debug"')
+        before = len(daemon.log)
+        self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
+        self.wait_until(lambda: Event.ANSWERED.word in daemon.log, what="the line")
+        entries = [json.loads(line) for line in daemon.log[before:].splitlines()]
+        (told,) = [entry for entry in entries if entry.get("event") == Event.ANSWERED.word]
+        self.assertEqual(
+            (told["level"], told["repository"], told["digest"], told["outcome"], told["bytes"]),
+            ("debug", "library/app", image.layer.digest, "stored", image.layer.size),
+        )
+
+    def test_broken_off(self) -> None:
+        """Of a client that left, what it was sent before is told, and not what it was not."""
+        image = self.registry.put_image(8 * MB)
+        self.registry.throttle(4 * MB)
+        daemon = self.start_daemon(more='[log]\nlevel = "debug"\nformat = "json"')
+        reading = Reading.open(daemon.blob(image.layer.digest))
+        reading.read_until(MB)
+        reading.hang_up()
+        self.wait_until(lambda: "broken off" in daemon.log, what="the end of the request")
+        (line,) = [line for line in daemon.log.splitlines() if "broken off" in line]
+        told = json.loads(line)
+        self.assertGreaterEqual(told["bytes"], MB)
+        self.assertLess(told["bytes"], 8 * MB)
+
+    def test_access_log(self) -> None:
+        """Every request is a line of the access log, which may be renamed under the daemon's feet."""
+        image = self.registry.put_image(MB)
+        access = self.folder / "access.log"
+        daemon = self.start_daemon(more=f'[log]\naccess = "{access}"')
+        pull(daemon.blob(image.layer.digest), {"User-Agent": 'evil" 200 1\\'})
+        path = re.escape(f"/v2/library/app/blobs/{image.layer.digest}")
+        line = rf'^127\.0\.0\.1 - - \[[^]]+\] "GET {path} HTTP/1\.1" 200 {image.layer.size} "-" "evil\\x22 200 1\\x5C"$'
+        self.wait_until(lambda: re.search(line, access.read_text(), re.MULTILINE) is not None, what="a line")
+
+        access.rename(access.with_suffix(".1"))
+        pull(daemon.url + "/v2/absent?password=canary")
+        daemon.stop()
+        self.assertRegex(
+            access.read_text(), r'^127\.0\.0\.1 .*"GET /v2/absent HTTP/1\.1" 404 \d+ "-" "[^"]*"\n$'
+        )
+
+    def test_checks(self) -> None:
+        """/readyz has every check that the documentation has, and each is well."""
+        daemon = self.start_daemon()
+        answer = json.loads(pull(daemon.admin_url + "/readyz").body)
+        names = ("store", "index", "disk", "listeners", "certificates", "configuration")
+        self.assertEqual(answer, {"ready": True, "checks": dict.fromkeys(names, "ok")})
