@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import Certificate, load_pem_x509_certificate
 
 from mirrord.cli import figures
 from mirrord.cli.finding import Finding, fail, ok, warn
@@ -15,8 +15,10 @@ from mirrord.cli.settings import SERVICE_CONFIG, Settings
 from mirrord.config import Config, ListenConfig, StoreConfig
 
 _RENEW_DAYS = 14
+_RENEW = "renew it; the daemon sees new files by itself"
 _FEW_FILES = 1000
 _READ_BY_OTHERS = 0o004
+_OPEN_TO_OTHERS = 0o007
 _SERVICE_USER = "mirrord"
 
 
@@ -27,28 +29,23 @@ def check_certificates(listener: ListenConfig) -> Iterator[Finding]:
             certificate = load_pem_x509_certificate(pair.certificate.read_bytes())
         except (OSError, ValueError):
             continue  # said of the configuration
-        now = datetime.now(UTC)
-        days = (certificate.not_valid_after_utc - now).days
-        names = ", ".join(names_of(certificate)) or "no name"
-        told = f"{pair.certificate} is for {names}"
-        if certificate.not_valid_before_utc > now:
-            yield fail("certificate", f"{told}, and not valid yet", "is the clock right?")
-        elif certificate.not_valid_after_utc <= now:
-            yield fail(
-                "certificate", f"{told}, and has expired", "renew it; the daemon sees new files by itself"
-            )
-        elif days < _RENEW_DAYS:
-            left = figures.count(days, "day")
-            yield warn(
-                "certificate", f"{told}, for {left} more", "renew it; the daemon sees new files by itself"
-            )
-        elif names == "no name":
-            yield fail(
-                "certificate", told, "clients believe none without a subject alternative name: make another"
-            )
-        else:
-            yield ok("certificate", f"{told}, for {figures.count(days, 'day')} more")
+        yield _check_certificate(certificate, pair.certificate, datetime.now(UTC))
         yield from _check_secret("certificate", pair.key)
+
+
+def _check_certificate(certificate: Certificate, path: Path, now: datetime) -> Finding:
+    names = names_of(certificate)
+    left = certificate.not_valid_after_utc - now
+    told = f"{path} is for {', '.join(names) or 'nobody'}, for {figures.span(left.total_seconds())} more"
+    if not names:
+        return fail("certificate", told, "clients want a subject alternative name: make another")
+    if certificate.not_valid_before_utc > now:
+        return fail("certificate", f"{told}, and not valid yet", "is the clock right?")
+    if left.total_seconds() <= 0:
+        return fail("certificate", f"{path} has expired", _RENEW)
+    if left.days < _RENEW_DAYS:
+        return warn("certificate", told, _RENEW)
+    return ok("certificate", told)
 
 
 def check_disk(store: StoreConfig) -> Iterator[Finding]:
@@ -96,9 +93,9 @@ def _check_owner(path: Path, *, is_service: bool) -> Finding:
             f"{path} belongs to {_name(owner)}",
             f"chown -R {_SERVICE_USER}: {path}, and restart",
         )
-    if path.stat().st_mode & 0o077:
+    if path.stat().st_mode & _OPEN_TO_OTHERS:
         return warn(
-            "permissions", f"others may look into {path}", f"chmod 700 {path}: private images are there"
+            "permissions", f"others may look into {path}", f"chmod o-rwx {path}: private images are there"
         )
     return ok("permissions", f"{path} belongs to {_name(owner)}")
 

@@ -23,25 +23,23 @@ def check_port(daemon: Daemon, listener: ListenConfig, *, is_running: bool) -> I
     connection = connect_to(daemon, listener)
     if connection is None:
         return
+    endpoint = listener.endpoint
     try:
         connection.connect()
-        yield (
-            _answering(listener, connection)
-            if is_running
-            else fail(
-                "port", f"somebody else listens at {listener.endpoint}", "end it, or name another endpoint"
-            )
-        )
-    except (OSError, HTTPException) as error:
-        yield (
-            fail(
-                "port",
-                f"{listener.endpoint} does not answer: {error}",
-                "restart the daemon, if it was changed",
-            )
-            if is_running
-            else ok("port", f"{listener.endpoint} is free")
-        )
+    except OSError as error:
+        advice = "its log says why; restart it, if the endpoint was changed"
+        text = f"{endpoint} does not answer: {error.strerror or error}"
+        yield fail("port", text, advice) if is_running else ok("port", f"{endpoint} is free")
+        return
+    try:
+        if not is_running:
+            yield fail("port", f"somebody else listens at {endpoint}", "end it, or name another endpoint")
+        elif not _is_open(listener):
+            yield ok("port", f"{endpoint} listens, and answers only to whom it trusts")
+        elif _is_registry(connection):
+            yield ok("port", f"{endpoint} answers as a registry")
+        else:
+            yield fail("port", f"what answers at {endpoint} is no registry", "ss -ltnp says who has it")
     finally:
         connection.close()
 
@@ -83,13 +81,12 @@ def _is_open(listener: ListenConfig) -> bool:
     return not listener.proxy_protocol and listener.client_ca is None
 
 
-def _answering(listener: ListenConfig, connection: HTTPConnection) -> Finding:
-    if not _is_open(listener):
-        return ok("port", f"{listener.endpoint} listens, and answers only to whom it trusts")
-    connection.request("GET", "/v2/")
-    if connection.getresponse().getheader("Docker-Distribution-Api-Version") is None:
-        return fail("port", f"what answers at {listener.endpoint} is no registry", "ss -ltnp says who has it")
-    return ok("port", f"{listener.endpoint} answers as a registry")
+def _is_registry(connection: HTTPConnection) -> bool:
+    try:
+        connection.request("GET", "/v2/")
+        return connection.getresponse().getheader("Docker-Distribution-Api-Version") is not None
+    except (OSError, HTTPException):
+        return False
 
 
 def _choose(daemon: Daemon) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from mirrord.cli import figures
 from mirrord.cli.daemon import Daemon, Document
 from mirrord.cli.settings import Settings, located
+from mirrord.cli.statuses import NotRunning
 
 _REFRESH_SECONDS = 0.5
 _BAR_WIDTH = 30
@@ -36,13 +37,22 @@ def status(settings: Settings, *, once: bool, is_json: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
+    view = _view(daemon.get("/status"), daemon.readiness())
     if once or not console.is_terminal:
-        console.print(_view(daemon.get("/status"), daemon.readiness()))
+        console.print(view)
         return
-    with Live(console=console, auto_refresh=False, screen=True) as live:
+    with Live(view, console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(_view(daemon.get("/status"), daemon.readiness()), refresh=True)
+            live.update(_look(daemon), refresh=True)
             time.sleep(_REFRESH_SECONDS)
+
+
+def _look(daemon: Daemon) -> RenderableType:
+    """The view of now; a daemon that is restarted is waited for."""
+    try:
+        return _view(daemon.get("/status"), daemon.readiness())
+    except NotRunning as error:
+        return Text(error.message, style="red")
 
 
 def _view(status: Document, checks: dict[str, str]) -> RenderableType:
@@ -92,7 +102,7 @@ def _upstreams(status: Document) -> Iterator[RenderableType]:
         table.add_column(column, header_style="dim", overflow="fold")
     for upstream in status.get("upstreams", []):
         table.add_row(
-            upstream.get("name"),
+            Text(str(upstream.get("name"))),
             _circuit(upstream, "manifests"),
             _circuit(upstream, "others"),
             _quota(upstream.get("quota") or {}),

@@ -120,5 +120,5 @@ class DoctorTests(MirrorCase):
         ended = self.ask(config, "--json")
         self.assertIn(f"everybody may read {password}", texts(ended, "permissions"))
         self.assertIn(f"everybody may read {tls}/privkey.pem", texts(ended, "certificate"))
-        self.assertIn("for 4 days more", texts(ended, "certificate")[0])
+        self.assertIn("is for localhost, for 4 days more", texts(ended, "certificate")[0])
         self.assertNotIn("sesame", ended.out + ended.err)
