@@ -39,7 +39,8 @@ class LogTests(MirrorCase):
         status = json.loads(pull(daemon.admin_url + "/status").body)
         self.assertEqual(status["saved"]["pulls"], 1)
         # Tokens and challenges have come from the upstream too, and went to nobody.
-        self.assertAlmostEqual(status["saved"]["bytes"], image.layer.size + image.manifest.size, delta=2000)
+        missing = image.layer.size + image.manifest.size - status["saved"]["bytes"]
+        self.assertTrue(0 <= missing < 2000, missing)
 
     def test_reload(self) -> None:
         """Form and level change with a reload: then blobs are told too, with their fields."""
@@ -76,8 +77,8 @@ class LogTests(MirrorCase):
         access = self.folder / "access.log"
         daemon = self.start_daemon(more=f'[log]\naccess = "{access}"')
         pull(daemon.blob(image.layer.digest), {"User-Agent": 'evil" 200 1\\'})
-        path = re.escape(f"/v2/library/app/blobs/{image.layer.digest}")
-        line = rf'^127\.0\.0\.1 - - \[[^]]+\] "GET {path} HTTP/1\.1" 200 {image.layer.size} "-" "evil\\x22 200 1\\x5C"$'
+        path, size = re.escape(f"/v2/library/app/blobs/{image.layer.digest}"), image.layer.size
+        line = rf'^127\.0\.0\.1 - - \[[^]]+\] "GET {path} HTTP/1\.1" 200 {size} "-" "evil\\x22 200 1\\x5C"$'
         self.wait_until(lambda: re.search(line, access.read_text(), re.MULTILINE) is not None, what="a line")
 
         access.rename(access.with_suffix(".1"))
