@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import attrs
 
-from mirrord.oci.errors import RegistryError
+from mirrord.oci.errors import RegistryError, Unauthorized
 
 Header = tuple[bytes, bytes]
 
@@ -49,6 +49,8 @@ class Answer:
         `status` is for what HTTP tells more finely than the spec's codes do: 413, 414, 431.
         """
         complaint = {"code": error.code, "message": error.message, "detail": error.detail}
+        if isinstance(error, Unauthorized):
+            headers += ((b"WWW-Authenticate", error.challenge.encode("latin-1", "replace")),)
         if error.retry_after_seconds is not None:
             headers += ((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after_seconds))),)
         if error.cache_status is not None:

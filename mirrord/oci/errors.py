@@ -3,7 +3,8 @@
     RegistryError                       reaches the client as the spec's JSON document
     ├── NameInvalid NameUnknown TagInvalid DigestInvalid ManifestInvalid
     │   ManifestUnknown BlobUnknown Denied Unsupported RangeInvalid
-    │   PaginationNumberInvalid SizeInvalid Conflict   definite: asking again changes nothing
+    │   PaginationNumberInvalid SizeInvalid Conflict
+    │   Unauthorized TooManyRequests     definite: asking again changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
         └── UpstreamError               the upstream failed us, and may not next time
             ├── UpstreamUnreachable     no connection: DNS, TCP, TLS
@@ -117,6 +118,24 @@ class Denied(RegistryError):
 
     code = "DENIED"
     status = 403
+
+
+class Unauthorized(RegistryError):
+    """Whoever asks has to say who they are; `challenge` says how, and becomes WWW-Authenticate."""
+
+    code = "UNAUTHORIZED"
+    status = 401
+
+    def __init__(self, message: str, *, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class TooManyRequests(RegistryError):
+    """Whoever asks has to wait first."""
+
+    code = "TOOMANYREQUESTS"
+    status = 429
 
 
 class Unsupported(RegistryError):

@@ -5,7 +5,7 @@ where that is a prefix, then the listener's own upstream. With `ns` first, `/v2/
 can never be answered by quay.io, whatever the prefixes are called.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 
 import attrs
@@ -80,6 +80,15 @@ class Sources:
     def origins(self) -> Iterable[Origin]:
         """All upstreams, in the order of the configuration."""
         return self._by_name.values()
+
+    def meanings(self, repository: Repository) -> Iterator[Source]:
+        """Every source that a client may call so in a token's scope, which has neither `ns` nor a path."""
+        for origin in self._by_name.values():
+            for name in {repository, _official(origin, repository)}:
+                yield Source(origin.name, name)
+        led, rest, is_prefixed = self._inside(None, repository)
+        if led is not None and is_prefixed:
+            yield Source(led.name, _official(led, rest))
 
     def _said(self, target: Target) -> Origin | None:
         """The upstream that stands outside the repository's name."""

@@ -1,0 +1,126 @@
+"""Rules: who may do what in which repository. Pure.
+
+The first rule that matches a repository says everything about it, as in a firewall: rules are read
+from the top until one matches, and what stands below is then not looked at. (The union of all that
+match would make a narrow rule unable to forbid; the most specific pattern is a question that people
+answer differently.) What no rule matches nobody may do.
+
+A rule sees a mirrored repository under its upstream's name, whatever the client called it: so
+`team/*` can never mean a team at an upstream.
+"""
+
+from collections.abc import Iterable
+from enum import Enum
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import attrs
+
+from mirrord.hosting import AccessConfig, Party, RuleConfig
+from mirrord.oci.hosted import HOSTED
+from mirrord.oci.names import Source
+
+
+class Action(Enum):
+    """What can be done in a repository; values are those of a token's scope."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+
+
+@attrs.frozen
+class Identity:
+    """Who asks: as which user, with which names in its certificate, from where."""
+
+    user: str | None = None
+    certificates: frozenset[str] = frozenset()
+    address: str = ""
+
+    @property
+    def without_user(self) -> "Identity":
+        """The same for somebody who has not said who they are."""
+        return attrs.evolve(self, user=None)
+
+
+_NOBODY: frozenset[Party] = frozenset()
+
+
+@attrs.frozen
+class _Rule:
+    """Patterns, and for each action the parties that may do it."""
+
+    patterns: tuple[str, ...]
+    parties: dict[Action, frozenset[Party]]
+
+    @classmethod
+    def of(cls, config: RuleConfig) -> "_Rule":
+        """Whoever may change a repository may read it: no client pushes without looking first."""
+        changing = frozenset(config.push + config.delete)
+        return cls(
+            config.repositories,
+            {
+                Action.PULL: frozenset(config.pull) | changing,
+                Action.PUSH: frozenset(config.push),
+                Action.DELETE: frozenset(config.delete),
+            },
+        )
+
+    def matches(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+@attrs.frozen
+class Rules:
+    """The rules, from the top; `refusal` is what is said to whom they do not let."""
+
+    _rules: tuple[_Rule, ...]
+    refusal: str = "you may not do this here"
+
+    @classmethod
+    def of(cls, access: AccessConfig | None) -> "Rules":
+        """The configured rules; without any, everybody may pull and this host's clients may do the rest."""
+        if access is not None:
+            return cls(tuple(map(_Rule.of, access.rules)))
+        here = (Party("network", "127.0.0.0/8"), Party("network", "::1/128"))
+        rule = RuleConfig(("*",), pull=(Party("anonymous"),), push=here, delete=here)
+        return cls(
+            (_Rule.of(rule),), "without [access] in its configuration mirrord lets only its own host do this"
+        )
+
+    def allows(self, identity: Identity, action: Action, source: Source) -> bool:
+        """Whether this may be done in the repository."""
+        name = str(source.repository if source.upstream == HOSTED else source)
+        for rule in self._rules:
+            if rule.matches(name):
+                return _has(rule.parties.get(action, _NOBODY), identity)
+        return False
+
+
+def _has(parties: Iterable[Party], identity: Identity) -> bool:
+    return any(_is_of(identity, party) for party in parties)
+
+
+def _is_of(identity: Identity, party: Party) -> bool:
+    match party.kind:
+        case "anonymous":
+            return True
+        case "users":
+            return identity.user is not None
+        case "user":
+            return identity.user == party.name
+        case "certificate":
+            return party.name in identity.certificates
+        case "network":
+            address = _read_address(identity.address)
+            return address is not None and address in party.network
+    return False
+
+
+def _read_address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address; one of IPv4 that came in over IPv6 is one of IPv4."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
