@@ -61,11 +61,11 @@ class Host:
     def is_listening_by_socket(self) -> bool:
         """Whether a listener of its configuration takes its port from systemd; unless there is none yet."""
         try:
-            listeners = tomllib.loads(self.config.read_text("utf-8")).get("listen", [])
+            listeners = tomllib.loads(self.config.read_text("utf-8")).get("listen")
         except FileNotFoundError:
             return True
-        endpoints = [each.get("endpoint", "") for each in listeners if isinstance(each, dict)]
-        return any(str(endpoint).startswith("systemd:") for endpoint in endpoints)
+        tables = [each for each in listeners if isinstance(each, dict)] if isinstance(listeners, list) else []
+        return any(str(table.get("endpoint")).startswith("systemd:") for table in tables)
 
     def has(self, unit: str) -> bool:
         """Whether a unit is installed."""

@@ -95,6 +95,16 @@ class InstallationTests(ContainerCase):
         left = "find /etc /var /usr/local -name '*mirrord*' -not -path '*/journal/*'; getent passwd mirrord"
         self.assertEqual(self.container.ask(left).stdout, "")
 
+    def test_only_root(self) -> None:
+        """Somebody else than root is told so in one line, and can still see what would be done."""
+        command = "setpriv --reuid=65534 --clear-groups /opt/mirrord/bin/mirrord install-service"
+        refused = self.container.ask(command)
+        self.assertEqual(
+            (refused.returncode, refused.stdout, refused.stderr.count("\n")), (1, "", 1), refused
+        )
+        self.assertIn("only root", refused.stderr)
+        self.assertIn("$ systemctl enable mirrord.service", self.container.run(f"{command} --dry-run"))
+
     def test_a_port_that_stays_open(self) -> None:
         """With --socket a restart refuses nobody; the address can be changed as documented."""
         self.container.run("/opt/mirrord/bin/mirrord install-service --socket --now")

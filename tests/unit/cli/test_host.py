@@ -88,6 +88,8 @@ class InstallingTests(RootCase):
         self.assertTrue(self.host.is_listening_by_socket)
         self.install()
         self.assertFalse(self.host.is_listening_by_socket)
+        self.host.config.write_text("listen = 5\n")
+        self.assertFalse(self.host.is_listening_by_socket)
 
 
 class StartingTests(RootCase):
