@@ -80,8 +80,8 @@ def _check_quota(upstream: UpstreamConfig) -> Finding:
     if quota is None or quota.remaining is None:
         return ok("quota", f"{upstream.name} names no limit")
     window = f" in {figures.span(quota.window_seconds)}" if quota.window_seconds else ""
-    whose = "this account" if upstream.account else "this address"
-    told = f"{upstream.name}: {quota} pulls left{window}, for {whose}"
+    whose = f", counted for {quota.source}" if quota.source else ""
+    told = f"{upstream.name}: {quota} pulls left{window}{whose}"
     if quota.remaining == 0 or (quota.limit and quota.remaining < quota.limit * _FEW):
         advice = (
             "wait; what is held is served" if upstream.account else "give docker.io an account: it has more"

@@ -1,9 +1,11 @@
 """The doctor, before a real daemon and a registry whose manners are Docker Hub's."""
 
+import base64
 import json
 import socket
 from pathlib import Path
 
+from tests.fakes.scene import Manners
 from tests.integration.activated import ActivatedDaemon
 from tests.integration.case import MirrorCase
 from tests.integration.command import Ended, mirrord
@@ -27,17 +29,19 @@ def texts(ended: Ended, subject: str) -> list[str]:
     return [finding["text"] for line in ended.lines if (finding := json.loads(line))["subject"] == subject]
 
 
-class DoctorTests(MirrorCase):
+class DoctorCase(MirrorCase):
     def ask(self, config: Path, *arguments: str) -> Ended:
         """The doctor, who is kept from the registries of this world: a port that nobody has is his proxy."""
         return mirrord(
             "doctor", *arguments, "--config", str(config), home=self.folder,
-            HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1",
+            HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1,127.0.0.2",
         )  # fmt: skip
 
     def config(self, daemon: Daemon) -> Path:
         return daemon.folder / "mirrord.toml"
 
+
+class DoctorTests(DoctorCase):
     def test_well(self) -> None:
         """A mirror that works is found well, and proves it by a pull; other upstreams may be away."""
         self.registry.put_image(30_000, repository="library/hello-world")
@@ -122,3 +126,47 @@ class DoctorTests(MirrorCase):
         self.assertIn(f"everybody may read {tls}/privkey.pem", texts(ended, "certificate"))
         self.assertIn("is for localhost, for 4 days more", texts(ended, "certificate")[0])
         self.assertNotIn("sesame", ended.out + ended.err)
+
+
+class OwnRealmTests(DoctorCase):
+    """Who hears our password from the doctor."""
+
+    manners = Manners(accounts={"me": "sesame"})
+
+    def configure(self) -> Path:
+        """A configuration with an account at the registry."""
+        password = self.folder / "password"
+        password.write_text("sesame")
+        password.chmod(0o600)
+        config = self.folder / "mirrord.toml"
+        config.write_text(
+            f'[store]\npath = "{self.folder}/store"\n[admin]\nendpoint = "unix:{self.folder}/admin"\n'
+            f'[[upstream]]\nname = "docker.io"\nurl = "{self.registry.url}"\n'
+            f'[[upstream.account]]\nusername = "me"\npassword_file = "{password}"\n'
+        )
+        return config
+
+    def told(self) -> list[str]:
+        """The paths at which our password was heard."""
+        secret = base64.b64encode(b"me:sesame").decode()
+        seen = self.registry.journal.requests()
+        return [one.target.partition("?")[0] for one in seen if secret in str(one.headers)]
+
+    def test_quota_of_the_account(self) -> None:
+        """The quota is the account's: the registry's own token service hears its password, and nobody else."""
+        self.registry.put_image(10, repository="ratelimitpreview/test")
+        ended = self.ask(self.configure(), "--json")
+        self.assertEqual(self.told(), ["/token"])
+        self.assertIn("100 of 100 pulls left in 6 hours, counted for", texts(ended, "quota")[0])
+        self.assertNotIn("sesame", ended.out + ended.err)
+
+
+class ForeignRealmTests(OwnRealmTests):
+    hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.1")
+
+    def test_quota_of_the_account(self) -> None:
+        """A token service on another host does not hear the password."""
+        self.registry.put_image(10, repository="ratelimitpreview/test")
+        self.ask(self.configure(), "--json")
+        self.assertEqual(self.told(), [])
+        self.assertIn("/token", str([seen.target for seen in self.registry.journal.requests()]))
