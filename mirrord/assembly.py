@@ -6,13 +6,18 @@ stay, and are given another root.
 """
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.defer import DeferredLock
 
+from mirrord import operations
+from mirrord.admin.commands import Commands
+from mirrord.admin.ports import Operations
 from mirrord.admin.root import AdminRoot
 from mirrord.admin.status import Holdings, LastSweep, ListenerStatus, LogStatus, Status
 from mirrord.config import Config, ConfigError, ListenConfig
@@ -28,6 +33,7 @@ from mirrord.observe.latency import Latency
 from mirrord.observe.logs import Logs
 from mirrord.observe.notify import Notifier, watchdog_seconds
 from mirrord.observe.watched import Expiry
+from mirrord.oci.platforms import Platform
 from mirrord.reload import bound_changes, merge
 from mirrord.service import Listener, Parts, Reloaded
 from mirrord.web.root import RegistryRoot
@@ -43,6 +49,8 @@ class Mirror:
     _logs: Logs
     _sites: tuple[MirrorSite, ...] = attrs.field(init=False)
     _certificates: tuple[Certificates | None, ...] = attrs.field(init=False)
+    _verifying: DeferredLock = attrs.field(factory=DeferredLock, init=False)
+    operations: Operations = attrs.field(init=False)
     trouble: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -136,6 +144,7 @@ class Mirror:
         """What answers at a listener; listeners differ in their own upstream."""
         foundation = self._foundation
         use_cases = foundation.use_cases(config)
+        self.operations = operations.join(foundation, config, use_cases, self._verifying)
         return lambda listen: RegistryRoot(use_cases, listen.upstream, foundation.metrics, foundation.pages)
 
 
@@ -162,7 +171,8 @@ def assemble(
             Check("configuration", lambda: mirror.trouble),
         )
     )
-    admin = AdminRoot(foundation.metrics.registry, health, status)
+    commands = Commands(lambda: mirror.operations, Platform.of_machine(platform.machine()))
+    admin = AdminRoot(foundation.metrics.registry, health, status, commands)
     notifier = Notifier.of(environment)
     heartbeat = Heartbeat(
         notifier,
@@ -177,6 +187,7 @@ def assemble(
         foundation.pools,
         foundation.pages,
         (
+            commands,
             foundation.collector,
             probe,
             heartbeat,

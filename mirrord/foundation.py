@@ -17,6 +17,7 @@ from mirrord.listen.pages import Pages
 from mirrord.observe.access import AccessLog
 from mirrord.observe.build import version
 from mirrord.observe.metrics import Metrics
+from mirrord.operate.visitors import Visitors
 from mirrord.pull.blobs import BlobPuller
 from mirrord.pull.freshness import Freshness
 from mirrord.pull.keeping import Keeper
@@ -45,11 +46,12 @@ _REMEMBERED_REFERRER_BYTES = 2 * 1024 * 1024
 
 @attrs.frozen(eq=False)
 class Memories:
-    """What was answered a moment ago, or is known to be corrupt."""
+    """What was answered a moment ago, and to whom."""
 
     absences: Remembered[Any, Any]
     tags: Remembered[Any, Any]
     referrers: Remembered[Any, Any]
+    visitors: Visitors
 
     @classmethod
     def empty(cls) -> "Memories":
@@ -58,6 +60,7 @@ class Memories:
             Remembered(time.monotonic, _REMEMBERED_ABSENCES),
             Remembered(time.monotonic, _REMEMBERED_TAGS, len),
             Remembered(time.monotonic, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
+            Visitors(time.time),
         )
 
 
@@ -147,6 +150,7 @@ class Foundation:
             TagLister(upstreams, Lists(stale, stale_seconds, memories.tags)),
             ReferrerLister(upstreams, Lists(stale, stale_seconds, memories.referrers)),
             Catalog(store.index, sources),
+            memories.visitors,
         )
 
     def _connect(self, config: Config) -> None:

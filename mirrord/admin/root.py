@@ -8,6 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mirrord.admin.commands import METHODS, Commands
 from mirrord.listen.answer import Answer, Header
 from mirrord.listen.request import READING, MirrorRequest, not_allowed
 from mirrord.observe.health import Health
@@ -21,6 +22,8 @@ _TEXT: Header = (b"Content-Type", b"text/plain; charset=utf-8")
 class AdminRoot:
     """Answers `/metrics`, `/healthz`, `/readyz` and `/status`; its `respond` is what a MirrorSite wants.
 
+    The paths of commands (commands.py) are theirs.
+
     `_health` says by name what is well and what is not; `_status` gives what is to be known at a glance,
     as JSON takes it. Both are asked anew for every request, on the reactor: they answer from memory.
     """
@@ -28,10 +31,14 @@ class AdminRoot:
     _registry: CollectorRegistry
     _health: Health
     _status: Callable[[], object]
+    _commands: Commands
     _log = Logger()
 
     def respond(self, request: MirrorRequest) -> None:
-        """Answer a request, at once."""
+        """Answer a request, at once unless it is a command."""
+        if request.uri.partition(b"?")[0] in METHODS:
+            self._commands.respond(request)
+            return
         try:
             answer = self._answer(request)
         except Exception:  # noqa: BLE001 - the last resort, and logged

@@ -1,6 +1,6 @@
 """Listing: the repositories that are held, with their tags and what they take of the disk."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from fnmatch import fnmatchcase
 
 import attrs
@@ -24,7 +24,7 @@ class RepositoryLister:
     _clock: IReactorTime
     _log = Logger()
 
-    async def list(self, pattern: str) -> AsyncIterator[ListedRepository]:
+    async def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
         """The repositories whose name, short or whole, is like the shell pattern; sorted."""
         try:
             await self._inventory.settle()

@@ -4,7 +4,7 @@ It goes the way that a client's pull goes, so all that holds for those holds her
 finished even if the operator leaves.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 
 import attrs
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -37,7 +37,7 @@ class ImagePuller:
 
     async def pull(
         self, reference: ImageReference, platform: Platform | None
-    ) -> AsyncIterator[Resolved | GotManifest | GotBlob | Pulled]:
+    ) -> AsyncGenerator[Resolved | GotManifest | GotBlob | Pulled, None]:
         """Have an image here, for a platform or (None) for every one that it is offered for.
 
         Raises:
@@ -83,7 +83,7 @@ class _Round:
     _waiting: Deferred[None] | None = attrs.field(default=None, init=False)
     _end: Failure | bool = attrs.field(default=False, init=False)
 
-    async def pull(self, digests: Iterable[Digest]) -> AsyncIterator[GotBlob]:
+    async def pull(self, digests: Iterable[Digest]) -> AsyncGenerator[GotBlob, None]:
         """Have all of these here."""
         todo = iter(digests)
         workers = [Deferred.fromCoroutine(self._work(todo)) for _ in range(BLOBS_AT_ONCE)]

@@ -4,7 +4,7 @@ One file at a time, a slice at a time. While clients are served, it rests after 
 that took: half of a slow disk is theirs, whatever there is to verify.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
 
 import attrs
@@ -58,7 +58,7 @@ class Verifier:
     _turn: DeferredLock
     _clock: IReactorTime
 
-    async def verify(self) -> AsyncIterator[Event]:
+    async def verify(self) -> AsyncGenerator[Event, None]:
         """Verify everything; closed before its end, it stops where it is.
 
         Raises:
@@ -84,7 +84,7 @@ class Verifier:
             yield course.progress()
             yield Verified(course.entries, course.bytes, course.corrupt, course.fetched, seconds)
 
-    async def _verify(self, entry: Entry, course: _Course) -> AsyncIterator[Event]:
+    async def _verify(self, entry: Entry, course: _Course) -> AsyncGenerator[Event, None]:
         """Hash one entry; if it is damaged, have it fetched."""
         examination = self._audit.examine(entry)
         if examination is None:
@@ -106,7 +106,7 @@ class Verifier:
         async for event in self._replace(entry.kind, Digest.parse(entry.name), course):
             yield event
 
-    async def _hash(self, examination: Examination) -> AsyncIterator[int]:
+    async def _hash(self, examination: Examination) -> AsyncGenerator[int, None]:
         began_at = self._clock.seconds()
         while count := await examination.go_on():
             yield count
@@ -114,7 +114,7 @@ class Verifier:
             await deferLater(self._clock, took if self._is_busy() else 0)
             began_at = self._clock.seconds()
 
-    async def _replace(self, kind: Kind, digest: Digest, course: _Course) -> AsyncIterator[Event]:
+    async def _replace(self, kind: Kind, digest: Digest, course: _Course) -> AsyncGenerator[Event, None]:
         """Fetch what was damaged through a repository that may read it."""
         course.corrupt += 1
         sources: dict[Source, None] = {}

@@ -85,6 +85,13 @@ class Catalog(Protocol):
         ...
 
 
+class Visitors(Protocol):
+    """Who remembers who asked."""
+
+    def saw(self, source: Source, reference: Reference, client: str) -> None:
+        """A client was given a manifest."""
+
+
 @attrs.frozen
 class UseCases:
     """All that a registry's client can ask of a mirror."""
@@ -95,3 +102,4 @@ class UseCases:
     tags: Tags
     referrers: Referrers
     catalog: Catalog
+    visitors: Visitors

@@ -59,6 +59,7 @@ class RegistryRoot:
     ) -> None:
         sending = self._sending = Sending(pages, metrics)
         self._sources = use_cases.sources
+        self._visitors = use_cases.visitors
         self._default = default
         self._metrics = metrics
         self._catalog = CatalogResource(use_cases.catalog, default)
@@ -110,6 +111,8 @@ class RegistryRoot:
                 exchange.failed(error)
             raise
         exchange.answered(reply)
+        if isinstance(target.route, ManifestRoute):
+            self._visitors.saw(source, target.route.reference, request.client_address)
         headers = (*reply.headers, *_how(reply.outcome), *_common(target))
         answer = Answer(reply.status, headers, reply.length, reply.body)
         flow = reply.flow

@@ -121,6 +121,7 @@ class FakePulling:
     repositories: list[str] = attrs.field(factory=list)
     outcome: Outcome = attrs.field(factory=Outcome.hit)
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
+    visits: list[tuple[Source, Reference, str]] = attrs.field(factory=list)
     error: Exception | None = None
     pause: Deferred[None] | None = None
     is_filtered: bool = False
@@ -130,7 +131,13 @@ class FakePulling:
         """These fakes, as the web takes them; docker.io is `dockerhub`, quay.io is `quay`."""
         sources = Sources.of([Origin(HUB, "dockerhub"), Origin(QUAY, "quay")])
         return UseCases(
-            sources, _Manifests(self), _Blobs(self), _Tags(self), _Referrers(self), _Catalog(self)
+            sources,
+            _Manifests(self),
+            _Blobs(self),
+            _Tags(self),
+            _Referrers(self),
+            _Catalog(self),
+            _Visitors(self),
         )
 
     def add_manifest(self, body: bytes, *references: str, media_type: str = OCI_INDEX) -> Manifest:
@@ -155,6 +162,14 @@ class FakePulling:
         if str(reference) not in self.manifests:
             raise ManifestUnknown("no such manifest")
         return self.manifests[str(reference)]
+
+
+@attrs.frozen
+class _Visitors:
+    pulling: FakePulling
+
+    def saw(self, source: Source, reference: Reference, client: str) -> None:
+        self.pulling.visits.append((source, reference, client))
 
 
 @attrs.frozen

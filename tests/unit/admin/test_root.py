@@ -6,9 +6,12 @@ from prometheus_client import CollectorRegistry, Counter
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.admin.commands import Commands
+from mirrord.admin.ports import Operations
 from mirrord.admin.root import AdminRoot
 from mirrord.listen.site import MirrorSite
 from mirrord.observe.health import Check, Health
+from mirrord.oci.platforms import Platform
 from tests.fakes.wire import Client
 
 
@@ -21,8 +24,12 @@ class AdminTests(SynchronousTestCase):
             registry,
             Health(tuple(Check(name, lambda name=name: self.troubles[name]) for name in self.troubles)),  # type: ignore[misc]
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
+            Commands(self.operations, Platform("linux", "amd64")),
         )
         self.client = Client(MirrorSite(Clock(), root.respond))
+
+    def operations(self) -> Operations:
+        raise NotImplementedError("no test here gives a command")
 
     def uptime(self) -> float:
         return 1.5

@@ -1,0 +1,73 @@
+"""What the admin listener needs of the operator's use cases; `assembly.py` hands in the real ones."""
+
+from collections.abc import AsyncGenerator
+from typing import Any, Protocol
+
+import attrs
+
+from mirrord.oci.platforms import Platform
+from mirrord.oci.references import ImageReference
+from mirrord.operate.answers import Explanation, ListedRepository, Removal, Swept
+
+Events = AsyncGenerator[Any, None]
+"""Frozen values, each with its `event`; closed before its end, it stops."""
+
+
+class Lister(Protocol):
+    """Listing repositories."""
+
+    def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
+        """The repositories whose name is like the shell pattern, sorted."""
+        ...
+
+
+class Remover(Protocol):
+    """Taking things out."""
+
+    async def remove(self, reference: ImageReference) -> Removal:
+        """Take out a digest, a tag or a whole repository."""
+        ...
+
+
+class Sweeper(Protocol):
+    """Sweeping."""
+
+    async def sweep(self, *, is_dry_run: bool) -> Swept:
+        """Sweep now, or say what that would do."""
+        ...
+
+
+class Puller(Protocol):
+    """Pulling ahead."""
+
+    def pull(self, reference: ImageReference, platform: Platform | None) -> Events:
+        """Have an image here, for a platform or for all."""
+        ...
+
+
+class Verifier(Protocol):
+    """Verifying what is at rest."""
+
+    def verify(self) -> Events:
+        """Hash everything, and fetch what is damaged."""
+        ...
+
+
+class Explainer(Protocol):
+    """Explaining answers."""
+
+    async def explain(self, reference: ImageReference) -> Explanation:
+        """All that is known of a reference."""
+        ...
+
+
+@attrs.frozen
+class Operations:
+    """All that an operator can ask of a running mirror."""
+
+    lister: Lister
+    remover: Remover
+    sweeper: Sweeper
+    puller: Puller
+    verifier: Verifier
+    explainer: Explainer
