@@ -153,7 +153,7 @@ class OwnRealmTests(DoctorCase):
         return [one.target.partition("?")[0] for one in seen if secret in str(one.headers)]
 
     def test_quota_of_the_account(self) -> None:
-        """The quota is the account's: the registry's own token service hears its password, and nobody else."""
+        """The quota is the account's: the registry's own token service hears its password, nobody else."""
         self.registry.put_image(10, repository="ratelimitpreview/test")
         ended = self.ask(self.configure(), "--json")
         self.assertEqual(self.told(), ["/token"])
