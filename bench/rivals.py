@@ -1,10 +1,14 @@
-"""The servers that are measured side by side: mirrord, Debian's docker-registry, nginx."""
+"""The servers that are measured side by side: mirrord, Debian's docker-registry, nginx.
+
+With a `pair` a server answers by TLS: mirrord at a port of its own beside the plain one.
+"""
 
 import contextlib
 import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,6 +17,7 @@ from urllib.request import urlopen
 
 import attrs
 
+from mirrord.config import CertificateConfig
 from tests.integration.daemon import Daemon, Settings, free_port
 
 _REGISTRY = """
@@ -42,7 +47,7 @@ http {{
   scgi_temp_path {folder}/scgi;
   proxy_cache_path {folder}/cache keys_zone=blobs:10m max_size=4g;
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port} {ssl};
     location / {{
       proxy_pass {upstream};
       proxy_cache blobs;
@@ -52,6 +57,16 @@ http {{
     }}
   }}
 }}
+"""
+
+
+_SSL = "ssl; ssl_protocols TLSv1.3; ssl_certificate {pair.certificate}; ssl_certificate_key {pair.key}"
+
+_LISTEN = """
+[[listen]]
+endpoint = "tcp:{port}:interface=127.0.0.1"
+certificate = "{pair.certificate}"
+key = "{pair.key}"
 """
 
 
@@ -91,11 +106,14 @@ class Rival:
         return found
 
 
-def start_mirrord(folder: Path, upstream: str) -> Rival:
+def start_mirrord(folder: Path, upstream: str, pair: CertificateConfig | None = None) -> Rival:
     """This checkout's mirrord."""
-    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h"))
+    port = free_port()
+    secure = "" if pair is None else _LISTEN.format(port=port, pair=pair)
+    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h", more=secure))
     daemon.start()
-    return Rival("mirrord", daemon.url, daemon.pid, daemon.kill)
+    url = daemon.url if pair is None else f"https://localhost:{port}"
+    return Rival("mirrord", url, daemon.pid, daemon.kill)
 
 
 def start_registry(folder: Path, upstream: str | None = None) -> Rival:
@@ -105,10 +123,11 @@ def start_registry(folder: Path, upstream: str | None = None) -> Rival:
     proxy = "" if upstream is None else f"proxy: {{remoteurl: {upstream}}}"
     config = folder / "config.yml"
     config.write_text(_REGISTRY.format(folder=folder / "files", port=port, proxy=proxy))
-    return _start("docker-registry", ["docker-registry", "serve", str(config)], folder, port)
+    url = f"http://127.0.0.1:{port}"
+    return _start("docker-registry", ["docker-registry", "serve", str(config)], folder, url)
 
 
-def start_nginx(folder: Path, upstream: str) -> Rival | None:
+def start_nginx(folder: Path, upstream: str, pair: CertificateConfig | None = None) -> Rival | None:
     """Debian's nginx with proxy_cache; None where it is not installed."""
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if nginx is None:
@@ -117,11 +136,14 @@ def start_nginx(folder: Path, upstream: str) -> Rival | None:
     folder.mkdir(parents=True)
     config = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
-    config.write_text(_NGINX.format(folder=folder, port=port, upstream=upstream, user=user))
-    return _start("nginx", [nginx, "-e", str(folder / "error.log"), "-c", str(config)], folder, port)
+    how = "" if pair is None else _SSL.format(pair=pair)
+    config.write_text(_NGINX.format(folder=folder, port=port, ssl=how, upstream=upstream, user=user))
+    command = [nginx, "-e", str(folder / "error.log"), "-c", str(config)]
+    scheme = "http" if pair is None else "https"
+    return _start("nginx", command, folder, f"{scheme}://localhost:{port}")
 
 
-def _start(name: str, command: list[str], folder: Path, port: int) -> Rival:
+def _start(name: str, command: list[str], folder: Path, url: str) -> Rival:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -130,10 +152,11 @@ def _start(name: str, command: list[str], folder: Path, port: int) -> Rival:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    url = f"http://127.0.0.1:{port}"
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urlopen(f"{url}/v2/", timeout=1):
+        with contextlib.suppress(OSError), urlopen(f"{url}/v2/", timeout=1, context=anyone):
             return Rival(name, url, process.pid, stop)
         time.sleep(0.05)
     stop()

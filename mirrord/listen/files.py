@@ -37,9 +37,13 @@ class _Sending:
 
 
 class FileServer(Meter, tcp.Server):
-    """A client's connection over TCP, plain or not. Only its subclasses know how bytes leave."""
+    """A client's connection over TCP, plain or not. Only its subclasses know how bytes leave.
+
+    `file_bytes` is how many bytes of files the kernel has taken so far.
+    """
 
     chunk_bytes: ClassVar[int]
+    file_bytes = 0
     _sending: _Sending | None = None
 
     def __init__(self, pages: Pages, *args: Any) -> None:
@@ -107,13 +111,15 @@ class FileServer(Meter, tcp.Server):
             self._warm(sending, stop)
             return None
         try:
-            sending.offset += self.send_chunk(sending.fd, sending.offset, stop - sending.offset)
+            count = self.send_chunk(sending.fd, sending.offset, stop - sending.offset)
         except (ConnectionError, TimeoutError):
             return main.CONNECTION_LOST
         except (EOFError, OSError):
             self._sending = None
             sending.done.errback(Failure())
             return main.CONNECTION_DONE
+        sending.offset += count
+        self.file_bytes += count
         if sending.offset == sending.stop:
             self._sending = None
             if not self.is_writing():

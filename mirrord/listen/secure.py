@@ -2,8 +2,9 @@
 
 Twisted wraps TLS around a transport: OpenSSL encrypts into memory, from which the bytes are copied, in
 pieces of 16 KiB, through lists and joins to the socket. That costs 1.6 times nginx's CPU a GiB. Here
-OpenSSL is given the socket, and one call encrypts and sends 256 KiB with the GIL released: 0.5 to
-0.7 times nginx's. What the wrapper did besides is then ours, phase by phase:
+OpenSSL is given the socket, and one call encrypts and sends 512 KiB with the GIL released. It writes
+16 KiB to the socket at a time, each of which would wake the client; so a file's are held together
+(TCP_CORK), which saves another sixth. What the wrapper did besides is then ours, phase by phase:
 
     opening ──handshake──▶ open ──close_notify, FIN──▶ parting ──their FIN──▶ gone
        └───────────────────failed: alert, FIN──────────────┘
@@ -13,7 +14,7 @@ OpenSSL is given the socket, and one call encrypts and sends 256 KiB with the GI
   and asked again from where they can go on.
 - A call that found no room keeps half a record, and must be repeated with the same bytes before
   anything else is sent (`_is_stuck`). For a file they are read again: one buffer for all connections
-  instead of 256 KiB for each. It cannot be mapped memory either, whose pages count as ours.
+  instead of 512 KiB for each. It cannot be mapped memory either, whose pages count as ours.
 - A close in the middle of a record is a FIN without close_notify: the client sees that it was cut.
 - Parting waits for the client's own FIN and drops what comes: a close with unread bytes would be a
   reset, which can eat our last words on their way.
@@ -28,6 +29,7 @@ from typing import Any
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from twisted.internet import main
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -39,7 +41,7 @@ from mirrord.listen.files import FileServer
 from mirrord.listen.pages import Pages
 from mirrord.oci.errors import Unsupported
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 512 * 1024
 _RECORD_BYTES = 16 * 1024
 """The most that a record holds, and that OpenSSL gives at once."""
 
@@ -91,7 +93,7 @@ class SecureServer(FileServer):
     def progress(self) -> tuple[int, bool]:
         """What the client has acknowledged in bytes of TCP, and whether something waits that it has not.
 
-        Bytes handed over do not tell, as elsewhere: OpenSSL counts none of 256 KiB until all are sent.
+        Bytes handed over do not tell, as elsewhere: OpenSSL counts none of a chunk until all are sent.
         """
         (acked,) = _BYTES_ACKED.unpack(
             self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
@@ -128,6 +130,11 @@ class SecureServer(FileServer):
             return self._send(memoryview(data)[:CHUNK_BYTES]) if data else 0
         except ConnectionError:
             return main.CONNECTION_LOST
+
+    def send_file(self, fd: int, offset: int, count: int) -> Deferred[None]:
+        """Send some bytes of a file (FileServer), in as full segments of TCP as they make."""
+        self._cork(None, is_held=True)
+        return super().send_file(fd, offset, count).addBoth(self._cork, is_held=False)
 
     def send_chunk(self, fd: int, offset: int, count: int) -> int:
         """Encrypt and send some bytes of a file (FileServer)."""
@@ -204,6 +211,11 @@ class SecureServer(FileServer):
             raise ConnectionError from None
         self._is_stuck = False
         return count
+
+    def _cork(self, result: Any, *, is_held: bool) -> Any:
+        if self.connected:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, is_held)
+        return result
 
     def _postLoseConnection(self) -> Any:
         return self._say_goodbye()
