@@ -82,9 +82,13 @@ class BlobFlow:
 
     async def _send_file(self, request: MirrorRequest, transport: FileServer, offset: int, stop: int) -> int:
         count = min(stop, offset + STRETCH_BYTES, await self._readable(offset)) - offset
-        await transport.send_file(self._blob.fd, offset, count)
-        request.sentLength += count
-        self._sending.metrics.sent(count)
+        before = transport.file_bytes
+        try:
+            await transport.send_file(self._blob.fd, offset, count)
+        finally:
+            sent = transport.file_bytes - before
+            request.sentLength += sent
+            self._sending.metrics.sent(sent)
         return count
 
     async def _write(self, outlet: Outlet, offset: int, stop: int) -> int:

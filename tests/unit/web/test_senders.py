@@ -158,6 +158,8 @@ class PlainTests(SocketCase):
         await self.until(lambda: blob.is_closed)
         await self.until(lambda: not self.site.connections)
         self.assertEqual([], self.flushLoggedErrors())
+        self.assertEqual(self.transports[0].file_bytes, self.sent)
+        self.assertTrue(1000 < (self.sent or 0) < 30_000_000, self.sent)
 
     async def test_broken_off(self) -> None:
         """A drain that ends in the midst of a blob gives its client all that was sent, and then a FIN."""
