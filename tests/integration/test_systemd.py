@@ -222,6 +222,20 @@ class ServiceTests(ContainerCase):
         with urlopen(f"https://localhost:{port}/v2/", timeout=30, context=ours) as answer:
             self.assertEqual(answer.status, 200)
 
+    def test_a_credential(self) -> None:
+        """A password in systemd's credential store reaches the service, and only from there."""
+        stored = self.container.root / "etc/credstore/dockerhub-password"
+        stored.parent.mkdir(mode=0o700, exist_ok=True)
+        stored.write_text("correct horse")
+        stored.chmod(0o600)
+        account = '[[upstream.account]]\nusername = "me"\npassword_file = "credential:dockerhub-password"\n'
+        registry = f'[[upstream]]\nname = "own"\nurl = "{self.registry.url}"\n'
+        self.write_config(self.configuration(self.registry.url) + registry + account)
+        self.container.run("systemctl restart mirrord")
+        stored.unlink()
+        failed = self.container.ask("systemctl restart mirrord")
+        self.assertNotEqual(failed.returncode, 0, "it needs what it was told to read")
+
     def test_killed(self) -> None:
         """After `kill -9` it runs again as soon as RestartSec allows, with what it held."""
         blob = self.registry.put_image(MB, seed=3).layer
