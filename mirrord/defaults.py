@@ -4,6 +4,7 @@ The environment decides some of it: where the cache is, and which proxies lead o
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mirrord.oci.names import DOCKER_HUB
@@ -65,6 +66,12 @@ def store_table(store: Any, environment: Mapping[str, str]) -> Any:
     if cache.startswith("/"):
         return {**store, "path": f"{cache}/mirrord"}
     return {**store, "path": f"{home}/.cache/mirrord"} if home else store
+
+
+def state_folder(environment: Mapping[str, str], store: Path) -> Path:
+    """Where the little is kept that is not content: systemd's folder for it, else with the content."""
+    granted = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(granted) if granted else store
 
 
 def proxy_variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,56 @@
+"""Admission: what of access lives on while configurations come and go.
+
+A reload makes a new gate. Who has tried how often, whose password was right a moment ago and what signs
+tokens stay, so that a reload logs nobody out and forgives no guesser.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from mirrord.access.gate import Gate
+from mirrord.access.keys import open_key
+from mirrord.access.ports import Names, Threads
+from mirrord.access.rules import Rules
+from mirrord.access.tokens import Tokens
+from mirrord.access.users import Users
+from mirrord.hosting import AccessConfig
+
+
+@attrs.define(eq=False)
+class Admission:
+    """Makes gates. `folder` is where the key of tokens is kept, made when the first of them is needed.
+
+    `clock` gives seconds that only ever grow, `wall_clock` Unix seconds.
+    """
+
+    _folder: Path
+    _threads: Threads
+    _clock: Callable[[], float]
+    _wall_clock: Callable[[], float]
+    _users: Users | None = attrs.field(default=None, init=False)
+    _tokens: Tokens | None = attrs.field(default=None, init=False)
+
+    def gate(self, access: AccessConfig | None, names: Names) -> Gate:
+        """The gate of a configuration; the file of users is read again.
+
+        Raises:
+            OSError: The users cannot be read, or the key neither read nor written; nothing has changed.
+        """
+        rules = Rules.of(access)
+        if access is None or access.htpasswd is None:
+            self._users = None
+            return Gate(rules, names)
+        if self._tokens is None:
+            self._tokens = Tokens(open_key(self._folder), self._wall_clock)
+        if self._users is None or self._users.file != access.htpasswd:
+            self._users = Users.load(access.htpasswd, self._threads, self._clock)
+        else:
+            self._users.reload()
+        return Gate(rules, names, self._users, self._tokens, access.realm)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the file of users, where there is one in use."""
+        return None if self._users is None else self._users.trouble
