@@ -1,0 +1,129 @@
+"""What pushing needs of the disk and of the collector; `assembly.py` hands in the real ones.
+
+Every method that is not a coroutine answers at once. Every coroutine that writes returns when what it
+wrote is durable: fsynced, and in the index. If it raises OSError instead, nothing of it is served.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.names import Repository, Tag
+
+
+class Upload(Protocol):
+    """One session of pushing a blob: bytes in a file of their own, hashed as they are written.
+
+    It belongs to one request at a time, and `release` ends that: the file is closed, the bytes and the
+    session stay. Bytes written survive a restart; those of the last seconds need not survive a power cut.
+    """
+
+    @property
+    def session(self) -> str:
+        """Its name in URLs: unguessable, and good for its own repository only."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Append; on return `offset` has grown by all of `chunk`.
+
+        Raises:
+            OSError: The disk refused; `offset` is as before.
+        """
+
+    async def commit(self, digest: Digest) -> None:
+        """Make it a blob, linked to its repository; the session is over.
+
+        Raises:
+            DigestInvalid: The bytes are not what `digest` names; the session stays.
+            OSError: The disk refused; the session stays.
+        """
+
+    async def discard(self) -> None:
+        """Throw it away; the session is over."""
+
+    def release(self) -> None:
+        """Let another request have the session; may be called more than once."""
+
+
+class Uploads(Protocol):
+    """Sessions; those that nobody touched for `partials` of the configuration go with a sweep."""
+
+    def begin(self, repository: Repository) -> Upload:
+        """A new session.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        ...
+
+    def find(self, repository: Repository, session: str) -> Upload | None:
+        """The session of this name and repository; None if there is none.
+
+        Raises:
+            UploadBusy: Another request has it.
+        """
+        ...
+
+
+class HostedIndex(Protocol):
+    """What hosted repositories hold. One that holds nothing does not exist."""
+
+    def has(self, repository: Repository) -> bool:
+        """Whether it holds anything."""
+        ...
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        """The next hosted repositories in order of name, `limit` at most."""
+        ...
+
+    def link(self, repository: Repository, digest: Digest) -> HostedLink | None:
+        """What the repository holds under this digest."""
+        ...
+
+    def holders(self, digest: Digest) -> Iterator[Repository]:
+        """The hosted repositories that hold a blob."""
+        ...
+
+    def tag(self, repository: Repository, tag: Tag) -> Descriptor | None:
+        """The manifest that a tag names."""
+        ...
+
+    def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+        """The next tags in ASCII order, `limit` at most."""
+        ...
+
+    def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
+        """The manifests whose subject this is, in order of digest."""
+        ...
+
+    async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+        """Link a committed blob, for a mount: False if it is committed no longer."""
+        ...
+
+    async def put_manifest(
+        self, repository: Repository, manifest: Manifest, link: HostedLink, tags: Iterable[Tag]
+    ) -> None:
+        """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing."""
+
+    async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
+        """Remove a tag; False if there was none."""
+        ...
+
+    async def delete(self, repository: Repository, digest: Digest) -> bool:
+        """Remove a blob's or manifest's link, and the tags that name it; False if there was none."""
+        ...
+
+
+class Room(Protocol):
+    """Who makes room on the disk."""
+
+    async def make_hosted(self, size: int) -> bool:
+        """Whether `size` more bytes may be pushed: after evicting mirrored content, `min_free` stays free."""
+        ...
