@@ -1,0 +1,135 @@
+"""The commands of an operator, given to a daemon that runs as `mirrord` gives them: over the admin listener."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.fakes.faults import Kind
+from tests.integration.case import MB, MirrorCase
+from tests.integration.client import Pulled, Reading, pull
+from tests.integration.daemon import Daemon
+
+_ORDER = {"Mirrord-Command": "1"}
+_APP = "library/app"
+
+
+def command(daemon: Daemon, method: str, path: str, **parameters: str) -> Pulled:
+    """Give a command and read its whole answer."""
+    return pull(f"{daemon.admin_url}{path}?{urlencode(parameters)}", _ORDER, method)
+
+
+def lines(pulled: Pulled) -> list[Any]:
+    """The values of an answer of one JSON value a line."""
+    return [json.loads(line) for line in pulled.body.splitlines()]
+
+
+class OperateTests(MirrorCase):
+    def test_life_of_an_image(self) -> None:
+        """An image is pulled ahead, listed, explained, served without its upstream, and taken out again."""
+        daemon = self.start_daemon()
+        image = self.registry.put_image(MB)
+
+        events = lines(command(daemon, "POST", "/pull", reference="app", platform="linux/amd64"))
+        self.assertEqual(["resolved", "manifest"], [event["event"] for event in events[:2]])
+        self.assertEqual(image.manifest.digest, events[0]["digest"])
+        self.assertEqual("done", events[-1]["event"])
+        self.assertGreaterEqual(events[-1]["fetched_bytes"], image.layer.size)
+
+        self.registry.forget()
+        self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
+        self.assertEqual((), self.registry.journal.requests(Kind.CONTENT))
+
+        pull(daemon.manifest("latest"))
+        why = json.loads(command(daemon, "GET", "/why", reference="app").body)
+        self.assertEqual(("app", "docker.io", _APP), (why["reference"], why["upstream"], why["repository"]))
+        self.assertEqual("fresh", why["tag"]["state"])
+        self.assertEqual({"held"}, {blob["state"] for blob in why["blobs"]})
+        self.assertEqual("127.0.0.1", why["last_client"])
+        self.assertIsNone(why["why_not"])
+
+        (listed,) = lines(command(daemon, "GET", "/repositories", pattern="a*"))
+        self.assertEqual(("app", 1), (listed["name"], listed["manifests"]))
+        self.assertEqual([("latest", True)], [(tag["tag"], tag["is_held"]) for tag in listed["tags"]])
+        self.assertGreaterEqual(listed["bytes"], image.layer.size)
+        self.assertEqual([], lines(command(daemon, "GET", "/repositories", pattern="quay.io/*")))
+
+        removed = json.loads(command(daemon, "DELETE", "/repositories", reference="app:latest").body)
+        self.assertEqual({"reference": "app:latest"}, removed["removed"][0])
+        self.assertGreaterEqual(removed["bytes"], image.layer.size)
+        self.assertEqual(404, command(daemon, "DELETE", "/repositories", reference="app").status)
+        self.assertEqual([], lines(command(daemon, "GET", "/repositories")))
+        self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
+
+    def test_verify(self) -> None:
+        """What has rotted on the disk is found, is never served, and is there again."""
+        daemon = self.start_daemon()
+        image = self.registry.put_image(2 * MB)
+        command(daemon, "POST", "/pull", reference="app")
+        algorithm, _, encoded = image.layer.digest.partition(":")
+        path = daemon.store / "blobs" / algorithm / encoded[:2] / encoded
+        self.wait_until(path.exists)
+        with path.open("r+b") as file:
+            file.seek(MB)
+            file.write(b"rot")
+
+        events = lines(command(daemon, "POST", "/verify"))
+
+        said = {event["event"]: event for event in events}
+        self.assertEqual(
+            (image.layer.digest, ["app"]), (said["corrupt"]["digest"], said["corrupt"]["repositories"])
+        )
+        self.assertEqual(image.layer.digest, said["fetched"]["digest"])
+        self.assertEqual((1, 1), (said["done"]["corrupt"], said["done"]["fetched"]))
+        self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
+        self.assertTrue((daemon.store / "partials" / f"broken-blob-{algorithm}-{encoded}").exists())
+
+    def test_sweep(self) -> None:
+        """A sweep that is rehearsed takes nothing away; one that is ordered says what it did."""
+        daemon = self.start_daemon()
+        self.registry.put_image(MB)
+        command(daemon, "POST", "/pull", reference="app")
+        for dry_run, is_dry_run in (("1", True), ("0", False)):
+            swept = json.loads(command(daemon, "POST", "/sweep", dry_run=dry_run).body)
+            self.assertEqual({"is_dry_run": is_dry_run, "entries": 0, "bytes": 0, "victims": []}, swept)
+
+    def test_leaving_a_pull(self) -> None:
+        """Whoever leaves a pull leaves its downloads running."""
+        daemon = self.start_daemon()
+        image = self.registry.put_image(8 * MB)
+        self.registry.throttle(4 * MB)
+        reading = Reading.open(f"{daemon.admin_url}/pull?reference=app", _ORDER, "POST")
+        self.wait_until(lambda: bool(json.loads(pull(f"{daemon.admin_url}/status").body)["downloads"]))
+        reading.hang_up()
+
+        def is_held() -> bool:
+            why = json.loads(command(daemon, "GET", "/why", reference="app").body)
+            return {blob["state"] for blob in why["blobs"]} == {"held"}
+
+        self.wait_until(is_held, what="the image")
+        self.assertEqual(1, len(self.registry.journal.requests(Kind.CONTENT, match=image.layer.digest)))
+
+    def test_stop_while_verifying(self) -> None:
+        """A daemon that is told to end ends, and calmly, with a verification on the way."""
+        daemon = self.start_daemon()
+        self.registry.put_image(64 * MB)
+        command(daemon, "POST", "/pull", reference="app")
+        Reading.open(f"{daemon.admin_url}/verify", _ORDER, "POST")
+        daemon.stop()
+
+    def test_failures(self) -> None:
+        """What is not there, not meant or not allowed is said in the specification's document."""
+        daemon = self.start_daemon()
+        for method, path, parameters, status, code in (
+            ("POST", "/pull", {"reference": "app"}, 404, "MANIFEST_UNKNOWN"),
+            ("POST", "/pull", {"reference": "nowhere.example/app"}, 404, "NAME_UNKNOWN"),
+            ("POST", "/pull", {"reference": "App"}, 400, "NAME_INVALID"),
+            ("POST", "/pull", {"reference": "app", "platform": "pdp11"}, 400, "NAME_INVALID"),
+            ("DELETE", "/repositories", {"reference": "app@sha256:12"}, 400, "DIGEST_INVALID"),
+            ("PUT", "/verify", {}, 405, "UNSUPPORTED"),
+        ):
+            answer = command(daemon, method, path, **parameters)
+            self.assertEqual((status, code), (answer.status, json.loads(answer.body)["errors"][0]["code"]))
+        unordered = pull(f"{daemon.admin_url}/sweep", method="POST")
+        self.assertEqual(403, unordered.status)
+        rebound = pull(f"{daemon.admin_url}/repositories", {"Host": "evil.example"})
+        self.assertEqual(403, rebound.status)
