@@ -56,8 +56,12 @@ class Ciphers:
         """
         flags = _FLAGS.search(cpuinfo)
         if flags is not None and "aes" not in flags[1].split():
-            return cls(b":".join((_CHACHA, _AES_128, _AES_256)), b"ECDHE+CHACHA20:ECDHE+AESGCM")
-        return cls(b":".join((_AES_128, _AES_256, _CHACHA)), b"ECDHE+AESGCM:ECDHE+CHACHA20")
+            return cls(
+                b":".join((_CHACHA, _AES_128, _AES_256)), b"ECDHE+CHACHA20:ECDHE+AESGCM+AES128:ECDHE+AESGCM"
+            )
+        return cls(
+            b":".join((_AES_128, _AES_256, _CHACHA)), b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"
+        )
 
 
 def server_context(

@@ -43,6 +43,7 @@ class Waiter(Protocol):
 class FileServerCase(TestCase):
     """A connection of the kind that `transport` makes, and a client in threads that `greet`s as it should."""
 
+    protocol: Any
     protocol_type: type[Waiter] = Waiter
 
     async def setUp(self) -> None:  # type: ignore[override]

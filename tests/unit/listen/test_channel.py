@@ -234,6 +234,18 @@ class BodyTests(ChannelCase):
 
 
 class DeadlineTests(ChannelCase):
+    def test_opening(self) -> None:
+        """What stands before HTTP, such as a handshake, has the time of a head, whatever moves meanwhile."""
+        self.wire.is_opening = True
+        for _ in range(19):
+            self.wire.taken += 1
+            self.clock.advance(1)
+        self.assertFalse(self.wire.disconnected)
+
+        self.clock.advance(1)
+
+        self.assertTrue(self.wire.disconnected)
+
     def test_dripping_head(self) -> None:
         """A head that is not complete 20 s after its first byte ends the connection, however busy it is."""
         for byte in head("/")[:19]:

@@ -37,6 +37,7 @@ class HalfWaiter(Waiter):
 
 
 class EndTests(SecureCase):
+    protocol: HalfWaiter
     protocol_type = HalfWaiter
 
     async def test_goodbye(self) -> None:

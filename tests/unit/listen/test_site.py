@@ -1,10 +1,13 @@
 """A site counts its connections, and drains them."""
 
+from ipaddress import ip_network
+
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.listen.answer import Answer
+from mirrord.listen.forwarded import TrustedProxies
 from mirrord.listen.request import MirrorRequest
 from mirrord.listen.site import ConnectionLimits, MirrorSite
 from tests.fakes.wire import Client, Wire, head
@@ -36,6 +39,13 @@ class CrowdTests(SiteCase):
         first.leave()
 
         self.assertFalse(self.connect("192.0.2.1").wire.disconnected)
+
+    def test_proxies(self) -> None:
+        """A proxy that is trusted may have all connections that there are."""
+        self.site.proxies = TrustedProxies((ip_network("192.0.2.0/24"),))
+
+        self.assertEqual([False] * 3, [self.connect("192.0.2.1").wire.disconnected for _ in range(3)])
+        self.assertTrue(self.connect("192.0.2.1").wire.disconnected)
 
     def test_forgotten(self) -> None:
         """An address of which all connections have ended is kept nowhere."""
