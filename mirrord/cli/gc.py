@@ -26,4 +26,4 @@ def gc(settings: Settings, *, dry_run: bool, is_json: bool) -> None:
             unused, what = figures.span(victim["idle_seconds"]), figures.size(victim["bytes"])
             click.echo(f"{victim['kind']:8}  {victim['name']}  {what}, unused for {unused}")
     entries, freed = figures.count(sweep.get("entries", 0), "entry"), figures.size(sweep.get("bytes", 0))
-    click.echo(f"{entries}, {freed}, {'would go' if dry_run else 'are gone'}")
+    click.echo(f"{entries} {'would go' if dry_run else 'went'}, {freed}")

@@ -49,7 +49,8 @@ def _pass_on(events: Iterable[Document]) -> None:
 
 
 def _show(reference: str, events: Iterable[Document], screen: Screen) -> None:
-    finished = set()
+    """Each blob is a bar while it comes, and a line when it is there."""
+    coming, there = set(), set()
     for event in events:
         _check(event)
         if event["event"] != "blob":
@@ -57,11 +58,13 @@ def _show(reference: str, events: Iterable[Document], screen: Screen) -> None:
             continue
         digest, written, size = event["digest"], event["written"], event["size"]
         if not event["is_held"] and written != size:
+            coming.add(digest)
             screen.move(figures.short(digest), written, size)
-        elif digest not in finished:
-            finished.add(digest)
+        elif digest not in there:
+            there.add(digest)
             screen.finish(figures.short(digest))
-            screen.say(_sentence(reference, event))
+            how = "fetched" if digest in coming else "held already"
+            screen.say(f"  blob     {figures.short(digest)}  {figures.size(size or 0)} {how}")
 
 
 def _sentence(reference: str, event: Document) -> str:
@@ -69,11 +72,8 @@ def _sentence(reference: str, event: Document) -> str:
         case "resolved":
             return f"{reference} is {event['upstream']}/{event['repository']}@{event['digest']}"
         case "manifest":
-            platform = event.get("platform") or "any platform"
-            return f"  manifest {figures.short(event['digest'])}  {platform}"
-        case "blob":
-            what = "held already" if event["is_held"] else "fetched"
-            return f"  blob     {figures.short(event['digest'])}  {figures.size(event['size'] or 0)} {what}"
+            platform = event.get("platform") or ""
+            return f"  manifest {figures.short(event['digest'])}  {platform}".rstrip()
         case "done":
             held, fetched = figures.size(event["bytes"]), figures.size(event["fetched_bytes"])
             return f"{reference}: all of its {held} is held; {fetched} fetched in {event['seconds']:.1f} s"

@@ -24,4 +24,4 @@ def rm(settings: Settings, reference: str, *, is_json: bool) -> None:
         return
     for removed in answer.get("removed", []):
         click.echo(f"removed {removed.get('reference') or removed.get('digest')}")
-    click.echo(f"{figures.size(answer.get('bytes', 0))} are free")
+    click.echo(f"{figures.size(answer.get('bytes', 0))} freed")

@@ -64,7 +64,8 @@ def _sentence(event: Document) -> str:
             return f"{event['digest']} could not be fetched again: {event['message']}"
         case "done":
             entries, hashed = figures.count(event["entries"], "entry"), figures.size(event["bytes"])
-            found = f"{event['corrupt']} damaged, {event['fetched']} of them fetched again"
+            damaged = f"{event['corrupt']} damaged, {event['fetched']} of them fetched again"
+            found = damaged if event["corrupt"] else "all whole"
             return f"{entries}, {hashed} hashed in {figures.span(event['seconds'])}: {found}"
     return str(event)
 

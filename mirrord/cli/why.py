@@ -10,6 +10,8 @@ from mirrord.cli.daemon import Document
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.stand_in import reach
 
+_STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, "}
+
 
 @click.command()
 @click.argument("reference")
@@ -38,8 +40,7 @@ def _lines(answer: Document) -> Iterator[tuple[str, str]]:
         yield "held", "no; nobody has asked for it, or it was forgotten"
         return
     if tag := answer.get("tag"):
-        yield "tag", f"{tag.get('digest')}"
-        yield "", f"{tag.get('state')}: {figures.freshness({'is_held': True, **tag})}"
+        yield "tag", f"{tag['digest']}, {_STATES.get(tag['state'], tag['state'])}{figures.freshness(tag)}"
     if manifest := answer.get("manifest"):
         held = "held" if manifest.get("is_held") else "not held"
         yield "manifest", f"{held}, {manifest.get('media_type')}, {figures.size(manifest.get('size') or 0)}"

@@ -164,7 +164,7 @@ class ChangeTests(CommandCase):
             "DELETE", "/repositories", {"removed": [{"reference": "ubuntu:24.04"}], "bytes": 1024}
         )
         ended = self.mirrord("rm", "ubuntu:24.04")
-        self.assertEqual(ended.lines, ["removed ubuntu:24.04", "1.0 KiB are free"])
+        self.assertEqual(ended.lines, ["removed ubuntu:24.04", "1.0 KiB freed"])
         asked = self.admin.asked[-1]
         self.assertEqual(asked.query, {"reference": "ubuntu:24.04"})
         self.assertEqual(asked.headers["Mirrord-Command"], "1")
@@ -179,13 +179,13 @@ class ChangeTests(CommandCase):
         victim = {"kind": "blob", "name": DIGEST, "bytes": 1 << 20, "idle_seconds": 7200.0}
         swept = {"is_dry_run": True, "entries": 1, "bytes": 1 << 20, "victims": [victim]}
         self.admin.answer("POST", "/sweep", swept)
-        self.assertEqual(self.mirrord("gc").lines, ["1 entry, 1.0 MiB, are gone"])
+        self.assertEqual(self.mirrord("gc").lines, ["1 entry went, 1.0 MiB"])
         self.assertEqual(self.admin.asked[-1].query, {})
         rehearsed = self.mirrord("gc", "--dry-run")
         self.assertEqual(self.admin.asked[-1].query, {"dry_run": "1"})
         self.assertEqual(
             rehearsed.lines,
-            [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "1 entry, 1.0 MiB, would go"],
+            [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "1 entry would go, 1.0 MiB"],
         )
         self.assertEqual(json.loads(self.mirrord("gc", "--json").out), swept)
 
@@ -284,9 +284,14 @@ class WhyTests(CommandCase):
         self.admin.answer("GET", "/why", answer)
         ended = self.mirrord("why", "ubuntu:24.04")
         self.assert_well(ended)
-        for word in ("docker.io, repository library/ubuntu", "fresh for 1 minute", "held, a/b, 1.0 KiB",
-                     "1 held, 1 absent; 2.0 KiB", "30 seconds ago by 10.0.0.7"):  # fmt: skip
-            self.assertIn(word, ended.out)
+        for words in (
+            "docker.io, repository library/ubuntu",
+            f"{DIGEST}, fresh for 1 minute",
+            "held, a/b, 1.0 KiB",
+            "1 held, 1 absent; 2.0 KiB",
+            "30 seconds ago by 10.0.0.7",
+        ):
+            self.assertIn(words, ended.out)
         self.assertEqual(json.loads(self.mirrord("why", "--json", "ubuntu:24.04").out), answer)
 
     def test_unknown(self) -> None:
