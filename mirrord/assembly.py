@@ -145,7 +145,13 @@ class Mirror:
         foundation = self._foundation
         use_cases = foundation.use_cases(config)
         self.operations = operations.join(foundation, config, use_cases, self._verifying)
-        return lambda listen: RegistryRoot(use_cases, listen.upstream, foundation.metrics, foundation.pages)
+        return lambda listen: RegistryRoot(
+            use_cases,
+            listen.upstream,
+            foundation.metrics,
+            foundation.pages,
+            is_debugging=lambda: self._logs.is_debugging,
+        )
 
 
 def assemble(

@@ -46,6 +46,11 @@ class Logs:
         ways = {"journal": self._to_journal, "text": self._as_text, "json": self._as_json}
         self._write, self._least = ways[form], LEVELS[level]
 
+    @property
+    def is_debugging(self) -> bool:
+        """Whether what is at debug is told; where it is not, much of it need not be put into words."""
+        return self._least >= LEVELS["debug"]
+
     def __call__(self, event: LogEvent) -> None:
         """Tell an event, now or never."""
         if LEVELS[level_of(event)] > self._least:

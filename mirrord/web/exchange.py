@@ -3,8 +3,12 @@
 One line a pull is what an operator reads by day, and a pull is the GET of a manifest: that is what
 upstreams count, and what a person has asked for. Blobs, HEADs and lists are told at debug. Why an
 upstream fails is said once, by the upstream (upstream/api.py), and not again for everybody who waits.
+
+A blob that is in memory is answered in 90 microseconds; to say so takes 20, and to write it 60 more. So
+what is not told is not put into words either.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import attrs
@@ -25,13 +29,14 @@ _ERROR = "error"
 
 @attrs.define(eq=False)
 class Exchange:
-    """A request for what a repository has, until it has ended."""
+    """A request for what a repository has, until it has ended; `is_debugging` is asked what is told."""
 
     _request: MirrorRequest
     _target: Target
     _source: Source
     _kind: str
     _metrics: Metrics
+    _is_debugging: Callable[[], bool]
     _outcome: str = attrs.field(default=_LEFT, init=False)
     _digest: str | None = attrs.field(default=None, init=False)
     _reason: str | None = attrs.field(default=None, init=False)
@@ -39,10 +44,17 @@ class Exchange:
 
     @classmethod
     def begin(
-        cls, request: MirrorRequest, target: Target, source: Source, kind: str, metrics: Metrics
+        cls,
+        request: MirrorRequest,
+        target: Target,
+        source: Source,
+        *,
+        kind: str,
+        metrics: Metrics,
+        is_debugging: Callable[[], bool],
     ) -> Self:
         """Follow a request to its end; `kind` is one of observe.metrics.KINDS."""
-        exchange = cls(request, target, source, kind, metrics)
+        exchange = cls(request, target, source, kind, metrics, is_debugging)
         request.ended = exchange._ended
         return exchange
 
@@ -67,13 +79,17 @@ class Exchange:
         is_pull = self._kind == "manifest" and not request.is_head
         if is_pull and not request.is_cut:
             self._metrics.pulled(self._outcome)
+        if is_pull or self._is_debugging():
+            self._tell(seconds, is_pull=is_pull)
+
+    def _tell(self, seconds: float, *, is_pull: bool) -> None:
+        request = self._request
         reference, name = self._names()
+        asked = f"{self._what(is_pull=is_pull)} {name} for {request.client_address}"
         self._log.emit(
             LogLevel.info if is_pull else LogLevel.debug,
-            "{what} {name} for {client}: {how}, {bytes} bytes in {seconds:.3f} s",
-            what=self._what(is_pull=is_pull),
-            name=name,
-            how=self._how(),
+            "{line}",
+            line=f"{asked}: {self._how()}, {request.sentLength} bytes in {seconds:.3f} s",
             event=Event.PULLED if is_pull else Event.ANSWERED,
             upstream=self._source.upstream,
             repository=str(self._source.repository),

@@ -55,13 +55,16 @@ class RegistryRoot:
         default: str,
         metrics: Metrics,
         pages: Pages,
+        *,
         make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
+        is_debugging: Callable[[], bool] = lambda: True,
     ) -> None:
         sending = self._sending = Sending(pages, metrics)
         self._sources = use_cases.sources
         self._visitors = use_cases.visitors
         self._default = default
         self._metrics = metrics
+        self._is_debugging = is_debugging
         self._catalog = CatalogResource(use_cases.catalog, default)
         self._resources: dict[type, RegistryResource] = {
             ManifestRoute: ManifestResource(use_cases.manifests),
@@ -103,7 +106,14 @@ class RegistryRoot:
 
     async def _pull(self, request: MirrorRequest, resource: RegistryResource, target: Target) -> None:
         source = self._sources.locate(target, self._default)
-        exchange = Exchange.begin(request, target, source, resource.kind, self._metrics)
+        exchange = Exchange.begin(
+            request,
+            target,
+            source,
+            kind=resource.kind,
+            metrics=self._metrics,
+            is_debugging=self._is_debugging,
+        )
         try:
             reply = await resource.reply(Asked(request, target, source))
         except Exception as error:

@@ -77,6 +77,12 @@ class LogsTests(SynchronousTestCase):
             told,
         )
 
+    def test_debugging(self) -> None:
+        """It says whether debug is told, for those whom words would cost much."""
+        self.assertFalse(self.logs.is_debugging)
+        self.logs.configure("text", "debug")
+        self.assertTrue(self.logs.is_debugging)
+
     def test_begins(self) -> None:
         """Before it is configured, and with `auto`, it writes text from info on, or to the journal."""
         self.log.info("one")

@@ -20,11 +20,19 @@ class SceneCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.pulling = FakePulling()
+        self.is_debugging = True
         self.metrics = Metrics.for_upstreams([HUB, QUAY])
         self.pages = ColdPages(warm_bytes=1 << 40)
         pages = cast("Pages", self.pages)
         use_cases = self.pulling.use_cases()
-        self.root = RegistryRoot(use_cases, HUB, self.metrics, pages, make_boundary=lambda: "0b0b")
+        self.root = RegistryRoot(
+            use_cases,
+            HUB,
+            self.metrics,
+            pages,
+            make_boundary=lambda: "0b0b",
+            is_debugging=lambda: self.is_debugging,
+        )
         self.site = MirrorSite(Clock(), self.root.respond)
         self.client = Client(self.site)
         self.wire = self.client.wire

@@ -127,6 +127,15 @@ class ExchangeTests(SceneCase):
         self.assertEqual("left", self.told().fields["outcome"])
         self.assertEqual(0.0, self.counted("manifest", "error"))
 
+    def test_not_debugging(self) -> None:
+        """Where debug is not told, a pull is told all the same, and the rest is only counted."""
+        self.is_debugging = False
+        self.get(MANIFEST, method="HEAD")
+        self.assertEqual([], self.logged.entries)
+        self.assertEqual(1.0, self.counted("manifest", "hit"))
+        self.get(MANIFEST)
+        self.assertEqual(Event.PULLED, self.told().event)
+
     def test_others_are_silent(self) -> None:
         """What asks for nothing of a repository's is not told."""
         self.get("/v2/")
