@@ -1,0 +1,163 @@
+"""TLS of a daemon as operators run it: renewed under load, misused, and used by curl and skopeo."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from tests.clients.programs import find, run
+from tests.fakes.certified import Certified
+from tests.integration.case import MB, MirrorCase
+from tests.integration.client import pull
+from tests.integration.daemon import Daemon, free_port
+
+_LOADERS = 4
+
+
+class SecureCase(MirrorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.certified = Certified(self.folder)
+        self.pair = self.certified.issue("localhost")
+        self.ca = self.folder / "ca.crt"
+        self.certified.authority.cert_pem.write_to_path(str(self.ca))
+        self.port = free_port()
+        self.daemon = self.start_secure()
+
+    def start_secure(self, more: str = "") -> Daemon:
+        """A daemon that speaks TLS at `port`, beside its plain one."""
+        return self.start_daemon(
+            more=f"""
+[[listen]]
+endpoint = "tcp:{self.port}:interface=127.0.0.1"
+certificate = "{self.pair.certificate}"
+key = "{self.pair.key}"
+{more}
+"""
+        )
+
+    def greet(self) -> bytes:
+        """Shake hands and ask for /v2/; gives the certificate that was shown."""
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 10) as plain,
+            self.certified.trust().wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            with client.makefile("rb") as file:
+                self.assertTrue(file.read().startswith(b"HTTP/1.1 200 OK"))
+            return client.getpeercert(binary_form=True) or b""
+
+    def readiness(self) -> str:
+        """What /readyz says."""
+        try:
+            with urlopen(f"{self.daemon.admin_url}/readyz", timeout=5) as answer:
+                return str(answer.read().decode())
+        except HTTPError as error:
+            with error:
+                return error.read().decode()
+
+
+class RenewalTests(SecureCase):
+    def test_renewed_under_load(self) -> None:
+        """While clients shake hands all the time a certificate is replaced, then broken: none fails."""
+        first = self.greet()
+        is_over = threading.Event()
+
+        def load() -> int:
+            count = 0
+            while not is_over.is_set():
+                self.greet()
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(_LOADERS) as pool:
+            loaders = [pool.submit(load) for _ in range(_LOADERS)]
+            with contextlib.ExitStack() as stack:
+                stack.callback(is_over.set)
+                self.certified.issue("localhost")
+                self.wait_until(lambda: self.greet() != first, 5, "the new certificate")
+                second = self.greet()
+                content = self.pair.key.read_bytes()
+                self.pair.key.write_bytes(b"half of a k")
+                self.wait_until(lambda: str(self.pair.key) in self.readiness(), 5, "word of the trouble")
+                self.assertEqual(second, self.greet())
+                self.pair.key.write_bytes(content)
+                self.wait_until(
+                    lambda: str(self.pair.key) not in self.readiness(), 5, "the end of the trouble"
+                )
+                self.assertEqual(second, self.greet())
+            self.assertGreater(sum(loader.result() for loader in loaders), 20)
+        self.assertEqual(1, self.daemon.log.count("until this is mended"))
+
+
+class ClientTests(SecureCase):
+    def test_curl(self) -> None:
+        """A blob reaches curl by TLS, whole and in ranges; by plain HTTP it hears what is spoken here."""
+        blob = self.registry.put_image(20 * MB, seed=1).layer
+        curl, target = find("curl"), self.folder / "blob"
+        url = f"https://localhost:{self.port}/v2/library/app/blobs/{blob.digest}"
+        how = (curl, "-sS", "--fail", "--cacert", str(self.ca), "-o", str(target))
+        for _ in range(2):
+            run(*how, url)
+            self.assertEqual(blob.digest, f"sha256:{sha256(target.read_bytes()).hexdigest()}")
+        content = target.read_bytes()
+        run(*how, "-r", "1000000-1999999", url)
+        self.assertEqual(content[1_000_000:2_000_000], target.read_bytes())
+        said = run(curl, "-sS", f"http://127.0.0.1:{self.port}/v2/")
+        self.assertIn("this port speaks TLS", said)
+
+    def test_skopeo(self) -> None:
+        """Skopeo copies an image by TLS with the authority in its --cert-dir."""
+        image = self.registry.put_image(5 * MB, seed=2)
+        trust = self.folder / "trust"
+        trust.mkdir()
+        (trust / "ca.crt").write_bytes(self.ca.read_bytes())
+        for place in ("first", "second"):
+            run(
+                find("skopeo"),
+                "copy",
+                f"--src-cert-dir={trust}",
+                f"docker://localhost:{self.port}/library/app:latest",
+                f"dir:{self.folder / place}",
+            )
+            layer = self.folder / place / image.layer.digest.removeprefix("sha256:")
+            self.assertEqual(image.layer.size, layer.stat().st_size)
+
+    def test_stalled_handshakes(self) -> None:
+        """Clients that begin to greet and stop hold up nobody, and are let go after 20 seconds."""
+        stalled = [socket.create_connection(("127.0.0.1", self.port), 5) for _ in range(50)]
+        for client in stalled:
+            self.addCleanup(client.close)
+            client.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+            client.settimeout(30)
+        began = time.monotonic()
+        self.greet()
+        self.assertLess(time.monotonic() - began, 2)
+        for client in stalled:
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(b"", client.recv(100))
+        self.assertLess(15, time.monotonic() - began)
+        self.assertLess(time.monotonic() - began, 25)
+
+    def test_reload_by_signal(self) -> None:
+        """A SIGHUP keeps a running answer by TLS alive."""
+        blob = self.registry.put_image(20 * MB, seed=3).layer
+        self.assertTrue(pull(self.daemon.blob(blob.digest)).is_complete)
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 10) as plain,
+            self.certified.trust().wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            ask = f"GET /v2/library/app/blobs/{blob.digest} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            client.sendall(ask.encode())
+            received = len(client.recv(16384))
+            self.certified.issue("localhost")
+            os.kill(self.daemon.pid, signal.SIGHUP)
+            with client.makefile("rb") as file:
+                received += len(file.read())
+        self.assertGreater(received, blob.size)
