@@ -1,5 +1,7 @@
 """`mirrord doctor`: what is wrong, and what to do."""
 
+import errno
+import os
 from collections.abc import Iterator, Mapping
 
 import attrs
@@ -8,7 +10,7 @@ import click
 from mirrord.cli import figures
 from mirrord.cli.configuration import environment_of, read_config
 from mirrord.cli.daemon import Daemon
-from mirrord.cli.finding import Finding, Level, fail, ok
+from mirrord.cli.finding import Finding, Level, fail, ok, warn
 from mirrord.cli.host_checks import check_certificates, check_disk, check_permissions
 from mirrord.cli.listener_checks import check_port, check_pull
 from mirrord.cli.settings import Settings, located
@@ -67,7 +69,10 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 def _check_configuration(name: str, config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
     lines = check_files(config, environment)
     for line in lines:
-        yield fail("configuration", line, "correct it; mirrord check-config looks again")
+        if os.geteuid() != 0 and line.endswith(os.strerror(errno.EACCES)):
+            yield warn("configuration", line, "the daemon's user may: look again with sudo")
+        else:
+            yield fail("configuration", line, "correct it; mirrord check-config looks again")
     if not lines:
         yield ok("configuration", name)
 
