@@ -1,4 +1,4 @@
-"""The commands of an operator, given to a daemon that runs as `mirrord` gives them: over the admin listener."""
+"""The commands of an operator, given to a daemon that runs: over its admin listener, as `mirrord` does."""
 
 import json
 from typing import Any

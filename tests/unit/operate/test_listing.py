@@ -1,0 +1,56 @@
+import errno
+
+from mirrord.oci.content import Sighting, TagRecord
+from mirrord.oci.names import Tag
+from mirrord.operate.answers import ListedRepository, ListedTag
+from mirrord.operate.listing import RepositoryLister
+from tests.unit.operate.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer
+
+
+class ListingTests(OperateCase):
+    def list(self, pattern: str = "*") -> list[ListedRepository]:
+        ttls = {"docker.io": 300.0, "quay.io": 10.0}
+        return self.all_of(RepositoryLister(self.shelves, ttls.__getitem__, self.clock).list(pattern))
+
+    def test_repository(self) -> None:
+        """A repository is listed with its tags and with what of it is on the disk."""
+        held, seen = image(layer(b"abc")), image(note="seen")
+        self.shelves.hold(UBUNTU, held)
+        self.shelves.links[UBUNTU, seen.digest] = seen.descriptor
+        self.shelves.known[UBUNTU, Tag("1")] = TagRecord(held=Sighting(held.descriptor, 100.0))
+        self.shelves.known[UBUNTU, Tag("2")] = TagRecord(
+            held=Sighting(held.descriptor, 100.0), pending=Sighting(seen.descriptor, 200.0)
+        )
+
+        (listed,) = self.list()
+
+        self.assertEqual(
+            ("ubuntu", 1, 1, 60.0), (listed.name, listed.manifests, listed.blobs, listed.last_used)
+        )
+        self.assertEqual(len(held.body) + 3, listed.bytes)
+        self.assertEqual(
+            (
+                ListedTag(Tag("1"), held.digest, 100.0, 400.0, True),
+                ListedTag(Tag("2"), seen.digest, 200.0, 500.0, False),
+            ),
+            listed.tags,
+        )
+
+    def test_pattern(self) -> None:
+        """The pattern is for the name as it is typed, or as it is in full."""
+        for source in (UBUNTU, DEBIAN, QUAY):
+            self.shelves.hold(source, image())
+        for pattern, names in {
+            "*": ["debian", "ubuntu", "quay.io/a/b"],
+            "u*": ["ubuntu"],
+            "docker.io/*": ["debian", "ubuntu"],
+            "quay.io/a/b": ["quay.io/a/b"],
+            "x": [],
+        }.items():
+            self.assertEqual(names, [listed.name for listed in self.list(pattern)])
+
+    def test_full_disk(self) -> None:
+        """What cannot be brought up to date is listed as it was."""
+        self.shelves.hold(UBUNTU, image())
+        self.shelves.trouble = OSError(errno.ENOSPC, "full")
+        self.assertEqual(1, len(self.list()))

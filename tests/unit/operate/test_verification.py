@@ -1,0 +1,152 @@
+from collections.abc import AsyncGenerator
+
+from twisted.internet.defer import DeferredLock
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.errors import Conflict, UpstreamTimeout
+from mirrord.operate.answers import Corrupt, Fetched, Lost, Verified, Verifying
+from mirrord.operate.verification import Event, Verifier
+from tests.fakes.operating import FakeAudit, FakeExamination
+from tests.unit.operate.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer
+
+ROTTEN = layer(b"rotten")
+
+
+class VerificationTests(OperateCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.audit = FakeAudit()
+        self.turn = DeferredLock()
+        self.is_busy = False
+
+    def verify(self) -> AsyncGenerator[Event, None]:
+        verifier = Verifier(
+            self.audit,
+            self.shelves,
+            self.sources,
+            self.upstream,
+            self.upstream,
+            lambda: self.is_busy,
+            self.turn,
+            self.clock,
+        )
+        return verifier.verify()
+
+    def add(
+        self, digest: Digest, *slices: int | None, kind: Kind = Kind.BLOB, is_whole: bool = True
+    ) -> FakeExamination:
+        """Content at rest, of 100 bytes on the disk."""
+        examination = FakeExamination(list(slices), is_whole)
+        self.audit.entries[Entry(kind, str(digest), 100, 0.0)] = examination
+        return examination
+
+    def add_slow(self, *slices: int) -> None:
+        """Content of which each slice takes two seconds."""
+        clock = self.clock
+
+        class Slow(FakeExamination):
+            async def go_on(self) -> int:
+                clock.rightNow += 2.0
+                return await FakeExamination.go_on(self)
+
+        self.audit.entries[Entry(Kind.BLOB, str(Digest.of(b"slow")), 100, 0.0)] = Slow(list(slices), True)
+
+    def rot(self, *slices: int | None, kind: Kind = Kind.BLOB) -> FakeExamination:
+        return self.add(ROTTEN.digest, *slices, kind=kind, is_whole=False)
+
+    def told(self) -> list[Event]:
+        return [event for event in self.all_of(self.verify()) if not isinstance(event, Verifying)]
+
+    def test_all_well(self) -> None:
+        """Everything is hashed, and the end says how much that was."""
+        examinations = [self.add(Digest.of(b"%d" % number), 60, 30) for number in range(3)]
+
+        events = self.all_of(self.verify())
+
+        self.assertEqual(Verifying(0, 300, 0, 3), events[0])
+        self.assertEqual([Verifying(300, 300, 3, 3), Verified(3, 300, 0, 0, 0.0)], events[-2:])
+        self.assertTrue(all(one.is_closed and not one.is_set_aside for one in examinations))
+
+    def test_corrupt(self) -> None:
+        """What is damaged, or cannot be read, is set aside and fetched through one that may read it."""
+        self.upstream.add(image(ROTTEN))
+        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
+        for slices in ((60,), (60, None), (None,)):
+            examination = self.rot(*slices)
+
+            events = self.told()
+
+            self.assertEqual(
+                [Corrupt(ROTTEN.digest, Kind.BLOB, ("ubuntu",)), Fetched(ROTTEN.digest)], events[:2]
+            )
+            self.assertEqual(Verified(1, 100, 1, 1, 0.0), events[-1])
+            self.assertTrue(examination.is_set_aside)
+            self.assertTrue(examination.is_closed)
+
+    def test_manifest(self) -> None:
+        """A manifest is fetched as such."""
+        self.rot(kind=Kind.MANIFEST)
+        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
+        self.upstream.manifests[ROTTEN.digest] = image()
+
+        self.assertIn(Fetched(ROTTEN.digest), self.told())
+
+    def test_the_next_source(self) -> None:
+        """Where one repository's upstream fails, the next one that may read it is asked."""
+        self.rot()
+        self.upstream.add(image(ROTTEN))
+        for source in (UBUNTU, QUAY):
+            self.shelves.links[source, ROTTEN.digest] = ROTTEN
+        self.upstream.refusals[UBUNTU] = UpstreamTimeout("silent")
+
+        self.assertIn(Fetched(ROTTEN.digest), self.told())
+        self.assertEqual([UBUNTU, QUAY], [source for source, _ in self.upstream.asked])
+
+    def test_lost(self) -> None:
+        """What nobody gives is lost, and the reason is told; the rest is verified all the same."""
+        self.rot()
+        self.add(Digest.of(b"well"), 50)
+        self.assertIn(Lost(ROTTEN.digest, "no repository is linked to it"), self.told())
+
+        self.rot()
+        self.shelves.links[DEBIAN, ROTTEN.digest] = ROTTEN
+        self.upstream.refusals[DEBIAN] = UpstreamTimeout("silent")
+        events = self.told()
+        self.assertIn(Lost(ROTTEN.digest, "silent"), events)
+        self.assertEqual(Verified(2, 200, 1, 0, 0.0), events[-1])
+
+    def test_gone(self) -> None:
+        """What has gone or changed meanwhile is not called corrupt."""
+        self.rot().is_there = False
+        self.audit.entries[Entry(Kind.BLOB, str(Digest.of(b"gone")), 100, 0.0)] = None
+
+        self.assertEqual([Verified(1, 100, 0, 0, 0.0)], self.told())
+
+    def test_one_at_a_time(self) -> None:
+        """A second verification is refused while one runs, and let when that one was left."""
+        self.is_busy = True
+        self.add_slow(50, 50)
+        _, first = self.listen(self.verify())
+        self.assertNoResult(first)
+
+        _, second = self.listen(self.verify())
+        self.failureResultOf(second, Conflict)
+
+        first.cancel()
+        self.failureResultOf(first)
+        self.assertFalse(self.turn.locked)
+        self.assertTrue(all(one is not None and one.is_closed for one in self.audit.entries.values()))
+
+    def test_gentle(self) -> None:
+        """While clients are served it rests as long as it has worked; else it does not rest."""
+        self.add_slow(50, 50)
+        self.is_busy = True
+        _, ended = self.listen(self.verify())
+        self.assertNoResult(ended)
+        for seconds in (1.9, 0.1, 1.9):
+            self.clock.advance(seconds)
+            self.assertNoResult(ended)
+        self.clock.advance(0.1)
+        self.clock.pump([0.0] * 5)
+        self.successResultOf(ended)
