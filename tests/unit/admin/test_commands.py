@@ -1,0 +1,270 @@
+"""Commands are carried out, answered line by line, and end with their client."""
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import attrs
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.admin.commands import METHODS, Commands, document
+from mirrord.admin.ports import Operations
+from mirrord.listen.site import MirrorSite
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
+from mirrord.oci.names import Repository, Tag
+from mirrord.oci.platforms import Platform
+from mirrord.oci.references import ImageReference
+from mirrord.operate.answers import (
+    Explanation,
+    Fetched,
+    GotManifest,
+    ListedRepository,
+    ListedTag,
+    Removal,
+    RemovedContent,
+    RemovedTag,
+    Swept,
+    Verifying,
+)
+from tests.fakes.wire import Client, Got, Wire
+
+DIGEST = Digest.of(b"x")
+UBUNTU = ImageReference.parse("ubuntu")
+OWN = Platform("linux", "arm64", "v8")
+
+
+@attrs.define(eq=False)
+class FakeOperations:
+    """Tells `events`, then raises `error`; an event that is a Deferred is waited for."""
+
+    events: list[Any] = attrs.field(factory=list)
+    error: Exception | None = None
+    asked: list[tuple[Any, ...]] = attrs.field(factory=list)
+    told: int = 0
+    is_closed: bool = False
+
+    def all(self) -> Operations:
+        return Operations(self, self, self, self, self, self)
+
+    async def tell(self, *asked: Any) -> AsyncGenerator[Any, None]:
+        self.asked.append(asked)
+        try:
+            for event in self.events:
+                if isinstance(event, Deferred):
+                    await event
+                else:
+                    self.told += 1
+                    yield event
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.is_closed = True
+
+    def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
+        return self.tell("list", pattern)
+
+    def pull(self, reference: ImageReference, platform: Platform | None) -> AsyncGenerator[Any, None]:
+        return self.tell("pull", reference, platform)
+
+    def verify(self) -> AsyncGenerator[Any, None]:
+        return self.tell("verify")
+
+    async def remove(self, reference: ImageReference) -> Removal:
+        self.asked.append(("remove", reference))
+        if self.error is not None:
+            raise self.error
+        return Removal((RemovedTag(ImageReference.parse("ubuntu:1")), RemovedContent(DIGEST)), 7)
+
+    async def sweep(self, *, is_dry_run: bool) -> Swept:
+        return Swept(is_dry_run, 1, 2)
+
+    async def explain(self, reference: ImageReference) -> Explanation:
+        return Explanation(reference, reference.registry, reference.repository, is_known=False)
+
+
+class CommandsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.operations = FakeOperations()
+        self.commands = Commands(self.operations.all, OWN)
+        self.site = MirrorSite(Clock(), self.commands.respond)
+        self.client = self.connect()
+
+    def connect(self) -> Client:
+        return Client(self.site, Wire(peerAddress=UNIXAddress(None), lenient=True))
+
+    def order(self, path: str, method: str = "POST") -> Got:
+        return self.client.get(path, "Mirrord-Command: 1", method=method)
+
+    def lines(self, got: Got) -> list[Any]:
+        return [json.loads(line) for line in got.body.splitlines()]
+
+    def test_lines(self) -> None:
+        """A list comes as one JSON value a line, and the connection goes on after it."""
+        listed = ListedTag(Tag("1"), DIGEST, 1.5, 2.5, is_held=True)
+        self.operations.events = [
+            ListedRepository("docker.io", Repository("library/x"), "x", (listed,), 1, 2, 3, 4.5)
+        ]
+        got = self.client.get("/repositories?pattern=x*")
+
+        self.assertEqual("application/x-ndjson", got.headers["content-type"])
+        (line,) = self.lines(got)
+        self.assertEqual(
+            ("docker.io", "library/x", "x"), (line["upstream"], line["repository"], line["name"])
+        )
+        self.assertEqual((1, 2, 3, 4.5), (line["manifests"], line["blobs"], line["bytes"], line["last_used"]))
+        tag = {"tag": "1", "digest": str(DIGEST), "checked_at": 1.5, "fresh_until": 2.5, "is_held": True}
+        self.assertEqual([tag], line["tags"])
+        self.assertEqual([("list", "x*")], self.operations.asked)
+        self.operations.events = []
+        self.assertEqual(b"", self.client.get("/repositories").body)
+
+    def test_events(self) -> None:
+        """A stream's lines say first what happened, and are written as it happens."""
+        pausing: Deferred[None] = Deferred()
+        self.operations.events = [GotManifest(DIGEST, OWN), pausing, Fetched(DIGEST)]
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.assertIn(
+            b'{"event":"manifest","digest":"%b","platform":"linux/arm64/v8"}\n' % str(DIGEST).encode(),
+            self.client.wire.value(),
+        )
+        self.assertNotIn(b"fetched", self.client.wire.value())
+
+        pausing.callback(None)
+        self.assertEqual({"event": "fetched", "digest": str(DIGEST)}, self.lines(self.client.got())[-1])
+
+    def test_old_client(self) -> None:
+        """A client of HTTP/1.0 gets its lines as they are, up to the end of the connection."""
+        self.operations.events = [Fetched(DIGEST)]
+        self.client.send(b"POST /verify HTTP/1.0\r\nMirrord-Command: 1\r\n\r\n")
+        self.assertEqual(1, len(self.lines(self.client.got())))
+        self.assertTrue(self.client.wire.disconnecting)
+
+    def test_platform(self) -> None:
+        """An image is pulled for this host, for another platform, or for all."""
+        self.operations.events = [Fetched(DIGEST)]
+        for query, platform in {
+            "": OWN,
+            "&platform=linux/amd64": Platform("linux", "amd64"),
+            "&platform=linux%2Farm%2Fv7": Platform("linux", "arm", "v7"),
+            "&platform=all": None,
+        }.items():
+            self.order(f"/pull?reference=ubuntu{query}")
+            self.assertEqual(("pull", UBUNTU, platform), self.operations.asked[-1])
+
+    def test_documents(self) -> None:
+        """What is no stream is answered by one document."""
+        removal = json.loads(self.order("/repositories?reference=ubuntu:1", "DELETE").body)
+        self.assertEqual(
+            {"removed": [{"reference": "ubuntu:1"}, {"digest": str(DIGEST)}], "bytes": 7}, removal
+        )
+        for query, is_dry_run in {"?dry_run=1": True, "": False, "?dry_run=0": False}.items():
+            swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 2, "victims": []}
+            self.assertEqual(swept, json.loads(self.order(f"/sweep{query}").body))
+        why = json.loads(self.client.get("/why?reference=ubuntu").body)
+        self.assertEqual(
+            ("ubuntu", False, None, []), (why["reference"], why["is_known"], why["tag"], why["blobs"])
+        )
+
+    def test_failure_before_a_line(self) -> None:
+        """What fails at once is an error document with its status."""
+        for error, status in {
+            NameUnknown("no"): 404,
+            Conflict("runs already"): 409,
+            UpstreamTimeout("silent"): 504,
+            OSError("secret path"): 503,
+        }.items():
+            self.operations.error = error
+            for got in (self.order("/verify"), self.order("/repositories?reference=x", "DELETE")):
+                self.assertEqual(status, got.status)
+                self.assertNotIn(b"secret", got.body)
+        self.assertEqual(2, len(self.flushLoggedErrors(OSError)))
+
+    def test_failure_after_a_line(self) -> None:
+        """What fails on its way is a last line, in the words of the error."""
+        self.operations.events = [Fetched(DIGEST)]
+        for error, message, code in (
+            (UpstreamTimeout("silent"), "silent", "UNAVAILABLE"),
+            (OSError("secret path"), "the mirror's disk does not work", "UNAVAILABLE"),
+        ):
+            self.operations.error = error
+            line = self.lines(self.order("/pull?reference=x"))[-1]
+            self.assertEqual({"event": "failed", "message": message, "code": code}, line)
+
+    def test_bug(self) -> None:
+        """A bug before the first line is a 500 that tells nothing; after it, the answer ends short."""
+        self.operations.error = ZeroDivisionError("inside")
+        self.assertEqual(500, self.order("/verify").status)
+        self.operations.events = [Fetched(DIGEST)]
+        self.client.wire.clear()
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+
+        self.assertNotIn(b"\r\n0\r\n", self.client.wire.value())
+        self.assertTrue(self.client.wire.disconnecting)
+        self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_nonsense(self) -> None:
+        """What is no command is refused before anything is done."""
+        for path, method, status in (
+            ("/why?reference=Ubuntu", "GET", 400),
+            ("/why", "GET", 400),
+            ("/pull?reference=x&platform=pdp", "POST", 400),
+            ("/why?reference=%ff", "GET", 400),
+            ("/why?" + "a=b&" * 20, "GET", 400),
+            ("/repositories", "POST", 405),
+            ("/verify", "GET", 405),
+            ("/sweep", "HEAD", 405),
+        ):
+            self.assertEqual(status, self.order(path, method).status, path)
+        self.assertEqual([], self.operations.asked)
+
+    def test_strangers(self) -> None:
+        """A stranger is refused whatever the command."""
+        self.client = Client(self.site)
+        for path, methods in METHODS.items():
+            for method in methods:
+                self.assertEqual(403, self.order(path.decode(), method.decode()).status)
+        self.assertEqual([], self.operations.asked)
+
+    def test_leaving(self) -> None:
+        """A stream ends when its client leaves."""
+        self.operations.events = [Fetched(DIGEST), Deferred()]
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.assertFalse(self.operations.is_closed)
+        self.client.leave()
+        self.assertTrue(self.operations.is_closed)
+
+    def test_stop(self) -> None:
+        """Commands that run are ended before the store is closed; their clients see an early end."""
+        self.operations.events = [Fetched(DIGEST), Deferred()]
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.commands.stop()
+        self.assertTrue(self.operations.is_closed)
+        self.assertTrue(self.client.wire.disconnecting)
+
+    def test_slow_reader(self) -> None:
+        """Nothing more is asked of a stream whose client takes nothing."""
+        self.operations.events = [Verifying(number, 1, 1, 1) for number in range(10_000)]
+        wire = self.client.wire
+        written = wire.writeSequence
+
+        def write(pieces: list[bytes]) -> None:
+            written(pieces)
+            wire.producer.pauseProducing()
+
+        wire.writeSequence = write
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.assertEqual(1, self.operations.told)
+
+        wire.producer.resumeProducing()
+        self.assertEqual(2, self.operations.told)
+        self.client.leave()
+
+    def test_document(self) -> None:
+        """A value is written by the names of its fields, the event first."""
+        self.assertEqual(
+            ["event", "bytes", "of_bytes", "entries", "of_entries"], list(document(Verifying(1, 2, 3, 4)))
+        )
