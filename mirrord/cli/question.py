@@ -58,9 +58,10 @@ def ask(upstream: UpstreamConfig, method: str, url: str, authorization: str = ""
     """
     headers = {"Authorization": authorization} if authorization else {}
     request = Request(url, method=method, headers=headers)  # noqa: S310 - of a configuration that says http(s)
+    opener = _opener(upstream)
     began = time.monotonic()
     try:
-        with _opener(upstream).open(request, timeout=2 * upstream.connect_timeout) as answer:
+        with opener.open(request, timeout=2 * upstream.connect_timeout) as answer:
             return Asked(answer.status, answer.headers, answer.read(_MAX_BYTES), time.monotonic() - began)
     except HTTPError as error:
         with error:
