@@ -28,6 +28,7 @@ class Part:
     journal: list[str]
     failure: Exception | None = None
     hangs: bool = False
+    address: str | None = None
 
     def _note(self, what: str) -> "Deferred[None]":
         self.journal.append(f"{self.name} {what}")
