@@ -126,6 +126,8 @@ class Asking:
             raise error
         self._log.info(
             "{digest} stopped ({reason}); asking again in {seconds:.1f} s",
+            upstream=self.sources[0].upstream,
+            repository=str(self.sources[0].repository),
             digest=str(self.digest),
             reason=error.message,
             seconds=seconds,

@@ -73,10 +73,13 @@ class StaleIfError:
             self._upstreams[source.upstream].doubt()
             given_up()
             reason, status = "it did not answer in time", None
-        self._log.warn(
+        # Why an upstream fails is told once (upstream/outages.py); that somebody got what is held, with the pull.
+        self._log.debug(
             "what is held of {source} is served stale, its upstream failed: {reason}",
             source=str(source),
             reason=reason,
+            upstream=source.upstream,
+            repository=str(source.repository),
         )
         return held.answer(Outcome.stale(status, held.age_seconds))
 
