@@ -1,9 +1,10 @@
 """Manifests leave verbatim, with the headers that clients decide by."""
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Tag
+from mirrord.oci.names import Repository, Source, Tag
 from mirrord.pull.outcome import Outcome
 from mirrord.web.senders import CHUNK_BYTES
+from tests.fakes.pulling import HUB
 from tests.fakes.wire import head
 from tests.unit.web.scene import SceneCase
 
@@ -117,3 +118,12 @@ class ManifestTests(SceneCase):
 
         self.assertEqual(body, self.client.got().body)
         self.assertEqual(len(body), self.sent)
+
+    def test_visits(self) -> None:
+        """Who was given a manifest, or told what it is, is remembered; who was told no is not."""
+        source = Source(HUB, Repository("library/x"))
+        for path, method in ((BY_TAG, "GET"), (BY_DIGEST, "HEAD"), ("/v2/library/x/manifests/none", "GET")):
+            self.get(path, method=method)
+        client = self.wire.getPeer().host
+        visits = [(source, Tag("latest"), client), (source, Digest.parse(DIGEST), client)]
+        self.assertEqual(visits, self.pulling.visits)
