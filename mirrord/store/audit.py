@@ -91,12 +91,12 @@ class Audit:
     @property
     def total_bytes(self) -> int:
         """What all content takes of the disk."""
-        return self._contents.total_bytes
+        return self._contents.total.bytes
 
     @property
     def total_entries(self) -> int:
         """How many blobs and manifests there are."""
-        return self._contents.total_entries
+        return self._contents.total.entries
 
     def pages(self) -> Iterator[list[Entry]]:
         """All content by digest, a page an item."""

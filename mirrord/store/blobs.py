@@ -8,6 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
 from mirrord.store.cache import BodyCache
@@ -57,13 +58,13 @@ class StoredBlob:
 
 @attrs.define(eq=False)
 class BlobStore:
-    """Committed blobs and partials, by digest alone."""
+    """Committed blobs and partials, by digest alone; `pinned_bytes` are those of mirrored ones."""
 
     _layout: Layout
     _contents: Contents
     _unfinished: Unfinished
     _cache: BodyCache
-    _pins: dict[Digest, int] = attrs.field(factory=dict, init=False)
+    _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _awaited: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     pinned_bytes: int = attrs.field(default=0, init=False)
     _log = Logger()
@@ -77,6 +78,20 @@ class BlobStore:
         row = self._find(digest)
         return None if row is None else row.size
 
+    def has(self, blob: Descriptor) -> bool:
+        """Whether the file of a committed blob is there, as long as described; asked of the disk itself.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        try:
+            size = self._layout.content(Kind.BLOB, blob.digest).stat().st_size
+        except FileNotFoundError:
+            return False
+        if size == blob.size:
+            self._find(blob.digest)
+        return size == blob.size
+
     def open(self, digest: Digest) -> StoredBlob | None:
         """A committed blob, opened; None if there is none. Counts as a use.
 
@@ -89,9 +104,11 @@ class BlobStore:
             return None
         body, fd = found
         self._contents.use(digest)
-        self._pin(digest, row.size)
+        # Hosted content takes no room from what is mirrored: that it cannot go is no news to the collector.
+        busy_bytes = 0 if row.is_hosted else footprint(row.size)
+        self._pin(digest, busy_bytes)
         path = self._layout.content(Kind.BLOB, digest)
-        return StoredBlob(row.size, body, path, fd, lambda: self._unpin(digest, row.size))
+        return StoredBlob(row.size, body, path, fd, lambda: self._unpin(digest))
 
     def find_partial(self, digest: Digest) -> PartialFile | None:
         """What an earlier download left, to be resumed; its prefix is hashed again before the first write.
@@ -109,6 +126,19 @@ class BlobStore:
             ValueError: This digest is being written already.
         """
         return self._unfinished.create(digest, is_kept=is_kept)
+
+    def give_back(self, digest: Digest, path: Path) -> bool:
+        """Have the file of a blob be `path` again, as before it was committed; false if others have it now.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        if self._contents.is_hosted(Kind.BLOB, digest) or self.is_pinned(digest):
+            return False
+        self._contents.drop(Kind.BLOB, digest)
+        self._cache.drop(Kind.BLOB, digest)
+        self._layout.content(Kind.BLOB, digest).rename(path)
+        return True
 
     def is_pinned(self, digest: Digest) -> bool:
         """Whether somebody reads this blob."""
@@ -160,16 +190,17 @@ class BlobStore:
         self._unfinished.set_aside(Kind.BLOB, digest, path)
         return None
 
-    def _pin(self, digest: Digest, size: int) -> None:
-        pins = self._pins.get(digest, 0)
-        self._pins[digest] = pins + 1
+    def _pin(self, digest: Digest, busy_bytes: int) -> None:
+        pins, counted = self._pins.get(digest, (0, busy_bytes))
+        self._pins[digest] = pins + 1, counted
         if not pins:
-            self.pinned_bytes += footprint(size)
+            self.pinned_bytes += counted
 
-    def _unpin(self, digest: Digest, size: int) -> None:
-        self._pins[digest] -= 1
-        if not self._pins[digest]:
-            del self._pins[digest]
-            self.pinned_bytes -= footprint(size)
-            for closed in self._awaited.pop(digest, []):
-                closed.callback(None)
+    def _unpin(self, digest: Digest) -> None:
+        pins, counted = self._pins.pop(digest)
+        if pins > 1:
+            self._pins[digest] = pins - 1, counted
+            return
+        self.pinned_bytes -= counted
+        for closed in self._awaited.pop(digest, []):
+            closed.callback(None)

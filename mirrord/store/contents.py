@@ -1,6 +1,8 @@
 """Contents: the list of committed blobs and stored manifests, and what they take of the disk."""
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 
@@ -10,25 +12,59 @@ from mirrord.store.layout import BLOCK_BYTES, footprint
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
 
-TOTALS = f"SELECT count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES}) FROM content"  # noqa: S608
+_BLOCKS = f"count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES})"
+TOTALS = (
+    f"SELECT {_BLOCKS} FROM content WHERE is_hosted = 0 UNION ALL "  # noqa: S608
+    f"SELECT {_BLOCKS} FROM content WHERE is_hosted = 1"
+)
 _LEAST_RECENTLY_USED = (
-    "SELECT * FROM content WHERE (last_used, digest, kind) > (?, ?, ?) "  # noqa: S608
+    "SELECT * FROM content WHERE is_hosted = 0 AND (last_used, digest, kind) > (?, ?, ?) "  # noqa: S608
     f"ORDER BY last_used, digest, kind LIMIT {PAGE_ROWS}"
 )
 _BY_PREFIX = "SELECT * FROM content WHERE digest >= ? AND digest < ? AND kind = ?"
 
 
+_HOSTED_AS = "SELECT media_type FROM hosted_links WHERE digest = ? AND is_manifest = ? LIMIT 1"
+
+
+@attrs.define
+class Total:
+    """How many entries, and the bytes that they take of the disk."""
+
+    entries: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Total") -> "Total":
+        return Total(self.entries + other.entries, self.bytes + other.bytes)
+
+    def count(self, row: ContentRow, sign: int) -> None:
+        """Count a row that has come (1) or gone (-1)."""
+        self.entries += sign
+        self.bytes += sign * footprint(row.size)
+
+
 @attrs.define(eq=False)
 class Contents:
-    """Rows of content. `total_bytes` and `total_entries` are kept as running numbers."""
+    """Rows of content; `mirrored` and `hosted` are running totals.
+
+    What is claimed, or linked to a hosted repository, is hosted: nothing but a sweep of hosted content
+    takes it away.
+    """
 
     _rows: Rows
-    total_entries: int = attrs.field(init=False)
-    total_bytes: int = attrs.field(init=False)
+    mirrored: Total = attrs.field(init=False)
+    hosted: Total = attrs.field(init=False)
+    _claims: Counter[tuple[Kind, Digest]] = attrs.field(factory=Counter, init=False)
 
     def __attrs_post_init__(self) -> None:
-        ((entries, blocks),) = self._rows.select(TOTALS, ())
-        self.total_entries, self.total_bytes = entries, (blocks or 0) * BLOCK_BYTES
+        self.mirrored, self.hosted = (
+            Total(entries, (blocks or 0) * BLOCK_BYTES) for entries, blocks in self._rows.select(TOTALS, ())
+        )
+
+    @property
+    def total(self) -> Total:
+        """All content."""
+        return self.mirrored + self.hosted
 
     def get(self, kind: Kind, digest: Digest) -> ContentRow | None:
         """What is held under this digest; None if nothing is."""
@@ -37,11 +73,11 @@ class Contents:
     def add(self, kind: Kind, digest: Digest, size: int, media_type: str = "") -> ContentRow:
         """Note that content is on the disk, used now."""
         self.drop(kind, digest)
-        row = ContentRow(str(digest), kind, size, media_type, self._rows.now())
-        self._rows.put(CONTENT, row)
-        self.total_entries += 1
-        self.total_bytes += footprint(size)
-        return row
+        hosted_as = self.hosted_as(kind, digest)
+        is_hosted = hosted_as is not None or (kind, digest) in self._claims
+        return self._put(
+            ContentRow(str(digest), kind, size, media_type or hosted_as or "", self._rows.now(), is_hosted)
+        )
 
     def use(self, digest: Digest) -> None:
         """Note that content is used now."""
@@ -53,9 +89,43 @@ class Contents:
         if row is None:
             return False
         self._rows.delete(CONTENT, CONTENT.key_of(row))
-        self.total_entries -= 1
-        self.total_bytes -= footprint(row.size)
+        self._total_of(row).count(row, -1)
         return True
+
+    def hosted_as(self, kind: Kind, digest: Digest) -> str | None:
+        """The media type under which a hosted repository holds this; None if none does."""
+        for (media_type,) in self._rows.select(_HOSTED_AS, (str(digest), kind is Kind.MANIFEST)):
+            return str(media_type)
+        return None
+
+    def is_hosted(self, kind: Kind, digest: Digest) -> bool:
+        """Whether content is claimed, or a hosted repository holds it, whatever its row says."""
+        is_hosted = (kind, digest) in self._claims or self.hosted_as(kind, digest) is not None
+        if is_hosted:
+            self.mark(kind, digest, is_hosted=True)
+        return is_hosted
+
+    @contextmanager
+    def claimed(self, kind: Kind, digest: Digest) -> Iterator[None]:
+        """Keep content from going, be it there or still to come, while a link to it is being written.
+
+        If none is in the end, it is still marked as hosted, until a sweep finds that nobody holds it.
+        """
+        self._claims[kind, digest] += 1
+        self.mark(kind, digest, is_hosted=True)
+        try:
+            yield
+        finally:
+            self._claims[kind, digest] -= 1
+            if not self._claims[kind, digest]:
+                del self._claims[kind, digest]
+
+    def mark(self, kind: Kind, digest: Digest, *, is_hosted: bool) -> None:
+        """Count content among what is hosted, or among what is mirrored."""
+        row = self.get(kind, digest)
+        if row is not None and row.is_hosted != is_hosted:
+            self._total_of(row).count(row, -1)
+            self._put(row._replace(is_hosted=is_hosted, last_used=self._rows.now()))
 
     def least_recently_used(self) -> Iterator[ContentRow]:
         """What is in the file, what was used longest ago first, read a page at a time.
@@ -82,3 +152,11 @@ class Contents:
         """The rows of the file whose digest begins with `prefix`."""
         rows = self._rows.select(_BY_PREFIX, (prefix, prefix + "g", kind))
         return [ContentRow._make(row) for row in rows]
+
+    def _put(self, row: ContentRow) -> ContentRow:
+        self._rows.put(CONTENT, row)
+        self._total_of(row).count(row, 1)
+        return row
+
+    def _total_of(self, row: ContentRow) -> Total:
+        return self.hosted if row.is_hosted else self.mirrored

@@ -17,6 +17,16 @@ def append(fd: int, offset: int, chunk: bytes, hasher: Hasher) -> None:
     Raises:
         OSError: The disk refused; the file ends at `offset` again and nothing was hashed.
     """
+    append_unhashed(fd, offset, chunk)
+    hasher.update(chunk)
+
+
+def append_unhashed(fd: int, offset: int, chunk: bytes) -> None:
+    """Write all of `chunk` at `offset`.
+
+    Raises:
+        OSError: The disk refused; the file ends at `offset` again.
+    """
     rest = memoryview(chunk)
     try:
         while rest:
@@ -24,7 +34,6 @@ def append(fd: int, offset: int, chunk: bytes, hasher: Hasher) -> None:
     except OSError:
         os.ftruncate(fd, offset)
         raise
-    hasher.update(chunk)
 
 
 def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> None:

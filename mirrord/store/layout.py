@@ -5,9 +5,11 @@
         probe                         written now and then, to see whether one can (probe.py)
         index.sqlite  -wal  -shm      links, tags, media types, last use (tables.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
+        index.sqlite.backup           a copy of what the index knows of hosted repositories (copies.py)
         index.sqlite.condemned        that the index was found damaged: the next start sets it aside
         blobs/<alg>/ab/<hex>          committed blobs: whole, verified, never written again
         manifests/<alg>/ab/<hex>      stored manifests, verbatim
+        uploads/<session>             what was pushed so far of a blob (uploads.py)
         partials/<alg>-<hex>          a prefix of a blob, to be resumed
         partials/broken-<kind>-<alg>-<hex>   content found damaged, never served
         scratch/<name>                being written or being deleted; emptied at every start
@@ -71,6 +73,11 @@ class Layout:
         return self.root / "index.sqlite"
 
     @property
+    def copy(self) -> Path:
+        """The copy of what is known of hosted repositories."""
+        return self.root / "index.sqlite.backup"
+
+    @property
     def condemned(self) -> Path:
         """The mark of a damaged index."""
         return self.root / "index.sqlite.condemned"
@@ -84,6 +91,11 @@ class Layout:
     def partials(self) -> Path:
         """The folder of what is unfinished."""
         return self.root / "partials"
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of what is being pushed."""
+        return self.root / "uploads"
 
     @property
     def scratch(self) -> Path:

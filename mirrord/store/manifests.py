@@ -71,6 +71,15 @@ class ManifestStore:
                 self._being_stored.pop(digest, None)
         self._index.hold(source, manifest)
 
+    async def keep(self, manifest: Manifest) -> None:
+        """Keep a verified manifest that nobody is linked to yet: on return the disk has it.
+
+        Raises:
+            OSError: The disk refused; it is not kept.
+        """
+        if await self.read(manifest.digest) is None or manifest.digest in self._being_stored:
+            await self._write(manifest)
+
     async def _write(self, manifest: Manifest) -> None:
         digest = manifest.digest
         scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
@@ -84,6 +93,7 @@ class ManifestStore:
         if row is None and not path.exists():
             return None
         media_type = "" if row is None else row.media_type
+        media_type = media_type or self._contents.hosted_as(Kind.MANIFEST, digest) or ""
         try:
             manifest = await self._threads.run(read_manifest, path, digest, media_type)
         except FileNotFoundError:

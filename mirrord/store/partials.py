@@ -2,29 +2,21 @@
 
 A chunk is written and hashed in one hop to a thread. What an earlier run left is hashed again before
 anything is added, in slices, so that ten gigabytes of it do not hold a thread that others wait for.
-
-The hard part is letting go. A coroutine that is cancelled leaves its thread running, and a
-descriptor that is closed under a thread may be another file's a moment later. So a hop is never
-cancelled: whoever waited for it is, and the file is closed when the hop has come back.
 """
 
 import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import files
+from mirrord.store.hops import Hops
 from mirrord.store.threads import Threads
 
 HASH_SLICE_BYTES = 16 * 1024 * 1024
-
-P = ParamSpec("P")
 
 
 @attrs.define(eq=False)
@@ -45,10 +37,10 @@ class PartialFile:
     _ended: Callable[["PartialFile"], None]
     _hasher: Hasher = attrs.field(init=False)
     _hashed: int = attrs.field(default=0, init=False)
-    _hops: int = attrs.field(default=0, init=False)
-    _is_over: bool = attrs.field(default=False, init=False)
+    _hops: Hops = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._hops = Hops(self._fd, self._threads, lambda: self._ended(self))
         self._hasher = self.digest.hasher()
 
     @property
@@ -62,7 +54,7 @@ class PartialFile:
         Raises:
             OSError: There are no more descriptors.
         """
-        return os.dup(self._fd)
+        return os.dup(self._hops.fd)
 
     async def write(self, chunk: bytes) -> None:
         """Append and hash; on return `offset` has grown by all of `chunk`.
@@ -76,7 +68,7 @@ class PartialFile:
             self.offset += len(chunk)
             self._hashed += len(chunk)
 
-        await self._hop(grew, files.append, self._fd, self.offset, chunk, self._hasher)
+        await self._hops.run(grew, files.append, self._hops.fd, self.offset, chunk, self._hasher)
 
     async def is_verified(self) -> bool:
         """Whether the bytes so far are what the digest names.
@@ -95,15 +87,15 @@ class PartialFile:
                 discarded, for an fsync that failed may have lost what was written (files.commit).
         """
         if self.path is None:
-            self._let_go()
+            self._hops.let_go()
             return
 
         def committed() -> None:
             self.path = None
             self._committed(self)
-            self._let_go()
+            self._hops.let_go()
 
-        await self._hop(committed, files.commit, self._fd, self.path, self.target)
+        await self._hops.run(committed, files.commit, self._hops.fd, self.path, self.target)
 
     async def discard(self) -> None:
         """Throw it away.
@@ -111,21 +103,26 @@ class PartialFile:
         Raises:
             OSError: The disk refused; it is left there as if it had been parked.
         """
-        if self._is_over:
+        if self._hops.is_over:
             return
         try:
             if self.path is not None:
-                await self._hop(self._forget_path, files.unlink_all, [self.path])
+                await self._hops.run(self._forget_path, files.unlink_all, [self.path])
         finally:
-            self._let_go()
+            self._hops.let_go()
 
     def park(self) -> None:
         """Let go of it and leave it on the disk, to be resumed by a later `find_partial`."""
-        if self.path is not None and not self.offset and not self._hops and not self._is_over:
+        if (
+            self.path is not None
+            and not self.offset
+            and not self._hops.is_under_way
+            and not self._hops.is_over
+        ):
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
                 self._forget_path()
-        self._let_go()
+        self._hops.let_go()
 
     async def _catch_up(self) -> None:
         while self._hashed < self.offset:
@@ -135,41 +132,12 @@ class PartialFile:
                 self._hashed = stop
 
             try:
-                await self._hop(hashed, files.hash_range, self._fd, self._hashed, stop, self._hasher)
+                await self._hops.run(
+                    hashed, files.hash_range, self._hops.fd, self._hashed, stop, self._hasher
+                )
             except OSError:
                 self._hasher, self._hashed = self.digest.hasher(), 0
                 raise
-
-    async def _hop(
-        self, done: Callable[[], None], function: Callable[P, None], *args: P.args, **kwargs: P.kwargs
-    ) -> None:
-        """Call `function` in a thread, then `done`, whether or not somebody still waits."""
-        if self._is_over:
-            raise ValueError("the partial was let go")
-        self._hops += 1
-        hop = self._threads.run(function, *args, **kwargs)
-        hop.addBoth(self._returned, done)
-        waiting: Deferred[None] = Deferred()
-        hop.chainDeferred(waiting)
-        await waiting
-
-    def _returned(self, result: Failure | None, done: Callable[[], None]) -> Failure | None:
-        self._hops -= 1
-        if not isinstance(result, Failure):
-            done()
-        self._close_if_over()
-        return result
-
-    def _let_go(self) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._close_if_over()
-
-    def _close_if_over(self) -> None:
-        if self._is_over and not self._hops and self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._ended(self)
 
     def _forget_path(self) -> None:
         self.path = None

@@ -4,6 +4,8 @@ Opening takes a time that does not grow with the bytes held: the index says what
 may have missed (kill -9 between a rename and the next batch, an index that was set aside, files
 deleted by hand) is settled by `Reconciliation`, one small folder at a time beside the daemon's work;
 until then a file that the index does not know is adopted when it is first asked for.
+
+A new index knows of hosted repositories what the last copy of the old one does (copies.py).
 """
 
 import contextlib
@@ -17,7 +19,9 @@ from twisted.logger import Logger
 from mirrord.oci.digest import Digest
 from mirrord.store import files
 from mirrord.store.contents import TOTALS, Contents
+from mirrord.store.copies import copied_at, restore_hosted
 from mirrord.store.faults import primary_code
+from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.layout import FanOut, Layout
 from mirrord.store.tables import CONTENT, LINKS, TAGS, connect
 from mirrord.store.threads import Threads
@@ -36,8 +40,8 @@ class OpenIndex:
     service_seconds: float
 
 
-def open_index(layout: Layout) -> OpenIndex:
-    """Open the index, or begin one.
+def open_index(layout: Layout, now: float) -> OpenIndex:
+    """Open the index, or begin one; `now` is wall clock.
 
     One that cannot be read, or was found damaged by an earlier run, is set aside and a new one begun.
 
@@ -47,7 +51,7 @@ def open_index(layout: Layout) -> OpenIndex:
     if layout.condemned.exists():
         _set_aside(layout, "an earlier run found it damaged")
     try:
-        return _open_or_set_aside(layout) or _open_index(layout)
+        return _open_or_set_aside(layout, now) or _open_index(layout, now)
     except sqlite3.Error as error:
         raise OSError(f"{layout.index} cannot be opened: {error}") from error
 
@@ -61,9 +65,9 @@ def empty_scratch(layout: Layout) -> None:
     files.unlink_all(list(layout.scratch.iterdir()))
 
 
-def _open_or_set_aside(layout: Layout) -> OpenIndex | None:
+def _open_or_set_aside(layout: Layout, now: float) -> OpenIndex | None:
     try:
-        return _open_index(layout)
+        return _open_index(layout, now)
     except sqlite3.DatabaseError as error:
         is_incomplete = primary_code(error) == sqlite3.SQLITE_ERROR
         if isinstance(error, sqlite3.OperationalError) and not is_incomplete:
@@ -72,16 +76,36 @@ def _open_or_set_aside(layout: Layout) -> OpenIndex | None:
     return None
 
 
-def _open_index(layout: Layout) -> OpenIndex:
+def _open_index(layout: Layout, now: float) -> OpenIndex:
+    is_new = not layout.index.exists()
     writer = connect(layout.index)
     try:
+        if is_new and layout.copy.exists():
+            _restore(writer, layout, now)
         row = writer.execute("SELECT value FROM meta WHERE name = 'service_seconds'").fetchone()
-        for sql in (TOTALS, CONTENT.nothing, LINKS.nothing, TAGS.nothing):
+        for sql in (TOTALS, CONTENT.nothing, LINKS.nothing, TAGS.nothing, *HOSTED_CHECKS):
             writer.execute(sql).fetchall()
         return OpenIndex(connect(layout.index), writer, 0.0 if row is None else row[0])
     except sqlite3.Error:
         writer.close()
         raise
+
+
+def _restore(connection: sqlite3.Connection, layout: Layout, now: float) -> None:
+    """Have a new index know what the copy knows of hosted repositories."""
+    try:
+        age_seconds = max(0.0, now - copied_at(layout.copy))
+        count = restore_hosted(connection, layout.copy)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and primary_code(error) != sqlite3.SQLITE_ERROR:
+            raise
+        _log.error("hosted repositories are lost, their copy cannot be read: {error}", error=str(error))
+        return
+    _log.warn(
+        "hosted repositories are as they were {minutes:.0f} minutes ago: {count} links come from a copy",
+        minutes=age_seconds / 60,
+        count=count,
+    )
 
 
 def _set_aside(layout: Layout, reason: str) -> None:

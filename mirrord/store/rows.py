@@ -5,8 +5,8 @@ would take a hundred. SQLite's write-ahead log lets them go on while the writer 
 """
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import attrs
 
@@ -17,6 +17,8 @@ from mirrord.store.tables import Key, R, Row, Table
 from mirrord.store.writer import Writer
 
 HOT_ROWS = 1000
+
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -97,6 +99,16 @@ class Rows:
             OSError: The disk refused; it is tried again later by itself.
         """
         await self._writer.flush()
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a thread of the writer's, all of it or nothing; on return it is on the disk.
+
+        What it wrote is what `select` finds from then on, and not before.
+
+        Raises:
+            OSError: The disk refused; it is not tried again.
+        """
+        return await self._writer.transact(work)
 
     @property
     def trouble(self) -> str | None:

@@ -37,13 +37,13 @@ class Shelf:
 
     @property
     def total_bytes(self) -> int:
-        """What blobs, manifests and partials take of the disk."""
-        return self._contents.total_bytes + self._unfinished.live_bytes + self._unfinished.left_bytes
+        """What mirrored blobs and manifests, and partials, take of the disk."""
+        return self._contents.mirrored.bytes + self._unfinished.live_bytes + self._unfinished.left_bytes
 
     @property
     def total_entries(self) -> int:
-        """How many blobs and manifests there are."""
-        return self._contents.total_entries
+        """How many mirrored blobs and manifests there are."""
+        return self._contents.mirrored.entries
 
     @property
     def busy_bytes(self) -> int:
@@ -119,20 +119,39 @@ class Shelf:
             await self._threads.run(files.unlink_all, doomed)
         return evicted
 
+    async def remove(self, entries: Sequence[Entry]) -> None:
+        """Take content away, whoever used it lately; the caller knows that nobody is linked to it.
+
+        What somebody reads is read to its end: their descriptor has it.
+
+        Raises:
+            OSError: The disk refused; what had begun to go is absent all the same.
+        """
+        doomed: list[Path] = []
+        try:
+            for entry in entries:
+                digest = Digest.parse(entry.name)
+                doomed.extend(self._clear_away(self._drop(entry.kind, digest)))
+        finally:
+            await self._threads.run(files.unlink_all, doomed)
+
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         """Forget links and tags that nobody used for so long: one small slice an item, how many went."""
         return self._index.forget_unused(idle_seconds)
 
     def _take(self, entry: Entry) -> Path | None:
-        """The path of what is absent from now on; None where it is absent already, busy or used lately."""
+        """The path of what is absent from now on; None where it is absent, busy, hosted or used lately."""
         if entry.kind is Kind.LEFTOVER:
             return self._unfinished.take(entry.name)
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None
-        self._contents.drop(entry.kind, digest)
-        self._cache.drop(entry.kind, digest)
-        return self._layout.content(entry.kind, digest)
+        return None if self._contents.is_hosted(entry.kind, digest) else self._drop(entry.kind, digest)
+
+    def _drop(self, kind: Kind, digest: Digest) -> Path:
+        self._contents.drop(kind, digest)
+        self._cache.drop(kind, digest)
+        return self._layout.content(kind, digest)
 
     def _clear_away(self, path: Path) -> Iterator[Path]:
         """Free a path; where even a rename needs room on a full disk, the file is deleted at once."""

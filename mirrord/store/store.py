@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import TypeAlias
 
 import attrs
@@ -18,7 +19,10 @@ from mirrord.store.audit import Audit
 from mirrord.store.blobs import BlobStore
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
+from mirrord.store.copies import Copies
 from mirrord.store.faults import Faults
+from mirrord.store.hosted import HostedIndex
+from mirrord.store.hosted_shelf import HostedShelf
 from mirrord.store.index import Index
 from mirrord.store.inventory import Inventory
 from mirrord.store.layout import FOLDER_MODE, Layout
@@ -31,6 +35,7 @@ from mirrord.store.service_time import ServiceTime
 from mirrord.store.shelf import Shelf
 from mirrord.store.threads import Threads
 from mirrord.store.unfinished import Unfinished
+from mirrord.store.uploads import Uploads
 from mirrord.store.writer import Writer
 
 CACHE_BYTES = 4 * 1024 * 1024
@@ -42,18 +47,22 @@ Reconciling: TypeAlias = CooperativeTask[Iterator[Deferred[None] | None]]
 class Store:
     """All that is kept.
 
-    `blobs`, `manifests` and `index` are what pulling needs, `shelf` is what gc needs, `inventory` and
-    `audit` are for the operator.
+    `blobs`, `manifests` and `index` are what pulling needs, `uploads` and `hosted` what pushing needs,
+    `shelf` and `hosted_shelf` what gc needs, `inventory` and `audit` are for the operator.
     """
 
     blobs: BlobStore
     manifests: ManifestStore
     index: Index
+    uploads: Uploads
+    hosted: HostedIndex
     shelf: Shelf
+    hosted_shelf: HostedShelf
     inventory: Inventory
     audit: Audit
     _rows: Rows
     _unfinished: Unfinished
+    _copies: Copies
     _reconciliation: Reconciling
     _lock: StoreLock
 
@@ -67,7 +76,9 @@ class Store:
         with contextlib.suppress(TaskFinished):
             self._reconciliation.stop()
         self._unfinished.park_all()
+        self.uploads.release_all()
         await self._rows.close()
+        await self._copies.close()
         self._lock.release()
 
 
@@ -78,11 +89,13 @@ def open_store(
     threads: Threads,
     monotonic: Callable[[], float],
     wall_clock: Callable[[], float],
+    token: Callable[[], str] = lambda: token_hex(16),
     cache_bytes: int = CACHE_BYTES,
 ) -> Store:
     """Open the store in `root`, made if it is not there; how much it holds makes no difference.
 
-    `monotonic` gives seconds that no one sets (service time), `wall_clock` those of file times.
+    `monotonic` gives seconds that no one sets (service time), `wall_clock` those of file times, `token`
+    the unguessable part of the name of an upload.
 
     Raises:
         StoreInUse: Another daemon has it.
@@ -92,7 +105,7 @@ def open_store(
     lock = _enter(layout)
     try:
         recovery.empty_scratch(layout)
-        opened = recovery.open_index(layout)
+        opened = recovery.open_index(layout, wall_clock())
     except BaseException:
         lock.release()
         raise
@@ -106,14 +119,33 @@ def open_store(
     blobs = BlobStore(layout, contents, unfinished, cache)
     manifests = ManifestStore(layout, contents, index, unfinished, cache, threads)
     shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads, wall_clock)
+    copies = Copies(layout, threads, clock, wall_clock)
+    hosted = HostedIndex(rows, contents, blobs, manifests, wall_clock, copies.changed)
+    uploads = Uploads(layout, blobs, hosted, threads, wall_clock, token)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, threads), clock)
     inventory = Inventory(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
+    hosted_shelf = HostedShelf(rows, contents, hosted, uploads, shelf, inventory, copies.changed)
     audit = Audit(layout, rows, contents, unfinished, cache, threads)
-    return Store(blobs, manifests, index, shelf, inventory, audit, rows, unfinished, reconciliation, lock)
+    return Store(
+        blobs,
+        manifests,
+        index,
+        uploads,
+        hosted,
+        shelf,
+        hosted_shelf,
+        inventory,
+        audit,
+        rows,
+        unfinished,
+        copies,
+        reconciliation,
+        lock,
+    )
 
 
 def _enter(layout: Layout) -> StoreLock:
-    for folder in (layout.root, layout.partials, layout.scratch):
+    for folder in (layout.root, layout.partials, layout.uploads, layout.scratch):
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     return StoreLock.acquire(layout)
 

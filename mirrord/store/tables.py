@@ -1,8 +1,9 @@
 """The tables of the index, and their rows as SQLite takes and gives them.
 
 The index is the truth for links, tags and media types; for content it is a list that can be made
-again from the files (recovery.py). An index of another version, or one that cannot be read, is set
-aside and begun anew: what it knew is earned again from the upstreams.
+again from the files (recovery.py). An index of a later version, or one that cannot be read, is set
+aside and begun anew: what it knew is earned again from the upstreams, and what it knew of hosted
+repositories comes from the last copy (copies.py).
 
 Rows are tuples because they go to SQLite and come from it thousands at a time; the first `key`
 columns of a table are its key.
@@ -18,42 +19,25 @@ import attrs
 from mirrord.oci.content import Descriptor, Sighting, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.store.layout import FILE_MODE
-
-VERSION = 1
+from mirrord.store.versions import upgrade
 
 PAGE_ROWS = 256
 """How many rows one look at a table reads at most: a third of a millisecond on the reactor."""
 
-_SCRIPT = f"""
-CREATE TABLE IF NOT EXISTS content (
-    digest TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL,
-    last_used REAL NOT NULL, PRIMARY KEY (digest, kind)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS content_by_use ON content (last_used, digest, kind, size);
-CREATE TABLE IF NOT EXISTS links (
-    upstream TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL,
-    size INTEGER NOT NULL, is_manifest INTEGER NOT NULL, last_used REAL NOT NULL,
-    PRIMARY KEY (upstream, repository, digest)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS links_to_manifests ON links (upstream, repository, digest) WHERE is_manifest = 1;
-CREATE TABLE IF NOT EXISTS tags (
-    upstream TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL,
-    held_digest TEXT, held_type TEXT, held_size INTEGER, held_seen_at REAL,
-    pending_digest TEXT, pending_type TEXT, pending_size INTEGER, pending_seen_at REAL,
-    last_used REAL NOT NULL, PRIMARY KEY (upstream, repository, tag)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS tags_by_pending ON tags (upstream, repository, pending_digest)
-    WHERE pending_digest IS NOT NULL;
-CREATE TABLE IF NOT EXISTS meta (name TEXT NOT NULL PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-"""
-
 
 class ContentRow(NamedTuple):
-    """A committed blob or a stored manifest; `last_used` is service time."""
+    """A committed blob or a stored manifest; `last_used` is service time.
+
+    `is_hosted` keeps it from going unless a sweep of hosted content says so. What says that a hosted
+    repository holds it is its link alone; this is written down so that pages need not look for links.
+    """
 
     digest: str
     kind: str
     size: int
     media_type: str
     last_used: float
+    is_hosted: bool = False
 
 
 class LinkRow(NamedTuple):
@@ -181,10 +165,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -1024")
         connection.execute("PRAGMA wal_autocheckpoint = 256")
         connection.execute("PRAGMA journal_size_limit = 1048576")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, VERSION}:
-            raise sqlite3.DatabaseError(f"an index of version {version}; this is version {VERSION}")
-        connection.executescript(_SCRIPT if version == 0 else "")
+        upgrade(connection)
     except BaseException:
         connection.close()
         raise

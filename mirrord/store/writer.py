@@ -6,10 +6,15 @@ and it is tried again, ever more slowly, until it succeeds.
 
 A row that SQLite cannot take at all (a number of more than 64 bits, half a surrogate pair) would fail
 every batch that it is in. It should never have come so far; here it is left out, and the log says so.
+
+What hosted repositories hold does not go through the overlay: it is written by `transact`, behind the
+rows of the same batch. Nobody sees it before it is on the disk, so that nothing has to be taken back
+when the disk refuses; and one writer puts all that is checked and changed there into one order.
 """
 
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -20,6 +25,7 @@ from mirrord.store.faults import Faults
 from mirrord.store.overlay import Overlay, Statements
 from mirrord.store.service_time import ServiceTime
 from mirrord.store.threads import Threads
+from mirrord.store.transaction import Transaction
 
 GATHER_SECONDS = 0.02
 RECENCY_SECONDS = 60.0
@@ -37,6 +43,8 @@ _UNFIT = (
     sqlite3.ProgrammingError,
 )
 """What is raised for a row's own sake, whatever the disk can do."""
+
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -56,6 +64,7 @@ class Writer:
     _rows_timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _uses_timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _waiters: list[Deferred[None]] = attrs.field(factory=list, init=False)
+    _transactions: list[Transaction[Any]] = attrs.field(factory=list, init=False)
     _log = Logger()
 
     def rows_changed(self) -> None:
@@ -78,6 +87,20 @@ class Writer:
         self._waiters.append(flushed)
         self._write_uses()
         await flushed
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, in a thread, on all that was written so far; all of it or nothing.
+
+        On return it is on the disk, with what `work` returned. What `work` raises undoes it and is raised
+        here.
+
+        Raises:
+            OSError: The disk refused; it is not tried again.
+        """
+        transaction = Transaction(work)
+        self._transactions.append(transaction)
+        self._write()
+        return await transaction.ended
 
     async def close(self) -> None:
         """Write all that waits, and what comes while that is written; what the disk refuses now is lost."""
@@ -105,12 +128,13 @@ class Writer:
 
     async def _write_batch(self) -> None:
         waiters, self._waiters = self._waiters, []
+        transactions, self._transactions = self._transactions, []
         statements = self._overlay.take(with_uses=self._is_use_due)
         statements.append((_SET_META, [(SERVICE_SECONDS, self._service_time.now())]))
         self._is_use_due = False
         refusal = None
         try:
-            for row in await self._threads.run(_run, self._connection, statements):
+            for row in await self._threads.run(_run, self._connection, statements, transactions):
                 self._log.error("the index cannot take {row!s:.500}, which is forgotten", row=row)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
             refusal = self._faults.translate(error)
@@ -118,7 +142,9 @@ class Writer:
         self._settle(refusal)
         for waiter in waiters:
             waiter.callback(None) if refusal is None else waiter.errback(refusal)
-        if self._waiters or self._is_use_due:
+        for transaction in transactions:
+            transaction.end(refusal)
+        if self._waiters or self._transactions or self._is_use_due:
             self._write()
 
     def _settle(self, refusal: OSError | None) -> None:
@@ -140,8 +166,10 @@ class Writer:
             self.uses_changed()
 
 
-def _run(connection: sqlite3.Connection, statements: Statements) -> list[tuple[Any, ...]]:
-    """Run a batch as one transaction; returns the rows that were left out."""
+def _run(
+    connection: sqlite3.Connection, statements: Statements, transactions: list[Transaction[Any]]
+) -> list[tuple[Any, ...]]:
+    """Run a batch as one transaction of SQLite's; returns the rows that were left out."""
     unfit: list[tuple[Any, ...]] = []
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -150,6 +178,8 @@ def _run(connection: sqlite3.Connection, statements: Statements) -> list[tuple[A
                 connection.executemany(sql, rows)
             except _UNFIT:
                 unfit += [row for row in rows if not _fits(connection, sql, row)]
+        for transaction in transactions:
+            transaction.run(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -1,0 +1,162 @@
+"""What of a hosted repository is worth keeping: the operator's rules, applied. Pure: no disk, no clock.
+
+The first rule whose `tags` match decides about a tag. It goes if it is not among the `newest` of those that
+the rule decides about, and is older than `older_than`; a condition that is not given is met. With its last
+tag a manifest goes too. One that never had a tag, or lost it otherwise, goes when it was `untagged_for`.
+
+What hangs on something that stays, stays: what an index names, and what refers to a manifest as its
+subject, signatures for instance. A client that knows no referrers API hangs them on by a tag made of the
+subject's digest; such a tag is no version of anything, and goes with its subject. What hangs only on what
+goes, goes with it, however young, for nobody could find it any more.
+"""
+
+import re
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import DigestInvalid
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository
+
+STEPS_A_SLICE = 256
+
+_REFERRERS_TAG = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?:\.[a-z]+)?", re.ASCII)
+"""The referrers tag of the specification; cosign adds what it is (`.sig`, `.att`, `.sbom`)."""
+
+Slices = Generator[None, None, Thinning]
+
+
+@attrs.frozen
+class KeepRule:
+    """Which repositories and tags it is for, as shell patterns, and what may go, in seconds."""
+
+    repositories: tuple[str, ...] = ("*",)
+    untagged_for: float | None = None
+    newest: int | None = None
+    tags: str = "*"
+    older_than: float | None = None
+
+    def is_for(self, repository: Repository) -> bool:
+        """Whether it is for this repository."""
+        return any(fnmatchcase(str(repository), pattern) for pattern in self.repositories)
+
+
+@attrs.frozen
+class Retention:
+    """How long hosted content stays: blobs that no manifest names for `grace_seconds`, others by rules."""
+
+    grace_seconds: float = 3600.0
+    rules: tuple[KeepRule, ...] = ()
+
+    def rules_for(self, repository: Repository) -> tuple[KeepRule, ...]:
+        """The rules for a repository; none: all of it stays."""
+        return tuple(rule for rule in self.rules if rule.is_for(repository))
+
+
+def thin_out(
+    repository: Repository,
+    manifests: Mapping[Digest, KeptManifest],
+    tags: Sequence[KeptTag],
+    rules: Sequence[KeepRule],
+) -> Slices:
+    """What goes of a repository of which this is all; a small slice of the work an item.
+
+    Manifests come after those that name them, and after their subject.
+    """
+    hanging, versions = _hanging(manifests, tags)
+    outdated = _outdated(versions, rules)
+    staying = {tag.digest for tag in versions if tag not in outdated}
+    yield
+    due = {tag.digest for tag in outdated if tag.digest in manifests} - staying
+    tagged = {tag.digest for tag in tags}
+    for number, manifest in enumerate(manifests.values()):
+        if manifest.digest not in tagged and _is_due(manifest, rules):
+            due.add(manifest.digest)
+        if number % STEPS_A_SLICE == 0:
+            yield
+    doomed = yield from _reach(due, hanging, staying)
+    saved = set((yield from _reach(manifests.keys() - set(doomed), hanging, frozenset())))
+    gone = {digest: manifests[digest] for digest in doomed if digest not in saved}
+    going_tags = (tag for tag in tags if tag in outdated or tag.digest in gone)
+    return Thinning(repository, tuple(going_tags), tuple(gone.values()))
+
+
+def _hanging(
+    manifests: Mapping[Digest, KeptManifest], tags: Iterable[KeptTag]
+) -> tuple[dict[Digest, list[Digest]], list[KeptTag]]:
+    """What hangs on each manifest, and the tags that are versions."""
+    hanging: dict[Digest, list[Digest]] = {}
+    versions: list[KeptTag] = []
+    for manifest in manifests.values():
+        hanging.setdefault(manifest.digest, []).extend(manifest.children)
+        if manifest.subject is not None:
+            hanging.setdefault(manifest.subject, []).append(manifest.digest)
+    for tag in tags:
+        subject = _subject_of(tag)
+        if subject is None or subject not in manifests:
+            versions.append(tag)
+        else:
+            hanging[subject].append(tag.digest)
+    return hanging, versions
+
+
+def _subject_of(tag: KeptTag) -> Digest | None:
+    """The digest that a referrers tag is made of; None where it is any other tag."""
+    match = _REFERRERS_TAG.fullmatch(str(tag.tag))
+    if match is None:
+        return None
+    try:
+        return Digest.parse(":".join(match.groups()))
+    except DigestInvalid:
+        return None
+
+
+def _outdated(versions: Sequence[KeptTag], rules: Iterable[KeepRule]) -> set[KeptTag]:
+    """The tags that go by the rule that decides about them."""
+    outdated: set[KeptTag] = set()
+    left = sorted(versions, key=lambda tag: (tag.age_seconds, tag.tag))
+    for rule in rules:
+        if rule.newest is None and rule.older_than is None:
+            continue
+        decided = [tag for tag in left if fnmatchcase(str(tag.tag), rule.tags)]
+        left = [tag for tag in left if not fnmatchcase(str(tag.tag), rule.tags)]
+        outdated.update(
+            tag for tag in decided[rule.newest or 0 :] if tag.age_seconds >= (rule.older_than or 0.0)
+        )
+    return outdated
+
+
+def _is_due(manifest: KeptManifest, rules: Iterable[KeepRule]) -> bool:
+    """Whether the first rule that speaks of untagged manifests lets this one go."""
+    for rule in rules:
+        if rule.untagged_for is not None:
+            return manifest.idle_seconds >= rule.untagged_for
+    return False
+
+
+def _reach(
+    roots: Iterable[Digest], hanging: Mapping[Digest, Sequence[Digest]], without: Container[Digest]
+) -> Generator[None, None, list[Digest]]:
+    """The roots and all that hangs on them, but for what is, or hangs only on, something of `without`.
+
+    What hangs on something comes after it.
+    """
+    found: list[Digest] = []
+    seen: set[Digest] = set()
+    steps = 0
+    waiting = [(digest, False) for digest in roots]
+    while waiting:
+        digest, is_done = waiting.pop()
+        if is_done:
+            found.append(digest)
+        elif digest not in seen and digest not in without:
+            seen.add(digest)
+            waiting.append((digest, True))
+            waiting += [(each, False) for each in hanging.get(digest, ())]
+        steps += 1
+        if steps % STEPS_A_SLICE == 0:
+            yield
+    return found[::-1]

@@ -1,0 +1,39 @@
+"""What a hosted repository keeps, as the rules that thin it out see it."""
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.names import Repository, Tag
+
+
+@attrs.frozen
+class KeptManifest:
+    """A manifest of a hosted repository.
+
+    `idle_seconds` is how long ago it was pushed, or got or lost a tag. `subject` is what it refers to,
+    `children` are the manifests that it names.
+    """
+
+    digest: Digest
+    size: int
+    idle_seconds: float
+    subject: Digest | None = None
+    children: tuple[Digest, ...] = ()
+
+
+@attrs.frozen
+class KeptTag:
+    """A tag of a hosted repository; `age_seconds` is how long it has named this manifest."""
+
+    tag: Tag
+    digest: Digest
+    age_seconds: float
+
+
+@attrs.frozen
+class Thinning:
+    """What goes of a hosted repository: tags, as far as they name that digest still, and manifests."""
+
+    repository: Repository
+    tags: tuple[KeptTag, ...] = ()
+    manifests: tuple[KeptManifest, ...] = ()

@@ -1,0 +1,136 @@
+"""Copies of what is known of hosted repositories, kept beside the index in case it breaks.
+
+A mirror earns a lost index back from its upstreams. Of hosted repositories it was the only one who knew:
+so their tables, and nothing else, are copied to a file of their own, soon after the first change and then
+once an hour while there are changes, and when the store is closed. A copy is as of one moment, and takes
+the place of the one before when it is whole on the disk.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from mirrord.store import files
+from mirrord.store.hosted_rows import TABLES
+from mirrord.store.layout import FILE_MODE, Layout
+from mirrord.store.threads import Threads
+from mirrord.store.versions import HOSTED_TABLES, VERSION
+
+FIRST_SECONDS = 60.0
+INTERVAL_SECONDS = 3600.0
+
+COPIED_AT = "copied_at"
+_META = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;"
+
+
+@attrs.define(eq=False)
+class Copies:
+    """Makes copies when there is something new to copy."""
+
+    _layout: Layout
+    _threads: Threads
+    _clock: IReactorTime
+    _wall_clock: Callable[[], float]
+    _timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _due_at: float = attrs.field(default=0.0, init=False)
+    _is_changed: bool = attrs.field(default=False, init=False)
+    _log = Logger()
+
+    def changed(self) -> None:
+        """Something hosted has changed."""
+        self._is_changed = True
+        if self._timer is None:
+            wait = max(FIRST_SECONDS, self._due_at - self._clock.seconds())
+            self._timer = self._clock.callLater(wait, self._begin)
+
+    async def close(self) -> None:
+        """Copy what has changed since the last time; what the disk refuses now stays as it was."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._is_changed:
+            await self._copy()
+
+    def _begin(self) -> None:
+        self._due_at = self._clock.seconds() + INTERVAL_SECONDS
+        Deferred.fromCoroutine(self._copy()).addErrback(
+            lambda failure: self._log.failure("the copy of the index failed", failure)
+        )
+
+    async def _copy(self) -> None:
+        self._timer, self._is_changed = None, False
+        try:
+            await self._threads.run(copy_hosted, self._layout.index, self._layout.copy, self._wall_clock())
+        except (OSError, sqlite3.Error) as error:
+            self._log.error("hosted repositories could not be copied: {error}", error=str(error))
+            self.changed()
+
+
+def copy_hosted(index: Path, copy: Path, now: float) -> None:
+    """Copy the hosted tables of an index that may be in use; `now` is wall clock.
+
+    Raises:
+        OSError, sqlite3.Error: The disk refused, or the index is damaged; an older copy is still there.
+    """
+    new = copy.with_name(f"{copy.name}-new")
+    for leftover in (new, new.with_name(f"{new.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    new.touch(FILE_MODE)
+    with closing(sqlite3.connect(index, timeout=5, isolation_level=None)) as connection:
+        connection.execute("ATTACH ? AS copy", (str(new),))
+        connection.execute("PRAGMA copy.synchronous = FULL")
+        connection.execute("BEGIN")
+        script = HOSTED_TABLES + _META
+        for statement in script.replace("CREATE TABLE ", "CREATE TABLE copy.").split(";"):
+            connection.execute(statement)
+        for table in TABLES:
+            connection.execute(f"INSERT INTO copy.{table} SELECT * FROM main.{table}")  # noqa: S608
+        connection.execute("INSERT INTO copy.meta SELECT * FROM main.meta")
+        connection.execute("INSERT OR REPLACE INTO copy.meta VALUES (?, ?)", (COPIED_AT, now))
+        connection.execute(f"PRAGMA copy.user_version = {VERSION}")
+        connection.execute("COMMIT")
+    new.rename(copy)
+    files.sync_folder(copy.parent)
+
+
+def copied_at(copy: Path) -> float:
+    """When a copy was made, by wall clock.
+
+    Raises:
+        sqlite3.Error: It is no copy.
+    """
+    with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute("SELECT value FROM meta WHERE name = ?", (COPIED_AT,)).fetchone()
+        return float(row[0]) if row else 0.0
+
+
+def restore_hosted(connection: sqlite3.Connection, copy: Path) -> int:
+    """Put what a copy knows into an index, over what that knows; how many links there are in the copy.
+
+    What grows old goes on from the age that it had when it was copied.
+
+    Raises:
+        sqlite3.Error: The copy cannot be read, or the disk refused; the index is as before.
+    """
+    connection.execute("ATTACH ? AS copy", (str(copy),))
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for table in TABLES:
+            connection.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM copy.{table}")  # noqa: S608
+        connection.execute(
+            "INSERT OR IGNORE INTO main.meta SELECT * FROM copy.meta WHERE name <> ?", (COPIED_AT,)
+        )
+        (count,) = connection.execute("SELECT count(*) FROM copy.hosted_links").fetchone()
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    finally:
+        connection.execute("DETACH copy")
+    return int(count)

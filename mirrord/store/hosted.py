@@ -1,0 +1,169 @@
+"""The index of hosted repositories: what was pushed to us.
+
+It is read from the file alone, on the reactor, by key, and written by transactions of the writer's: a
+change is seen when it is on the disk, by everybody at once, and one that the disk refused was never there.
+
+A blob that no manifest names yet must not go while somebody pushes an image of it. So whoever asks for
+its link keeps it for the grace time, as whoever makes it does. That is kept in memory: after a start, all
+blobs count as asked for a moment ago.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.names import Repository, Tag
+from mirrord.store import hosted_rows
+from mirrord.store.asked import Asked
+from mirrord.store.blobs import BlobStore
+from mirrord.store.contents import Contents
+from mirrord.store.hosted_rows import LinkRow
+from mirrord.store.manifests import ManifestStore
+from mirrord.store.rows import Rows
+from mirrord.store.tables import PAGE_ROWS
+
+_LINK = "SELECT * FROM hosted_links WHERE repository = ? AND digest = ? ORDER BY is_manifest DESC"
+_HOLDERS = (
+    "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = 0 AND repository > ? "  # noqa: S608
+    f"ORDER BY repository LIMIT {PAGE_ROWS}"
+)
+_TAGGED = (
+    "SELECT media_type, digest, size FROM hosted_tags JOIN hosted_links USING (repository, digest) "
+    "WHERE repository = ? AND tag = ? AND is_manifest = 1"
+)
+_TAGS = "SELECT tag FROM hosted_tags WHERE repository = ? AND tag > ? ORDER BY tag LIMIT ?"
+_REFERRERS = (
+    "SELECT * FROM hosted_links WHERE repository = ? AND subject = ? AND is_manifest = 1 ORDER BY digest"
+)
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class HostedIndex:
+    """Links and tags of hosted repositories. `changed` is told of every change."""
+
+    _rows: Rows
+    _contents: Contents
+    _blobs: BlobStore
+    _manifests: ManifestStore
+    _wall_clock: Callable[[], float]
+    _changed: Callable[[], None]
+    asked: Asked = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.asked = Asked(self._rows.now())
+
+    def has(self, repository: Repository) -> bool:
+        """Whether it holds anything."""
+        sql = "SELECT 1 FROM hosted_links WHERE repository = ? LIMIT 1"
+        return bool(self._rows.select(sql, (str(repository),)))
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        """The next hosted repositories in order of name, `limit` at most."""
+        names: list[str] = []
+        while len(names) < limit:
+            sql = "SELECT min(repository) FROM hosted_links WHERE repository > ?"
+            ((name,),) = self._rows.select(sql, (names[-1] if names else after,))
+            if name is None:
+                break
+            names.append(name)
+        return [Repository(name) for name in names]
+
+    def link(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> HostedLink | None:
+        """What the repository holds under this digest: the manifest, where it holds that and a blob.
+
+        With `is_manifest`, only a link of that kind. A blob that was asked for stays for the grace time.
+        """
+        for row in map(LinkRow._make, self._rows.select(_LINK, (str(repository), str(digest)))):
+            if is_manifest is None or is_manifest == bool(row.is_manifest):
+                is_there = row.is_manifest or self.asked.note(row.repository, row.digest, self._rows.now())
+                return row.link() if is_there else None
+        return None
+
+    def holders(self, digest: Digest) -> Iterator[Repository]:
+        """The hosted repositories that hold a blob."""
+        last = ""
+        while page := self._rows.select(_HOLDERS, (str(digest), last)):
+            yield from (Repository(name) for (name,) in page)
+            last = page[-1][0]
+
+    def tag(self, repository: Repository, tag: Tag) -> Descriptor | None:
+        """The manifest that a tag names."""
+        for media_type, digest, size in self._rows.select(_TAGGED, (str(repository), str(tag))):
+            return Descriptor(media_type, Digest.parse(digest), size)
+        return None
+
+    def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+        """The next tags in ASCII order, `limit` at most."""
+        return [tag for (tag,) in self._rows.select(_TAGS, (str(repository), after, limit))]
+
+    def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
+        """The manifests whose subject this is, in order of digest."""
+        rows = self._rows.select(_REFERRERS, (str(repository), str(subject)))
+        return [LinkRow._make(row).link() for row in rows]
+
+    async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+        """Link a committed blob; False if its file is not there, or is not as long as described.
+
+        Raises:
+            OSError: The disk refused; it is not linked.
+        """
+        with self._contents.claimed(Kind.BLOB, descriptor.digest):
+            if not self._blobs.has(descriptor):
+                return False
+            link = HostedLink(descriptor, is_manifest=False, linked_at=self._wall_clock())
+            row = LinkRow.of(repository, link, self._rows.now())
+            await self._write(partial(hosted_rows.put_link, row=row))
+        return True
+
+    async def put_manifest(
+        self, repository: Repository, manifest: Manifest, link: HostedLink, tags: Iterable[Tag]
+    ) -> None:
+        """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing.
+
+        Raises:
+            OSError: The disk refused; nothing of it is linked, and a sweep takes what was written.
+        """
+        with self._contents.claimed(Kind.MANIFEST, manifest.digest):
+            await self._manifests.keep(manifest)
+            row = LinkRow.of(repository, link, self._rows.now())
+            children = [named.digest for named in manifest.references()]
+            await self._write(partial(hosted_rows.put_manifest, row=row, children=children, tags=tuple(tags)))
+
+    async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
+        """Remove a tag; False if there was none.
+
+        Raises:
+            OSError: The disk refused; it is there still.
+        """
+        name, now = str(repository), self._rows.now()
+        return await self._write(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
+
+    async def delete(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> bool:
+        """Remove a blob's or manifest's link, and the tags that name it; False if there was none.
+
+        With `is_manifest`, only a link of that kind.
+
+        Raises:
+            OSError: The disk refused; it is there still.
+        """
+        kinds = (True, False) if is_manifest is None else (is_manifest,)
+        name = str(repository)
+        return await self._write(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        result = await self._rows.transact(work)
+        self._changed()
+        return result

@@ -1,0 +1,183 @@
+"""The rows of hosted repositories, and the work of each transaction that changes them.
+
+The functions that take a connection run in the writer's thread, each as a part of one transaction
+(writer.py): what they check there nobody changes before they are done.
+
+Times are service time but for `linked_at` and `tagged_at`, which are shown. `touched` of a link is when it
+was made, or when its manifest got a tag or lost one: from then on it grows old.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
+
+from mirrord.oci.content import Descriptor
+from mirrord.oci.digest import Digest
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.kept import Thinning
+from mirrord.oci.names import Repository, Tag
+
+CHECKS = (
+    "SELECT repository, digest, is_manifest, media_type, size, linked_at, touched, subject, artifact_type, "
+    "annotations FROM hosted_links LIMIT 0",
+    "SELECT repository, tag, digest, tagged_at, touched FROM hosted_tags LIMIT 0",
+    "SELECT repository, child, parent FROM hosted_edges LIMIT 0",
+)
+"""They read no row, but fail where a table or a column of it is missing."""
+
+TABLES = ("hosted_links", "hosted_tags", "hosted_edges")
+
+_TOUCH_TAGGED = (
+    "UPDATE hosted_links SET touched = ? WHERE repository = ? AND is_manifest = 1 "
+    "AND digest IN (SELECT digest FROM hosted_tags WHERE repository = ? AND tag = ?)"
+)
+_IS_NO_MANIFEST = (
+    "NOT EXISTS (SELECT 1 FROM hosted_links AS link WHERE link.repository = ?1 AND link.digest = ?2 "
+    "AND link.is_manifest = 1)"
+)
+IS_REFERENCED = (
+    "EXISTS (SELECT 1 FROM hosted_edges AS edge WHERE edge.repository = {0}.repository "
+    "AND edge.child = {0}.digest)"
+)
+
+_IS_NEEDED = """
+SELECT EXISTS (SELECT 1 FROM hosted_tags WHERE repository = ?1 AND digest = ?2)
+    OR EXISTS (SELECT 1 FROM hosted_edges WHERE repository = ?1 AND child = ?2)
+    OR EXISTS (SELECT 1 FROM hosted_links AS link WHERE link.repository = ?1 AND link.digest = ?2
+        AND link.is_manifest = 1 AND (link.touched > ?3 OR EXISTS (
+            SELECT 1 FROM hosted_links AS about
+            WHERE about.repository = ?1 AND about.digest = link.subject AND about.is_manifest = 1)))
+"""
+
+_ROUNDING = 0.001
+"""Seconds by which a moment may differ from itself, taken from an age."""
+
+
+class LinkRow(NamedTuple):
+    """A link; the artifact type and the annotations are JSON, for they may hold what is no UTF-8."""
+
+    repository: str
+    digest: str
+    is_manifest: bool
+    media_type: str
+    size: int
+    linked_at: float
+    touched: float
+    subject: str | None
+    artifact_type: str | None
+    annotations: str | None
+
+    @classmethod
+    def of(cls, repository: Repository, link: HostedLink, touched: float) -> Self:
+        """The row of a link."""
+        of = link.descriptor
+        return cls(
+            str(repository),
+            str(of.digest),
+            link.is_manifest,
+            of.media_type,
+            of.size,
+            link.linked_at,
+            touched,
+            None if link.subject is None else str(link.subject),
+            None if link.artifact_type is None else json.dumps(link.artifact_type),
+            None if link.annotations is None else json.dumps(link.annotations),
+        )
+
+    def link(self) -> HostedLink:
+        """The link of this row."""
+        return HostedLink(
+            Descriptor(self.media_type, Digest.parse(self.digest), self.size),
+            bool(self.is_manifest),
+            self.linked_at,
+            None if self.subject is None else Digest.parse(self.subject),
+            None if self.artifact_type is None else json.loads(self.artifact_type),
+            None if self.annotations is None else json.loads(self.annotations),
+        )
+
+
+_PUT_LINK = f"INSERT OR REPLACE INTO hosted_links VALUES ({', '.join('?' * len(LinkRow._fields))})"  # noqa: S608
+
+
+def put_link(connection: sqlite3.Connection, row: LinkRow) -> None:
+    """Link a blob."""
+    connection.execute(_PUT_LINK, row)
+
+
+def put_manifest(
+    connection: sqlite3.Connection, row: LinkRow, children: Sequence[Digest], tags: Iterable[Tag]
+) -> None:
+    """Link a manifest, with its edges and tags. What loses a tag to it grows old from now on."""
+    repository, digest = row.repository, row.digest
+    put_link(connection, row)
+    edges = [(repository, str(child), digest) for child in children]
+    connection.executemany("INSERT OR REPLACE INTO hosted_edges VALUES (?, ?, ?)", edges)
+    for name in map(str, tags):
+        connection.execute(_TOUCH_TAGGED, (row.touched, repository, repository, name))
+        tagged = (repository, name, digest, row.linked_at, row.touched)
+        connection.execute("INSERT OR REPLACE INTO hosted_tags VALUES (?, ?, ?, ?, ?)", tagged)
+
+
+def delete_tag(
+    connection: sqlite3.Connection, repository: str, tag: str, now: float, digest: str | None = None
+) -> bool:
+    """Remove a tag, if it names `digest` where that is given; false if there was none."""
+    found = connection.execute(
+        "SELECT 1 FROM hosted_tags WHERE repository = ? AND tag = ? AND digest = coalesce(?, digest)",
+        (repository, tag, digest),
+    ).fetchone()
+    if found is None:
+        return False
+    connection.execute(_TOUCH_TAGGED, (now, repository, repository, tag))
+    connection.execute("DELETE FROM hosted_tags WHERE repository = ? AND tag = ?", (repository, tag))
+    return True
+
+
+def delete_link(connection: sqlite3.Connection, repository: str, digest: str, kinds: Sequence[bool]) -> bool:
+    """Remove the links of a digest that are of these kinds (True: a manifest); false if there was none.
+
+    With a manifest go its edges and the tags that name it.
+    """
+    count = 0
+    for is_manifest in kinds:
+        sql = "DELETE FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = ?"
+        count += connection.execute(sql, (repository, digest, is_manifest)).rowcount
+    for table, column in (("hosted_tags", "digest"), ("hosted_edges", "parent")):
+        connection.execute(
+            f"DELETE FROM {table} WHERE repository = ?1 AND {column} = ?2 AND {_IS_NO_MANIFEST}",  # noqa: S608
+            (repository, digest),
+        )
+    return count > 0
+
+
+def unlink_unreferenced(
+    connection: sqlite3.Connection, links: Iterable[tuple[str, str]], before: float
+) -> int:
+    """Remove those links of blobs that no manifest of their repository names and nobody has made since."""
+    sql = (
+        "DELETE FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = 0 "  # noqa: S608
+        f"AND touched <= ? AND NOT {IS_REFERENCED.format('hosted_links')}"
+    )
+    return sum(connection.execute(sql, (*link, before)).rowcount for link in links)
+
+
+def thin(connection: sqlite3.Connection, thinning: Thinning, now: float) -> tuple[int, int]:
+    """Remove what was planned to go, as far as it is still so; how many tags and manifests went.
+
+    Manifests come after what names them and after their subject: one whose parent or subject is still there
+    is needed, whatever the plan says, and so is one that was touched or tagged since.
+    """
+    repository = str(thinning.repository)
+    tags = sum(
+        delete_tag(connection, repository, str(gone.tag), now, str(gone.digest)) for gone in thinning.tags
+    )
+    untagged = {str(gone.digest) for gone in thinning.tags}
+    manifests = 0
+    for manifest in thinning.manifests:
+        digest = str(manifest.digest)
+        since = now if digest in untagged else now - manifest.idle_seconds
+        needed = connection.execute(_IS_NEEDED, (repository, digest, since + _ROUNDING)).fetchone()
+        if not needed[0]:
+            manifests += delete_link(connection, repository, digest, (True,))
+    return tags, manifests

@@ -1,0 +1,197 @@
+"""The hosted shelf: hosted content as the collector sees it.
+
+Nothing hosted goes because of space or age of use. What goes is what no manifest names, what the
+operator's rules thin out, and content whose last link went; each page is a small look at the file, and each
+removal is checked again by the transaction that does it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import attrs
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository, Tag
+from mirrord.store import hosted_rows
+from mirrord.store.contents import Contents
+from mirrord.store.hosted import HostedIndex
+from mirrord.store.hosted_rows import IS_REFERENCED
+from mirrord.store.inventory import EVICT_ENTRIES, Inventory
+from mirrord.store.layout import footprint
+from mirrord.store.rows import Rows
+from mirrord.store.shelf import Shelf
+from mirrord.store.tables import CONTENT, PAGE_ROWS
+from mirrord.store.uploads import Uploads
+
+MANIFESTS_A_PAGE = 32
+"""A manifest may name thousands of others."""
+
+_BLOBS = (
+    f"SELECT repository, digest, is_manifest = 0 AND touched <= ?1 AND NOT {IS_REFERENCED.format('page')} "  # noqa: S608
+    "FROM (SELECT repository, digest, is_manifest, touched FROM hosted_links "
+    "WHERE (repository, digest) > (?2, ?3) "
+    f"ORDER BY repository, digest, is_manifest LIMIT {PAGE_ROWS}) AS page"
+)
+_UNLINKED = (
+    "SELECT digest, kind, size, NOT EXISTS (SELECT 1 FROM hosted_links AS link "  # noqa: S608
+    "WHERE link.digest = page.digest AND link.is_manifest = (page.kind = 'manifest')) FROM "
+    "(SELECT digest, kind, size FROM content WHERE is_hosted = 1 AND (digest, kind) > (?, ?) "
+    f"ORDER BY digest, kind LIMIT {PAGE_ROWS}) AS page"
+)
+_MANIFESTS = (
+    "SELECT digest, size, touched, subject FROM hosted_links WHERE repository = ? AND digest > ? "  # noqa: S608
+    f"AND is_manifest = 1 ORDER BY digest LIMIT {MANIFESTS_A_PAGE}"
+)
+_CHILDREN = (
+    "SELECT edge.parent, edge.child FROM hosted_edges AS edge JOIN hosted_links AS link "
+    "ON link.repository = edge.repository AND link.digest = edge.child AND link.is_manifest = 1 "
+    "WHERE edge.repository = ? AND edge.parent BETWEEN ? AND ?"
+)
+_TAGS = (
+    "SELECT tag, digest, touched FROM hosted_tags WHERE repository = ? AND tag > ? "  # noqa: S608
+    f"ORDER BY tag LIMIT {PAGE_ROWS}"
+)
+
+
+@attrs.define(eq=False)
+class HostedShelf:
+    """Links, tags and content of hosted repositories, and uploads that nobody goes on with."""
+
+    _rows: Rows
+    _contents: Contents
+    _hosted: HostedIndex
+    _uploads: Uploads
+    _shelf: Shelf
+    _inventory: Inventory
+    _changed: Callable[[], None]
+
+    @property
+    def total_bytes(self) -> int:
+        """What hosted blobs, hosted manifests and uploads take of the disk."""
+        return self._contents.hosted.bytes + self._uploads.total_bytes
+
+    @property
+    def total_entries(self) -> int:
+        """How many hosted blobs and manifests there are."""
+        return self._contents.hosted.entries
+
+    def expired_uploads(self, idle_seconds: float) -> list[str]:
+        """The uploads that nobody has touched for so long."""
+        return self._uploads.expired(idle_seconds)
+
+    async def remove_uploads(self, names: Sequence[str]) -> int:
+        """Throw away a few uploads, unless they are in use again; how many bytes that frees.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        return await self._uploads.remove(names)
+
+    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[Repository, Digest]]]:
+        """The blobs that no manifest of their repository names, and nobody asked for since; page by page."""
+        before = self._rows.now() - grace_seconds
+        last = ("", "")
+        while page := self._rows.select(_BLOBS, (before, *last)):
+            yield [
+                (Repository(repository), Digest.parse(digest))
+                for repository, digest, is_idle in page
+                if is_idle and self._hosted.asked.last((repository, digest)) <= before
+            ]
+            last = page[-1][0], page[-1][1]
+
+    async def unlink(self, blobs: Sequence[tuple[Repository, Digest]], grace_seconds: float) -> int:
+        """Remove the links of these blobs, as far as they are still unreferenced; how many went.
+
+        Raises:
+            OSError: The disk refused; they are all there still.
+        """
+        before = self._rows.now() - grace_seconds
+        asked = self._hosted.asked
+        names = [(str(repository), str(digest)) for repository, digest in blobs]
+        names = [name for name in names if asked.last(name) <= before]
+        with asked.going(names):
+            count = await self._rows.transact(
+                partial(hosted_rows.unlink_unreferenced, links=names, before=before)
+            )
+        self._changed()
+        return count
+
+    def unlinked(self) -> Iterator[list[Entry]]:
+        """Hosted content that no hosted repository holds any more, page by page."""
+        last = ("", "")
+        while page := self._rows.select(_UNLINKED, last):
+            yield [
+                Entry(Kind(kind), digest, footprint(size), 0.0)
+                for digest, kind, size, is_unlinked in page
+                if is_unlinked and not self._rows.is_overlaid(CONTENT, (digest, kind))
+            ]
+            last = page[-1][:2]
+
+    def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
+        """The names of those of a page that a mirrored repository is linked to; a repository an item."""
+        for links in self._inventory.links_to([Digest.parse(entry.name) for entry in entries]):
+            yield {str(digest) for _, digest in links}
+
+    async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take content from the disk, unless a hosted repository holds it again; answers what went.
+
+        Raises:
+            OSError: The disk refused; what had begun to go is absent all the same.
+        """
+        removed: list[Entry] = []
+        for start in range(0, len(entries), EVICT_ENTRIES):
+            some = [entry for entry in entries[start : start + EVICT_ENTRIES] if not self._is_held(entry)]
+            await self._shelf.remove(some)
+            removed += some
+        return removed
+
+    def hand_over(self, entries: Sequence[Entry]) -> None:
+        """Have content be the mirror's from now on, which keeps it as long as somebody uses it."""
+        for entry in entries:
+            if not self._is_held(entry):
+                self._contents.mark(entry.kind, Digest.parse(entry.name), is_hosted=False)
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        """The next hosted repositories in order of name, `limit` at most."""
+        return self._hosted.repositories(after, limit)
+
+    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+        """The manifests of a repository, page by page."""
+        name, last, now = str(repository), "", self._rows.now()
+        while page := self._rows.select(_MANIFESTS, (name, last)):
+            children: dict[str, list[Digest]] = {}
+            for parent, child in self._rows.select(_CHILDREN, (name, page[0][0], page[-1][0])):
+                children.setdefault(parent, []).append(Digest.parse(child))
+            yield [
+                KeptManifest(
+                    Digest.parse(digest),
+                    size,
+                    now - touched,
+                    None if subject is None else Digest.parse(subject),
+                    tuple(children.get(digest, ())),
+                )
+                for digest, size, touched, subject in page
+            ]
+            last = page[-1][0]
+
+    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+        """The tags of a repository, page by page."""
+        last, now = "", self._rows.now()
+        while page := self._rows.select(_TAGS, (str(repository), last)):
+            yield [KeptTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
+            last = page[-1][0]
+
+    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+        """Remove tags, and then manifests that nothing needs by now; how many of both went.
+
+        Raises:
+            OSError: The disk refused; they are all there still.
+        """
+        counts = await self._rows.transact(partial(hosted_rows.thin, thinning=thinning, now=self._rows.now()))
+        self._changed()
+        return counts
+
+    def _is_held(self, entry: Entry) -> bool:
+        return self._contents.is_hosted(entry.kind, Digest.parse(entry.name))

@@ -1,0 +1,186 @@
+import errno
+
+from twisted.internet.defer import Deferred
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.names import Repository, Tag
+from mirrord.store.upload import BLOB_TYPE
+from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
+from tests.unit.store.shop import UBUNTU, layer, manifest
+
+FULL = OSError(errno.ENOSPC, "full")
+IMAGE = manifest(layer(b"x"))
+OTHER = manifest(layer(b"y"))
+
+
+class HostedIndexTests(PushTestCase):
+    def test_what_is_pushed_is_there_after_a_kill(self) -> None:
+        """Blobs, manifests and tags are known as soon as they are acknowledged, whatever ends the daemon."""
+        digest = self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.lose()
+        self.assertEqual(
+            HostedLink(Descriptor(BLOB_TYPE, digest, 1), False, 0.0), self.store.hosted.link(APP, digest)
+        )
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
+
+    def test_a_push_that_the_disk_refuses_is_not_seen(self) -> None:
+        """While and after the index refuses it, a manifest is not linked, nor is its tag moved."""
+        self.push_manifest(IMAGE, V1)
+        self.threads.failures["_run"] = FULL
+        self.failure(self.store.hosted.put_manifest(APP, OTHER, self.link_of(OTHER), [V1, V2]), OSError)
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertEqual((False, ["v1"]), (self.holds(OTHER.digest), self.tags()))
+        self.reopen()
+        self.assertEqual((False, ["v1"]), (self.holds(OTHER.digest), self.tags()))
+        self.push_manifest(OTHER, V1)
+        self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V1))
+
+    def test_what_is_on_its_way_is_not_seen(self) -> None:
+        """Before its commit is on the disk nobody sees a link; afterwards everybody does."""
+        self.push_manifest(IMAGE)
+        self.threads.hold()
+        putting = Deferred.fromCoroutine(
+            self.store.hosted.put_manifest(APP, IMAGE, self.link_of(IMAGE), [V1])
+        )
+        self.assertEqual([], self.tags())
+        self.threads.release()
+        self.successResultOf(putting)
+        self.assertEqual(["v1"], self.tags())
+
+    def test_two_pushes_of_one_tag(self) -> None:
+        """Of two that move a tag at once the one that came last has it, with all of its manifest."""
+        self.threads.hold()
+        puts = [
+            Deferred.fromCoroutine(self.store.hosted.put_manifest(APP, each, self.link_of(each), [V1]))
+            for each in (IMAGE, OTHER)
+        ]
+        for _ in range(4):
+            self.threads.release()
+        for each in puts:
+            self.successResultOf(each)
+        self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertTrue(self.holds(IMAGE.digest))
+
+    def test_one_that_fails_does_not_take_others_along(self) -> None:
+        """A change that cannot be made is undone alone; what shares its batch is kept."""
+        self.threads.hold()
+        work = self.store._rows.transact(lambda at: at.execute("INSERT INTO hosted_tags VALUES (1)"))
+        failing = Deferred.fromCoroutine(work)
+        adding = Deferred.fromCoroutine(
+            self.store._rows.transact(lambda at: at.execute("SELECT 7").fetchone())
+        )
+        self.threads.release()
+        self.failureResultOf(failing)
+        self.assertEqual((7,), self.successResultOf(adding))
+
+    def test_hosted_content_is_not_evicted(self) -> None:
+        """Nothing that a hosted repository holds goes for space, whoever shares it."""
+        digest = self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.add_manifest(UBUNTU, IMAGE)
+        mirrored = self.add_blob(b"m")
+        self.pass_time(1000)
+        self.assertEqual(4096, self.store.shelf.total_bytes)
+        self.evict_all()
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
+        self.assertIsNone(self.read_blob(mirrored))
+        self.assertEqual((0, 2 * 4096), (self.store.shelf.total_bytes, self.store.hosted_shelf.total_bytes))
+
+    def test_the_link_decides_whatever_the_row_says(self) -> None:
+        """Content whose row was lost and adopted, or is not marked, stays because it is linked."""
+        digest = self.push_blob(b"x")
+        self.store.blobs._contents.mark(Kind.BLOB, digest, is_hosted=False)
+        self.result(self.store.shelf.evict([Entry(Kind.BLOB, str(digest), 4096, 0.0)]))
+        self.assertEqual(b"x", self.read_blob(digest))
+        self.store.blobs._contents.drop(Kind.BLOB, digest)
+        self.assertEqual(1, self.store.blobs.size_of(digest))
+        self.evict_all()
+        self.assertEqual(b"x", self.read_blob(digest))
+
+    def test_a_manifest_of_any_shape_is_found_again(self) -> None:
+        """A manifest that only its link can describe is read after its row was lost."""
+        body = b'{"schemaVersion": 2, "whatever": []}'
+        odd = Manifest(Digest.of(body), "application/vnd.example+json", body)
+        self.push_manifest(odd, V1)
+        self.store.manifests._contents.drop(Kind.MANIFEST, odd.digest)
+        self.store.manifests._cache.drop(Kind.MANIFEST, odd.digest)
+        self.assertEqual(odd, self.result(self.store.manifests.read(odd.digest)))
+
+    def test_reading_hosted_content_takes_no_room(self) -> None:
+        """A hosted blob that is read is not counted as mirrored bytes that cannot go."""
+        digest = self.push_blob(b"x")
+        blob = self.store.blobs.open(digest)
+        assert blob is not None
+        self.addCleanup(blob.close)
+        self.assertEqual(0, self.store.shelf.busy_bytes)
+
+    def test_mounting_costs_no_bytes(self) -> None:
+        """A blob that is held is linked to another repository; one that is not cannot be."""
+        digest = self.push_blob(b"x")
+        self.assertTrue(self.result(self.store.hosted.add_blob(WEB, Descriptor(BLOB_TYPE, digest, 1))))
+        self.assertEqual([APP, WEB], list(self.store.hosted.holders(digest)))
+        missing = Descriptor(BLOB_TYPE, Digest.of(b"no"), 2)
+        self.assertFalse(self.result(self.store.hosted.add_blob(WEB, missing)))
+        self.assertEqual(4096, self.store.hosted_shelf.total_bytes)
+
+    def test_a_mirrored_blob_is_mounted_for_good(self) -> None:
+        """What the mirror held is hosted from the moment of the mount, and no longer evicted."""
+        digest = self.add_blob(b"m")
+        self.assertTrue(self.result(self.store.hosted.add_blob(APP, Descriptor(BLOB_TYPE, digest, 1))))
+        self.evict_all()
+        self.assertEqual(b"m", self.read_blob(digest))
+
+    def test_deleting(self) -> None:
+        """With a manifest go its tags; what was deleted is gone at once, and a second time is told so."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1, V2)
+        self.assertTrue(self.result(self.store.hosted.delete_tag(APP, V2)))
+        self.assertFalse(self.result(self.store.hosted.delete_tag(APP, V2)))
+        self.assertEqual(["v1"], self.tags())
+        self.assertTrue(self.result(self.store.hosted.delete(APP, IMAGE.digest)))
+        self.assertFalse(self.result(self.store.hosted.delete(APP, IMAGE.digest)))
+        self.assertEqual(([], False), (self.tags(), self.holds(IMAGE.digest)))
+        self.assertTrue(self.result(self.store.hosted.delete(APP, Digest.of(b"x"))))
+        self.assertFalse(self.store.hosted.has(APP))
+
+    def test_the_same_bytes_as_blob_and_as_manifest(self) -> None:
+        """Bytes that were pushed as both are both, and are deleted one by one."""
+        digest = self.push_blob(IMAGE.body)
+        self.push_manifest(IMAGE, V1)
+        hosted = self.store.hosted
+        links = [hosted.link(APP, digest, is_manifest=each) for each in (True, False)]
+        self.assertEqual([True, False], [link.is_manifest for link in links if link])
+        self.assertTrue(self.result(hosted.delete(APP, digest, is_manifest=False)))
+        self.assertIsNone(hosted.link(APP, digest, is_manifest=False))
+        self.assertEqual(IMAGE.descriptor, hosted.tag(APP, V1))
+
+    def test_referrers(self) -> None:
+        """What refers to a subject is listed with all that was said of it, until it is deleted."""
+        subject = Digest.of(b"subject")
+        annotations = {"a": "\ud800", "b": "ü"}
+        links = {}
+        for number in range(3):
+            image = manifest(note=str(number))
+            link = HostedLink(image.descriptor, True, 5.0, subject, "application/\ud800x", annotations)
+            self.result(self.store.hosted.put_manifest(APP, image, link, []))
+            links[image.digest] = link
+        expected = [links[digest] for digest in sorted(links)]
+        self.assertEqual(expected, self.store.hosted.referrers(APP, subject))
+        self.assertEqual([], self.store.hosted.referrers(WEB, subject))
+        self.result(self.store.hosted.delete(APP, expected[0].descriptor.digest))
+        self.assertEqual(expected[1:], self.store.hosted.referrers(APP, subject))
+
+    def test_paging(self) -> None:
+        """Repositories and tags come in order, as many as asked for, after the last one."""
+        for name in ("b/x", "a", "b", "c"):
+            self.push_manifest(IMAGE, repository=Repository(name))
+        self.push_manifest(IMAGE, *map(Tag, ("b", "B", "a", "_", "10", "9")))
+        names = [str(repository) for repository in self.store.hosted.repositories("a", 3)]
+        self.assertEqual(["b", "b/x", "c"], names)
+        self.assertEqual(["10", "9", "B"], self.store.hosted.tags(APP, "", 3))
+        self.assertEqual(["_", "a", "b"], self.store.hosted.tags(APP, "B", 9))

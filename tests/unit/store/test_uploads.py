@@ -1,0 +1,192 @@
+import errno
+import hashlib
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.errors import DigestInvalid, UploadBusy
+from mirrord.store import uploads
+from mirrord.store.upload import Upload
+from tests.unit.store.pushing import APP, WEB, PushTestCase
+
+FULL = OSError(errno.ENOSPC, "full")
+BODY = b"0123456789" * 1000
+
+
+class UploadTests(PushTestCase):
+    def begin(self, body: bytes = BODY) -> Upload:
+        upload = self.store.uploads.begin(APP)
+        self.result(upload.write(body))
+        return upload
+
+    def find(self, session: str) -> Upload:
+        upload = self.store.uploads.find(APP, session)
+        assert upload is not None
+        return upload
+
+    def files(self) -> list[str]:
+        return [path.name for path in self.layout.uploads.iterdir()]
+
+    def test_a_session_goes_from_request_to_request(self) -> None:
+        """What one request wrote the next one goes on from, and the blob is all of it."""
+        upload = self.begin()
+        upload.release()
+        upload = self.find(upload.session)
+        self.assertEqual(len(BODY), upload.offset)
+        self.result(upload.write(BODY))
+        self.result(upload.commit(Digest.of(BODY * 2)))
+        self.assertEqual(BODY * 2, self.read_blob(Digest.of(BODY * 2)))
+        self.assertEqual([], self.files())
+        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+
+    def test_it_belongs_to_its_repository(self) -> None:
+        """A session is found in no other repository, nor under a name that is none."""
+        upload = self.begin()
+        upload.release()
+        for session in (upload.session, "../lock", "x", "0" * 32 + upload.session[32:]):
+            self.assertIsNone(self.store.uploads.find(WEB, session))
+        self.assertIsNone(self.store.uploads.find(APP, "0" * 32 + upload.session[32:]))
+        self.find(upload.session).release()
+
+    def test_it_belongs_to_one_request(self) -> None:
+        """While a request has a session, another one is told so."""
+        upload = self.begin()
+        self.assertRaises(UploadBusy, self.store.uploads.find, APP, upload.session)
+
+    def test_it_survives_a_kill(self) -> None:
+        """After a restart the offset is what the file holds, and what it holds is hashed again."""
+        session = self.begin().session
+        self.lose()
+        upload = self.find(session)
+        self.assertEqual(len(BODY), upload.offset)
+        self.result(upload.write(b"end"))
+        self.result(upload.commit(Digest.of(BODY + b"end")))
+        self.assertEqual(BODY + b"end", self.read_blob(Digest.of(BODY + b"end")))
+
+    def test_the_wrong_digest(self) -> None:
+        """Bytes that are not what the digest names are no blob, and the session goes on."""
+        upload = self.begin()
+        self.failure(upload.commit(Digest.of(b"other")), DigestInvalid)
+        self.assertIsNone(self.store.blobs.size_of(Digest.of(b"other")))
+        self.result(upload.write(b"end"))
+        self.result(upload.commit(Digest.of(BODY + b"end")))
+        self.assertTrue(self.holds(Digest.of(BODY + b"end")))
+
+    def test_any_algorithm(self) -> None:
+        """The algorithm is that of the digest at the end, whatever ran along."""
+        digest = Digest("sha512", hashlib.sha512(BODY).hexdigest())
+        self.result(self.begin().commit(digest))
+        self.assertEqual(BODY, self.read_blob(digest))
+
+    def test_a_write_that_the_disk_refuses(self) -> None:
+        """The offset is as before, and the same bytes are taken later."""
+        upload = self.begin()
+        self.threads.failures["append"] = FULL
+        self.failure(upload.write(b"end"), OSError)
+        self.assertEqual(len(BODY), upload.offset)
+        self.result(upload.write(b"end"))
+        self.result(upload.commit(Digest.of(BODY + b"end")))
+
+    def test_a_commit_that_the_disk_refuses(self) -> None:
+        """ENOSPC at any step leaves the session, and nothing that is served; then it can be committed."""
+        upload = self.begin()
+        for step in ("commit", "_run"):
+            self.threads.failures[step] = FULL
+            self.failure(upload.commit(Digest.of(BODY)), OSError)
+            self.assertEqual((False, None), (self.holds(Digest.of(BODY)), self.read_blob(Digest.of(BODY))))
+            self.assertEqual([upload.session], self.files())
+        upload.release()
+        self.result(self.find(upload.session).commit(Digest.of(BODY)))
+        self.assertEqual(BODY, self.read_blob(Digest.of(BODY)))
+
+    def test_an_fsync_that_fails_is_final(self) -> None:
+        """After a failed fsync nobody trusts the file: the session is over."""
+        upload = self.begin()
+        self.threads.failures["commit"] = OSError(errno.EIO, "fsync failed")
+        self.failure(upload.commit(Digest.of(BODY)), OSError)
+        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+        self.assertEqual([], self.files())
+
+    def test_a_blob_that_is_there_already(self) -> None:
+        """A second push of a blob links the file that is there, and leaves no other."""
+        self.push_blob(BODY)
+        path = self.layout.content(Kind.BLOB, Digest.of(BODY))
+        inode = path.stat().st_ino
+        self.push_blob(BODY, WEB)
+        self.assertEqual([APP, WEB], list(self.store.hosted.holders(Digest.of(BODY))))
+        self.assertEqual((inode, []), (path.stat().st_ino, self.files()))
+
+    def test_a_blob_whose_file_is_short(self) -> None:
+        """A push mends a blob whose file is not as long as it should be."""
+        self.push_blob(BODY)
+        self.layout.content(Kind.BLOB, Digest.of(BODY)).write_bytes(BODY[:-1])
+        self.push_blob(BODY)
+        self.assertEqual(BODY, self.layout.content(Kind.BLOB, Digest.of(BODY)).read_bytes())
+
+    def test_two_at_once_of_one_blob(self) -> None:
+        """Two sessions that commit the same blob together both have it."""
+        first, second = self.begin(), self.begin()
+        self.threads.hold()
+        commits = [Deferred.fromCoroutine(each.commit(Digest.of(BODY))) for each in (first, second)]
+        for _ in range(6):
+            self.threads.release()
+        for each in commits:
+            self.successResultOf(each)
+        self.assertEqual(BODY, self.read_blob(Digest.of(BODY)))
+        self.assertEqual([], self.files())
+
+    def test_whoever_leaves_does_not_stop_a_commit(self) -> None:
+        """A commit that nobody waits for any longer ends as it would have."""
+        upload = self.begin()
+        self.threads.hold()
+        committing = Deferred.fromCoroutine(upload.commit(Digest.of(BODY)))
+        committing.cancel()
+        self.failureResultOf(committing, CancelledError)
+        upload.release()
+        for _ in range(4):
+            self.threads.release()
+        self.assertTrue(self.holds(Digest.of(BODY)))
+        self.assertEqual([], self.files())
+
+    def test_whoever_leaves_in_a_write(self) -> None:
+        """A write that nobody waits for any longer is in the offset of the next request."""
+        upload = self.begin()
+        self.threads.hold()
+        writing = Deferred.fromCoroutine(upload.write(b"end"))
+        writing.cancel()
+        self.failureResultOf(writing, CancelledError)
+        upload.release()
+        self.threads.release()
+        self.assertEqual(len(BODY) + 3, self.find(upload.session).offset)
+
+    def test_discarding(self) -> None:
+        """A session that was thrown away leaves nothing."""
+        upload = self.begin()
+        self.result(upload.discard())
+        self.assertEqual([], self.files())
+        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+
+    def test_many_cost_no_descriptors(self) -> None:
+        """Sessions at rest hold no file open; those whose hash was forgotten are hashed again."""
+        sessions = []
+        for _ in range(uploads.MAX_HASHERS + 20):
+            upload = self.begin(b"x")
+            upload.release()
+            sessions.append(upload.session)
+        self.assertEqual(uploads.MAX_HASHERS, len(self.store.uploads._hashers))
+        self.assertEqual([-1], sorted({upload._hops._fd for upload in [upload]}))
+        for session in sessions:
+            self.result(self.find(session).commit(Digest.of(b"x")))
+
+    def test_what_nobody_goes_on_with(self) -> None:
+        """A session that nobody touched for long is thrown away; one in use is not."""
+        for kept in (False, True):
+            upload = self.begin()
+            if not kept:
+                upload.release()
+            self.pass_time(100)
+        old = self.store.uploads.expired(150)
+        self.assertEqual(1, len(old))
+        self.assertGreater(self.result(self.store.uploads.remove(old)), 0)
+        self.assertEqual([upload.session], self.files())
