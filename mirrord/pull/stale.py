@@ -73,7 +73,7 @@ class StaleIfError:
             self._upstreams[source.upstream].doubt()
             given_up()
             reason, status = "it did not answer in time", None
-        # Why an upstream fails is told once (upstream/outages.py); that somebody got what is held, with the pull.
+        # Its outage the upstream tells once, and that this answer is stale is told with the pull.
         self._log.debug(
             "what is held of {source} is served stale, its upstream failed: {reason}",
             source=str(source),

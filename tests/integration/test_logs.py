@@ -9,7 +9,7 @@ import attrs
 
 from mirrord.observe.events import Event
 from tests.integration.case import MB, MirrorCase
-from tests.integration.client import Reading, pull
+from tests.integration.client import Reading, pull, pull_at_once
 from tests.integration.daemon import Daemon
 
 _PULLED = (
@@ -56,6 +56,26 @@ class LogTests(MirrorCase):
             (told["level"], told["repository"], told["digest"], told["outcome"], told["bytes"]),
             ("debug", "library/app", image.layer.digest, "stored", image.layer.size),
         )
+
+    def test_outage(self) -> None:
+        """An outage is one warning and one word of its end, whatever the number of pulls in between."""
+        self.registry.put_image(MB)
+        daemon = self.start_daemon(tag_ttl="1ms")
+        pull(daemon.manifest("latest"))
+        self.registry.down()
+        for _ in range(4):
+            answers = pull_at_once(8, daemon.manifest("latest"))
+            self.assertEqual({answer.status for answer in answers}, {200})
+        self.registry.up()
+        self.wait_until(
+            lambda: pull(daemon.manifest("latest")).status == 200 and "again, after" in daemon.log,
+            what="the end",
+        )
+        lines = [line.split(maxsplit=2)[1:] for line in daemon.log.splitlines()]
+        self.assertEqual(len([text for level, text in lines if level in {"warn", "error"}]), 1)
+        told = [text for _, text in lines if text.startswith(("docker.io ", "docker.io:"))]
+        self.assertEqual(len(told), 2, told)
+        self.assertGreaterEqual(len([text for _, text in lines if "for 127.0.0.1: stale" in text]), 32)
 
     def test_broken_off(self) -> None:
         """Of a client that left, what it was sent before is told, and not what it was not."""
