@@ -4,7 +4,7 @@
     ├── NameInvalid NameUnknown TagInvalid DigestInvalid ManifestInvalid
     │   ManifestUnknown BlobUnknown Denied Unsupported RangeInvalid
     │   PaginationNumberInvalid SizeInvalid Conflict
-    │   Unauthorized TooManyRequests     definite: asking again changes nothing
+    │   UploadBusy Unauthorized TooManyRequests     definite: asking again changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
         └── UpstreamError               the upstream failed us, and may not next time
             ├── UpstreamUnreachable     no connection: DNS, TCP, TLS
@@ -120,6 +120,33 @@ class Denied(RegistryError):
     status = 403
 
 
+class BlobUploadUnknown(RegistryError):
+    """No such upload in this repository: it never was, is over, or was left alone for too long."""
+
+    code = "BLOB_UPLOAD_UNKNOWN"
+    status = 404
+
+
+class BlobUploadInvalid(RegistryError):
+    """What was said of an upload makes no sense."""
+
+    code = "BLOB_UPLOAD_INVALID"
+    status = 400
+
+
+class ManifestBlobUnknown(RegistryError):
+    """A manifest names content that its repository does not have."""
+
+    code = "MANIFEST_BLOB_UNKNOWN"
+    status = 400
+
+
+class BodySilent(RegistryError):
+    """The rest of a request does not come, or too slowly (RFC 9110, section 15.5.9)."""
+
+    status = 408
+
+
 class Unauthorized(RegistryError):
     """Whoever asks has to say who they are; `challenge` says how, and becomes WWW-Authenticate."""
 
@@ -149,6 +176,13 @@ class Conflict(RegistryError):
     """Another of what may run only once runs already."""
 
     code = "CONFLICT"
+    status = 409
+
+
+class UploadBusy(RegistryError):
+    """Another request writes to this upload just now."""
+
+    code = "BLOB_UPLOAD_INVALID"
     status = 409
 
 
