@@ -11,6 +11,9 @@ from mirrord.oci.errors import DigestInvalid
 _GRAMMAR = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)", re.ASCII)
 _ENCODED = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
 
+ALGORITHMS = frozenset(_ENCODED)
+"""The algorithms that we compute."""
+
 
 class Hasher(Protocol):
     """What `hashlib` gives: bytes go in, a hexadecimal digest comes out."""

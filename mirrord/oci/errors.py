@@ -4,7 +4,8 @@
     ├── NameInvalid NameUnknown TagInvalid DigestInvalid ManifestInvalid
     │   ManifestUnknown BlobUnknown Denied Unsupported RangeInvalid
     │   PaginationNumberInvalid SizeInvalid Conflict
-    │   UploadBusy Unauthorized TooManyRequests     definite: asking again changes nothing
+    │   BlobUploadUnknown BlobUploadInvalid UploadBusy ManifestBlobUnknown BodySilent
+    │   Unauthorized TooManyRequests      definite: asking again changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
         └── UpstreamError               the upstream failed us, and may not next time
             ├── UpstreamUnreachable     no connection: DNS, TCP, TLS

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import attrs
 
-from mirrord.oci.digest import Digest
-from mirrord.oci.errors import NameInvalid, NameUnknown, PaginationNumberInvalid
-from mirrord.oci.names import Reference, Repository, parse_reference
+from mirrord.oci.digest import ALGORITHMS, Digest
+from mirrord.oci.errors import DigestInvalid, NameInvalid, NameUnknown, PaginationNumberInvalid
+from mirrord.oci.names import Reference, Repository, Tag, parse_reference
 
 MAX_PAGE = 10_000
 """The largest page of tags or repositories that one request may ask for."""
@@ -45,10 +45,11 @@ class CatalogRoute:
 
 @attrs.frozen
 class ManifestRoute:
-    """`/v2/<repository>/manifests/<reference>`."""
+    """`/v2/<repository>/manifests/<reference>`; a push may give a manifest more `tags`."""
 
     repository: Repository
     reference: Reference
+    tags: tuple[Tag, ...] = ()
 
 
 @attrs.frozen
@@ -61,9 +62,17 @@ class BlobRoute:
 
 @attrs.frozen
 class UploadRoute:
-    """`/v2/<repository>/blobs/uploads/[<session>]`: where a push begins."""
+    """`/v2/<repository>/blobs/uploads/[<session>]`: where a blob is pushed, and where that begins.
+
+    `digest` is what the bytes are to be; `mount` is a blob that need not be sent, for `origin` has it
+    (None: for somebody may).
+    """
 
     repository: Repository
+    session: str | None = None
+    digest: Digest | None = None
+    mount: Digest | None = None
+    origin: Repository | None = None
 
 
 @attrs.frozen
@@ -76,11 +85,12 @@ class TagsRoute:
 
 @attrs.frozen
 class ReferrersRoute:
-    """`/v2/<repository>/referrers/<digest>`."""
+    """`/v2/<repository>/referrers/<digest>`; of a list in pages, those that come after `last`."""
 
     repository: Repository
     digest: Digest
     artifact_type: str | None
+    last: str = ""
 
 
 Route = Ping | CatalogRoute | ManifestRoute | BlobRoute | UploadRoute | TagsRoute | ReferrersRoute
@@ -162,20 +172,42 @@ def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa:
         case ["_catalog"]:
             return CatalogRoute(_page(parameters))
         case [*name, "manifests", reference] if name and reference:
-            return ManifestRoute(_repository(name), parse_reference(reference))
-        case [*name, "blobs", "uploads"] | [*name, "blobs", "uploads", _] if name:
-            return UploadRoute(_repository(name))
+            return ManifestRoute(_repository(name), parse_reference(reference), _tags(parameters))
+        case [*name, "blobs", "uploads", session] if name:
+            return _upload(_repository(name), session or None, parameters)
+        case [*name, "blobs", "uploads"] if name:
+            return _upload(_repository(name), None, parameters)
         case [*name, "blobs", digest] if name and digest:
             return BlobRoute(_repository(name), Digest.parse(digest))
         case [*name, "tags", "list"] if name:
             return TagsRoute(_repository(name), _page(parameters))
         case [*name, "referrers", digest] if name and digest:
-            return ReferrersRoute(_repository(name), Digest.parse(digest), _artifact_type(parameters))
+            last = _only(parameters, "last") or ""
+            return ReferrersRoute(_repository(name), Digest.parse(digest), _artifact_type(parameters), last)
     raise NameUnknown("no such path in the distribution API")
 
 
 def _repository(name: list[str]) -> Repository:
     return Repository.parse("/".join(name))
+
+
+def _tags(parameters: dict[str, list[str]]) -> tuple[Tag, ...]:
+    """Each tag once, in the order of the query."""
+    return tuple(dict.fromkeys(map(Tag.parse, parameters.get("tag", ()))))
+
+
+def _upload(repository: Repository, session: str | None, parameters: dict[str, list[str]]) -> UploadRoute:
+    """The algorithm of the digest to come may be announced; it is refused where it is none of ours."""
+    algorithm, origin = _only(parameters, "digest-algorithm"), _only(parameters, "from")
+    if algorithm is not None and algorithm not in ALGORITHMS:
+        raise DigestInvalid("no such algorithm is known here", detail=algorithm[:64])
+    digest, mount = (
+        None if text is None else Digest.parse(text)
+        for text in (_only(parameters, "digest"), _only(parameters, "mount"))
+    )
+    return UploadRoute(
+        repository, session, digest, mount, None if origin is None else Repository.parse(origin)
+    )
 
 
 def _artifact_type(parameters: dict[str, list[str]]) -> str | None:
