@@ -12,6 +12,7 @@ from mirrord.oci.entry import Entry, Kind
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from mirrord.oci.holdings import Holding, KnownTag
 from mirrord.oci.names import Reference, Source, Tag
+from mirrord.oci.platforms import offers
 
 
 @attrs.define(eq=False)
@@ -160,7 +161,7 @@ class FakeUpstream:
             self.manifests[Tag(tag)] = manifests[0]
         for manifest in manifests:
             self.manifests[manifest.digest] = manifest
-            for named in manifest.references():
+            for named in () if offers(manifest) else manifest.references():
                 self.blobs[named.digest] = GrowingBlob(named.size, named.size if whole else 0)
 
     async def get(self, source: Source, reference: Reference) -> _Pulled:

@@ -77,6 +77,17 @@ class InquiryTests(OperateCase):
         )
         self.assertEqual(((), "it failed a moment ago"), (told.blobs, told.why_not))
 
+    def test_held_by_another(self) -> None:
+        """A manifest that only another repository may read is not held here."""
+        one = image(layer(b"abc"))
+        self.shelves.hold(Source("docker.io", Repository("library/debian")), one)
+        self.shelves.known[UBUNTU, LATEST] = TagRecord(pending=Sighting(one.descriptor, 990.0))
+
+        told = self.explain()
+
+        assert told.manifest is not None
+        self.assertEqual((False, ()), (told.manifest.is_held, told.blobs))
+
     def test_blobs(self) -> None:
         """Of each blob it is told where its bytes are."""
         states = {"held": 3, "downloading": 2, "partial": 1, "absent": 0}

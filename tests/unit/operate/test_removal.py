@@ -75,6 +75,17 @@ class RemovalTests(OperateCase):
         )
         self.assertEqual({}, self.shelves.manifests)
 
+    def test_image_of_an_index(self) -> None:
+        """An image that has a tag of its own outlives the index that names it."""
+        amd, arm = image(layer(b"amd")), image(layer(b"arm"))
+        both = index(amd64=amd, arm64=arm)
+        self.shelves.hold(UBUNTU, both, amd, arm)
+        self.tag(UBUNTU, "both", both)
+        self.tag(UBUNTU, "amd", amd)
+
+        gone = self.gone(self.remove("ubuntu:both"))
+        self.assertEqual({both.digest, arm.digest, layer(b"arm").digest}, gone)
+
     def test_digest(self) -> None:
         """A digest goes whatever names it, with the tags of it and what hangs on nothing else."""
         amd, arm = image(layer(b"amd"), layer(b"base")), image(layer(b"arm"), layer(b"base"))
