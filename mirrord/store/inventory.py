@@ -171,11 +171,11 @@ class Inventory:
         return self._blobs.closed(digest)
 
     def _entries(self, digest: Digest) -> Iterator[Entry]:
+        """What is on the disk under a digest; not idle at all, so that it goes however lately it was used."""
         for kind in (Kind.BLOB, Kind.MANIFEST):
             row = self._contents.get(kind, digest)
             if row is not None:
-                idle_seconds = self._contents.idle_seconds(row)
-                yield Entry(kind, row.digest, footprint(row.size), idle_seconds)
+                yield Entry(kind, row.digest, footprint(row.size), 0.0)
         left = self._unfinished.left_of(digest)
         if left is not None:
             yield Entry(Kind.LEFTOVER, self._layout.partial(digest).name, footprint(left), 0.0)

@@ -153,6 +153,14 @@ class InventoryTests(StoreTestCase):
         self.assertIsNone(self.store.inventory.left_of(three))
         reading.close()
 
+    def test_remove_what_is_in_use(self) -> None:
+        """What was asked for a moment ago goes all the same, if its operator says so."""
+        digest = self.add_blob(b"popular")
+        self.clock.advance(100)
+        self.read_blob(digest)
+
+        self.assertEqual(1, len(self.result(self.store.inventory.remove([digest]))))
+
     def test_closed(self) -> None:
         """It is told when the last reader has closed a blob; of one that nobody reads at once."""
         digest = self.add_blob(b"x" * 100_000)
