@@ -72,7 +72,8 @@ class Attempts:
 
     def is_pressing(self, address: str) -> bool:
         """Whether so many attempts fail there that somebody is guessing."""
-        return self._count("network", _network(address)).attempts >= _PRESSING
+        count = self._counts.recall(("network", _network(address)))
+        return count is not None and count.attempts >= _PRESSING
 
     def _count(self, kind: str, name: str) -> _Count:
         count = self._counts.recall((kind, name)) or _Count()

@@ -50,7 +50,7 @@ class Users:
     _hashes: dict[str, bytes] = attrs.field(repr=False)
     _stamp: _Stamp
     trouble: str | None = attrs.field(default=None, init=False)
-    _decoy: bytes = attrs.field(default=b"", init=False)
+    _decoy: bytes = attrs.field(default=b"", init=False, repr=False)
     _looked_at: float = attrs.field(default=0.0, init=False)
     _secret: bytes = attrs.field(factory=lambda: os.urandom(32), init=False, repr=False)
     _believed: Recent[bytes, bool] = attrs.field(init=False, repr=False)

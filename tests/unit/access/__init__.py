@@ -1,1 +1,1 @@
-"""Tests of mirrord.access."""
+"""Unit tests of mirrord/access."""

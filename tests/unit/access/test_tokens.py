@@ -1,0 +1,129 @@
+"""Tokens: what is signed, and what is believed."""
+
+import base64
+import json
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.access.rules import Action
+from mirrord.access.scopes import read_scopes
+from mirrord.access.tokens import TOKEN_SECONDS, InvalidToken, Tokens
+from mirrord.oci.names import Repository
+
+SCOPES = read_scopes(["repository:team/a:pull,push", "repository:b:pull"])
+
+
+def encoded(document: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")
+
+
+class TokenTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_800_000_000.5)
+        self.key = Ed25519PrivateKey.generate()
+        self.tokens = Tokens(self.key, self.clock.seconds)
+
+    def claims(self, **others: Any) -> dict[str, Any]:
+        """Those of a token of Ann's, or others."""
+        claims = jwt.decode(self.tokens.issue("ann", SCOPES), options={"verify_signature": False})
+        return {**claims, **others}
+
+    def signed(self, **others: Any) -> str:
+        return jwt.encode(self.claims(**others), self.key, algorithm="EdDSA")
+
+    def assert_invalid(self, token: str) -> None:
+        with self.assertRaises(InvalidToken) as caught:
+            self.tokens.read(token)
+        self.assertLess(len(str(caught.exception)), 80)
+
+    def test_round_trip(self) -> None:
+        """A token says whom it was given to, and for what."""
+        claims = self.tokens.read(self.tokens.issue("ann", SCOPES))
+        self.assertEqual((claims.user, claims.scopes), ("ann", SCOPES))
+        self.assertTrue(claims.covers(Repository("team/a"), Action.PUSH))
+        self.assertFalse(claims.covers(Repository("b"), Action.PUSH))
+        self.assertFalse(claims.covers(Repository("team"), Action.PULL))
+        self.assertIsNone(self.tokens.read(self.tokens.issue(None, ())).user)
+
+    def test_claims(self) -> None:
+        """The claims are those of distribution's specification, and no two tokens are the same."""
+        claims = self.claims()
+        self.assertEqual(
+            claims["access"],
+            [
+                {"type": "repository", "name": "team/a", "actions": ["pull", "push"]},
+                {"type": "repository", "name": "b", "actions": ["pull"]},
+            ],
+        )
+        self.assertEqual(claims["exp"] - claims["iat"], TOKEN_SECONDS)
+        self.assertEqual((claims["iss"], claims["aud"], claims["sub"]), ("mirrord", "mirrord", "ann"))
+        self.assertNotEqual(claims["jti"], self.claims()["jti"])
+
+    def test_expires(self) -> None:
+        """A token is believed for its time and a little more, also where it was believed before."""
+        token = self.tokens.issue("ann", SCOPES)
+        self.tokens.read(token)
+        self.clock.advance(TOKEN_SECONDS)
+        self.tokens.read(token)
+        self.clock.advance(31)
+        self.assert_invalid(token)
+
+    def test_clock_set_back(self) -> None:
+        """A token of a future that is too far is not believed."""
+        token = self.tokens.issue("ann", SCOPES)
+        self.clock.rightNow -= 20
+        self.tokens.read(token)
+        self.clock.rightNow -= 60
+        self.assert_invalid(self.signed(nbf=int(self.clock.seconds()) + 60))
+
+    def test_another_key(self) -> None:
+        """A token that another key has signed is not believed."""
+        self.assert_invalid(Tokens(Ed25519PrivateKey.generate(), self.clock.seconds).issue("ann", SCOPES))
+
+    def test_other_algorithms(self) -> None:
+        """Unsigned, or signed with our public key as if it were a secret, it is not believed."""
+        secret = self.key.public_key().public_bytes_raw()
+        self.assert_invalid(jwt.encode(self.claims(), secret, algorithm="HS256"))
+        self.assert_invalid(jwt.encode(self.claims(), "", algorithm="none"))
+        for name in ("none", "None", "HS256", "EdDSA", "ES256"):
+            self.assert_invalid(f"{encoded({'alg': name, 'typ': 'JWT'})}.{encoded(self.claims())}.")
+
+    def test_changed(self) -> None:
+        """A token of which anything is changed is not believed."""
+        token = self.tokens.issue("ann", ())
+        header, _, signature = token.split(".")
+        self.assert_invalid(f"{header}.{encoded(self.claims(sub='bob'))}.{signature}")
+        self.assert_invalid(token[:-4])
+        self.assert_invalid(f"{token}.x")
+
+    def test_other_claims(self) -> None:
+        """A token that is for others, or lacks a claim, is not believed though we signed it."""
+        self.assert_invalid(self.signed(aud="registry.docker.io"))
+        self.assert_invalid(self.signed(iss="auth.docker.io"))
+        for name in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access"):
+            claims = self.claims()
+            del claims[name]
+            self.assert_invalid(jwt.encode(claims, self.key, algorithm="EdDSA"))
+
+    def test_too_much(self) -> None:
+        """Nothing is done with a token that is too long, or nested too deep."""
+        self.assert_invalid("x" * 100_000)
+        deep = base64.urlsafe_b64encode(b"[" * 8000).decode().rstrip("=")
+        self.assert_invalid(f"{deep}.{deep}.x")
+
+    @given(st.text() | st.lists(st.text("abcXYZ019_-"), min_size=3, max_size=3).map(".".join))
+    def test_any(self, text: str) -> None:
+        """Whatever a client brings is no token of ours."""
+        self.assert_invalid(text)
+
+    def test_no_secret(self) -> None:
+        """What repr shows is neither the key nor a token."""
+        self.tokens.read(self.tokens.issue("ann", SCOPES))
+        self.assertEqual(repr(self.tokens).count("="), 1)
