@@ -7,7 +7,7 @@ key of the configuration or which file it was about.
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
@@ -38,6 +38,13 @@ def read_key(file: Path, certificate: Certificate | None) -> CertificateIssuerPr
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("no private key in PEM, or an encrypted one") from None
-    if certificate is not None and certificate.public_key() != key.public_key():
+    if certificate is not None and not _belongs(key, certificate):
         raise ValueError("not the key of the certificate")
     return key  # type: ignore[return-value]
+
+
+def _belongs(key: PrivateKeyTypes, certificate: Certificate) -> bool:
+    try:
+        return certificate.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False

@@ -12,7 +12,14 @@ from socket import socket
 from typing import Any
 
 import attrs
-from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, SubjectAlternativeName
+from cryptography.x509 import (
+    Certificate,
+    DNSName,
+    DuplicateExtension,
+    ExtensionNotFound,
+    SubjectAlternativeName,
+    UnsupportedGeneralNameType,
+)
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.task import LoopingCall
@@ -215,7 +222,7 @@ def _names(certificate: Certificate) -> tuple[str, ...]:
     """What a certificate is for: its DNS names, or where it has none, its common name (RFC 6125, 6.4.4)."""
     try:
         named = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    except (ExtensionNotFound, ValueError):
+    except (ExtensionNotFound, DuplicateExtension, UnsupportedGeneralNameType, ValueError):
         commons = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return tuple(str(common.value).lower() for common in commons)
     return tuple(name.lower() for name in named.get_values_for_type(DNSName))

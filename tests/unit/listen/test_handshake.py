@@ -1,17 +1,20 @@
 """The handshake of TLS: whom it lets in, and what it tells the others."""
 
 import contextlib
+import random
 import socket
 import ssl
+from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
-from tests.unit.listen.file_server import Waiter
+from tests.unit.listen.file_server import CONTENT, Waiter
 from tests.unit.listen.secure import CERTIFIED, SecureCase, connect
 
 
@@ -73,6 +76,26 @@ class HandshakeTests(SecureCase):
                 self.assertNotIn(b"HTTP", await self.talk_plainly(garbage))
         self.assertEqual([], self.flushLoggedErrors())
 
+    async def test_others_are_left_alone(self) -> None:
+        """Whatever clients break in their greetings, a connection beside them is not disturbed."""
+        dice = random.Random(7)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = CERTIFIED.trust().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        hello = outgoing.read()
+        reading = ensureDeferred(self.read_all())
+        for _ in range(60):
+            broken = bytearray(hello)
+            for _ in range(dice.randrange(1, 6)):
+                broken[dice.randrange(len(broken))] = dice.randrange(256)
+            talking = ensureDeferred(self.talk_plainly(bytes(broken)))
+            await self.transport.send_file(self.fd, 0, 10_000)
+            await talking
+        self.transport.loseConnection()
+
+        self.assertEqual(CONTENT[:10_000] * 60, await reading)
+
     async def talk_plainly(self, words: bytes) -> bytes:
         protocol = Waiter()
         number = await self.listen(protocol)
@@ -90,12 +113,18 @@ class HandshakeTests(SecureCase):
 
     async def test_old_tls(self) -> None:
         """TLS 1.1 is refused, and the client hears why."""
-        trust = CERTIFIED.trust()
-        trust.minimum_version = trust.maximum_version = ssl.TLSVersion.TLSv1_1
-        trust.set_ciphers("ALL:@SECLEVEL=0")
+        context: Any = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_min_proto_version(SSL.TLS1_1_VERSION)
+        context.set_max_proto_version(SSL.TLS1_1_VERSION)
+        number = await self.listen(Waiter())
 
-        with self.assertRaisesRegex(ssl.SSLError, "(?i)version"):
-            await self.greet_as(trust)
+        def greet() -> None:
+            with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
+                connect(plain, context)
+
+        with self.assertRaisesRegex(SSL.Error, "version"):
+            await deferToThread(greet)
 
     async def test_no_common_protocol(self) -> None:
         """A client that speaks h2 alone is told that nothing of its is spoken here (RFC 7301)."""

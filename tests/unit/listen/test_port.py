@@ -25,7 +25,7 @@ from tests.fakes.cold import ColdPages
 from tests.fakes.wire import head, read_answers
 
 
-class PortTests(TestCase):
+class PortCase(TestCase):
     def setUp(self) -> None:
         self.transports: list[Any] = []
         self.folder = Path(tempfile.mkdtemp())
@@ -51,6 +51,8 @@ class PortTests(TestCase):
 
         return await deferToThread(talk)
 
+
+class PortTests(PortCase):
     async def test_tcp(self) -> None:
         """A connection to a tcp: port can send files; its site knows where it listens."""
         port = await self.open("tcp:0:interface=127.0.0.1")
@@ -129,12 +131,20 @@ class PortTests(TestCase):
         with self.assertRaises(OSError):
             socket.socket(socket.AF_UNIX).connect(str(path))
 
+
+class PlainTests(PortCase):
+    """What clients do to a port, plain or not."""
+
+    async def connect(self) -> socket.socket:
+        port = await self.open("tcp:0:interface=127.0.0.1")
+        return socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
+
     async def test_refused_push(self) -> None:
         """A client in the middle of a large push hears why it is refused, not a reset."""
-        port = await self.open("tcp:0:interface=127.0.0.1")
+        connected = await self.connect()
 
         def push() -> bytes:
-            with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as client:
+            with connected as client:
                 client.sendall(head("/v2/", "Content-Length: 1000000", method="PUT"))
                 for _ in range(20):
                     client.sendall(bytes(50_000))
@@ -149,8 +159,7 @@ class PortTests(TestCase):
     async def test_stalled(self) -> None:
         """A client that reads nothing is dropped by the real clock, and the site is rid of it."""
         self.site.limits = ConnectionLimits(stall_seconds=1, closing_seconds=1)
-        port = await self.open("tcp:0:interface=127.0.0.1")
-        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as client:
+        with await self.connect() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(head("/") * 200)
             await ensureDeferred(self._gone())
@@ -161,3 +170,14 @@ class PortTests(TestCase):
             if self.transports and not self.site.connections:
                 return
         self.fail("still there after 10 s")
+
+
+class SecureTests(PlainTests):
+    """The same by TLS."""
+
+    async def connect(self) -> socket.socket:
+        certified = Certified(self.folder)
+        certificates = certified.certificates(certified.issue("localhost"))
+        port = await self.open("tcp:0:interface=127.0.0.1", certificates)
+        plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
+        return await deferToThread(certified.trust().wrap_socket, plain, server_hostname="localhost")
