@@ -12,6 +12,8 @@ from twisted.python.threadpool import ThreadPool
 
 from mirrord.config import Config, UpstreamConfig
 from mirrord.gc.collector import Collector
+from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.keep import KeepRule, Retention
 from mirrord.gc.plan import Limits as GcLimits
 from mirrord.listen.pages import Pages
 from mirrord.observe.access import AccessLog
@@ -104,6 +106,7 @@ class Foundation:
             time.time,
             lambda: _free_bytes(path),
             metrics,
+            HostedSweeper(store.hosted_shelf, reactor),
         )
         upstreams: dict[str, UpstreamClient] = {}
         puller = BlobPuller(
@@ -186,7 +189,17 @@ class Foundation:
 
 def limits_of(config: Config) -> GcLimits:
     """What the collector keeps to."""
-    return GcLimits(config.store.max_size, config.store.min_free, config.gc.unused_for, config.gc.partials)
+    rules = tuple(
+        KeepRule(rule.repositories, rule.untagged_for, rule.newest, rule.tags, rule.older_than)
+        for rule in config.hosted.keep
+    )
+    return GcLimits(
+        config.store.max_size,
+        config.store.min_free,
+        config.gc.unused_for,
+        config.gc.partials,
+        Retention(config.hosted.grace, rules),
+    )
 
 
 def _freshness(config: Config, upstream: UpstreamConfig) -> Freshness:

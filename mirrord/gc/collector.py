@@ -16,6 +16,8 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from mirrord.flight.single import SingleFlight
+from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.outcome import MAX_NAMED, Evicted, Rehearsal, Sweep
 from mirrord.gc.plan import Limits, Occupancy, in_order, victims
 from mirrord.gc.ports import Shelf, Tally
 from mirrord.oci.digest import Digest
@@ -24,9 +26,6 @@ from mirrord.oci.entry import Entry
 SLICE_ENTRIES = 32
 """How many entries go at a time: a millisecond of renames on the reactor, the rest in a thread."""
 
-MAX_NAMED = 1000
-"""How many victims a rehearsal names."""
-
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """What a stream that is not kept leaves free."""
 
@@ -34,38 +33,9 @@ EMERGENCY_BYTES = 16 * 1024 * 1024
 """What an emergency frees beyond what is needed at once, if there is so much."""
 
 
-@attrs.frozen
-class Evicted:
-    """How many entries went, and the bytes of the disk that they took."""
-
-    count: int = 0
-    size: int = 0
-
-    def __add__(self, other: "Evicted") -> "Evicted":
-        return Evicted(self.count + other.count, self.size + other.size)
-
-
-@attrs.frozen
-class Sweep:
-    """What a sweep did. `started_at` is wall clock; `forgotten` counts links and tags."""
-
-    started_at: float
-    seconds: float
-    evicted: Evicted
-    forgotten: int
-
-
-@attrs.frozen
-class Rehearsal:
-    """What a sweep would evict, and the first MAX_NAMED of that."""
-
-    evicted: Evicted
-    named: tuple[Entry, ...]
-
-
 @attrs.define(eq=False)
 class Collector:
-    """Keeps a store within its limits.
+    """Keeps a store within its limits, and rid of what hosted repositories no longer need.
 
     `free_bytes` says how much the store's file system has left, `wall_clock` what time it is.
     """
@@ -77,6 +47,7 @@ class Collector:
     _wall_clock: Callable[[], float]
     _free_bytes: Callable[[], int]
     _tally: Tally
+    _hosted: HostedSweeper
     last_sweep: Sweep | None = attrs.field(default=None, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _one_at_a_time: DeferredLock = attrs.field(factory=DeferredLock, init=False)
@@ -108,13 +79,14 @@ class Collector:
     async def stop(self) -> None:
         """Sweep no more; a running sweep ends with its slice."""
         self._is_stopped = True
+        self._hosted.stop()
         if self._loop.running:
             self._loop.stop()
         if self._sweeps.is_running(None):
             await self._sweep_guarded()
 
     async def sweep(self) -> Sweep:
-        """Bring the store within its limits, and forget what nobody used for long; joins a running sweep.
+        """Bring the store within its limits, and rid of what is not needed; joins a running sweep.
 
         Raises:
             OSError: The disk failed.
@@ -137,13 +109,14 @@ class Collector:
             total += Evicted(len(batch), sum(entry.size for entry in batch))
             named += batch[: MAX_NAMED - len(named)]
             await self._others()
-        return Rehearsal(total, tuple(named))
+        return Rehearsal(total, tuple(named), await self._hosted.rehearse(limits))
 
     async def _sweep(self) -> Sweep:
         started_at, began = self._wall_clock(), self._clock.seconds()
         evicted = await self._evict(self._excess(0, self.limits), self._one_at_a_time)
         forgotten = await self._forget()
-        self.last_sweep = Sweep(started_at, self._clock.seconds() - began, evicted, forgotten)
+        hosted = await self._hosted.sweep(self.limits)
+        self.last_sweep = Sweep(started_at, self._clock.seconds() - began, evicted, forgotten, hosted)
         return self.last_sweep
 
     async def make(self, size: int, digest: Digest | None = None) -> bool:
@@ -166,6 +139,20 @@ class Collector:
             if digest is not None:
                 self._shelf.promise(digest, size)
             return True
+
+    async def make_hosted(self, size: int) -> bool:
+        """Whether `size` more bytes may be pushed, after evicting mirrored content that may go.
+
+        `max_size` is not for them; that `min_free` stays free of the file system is.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        limits = attrs.evolve(self.limits, max_size=None)
+        if self._occupancy().excess(size, limits) <= 0:
+            return True
+        async with self._one_at_a_time:
+            return await self._fit(size, limits)
 
     async def lend(self, size: int, digest: Digest) -> bool:
         """Whether the disk can take `size` bytes that will not be kept, after evicting what may go.

@@ -5,6 +5,7 @@ from itertools import chain
 
 import attrs
 
+from mirrord.gc.keep import Retention
 from mirrord.oci.entry import Entry, Kind
 
 LOW_WATER = 0.95
@@ -17,13 +18,15 @@ class Limits:
 
     `max_size` bounds what the store takes of the disk (None: no bound), `min_free` is what must stay
     free of the file system, both in bytes. Content that nobody used for `unused_for_seconds` goes,
-    and what an unfinished download left goes after `partials_seconds`.
+    and what an unfinished download or upload left goes after `partials_seconds`. Hosted content is
+    bound by none of this; `retention` says what of it need not stay.
     """
 
     max_size: int | None
     min_free: int
     unused_for_seconds: float
     partials_seconds: float
+    retention: Retention = Retention()  # noqa: RUF009 - it is a frozen value
 
     def with_slack(self) -> "Limits":
         """Limits a little tighter than these."""

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository
 
 
 class Shelf(Protocol):
@@ -68,6 +70,73 @@ class Shelf(Protocol):
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         """Forget links and tags that nobody used for so long: one small slice an item, how many went."""
+        ...
+
+
+class HostedShelf(Protocol):
+    """What hosted repositories hold, and taking away what they need not. Seconds are service time."""
+
+    def expired_uploads(self, idle_seconds: float) -> list[str]:
+        """The uploads that nobody has touched for so long."""
+        ...
+
+    async def remove_uploads(self, names: Sequence[str]) -> int:
+        """Throw away a few uploads, unless they are in use again; how many bytes that frees.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        ...
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        """The next hosted repositories in order of name, `limit` at most."""
+        ...
+
+    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+        """The manifests of a repository, a page an item."""
+        ...
+
+    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+        """The tags of a repository, a page an item."""
+        ...
+
+    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+        """Remove tags, and then manifests, that nothing needs by now; how many of both went.
+
+        Raises:
+            OSError: The disk refused; they are all there still.
+        """
+        ...
+
+    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[Repository, Digest]]]:
+        """The blobs that no manifest of their repository names, nor anybody asked for; a page an item."""
+        ...
+
+    async def unlink(self, blobs: Sequence[tuple[Repository, Digest]], grace_seconds: float) -> int:
+        """Take these blobs from their repositories, as far as they are still unreferenced; how many went.
+
+        Raises:
+            OSError: The disk refused; they are all there still.
+        """
+        ...
+
+    def unlinked(self) -> Iterator[list[Entry]]:
+        """Hosted content that no hosted repository holds any more, a page an item."""
+        ...
+
+    def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
+        """The names of those of a page that a mirrored repository is linked to, a few an item."""
+        ...
+
+    def hand_over(self, entries: Sequence[Entry]) -> None:
+        """Have content be the mirror's from now on, which keeps it as long as somebody uses it."""
+
+    async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take content from the disk, unless a hosted repository holds it again; answers what went.
+
+        Raises:
+            OSError: The disk refused; what had begun to go is absent all the same.
+        """
         ...
 
 

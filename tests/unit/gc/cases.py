@@ -9,9 +9,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.collector import Collector
+from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import Limits
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository
 
 T = TypeVar("T")
 
@@ -95,6 +98,71 @@ class FakeShelf:
 
 
 @attrs.define(eq=False)
+class FakeHostedShelf:
+    """Repositories in memory. Of content, those in `elsewhere` are linked to a mirrored repository.
+
+    `failures` are raised by the next calls of that name.
+    """
+
+    kept: dict[Repository, tuple[list[KeptManifest], list[KeptTag]]] = attrs.field(factory=dict)
+    uploads: dict[str, float] = attrs.field(factory=dict)
+    lone: list[tuple[Repository, Digest]] = attrs.field(factory=list)
+    content: list[Entry] = attrs.field(factory=list)
+    elsewhere: set[str] = attrs.field(factory=set)
+    handed_over: list[Entry] = attrs.field(factory=list)
+    portions: list[Thinning] = attrs.field(factory=list)
+    failures: dict[str, Exception] = attrs.field(factory=dict)
+
+    def expired_uploads(self, idle_seconds: float) -> list[str]:
+        return [name for name, age in self.uploads.items() if age >= idle_seconds]
+
+    async def remove_uploads(self, names: Sequence[str]) -> int:
+        for name in names:
+            del self.uploads[name]
+        return 0
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        return sorted(each for each in self.kept if str(each) > after)[:limit]
+
+    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+        yield from ([manifest] for manifest in self.kept[repository][0])
+
+    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+        yield from ([tag] for tag in self.kept[repository][1])
+
+    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+        if "thin" in self.failures:
+            raise self.failures.pop("thin")
+        self.portions.append(thinning)
+        manifests, tags = self.kept[thinning.repository]
+        self.kept[thinning.repository] = (
+            [manifest for manifest in manifests if manifest not in thinning.manifests],
+            [tag for tag in tags if tag not in thinning.tags],
+        )
+        return len(thinning.tags), len(thinning.manifests)
+
+    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[Repository, Digest]]]:
+        yield from [list(self.lone)] if self.lone else []
+
+    async def unlink(self, blobs: Sequence[tuple[Repository, Digest]], grace_seconds: float) -> int:
+        self.lone = [blob for blob in self.lone if blob not in blobs]
+        return len(blobs)
+
+    def unlinked(self) -> Iterator[list[Entry]]:
+        yield from [list(self.content)] if self.content else []
+
+    def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
+        yield from ({entry.name} & self.elsewhere for entry in entries)
+
+    def hand_over(self, entries: Sequence[Entry]) -> None:
+        self.handed_over += entries
+
+    async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
+        self.content = [entry for entry in self.content if entry not in entries]
+        return list(entries)
+
+
+@attrs.define(eq=False)
 class FakeTally:
     count: int = 0
     size: int = 0
@@ -110,6 +178,7 @@ class CollectorTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.shelf = FakeShelf()
+        self.hosted_shelf = FakeHostedShelf()
         self.tally = FakeTally()
         self.free = 1000 * MIB
         self.filled = 0
@@ -124,6 +193,7 @@ class CollectorTestCase(SynchronousTestCase):
             lambda: 5.0,
             self.free_bytes,
             self.tally,
+            HostedSweeper(self.hosted_shelf, self.clock),
         )
 
     def free_bytes(self) -> int:

@@ -2,7 +2,8 @@ import errno
 
 from twisted.internet.defer import Deferred
 
-from mirrord.gc.collector import EMERGENCY_BYTES, SLICE_ENTRIES, Evicted, Sweep
+from mirrord.gc.collector import EMERGENCY_BYTES, SLICE_ENTRIES
+from mirrord.gc.outcome import Evicted, Sweep
 from tests.unit.gc.cases import DIGEST, MIB, OTHER, CollectorTestCase
 
 

@@ -8,6 +8,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
 from mirrord.gc.collector import Collector
+from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import Limits
 from mirrord.gc.ports import Shelf, Tally
 from mirrord.observe.metrics import Metrics
@@ -63,7 +64,10 @@ class StreamTests(TestCase):
         )
         tally: Tally = Metrics.for_upstreams([])
         limits = Limits(12 * MIB, 0, 86400.0, 86400.0)
-        self.collector = Collector(self.store.shelf, limits, 60.0, clock, time.time, lambda: 1 << 40, tally)
+        hosted = HostedSweeper(self.store.hosted_shelf, clock)
+        self.collector = Collector(
+            self.store.shelf, limits, 60.0, clock, time.time, lambda: 1 << 40, tally, hosted
+        )
         self.addCleanup(self.store.close)
 
     async def test_the_disk_stays_within_max_size(self) -> None:

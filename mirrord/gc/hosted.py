@@ -1,0 +1,169 @@
+"""Sweeping hosted repositories: what nobody can find any more goes, and nothing else does.
+
+First what the operator's rules thin out, then the blobs that no manifest names (any more), then the content
+that no repository holds. Each step finds what the one before left, and each removal is checked again where
+it is done: a sweep that was cut short, or that somebody pushed under, is only incomplete.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from mirrord.gc.keep import KeepRule, Retention, thin_out
+from mirrord.gc.outcome import MAX_NAMED, Evicted, HostedRehearsal, HostedSweep
+from mirrord.gc.plan import Limits
+from mirrord.gc.ports import HostedShelf
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository
+
+SLICE_MANIFESTS = 256
+"""How many manifests one transaction removes: others wait for their own to be written."""
+
+_REPOSITORIES_A_PAGE = 64
+_SLICE_UPLOADS = 32
+
+
+@attrs.define(eq=False)
+class HostedSweeper:
+    """Sweeps hosted repositories, as far as it is not stopped."""
+
+    _shelf: HostedShelf
+    _clock: IReactorTime
+    _is_stopped: bool = attrs.field(default=False, init=False)
+
+    def stop(self) -> None:
+        """End a running sweep with its slice."""
+        self._is_stopped = True
+
+    async def sweep(self, limits: Limits) -> HostedSweep:
+        """Remove what is not needed.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        uploads = await self._remove_uploads(limits.partials_seconds)
+        tags, manifests = await self._thin_out(limits.retention)
+        blobs = await self._unlink(limits.retention.grace_seconds)
+        return HostedSweep(tags, manifests, blobs, uploads, await self._remove_unlinked())
+
+    async def rehearse(self, limits: Limits) -> HostedRehearsal:
+        """What a sweep would remove now; nothing goes.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        uploads = len(self._shelf.expired_uploads(limits.partials_seconds))
+        tags = manifests = blobs = 0
+        named: list[Thinning] = []
+        for repository, rules in self._ruled(limits.retention):
+            thinning = await self._plan(repository, rules)
+            tags += len(thinning.tags)
+            manifests += len(thinning.manifests)
+            if thinning.tags or thinning.manifests:
+                named += [thinning][: MAX_NAMED - len(named)]
+        for page in self._shelf.unreferenced(limits.retention.grace_seconds):
+            blobs += len(page)
+            await self._others()
+        removed = Evicted()
+        for entries in self._shelf.unlinked():
+            removed += _sum(entries)
+            await self._others()
+        return HostedRehearsal(HostedSweep(tags, manifests, blobs, uploads, removed), tuple(named))
+
+    async def _remove_uploads(self, idle_seconds: float) -> int:
+        expired = iter(self._shelf.expired_uploads(idle_seconds))
+        count = 0
+        while (some := list(islice(expired, _SLICE_UPLOADS))) and not self._is_stopped:
+            await self._shelf.remove_uploads(some)
+            count += len(some)
+        return count
+
+    async def _thin_out(self, retention: Retention) -> tuple[int, int]:
+        tags = manifests = 0
+        for repository, rules in self._ruled(retention):
+            for portion in _portions(await self._plan(repository, rules)):
+                if self._is_stopped:
+                    return tags, manifests
+                gone_tags, gone_manifests = await self._shelf.thin(portion)
+                tags, manifests = tags + gone_tags, manifests + gone_manifests
+        return tags, manifests
+
+    def _ruled(self, retention: Retention) -> Iterator[tuple[Repository, tuple[KeepRule, ...]]]:
+        """The repositories that there are rules for."""
+        last = ""
+        while retention.rules and (page := self._shelf.repositories(last, _REPOSITORIES_A_PAGE)):
+            for repository in page:
+                rules = retention.rules_for(repository)
+                if rules:
+                    yield repository, rules
+            last = str(page[-1])
+
+    async def _plan(self, repository: Repository, rules: tuple[KeepRule, ...]) -> Thinning:
+        manifests: dict[Digest, KeptManifest] = {}
+        tags: list[KeptTag] = []
+        for page in self._shelf.manifests(repository):
+            manifests.update((manifest.digest, manifest) for manifest in page)
+            await self._others()
+        for some in self._shelf.tags(repository):
+            tags += some
+            await self._others()
+        planning = thin_out(repository, manifests, tags, rules)
+        while True:
+            try:
+                next(planning)
+            except StopIteration as planned:
+                return planned.value  # type: ignore[no-any-return]  # what the generator returns
+            await self._others()
+
+    async def _unlink(self, grace_seconds: float) -> int:
+        count = 0
+        for page in self._shelf.unreferenced(grace_seconds):
+            if self._is_stopped:
+                break
+            if page:
+                count += await self._shelf.unlink(page, grace_seconds)
+            await self._others()
+        return count
+
+    async def _remove_unlinked(self) -> Evicted:
+        removed = Evicted()
+        for entries in self._shelf.unlinked():
+            if self._is_stopped:
+                break
+            mirrored: set[str] = set()
+            for names in self._shelf.mirrored(entries) if entries else ():
+                mirrored |= names
+                await self._others()
+            self._shelf.hand_over([entry for entry in entries if entry.name in mirrored])
+            gone = await self._shelf.remove([entry for entry in entries if entry.name not in mirrored])
+            removed += _sum(gone)
+            await self._others()
+        return removed
+
+    async def _others(self) -> None:
+        """Let everybody else have a turn of the reactor."""
+        await deferLater(self._clock, 0)
+
+
+def _sum(entries: Iterable[Entry]) -> Evicted:
+    sizes = [entry.size for entry in entries]
+    return Evicted(len(sizes), sum(sizes))
+
+
+def _portions(thinning: Thinning) -> Iterator[Thinning]:
+    """The same, a transaction's worth at a time; the tags of a manifest go together with it."""
+    tags_of: dict[Digest, list[KeptTag]] = {}
+    for tag in thinning.tags:
+        tags_of.setdefault(tag.digest, []).append(tag)
+    manifests = iter(thinning.manifests)
+    while some := tuple(islice(manifests, SLICE_MANIFESTS)):
+        tags = tuple(tag for manifest in some for tag in tags_of.pop(manifest.digest, ()))
+        yield Thinning(thinning.repository, tags, some)
+    rest = (tag for tags in tags_of.values() for tag in tags)
+    while some_tags := tuple(islice(rest, SLICE_MANIFESTS)):
+        yield Thinning(thinning.repository, some_tags)

@@ -1,0 +1,65 @@
+"""What a sweep did, and what one would do."""
+
+import attrs
+
+from mirrord.oci.entry import Entry
+from mirrord.oci.kept import Thinning
+
+MAX_NAMED = 1000
+"""How many victims a rehearsal names."""
+
+
+@attrs.frozen
+class Evicted:
+    """How many entries went, and the bytes of the disk that they took."""
+
+    count: int = 0
+    size: int = 0
+
+    def __add__(self, other: "Evicted") -> "Evicted":
+        return Evicted(self.count + other.count, self.size + other.size)
+
+
+@attrs.frozen
+class HostedSweep:
+    """What went of hosted repositories: tags, manifests, blobs of single repositories, uploads.
+
+    `removed` is the content that no hosted or mirrored repository was linked to any more.
+    """
+
+    tags: int = 0
+    manifests: int = 0
+    blobs: int = 0
+    uploads: int = 0
+    removed: Evicted = Evicted()
+
+
+@attrs.frozen
+class HostedRehearsal:
+    """What would go of hosted repositories, and by name the first MAX_NAMED repositories of it.
+
+    Not counted is what would only go because of this, blobs of manifests for instance.
+    """
+
+    sweep: HostedSweep = HostedSweep()
+    named: tuple[Thinning, ...] = ()
+
+
+@attrs.frozen
+class Sweep:
+    """What a sweep did. `started_at` is wall clock; `forgotten` counts links and tags of the mirror."""
+
+    started_at: float
+    seconds: float
+    evicted: Evicted
+    forgotten: int
+    hosted: HostedSweep = HostedSweep()
+
+
+@attrs.frozen
+class Rehearsal:
+    """What a sweep would evict, and the first MAX_NAMED of that."""
+
+    evicted: Evicted
+    named: tuple[Entry, ...]
+    hosted: HostedRehearsal = HostedRehearsal()
