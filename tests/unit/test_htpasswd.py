@@ -1,6 +1,7 @@
 """Files of users, as `htpasswd -B` writes them."""
 
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,9 +12,10 @@ HASH = "$2y$05$" + "a" * 53
 
 class FileTests(SynchronousTestCase):
     def read(self, content: str | bytes) -> dict[str, bytes]:
-        file = Path(self.mktemp())
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_users(file)
+        with NamedTemporaryFile() as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+            file.flush()
+            return read_users(Path(file.name))
 
     def test_users(self) -> None:
         """A line is a user; empty lines and remarks are none, and any line end will do."""

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
 
 import bcrypt
@@ -83,8 +84,9 @@ class AccessCase(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1000)
         self.threads = FakeThreads()
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
         self.file = self.folder / "htpasswd"
         self.file.write_text(ANN + BOB)
 

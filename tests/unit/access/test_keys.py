@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +16,9 @@ def raw(key: Ed25519PrivateKey) -> bytes:
 
 class KeyTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp()) / "state"
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name) / "state"
         self.file = self.folder / KEY_NAME
 
     def test_made_once(self) -> None:
