@@ -175,6 +175,7 @@ def assemble(
             Check("listeners", mirror.closed),
             Check("certificates", lambda: _trouble(mirror.certificates)),
             Check("configuration", lambda: mirror.trouble),
+            Check("users", lambda: foundation.admission.trouble),
         )
     )
     commands = Commands(lambda: mirror.operations, Platform.of_machine(platform.machine()))

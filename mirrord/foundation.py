@@ -10,7 +10,11 @@ from typing import Any
 import attrs
 from twisted.python.threadpool import ThreadPool
 
+from mirrord.access.admission import Admission
+from mirrord.access.gate import Gate
+from mirrord.access.meanings import Meanings
 from mirrord.config import Config, UpstreamConfig
+from mirrord.defaults import state_folder
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.keep import KeepRule, Retention
@@ -40,6 +44,7 @@ from mirrord.web.ports import UseCases
 
 _STORE_THREADS = 4
 _PAGE_THREADS = 4
+_PASSWORD_THREADS = 2
 _REMEMBERED_ABSENCES = 4096
 _REMEMBERED_CORRUPTIONS = 1024
 _REMEMBERED_TAGS = 50_000
@@ -86,6 +91,7 @@ class Foundation:
     puller: BlobPuller
     upstreams: dict[str, UpstreamClient]
     memories: Memories
+    admission: Admission
 
     @classmethod
     def lay(cls, config: Config, reactor: Any, environment: Mapping[str, str]) -> "Foundation":
@@ -93,6 +99,7 @@ class Foundation:
         metrics = Metrics.for_upstreams((upstream.name for upstream in config.upstream), version())
         disk_pool = ThreadPool(0, _STORE_THREADS, "store")
         page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
+        password_pool = ThreadPool(0, _PASSWORD_THREADS, "passwords")
         path, threads = Path(config.store.path), PoolThreads(reactor, disk_pool)
         store = open_store(
             path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
@@ -125,20 +132,26 @@ class Foundation:
             metrics,
             AccessLog(reactor, threads.run),
             Pages(reactor, page_pool),
-            (disk_pool, page_pool),
+            (disk_pool, page_pool, password_pool),
             store,
             WriteProbe(Layout(path).probe, threads, reactor),
             collector,
             puller,
             upstreams,
             Memories.empty(),
+            Admission(
+                state_folder(environment, path),
+                PoolThreads(reactor, password_pool),
+                time.monotonic,
+                time.time,
+            ),
         )
 
     def use_cases(self, config: Config) -> UseCases:
         """What clients can ask of the mirror that `config` describes."""
         self._connect(config)
         store, upstreams, memories = self.store, self.upstreams, self.memories
-        sources = Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
+        sources = _sources(config)
         keeper = Keeper(store.manifests, self.collector)
         negative_ttl, stale_seconds = config.freshness.negative_ttl, config.freshness.stale_if_error
         names = Names(
@@ -155,6 +168,15 @@ class Foundation:
             Catalog(store.index, sources),
             memories.visitors,
         )
+
+    def gate(self, config: Config) -> Gate:
+        """Who may do what, as `config` says.
+
+        Raises:
+            OSError: The users cannot be read, or the key of tokens neither read nor written.
+        """
+        hosted = config.hosted.repositories if config.hosted.enabled else ()
+        return self.admission.gate(config.access, Meanings(hosted, _sources(config)))
 
     def _connect(self, config: Config) -> None:
         """Have a client for every upstream; a new one where there is none, or it is configured otherwise."""
@@ -200,6 +222,10 @@ def limits_of(config: Config) -> GcLimits:
         config.gc.partials,
         Retention(config.hosted.grace, rules),
     )
+
+
+def _sources(config: Config) -> Sources:
+    return Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
 
 
 def _freshness(config: Config, upstream: UpstreamConfig) -> Freshness:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+from twisted.logger import Logger
 
 from mirrord.access.gate import Gate
 from mirrord.access.keys import open_key
@@ -32,12 +33,18 @@ class Admission:
     _users: Users | None = attrs.field(default=None, init=False)
     _tokens: Tokens | None = attrs.field(default=None, init=False)
 
+    _log = Logger()
+
     def gate(self, access: AccessConfig | None, names: Names) -> Gate:
         """The gate of a configuration; the file of users is read again.
 
         Raises:
             OSError: The users cannot be read, or the key neither read nor written; nothing has changed.
         """
+        if access is None:
+            self._log.info(
+                "there is no [access]: everybody may pull, and only clients on this host may push and delete"
+            )
         rules = Rules.of(access)
         if access is None or access.htpasswd is None:
             self._users = None

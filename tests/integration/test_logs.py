@@ -112,5 +112,5 @@ class LogTests(MirrorCase):
         """/readyz has every check that the documentation has, and each is well."""
         daemon = self.start_daemon()
         answer = json.loads(pull(daemon.admin_url + "/readyz").body)
-        names = ("store", "index", "disk", "listeners", "certificates", "configuration")
+        names = ("store", "index", "disk", "listeners", "certificates", "configuration", "users")
         self.assertEqual(answer, {"ready": True, "checks": dict.fromkeys(names, "ok")})
