@@ -1,8 +1,8 @@
 """Contexts of OpenSSL: how TLS is spoken with clients, whatever the certificate.
 
-TLS 1.2 or later, forward secret and authenticated ciphers only, no renegotiation, no compression and
-no resumption: docker, containerd and podman keep no sessions, and tickets would only be sent for
-nothing.
+TLS 1.2 or later, forward secret and authenticated ciphers only, no compression and no resumption:
+docker, containerd and podman keep no sessions, and tickets would only be sent for nothing. OpenSSL
+itself lets no client renegotiate, since its version 3.
 """
 
 import re
@@ -24,7 +24,6 @@ _PROTOCOLS = (b"http/1.1", b"http/1.0")
 # Of OpenSSL's ssl.h; pyOpenSSL names some of them, some of the time.
 _OP_IGNORE_UNEXPECTED_EOF = 1 << 7
 _OP_PRIORITIZE_CHACHA = 1 << 21
-_OP_NO_RENEGOTIATION = 1 << 30
 _MODE_ENABLE_PARTIAL_WRITE = 1
 
 _OPTIONS = (
@@ -32,7 +31,6 @@ _OPTIONS = (
     # A client that wants ChaCha20 first, as older Pis do, gets it from an x86 too.
     | _OP_PRIORITIZE_CHACHA
     | SSL.OP_NO_COMPRESSION
-    | _OP_NO_RENEGOTIATION
     | SSL.OP_NO_TICKET
     # Many clients hang up without close_notify; HTTP says itself where a message ends (RFC 9112, 9.8).
     | _OP_IGNORE_UNEXPECTED_EOF

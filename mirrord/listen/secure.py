@@ -61,7 +61,6 @@ class SecureServer(FileServer):
     _is_shaking_hands = True
     _is_stuck = False
     _is_parting = False
-    _owes_goodbye = False
     _reading_wants_room = False
     _writing_wants_input = False
 
@@ -117,8 +116,6 @@ class SecureServer(FileServer):
             return main.CONNECTION_DONE
         if self._is_shaking_hands and not self.disconnecting:
             return self._shake_hands()
-        if self._owes_goodbye:
-            return self._say_goodbye()
         if self._reading_wants_room:
             self._reading_wants_room = False
             return self.doRead()
@@ -225,13 +222,12 @@ class SecureServer(FileServer):
 
     def _say_goodbye(self) -> Any:
         """Say that no more will come: close_notify, where that can be said, and FIN."""
-        self._owes_goodbye = False
         if self._is_shaking_hands or self._is_stuck:
             return self._part()
         try:
             self._tls.shutdown()
         except SSL.WantWriteError:
-            self._owes_goodbye = True
+            # Asked for room again, Twisted comes here again: there is nothing else left to write.
             self.startWriting()
             return None
         except SSL.Error as error:

@@ -1,6 +1,5 @@
 """Certificates: chosen by name, renewed whole or not at all, and never lost to a bad file."""
 
-import os
 from datetime import UTC, datetime
 
 from cryptography.x509 import Certificate
@@ -135,18 +134,18 @@ class RenewalTests(CertificateCase):
                 self.assertIn(trouble, str(self.certificates.trouble))
                 self.assertEqual([self.certificates.trouble], self.warnings)
 
-    def test_mended_by_mode(self) -> None:
-        """What can be read at last is served, though its content and its time have not changed."""
-        content = self.pair.key.read_bytes()
-        self.pair.key.unlink()
-        self.pair.key.mkdir()
+    def test_mended_elsewhere(self) -> None:
+        """What was refused is tried again though its file stays: a mode may be mended, or the clock."""
+        self.certified.issue("mirror.lan", until=LATER)
+        self.now = LATER.timestamp()
         self.wait()
-        self.assertIsNotNone(self.certificates.trouble)
-        self.pair.key.rmdir()
-        self.pair.key.write_bytes(content)
-        os.utime(self.pair.key, ns=(0, 0))
+        self.assertEqual(self.first, self.shown())
+        self.assertIn("expired", str(self.certificates.trouble))
+
+        self.now = NOW.timestamp()
         self.wait()
 
+        self.assertNotEqual(self.first, self.shown())
         self.assertIsNone(self.certificates.trouble)
 
     def test_only_the_broken_one(self) -> None:

@@ -197,26 +197,34 @@ class SlowTests(SecureCase):
 
 
 class Reluctant:
-    """A connection of OpenSSL's that will not write before it has read, nor read before it has written."""
+    """A connection of OpenSSL's that will not write before it has read, nor give before it can write."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self.has_read = self.has_written = False
+        self._held = b""
+        self._has_heard = self._has_ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def send(self, data: Any) -> int:
-        if not self.has_read:
+        if not self._has_heard:
             raise SSL.WantReadError
-        self.has_written = True
         return int(self._connection.send(data))
 
     def recv(self, count: int) -> bytes:
-        if not self.has_read:
-            self.has_read = True
+        if not self._has_heard:
+            self._held = self._connection.recv(count)
+            self._has_heard = True
             raise SSL.WantWriteError
-        return bytes(self._connection.recv(count))
+        held, self._held = self._held, b""
+        return held or bytes(self._connection.recv(count))
+
+    def shutdown(self) -> bool:
+        if not self._has_ended:
+            self._has_ended = True
+            raise SSL.WantWriteError
+        return bool(self._connection.shutdown())
 
 
 class ReluctantTests(SecureCase):
@@ -236,5 +244,6 @@ class ReluctantTests(SecureCase):
         self.assertEqual(100_000, await deferToThread(self.receive, 100_000))
         await self.until(lambda: self.protocol.received == b"question")
 
+        self.client.suppress_ragged_eofs = False
         self.transport.loseConnection()
         self.assertEqual(b"", await self.read_all())
