@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from mirrord.store import files
-from mirrord.store.hosted_rows import TABLES
+from mirrord.store.hosted_rows import COLUMNS
 from mirrord.store.layout import FILE_MODE, Layout
 from mirrord.store.threads import Threads
 from mirrord.store.versions import HOSTED_TABLES, VERSION
@@ -26,6 +26,10 @@ FIRST_SECONDS = 60.0
 INTERVAL_SECONDS = 3600.0
 
 COPIED_AT = "copied_at"
+_SHIFT = """
+SELECT coalesce((SELECT value FROM main.meta WHERE name = 'service_seconds'), 0.0)
+     - coalesce((SELECT value FROM copy.meta WHERE name = 'service_seconds'), 0.0)
+"""
 _META = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;"
 
 
@@ -88,8 +92,8 @@ def copy_hosted(index: Path, copy: Path, now: float) -> None:
         script = HOSTED_TABLES + _META
         for statement in script.replace("CREATE TABLE ", "CREATE TABLE copy.").split(";"):
             connection.execute(statement)
-        for table in TABLES:
-            connection.execute(f"INSERT INTO copy.{table} SELECT * FROM main.{table}")  # noqa: S608
+        for table, columns in COLUMNS.items():
+            connection.execute(f"INSERT INTO copy.{table} SELECT {columns} FROM main.{table}")  # noqa: S608
         connection.execute("INSERT INTO copy.meta SELECT * FROM main.meta")
         connection.execute("INSERT OR REPLACE INTO copy.meta VALUES (?, ?)", (COPIED_AT, now))
         connection.execute(f"PRAGMA copy.user_version = {VERSION}")
@@ -98,13 +102,18 @@ def copy_hosted(index: Path, copy: Path, now: float) -> None:
     files.sync_folder(copy.parent)
 
 
+def open_copy(copy: Path) -> sqlite3.Connection:
+    """A connection that only reads."""
+    return sqlite3.connect(f"{copy.absolute().as_uri()}?mode=ro", uri=True)
+
+
 def copied_at(copy: Path) -> float:
     """When a copy was made, by wall clock.
 
     Raises:
         sqlite3.Error: It is no copy.
     """
-    with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(open_copy(copy)) as connection:
         row = connection.execute("SELECT value FROM meta WHERE name = ?", (COPIED_AT,)).fetchone()
         return float(row[0]) if row else 0.0
 
@@ -112,7 +121,7 @@ def copied_at(copy: Path) -> float:
 def restore_hosted(connection: sqlite3.Connection, copy: Path) -> int:
     """Put what a copy knows into an index, over what that knows; how many links there are in the copy.
 
-    What grows old goes on from the age that it had when it was copied.
+    What grows old there goes on from the age that it had when it was copied.
 
     Raises:
         sqlite3.Error: The copy cannot be read, or the disk refused; the index is as before.
@@ -120,11 +129,13 @@ def restore_hosted(connection: sqlite3.Connection, copy: Path) -> int:
     connection.execute("ATTACH ? AS copy", (str(copy),))
     try:
         connection.execute("BEGIN IMMEDIATE")
-        for table in TABLES:
-            connection.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM copy.{table}")  # noqa: S608
         connection.execute(
             "INSERT OR IGNORE INTO main.meta SELECT * FROM copy.meta WHERE name <> ?", (COPIED_AT,)
         )
+        (shift,) = connection.execute(_SHIFT).fetchone()
+        for table, columns in COLUMNS.items():
+            shifted = columns.replace("touched", f"touched + {shift!r}")
+            connection.execute(f"INSERT OR REPLACE INTO main.{table} SELECT {shifted} FROM copy.{table}")  # noqa: S608
         (count,) = connection.execute("SELECT count(*) FROM copy.hosted_links").fetchone()
         connection.execute("COMMIT")
     except sqlite3.Error:

@@ -18,15 +18,16 @@ from mirrord.oci.hosted import HostedLink
 from mirrord.oci.kept import Thinning
 from mirrord.oci.names import Repository, Tag
 
-CHECKS = (
-    "SELECT repository, digest, is_manifest, media_type, size, linked_at, touched, subject, artifact_type, "
-    "annotations FROM hosted_links LIMIT 0",
-    "SELECT repository, tag, digest, tagged_at, touched FROM hosted_tags LIMIT 0",
-    "SELECT repository, child, parent FROM hosted_edges LIMIT 0",
-)
-"""They read no row, but fail where a table or a column of it is missing."""
+COLUMNS = {
+    "hosted_links": "repository, digest, is_manifest, media_type, size, linked_at, touched, subject, "
+    "artifact_type, annotations",
+    "hosted_tags": "repository, tag, digest, tagged_at, touched",
+    "hosted_edges": "repository, child, parent",
+}
+"""The tables, with their columns as they stand there."""
 
-TABLES = ("hosted_links", "hosted_tags", "hosted_edges")
+CHECKS = tuple(f"SELECT {columns} FROM {table} LIMIT 0" for table, columns in COLUMNS.items())  # noqa: S608
+"""They read no row, but fail where a table or a column of it is missing."""
 
 _TOUCH_TAGGED = (
     "UPDATE hosted_links SET touched = ? WHERE repository = ? AND is_manifest = 1 "
@@ -181,3 +182,10 @@ def thin(connection: sqlite3.Connection, thinning: Thinning, now: float) -> tupl
         if not needed[0]:
             manifests += delete_link(connection, repository, digest, (True,))
     return tags, manifests
+
+
+def delete_content(connection: sqlite3.Connection, digest: str, *, is_manifest: bool) -> None:
+    """Remove the links of all repositories to some content."""
+    sql = "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = ?"
+    for (repository,) in connection.execute(sql, (digest, is_manifest)).fetchall():
+        delete_link(connection, repository, digest, (is_manifest,))

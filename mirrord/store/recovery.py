@@ -21,6 +21,7 @@ from mirrord.store import files
 from mirrord.store.contents import TOTALS, Contents
 from mirrord.store.copies import copied_at, restore_hosted
 from mirrord.store.faults import primary_code
+from mirrord.store.hosted import HostedIndex
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.layout import FanOut, Layout
 from mirrord.store.tables import CONTENT, LINKS, TAGS, connect
@@ -127,10 +128,15 @@ def _set_aside(layout: Layout, reason: str) -> None:
 
 @attrs.define(eq=False)
 class Reconciliation:
-    """Makes the index agree with the files: adopts those it does not know, drops rows without one."""
+    """Makes the index agree with the files: adopts those it does not know, drops rows without one.
+
+    What hosted repositories should hold and the disk does not stays linked: whoever pushes it again mends
+    it, and until then it is not served.
+    """
 
     _layout: Layout
     _contents: Contents
+    _hosted: HostedIndex
     _threads: Threads
     adopted: int = attrs.field(default=0, init=False)
     dropped: int = attrs.field(default=0, init=False)
@@ -146,6 +152,7 @@ class Reconciliation:
             yield self._threads.run(files.sizes, folder.path).addCallback(listed.update)
             yield from self._adopt(folder, listed)
             yield from self._drop(folder, listed)
+        yield from self._miss()
         if self.adopted or self.dropped:
             _log.info(
                 "the index and the files agree again: {adopted} files adopted, {dropped} rows dropped",
@@ -162,6 +169,17 @@ class Reconciliation:
                 self.adopted += 1
             if number % FILES_A_SLICE == 0:
                 yield
+
+    def _miss(self) -> Iterator[None]:
+        for lost in self._hosted.lost():
+            for repository, kind, digest in lost:
+                _log.error(
+                    "{repository} has lost a {kind}, push it again: {digest}",
+                    repository=str(repository),
+                    kind=str(kind),
+                    digest=str(digest),
+                )
+            yield
 
     def _drop(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
         for number, row in enumerate(self._contents.under(folder.kind, folder.prefix)):

@@ -122,7 +122,7 @@ def open_store(
     copies = Copies(layout, threads, clock, wall_clock)
     hosted = HostedIndex(rows, contents, blobs, manifests, wall_clock, copies.changed)
     uploads = Uploads(layout, blobs, hosted, threads, wall_clock, token)
-    reconciliation = _reconcile(recovery.Reconciliation(layout, contents, threads), clock)
+    reconciliation = _reconcile(recovery.Reconciliation(layout, contents, hosted, threads), clock)
     inventory = Inventory(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
     hosted_shelf = HostedShelf(rows, contents, hosted, uploads, shelf, inventory, copies.changed)
     audit = Audit(layout, rows, contents, unfinished, cache, threads)

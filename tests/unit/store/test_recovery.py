@@ -61,7 +61,8 @@ class ReconciliationTests(StoreTestCase):
 
     def begin_until_listed(self, digest: Digest) -> Iterator[object]:
         """A recovery of its own that has listed the folder of this blob, and gone no further."""
-        slices = Reconciliation(self.layout, self.store.blobs._contents, self.threads).slices()
+        contents = self.store.blobs._contents
+        slices = Reconciliation(self.layout, contents, self.store.hosted, self.threads).slices()
         self.threads.called.clear()
         for number, folder in enumerate(self.layout.fan_outs(), 1):
             if folder.path == self.layout.content(Kind.BLOB, digest).parent:

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+from mirrord.oci.entry import Kind
+from mirrord.store.backup import NoBackup, Progress, back_up, restore
+from mirrord.store.layout import Layout
+from mirrord.store.lock import StoreInUse
+from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
+from tests.unit.store.shop import layer, manifest
+
+IMAGE = manifest(layer(b"x"))
+OTHER = manifest(layer(b"y"))
+
+
+class BackupTests(PushTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.target = Path(self.mktemp())
+        self.told: list[Progress] = []
+
+    def back_up(self, *, may_link: bool = True) -> Progress:
+        return back_up(self.root, self.target, self.wall.seconds(), self.told.append, may_link=may_link)
+
+    def restore_here(self) -> Progress:
+        self.result(self.store.close())
+        progress = restore(self.target, self.root, self.told.append)
+        self.store = self.open()
+        return progress
+
+    def start_anew(self) -> None:
+        """An empty store elsewhere."""
+        self.result(self.store.close())
+        self.root = Path(self.mktemp())
+        self.layout = Layout(self.root)
+        self.store = self.open()
+
+    def kept(self) -> set[str]:
+        return {path.name for path in self.target.rglob("*") if path.is_file()}
+
+    def test_a_backup_is_restored_into_an_empty_store(self) -> None:
+        """All that was pushed is served by another store, byte for byte, and nothing that was mirrored is."""
+        digest = self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        mirrored = self.add_blob(b"m")
+        progress = self.back_up()
+        self.assertEqual((2, 2, ()), (progress.entries, progress.copied, progress.lost))
+        self.assertNotIn(mirrored.encoded, self.kept())
+        self.start_anew()
+        self.assertEqual(2, self.restore_here().copied)
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
+        self.evict_all()
+        self.assertEqual(b"x", self.read_blob(digest))
+
+    def test_the_next_backup_copies_what_is_new(self) -> None:
+        """What is there already is not copied again, and what was deleted goes."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.back_up()
+        self.push_manifest(OTHER, V1)
+        self.result(self.store.hosted.delete(APP, IMAGE.digest))
+        progress = self.back_up()
+        self.assertEqual((2, 1, 1), (progress.entries, progress.copied, progress.removed))
+        self.assertNotIn(IMAGE.digest.encoded, self.kept())
+        self.assertEqual(progress, self.told[-1])
+
+    def test_restoring_into_a_store_that_holds_something(self) -> None:
+        """Tags that the backup has are as they were then; what it does not know stays."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.back_up()
+        self.push_manifest(OTHER, V1, V2)
+        self.push_manifest(OTHER, repository=WEB)
+        self.assertEqual(0, self.restore_here().copied)
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V2))
+        self.assertTrue(self.holds(OTHER.digest, WEB))
+
+    def test_what_is_damaged_here_is_mended_from_the_backup(self) -> None:
+        """A file that rotted on this disk, its length unchanged, comes from the backup."""
+        digest = self.push_blob(b"x" * 100_000)
+        self.back_up(may_link=False)
+        self.layout.content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
+        self.assertEqual(1, self.restore_here().copied)
+        self.assertEqual(b"x" * 100_000, self.read_blob(digest))
+
+    def test_what_is_damaged_there_is_left_out(self) -> None:
+        """Damaged content neither enters a backup nor leaves it; it is told, and nobody is linked to it."""
+        digest = self.push_blob(b"x" * 100_000)
+        self.push_manifest(IMAGE, V1)
+        self.layout.content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
+        progress = self.back_up()
+        self.assertEqual(((Kind.BLOB, digest),), progress.lost)
+        self.start_anew()
+        self.assertEqual(1, self.restore_here().entries)
+        self.assertEqual((["v1"], False), (self.tags(), self.holds(digest)))
+
+    def test_a_backup_that_is_cut_short(self) -> None:
+        """Until the new index is in its place the backup is the old one, whole."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.back_up()
+        self.push_manifest(OTHER, V1)
+
+        def stop(progress: Progress) -> None:
+            raise KeyboardInterrupt
+
+        self.assertRaises(KeyboardInterrupt, back_up, self.root, self.target, 0.0, stop)
+        self.start_anew()
+        self.assertEqual((), self.restore_here().lost)
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+
+    def test_where_nothing_can_be_restored(self) -> None:
+        """A store that a daemon uses is left alone, and a folder without a backup is called so."""
+        self.back_up()
+        self.assertRaises(StoreInUse, restore, self.target, self.root, self.told.append)
+        error = self.assertRaises(NoBackup, restore, self.root / "blobs", self.root, self.told.append)
+        self.assertNotIn("\n", str(error))
+
+    def test_only_the_owner_may_look(self) -> None:
+        """A backup is for the daemon's user alone."""
+        self.push_blob(b"x")
+        self.back_up()
+        for path in self.target.rglob("*"):
+            self.assertEqual(0, path.stat().st_mode & 0o077, path)

@@ -1,0 +1,96 @@
+import os
+import sqlite3
+
+from mirrord.oci.digest import Digest
+from mirrord.store.copies import FIRST_SECONDS, INTERVAL_SECONDS
+from tests.unit.store.pushing import APP, V1, V2, PushTestCase
+from tests.unit.store.shop import UBUNTU, layer, manifest
+
+IMAGE = manifest(layer(b"x"))
+
+
+class CopiesTests(PushTestCase):
+    def break_index(self) -> None:
+        """What a worn card may do to the file."""
+        self.layout.index.write_bytes(b"this is no database " * 1000)
+
+    def copies_made(self) -> int:
+        return self.threads.called.count("copy_hosted")
+
+    def test_a_broken_index_is_replaced_by_the_copy(self) -> None:
+        """After a clean stop and a broken index all that was pushed is known and served again."""
+        digest = self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.add_manifest(UBUNTU, manifest(note="mirrored"))
+        self.result(self.store.close())
+        self.break_index()
+        self.store = self.open()
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertTrue(self.holds(digest))
+        self.reconcile()
+        self.evict_all()
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
+
+    def test_ages_go_on(self) -> None:
+        """What was pushed does not look new, nor as if it came from the future, in an index made anew."""
+        self.pass_time(5000)
+        self.push_blob(b"x")
+        self.pass_time(500)
+        self.result(self.store.close())
+        self.break_index()
+        self.store = self.open()
+        self.assertEqual([], list(self.unlink_unreferenced(600)))
+        self.pass_time(600)
+        self.assertEqual([Digest.of(b"x")], list(self.unlink_unreferenced(600)))
+
+    def test_a_lost_index_is_replaced_too(self) -> None:
+        """An index that somebody deleted is made anew from the copy."""
+        self.push_manifest(IMAGE, V1)
+        self.result(self.store.close())
+        self.layout.index.unlink()
+        self.store = self.open()
+        self.assertEqual(["v1"], self.tags())
+
+    def test_a_copy_that_cannot_be_read(self) -> None:
+        """Without a copy that can be read the store begins anew, and can be pushed to."""
+        self.push_manifest(IMAGE, V1)
+        self.result(self.store.close())
+        self.break_index()
+        self.layout.copy.write_bytes(os.urandom(10_000))
+        self.store = self.open()
+        self.assertEqual([], self.tags())
+        self.push_manifest(IMAGE, V2)
+        self.assertEqual(["v2"], self.tags())
+
+    def test_copies_are_made_while_there_are_changes(self) -> None:
+        """The first change is copied within a minute, later ones within the hour, and none without any."""
+        self.push_manifest(IMAGE, V1)
+        self.clock.advance(FIRST_SECONDS)
+        self.assertEqual(1, self.copies_made())
+        self.push_manifest(IMAGE, V2)
+        self.clock.advance(INTERVAL_SECONDS - 1)
+        self.assertEqual(1, self.copies_made())
+        self.clock.advance(1)
+        self.assertEqual(2, self.copies_made())
+        self.clock.pump([60.0] * 100)
+        self.assertEqual(2, self.copies_made())
+        self.reopen()
+        self.assertEqual(2, self.copies_made())
+
+    def test_a_copy_that_fails_leaves_the_last_one(self) -> None:
+        """What the disk refuses does not harm the copy that is there, and is tried again."""
+        self.push_manifest(IMAGE, V1)
+        self.clock.advance(FIRST_SECONDS)
+        before = self.layout.copy.read_bytes()
+        self.threads.failures["copy_hosted"] = sqlite3.OperationalError("database or disk is full")
+        self.push_manifest(IMAGE, V2)
+        self.clock.advance(INTERVAL_SECONDS)
+        self.assertEqual(before, self.layout.copy.read_bytes())
+        self.clock.advance(INTERVAL_SECONDS)
+        self.assertNotEqual(before, self.layout.copy.read_bytes())
+
+    def test_only_the_owner_may_look(self) -> None:
+        """A copy is for the daemon's user alone, as the index is."""
+        self.push_manifest(IMAGE, V1)
+        self.reopen()
+        self.assertEqual(0, self.layout.copy.stat().st_mode & 0o077)

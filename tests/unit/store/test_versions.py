@@ -1,0 +1,70 @@
+import sqlite3
+
+from mirrord.store import versions
+from mirrord.store.tables import connect
+from mirrord.store.versions import VERSION
+from tests.unit.store.pushing import APP, V1, PushTestCase
+from tests.unit.store.shop import LATEST, UBUNTU, layer, manifest, sighting
+
+IMAGE = manifest(layer(b"x"))
+
+_DOWN = """
+DROP TABLE hosted_links; DROP TABLE hosted_tags; DROP TABLE hosted_edges;
+DROP INDEX content_by_use; DROP INDEX content_hosted;
+ALTER TABLE content DROP COLUMN is_hosted;
+CREATE INDEX content_by_use ON content (last_used, digest, kind, size);
+PRAGMA user_version = 1;
+"""
+
+
+class UpgradeTests(PushTestCase):
+    def downgrade(self) -> None:
+        """Make the index what the first version would have left."""
+        connection = sqlite3.connect(self.layout.index)
+        connection.executescript(_DOWN)
+        connection.close()
+
+    def test_an_index_of_the_first_version_is_taken_over(self) -> None:
+        """What the mirror knew it still knows, nothing is set aside, and it can be pushed to."""
+        digest = self.add_blob(b"x")
+        self.add_manifest(UBUNTU, IMAGE)
+        self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
+        totals = self.store.shelf.total_entries, self.store.shelf.total_bytes
+        self.result(self.store.close())
+        self.downgrade()
+        self.store = self.open()
+        self.assertEqual([], list(self.root.glob("index.sqlite.broken-*")))
+        self.assertEqual(totals, (self.store.shelf.total_entries, self.store.shelf.total_bytes))
+        record = self.store.index.tag(UBUNTU, LATEST)
+        assert record is not None
+        self.assertEqual(sighting(IMAGE), record.held)
+        self.assertEqual(b"x", self.read_blob(digest))
+        self.push_manifest(IMAGE, V1)
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+
+    def test_an_upgrade_that_fails_changes_nothing(self) -> None:
+        """An upgrade that cannot be finished leaves the old version as it was."""
+        self.result(self.store.close())
+        self.downgrade()
+        connection = sqlite3.connect(self.layout.index)
+        connection.execute("CREATE TABLE hosted_edges (in_the_way)")
+        self.assertRaises(sqlite3.OperationalError, versions.upgrade, connection)
+        self.assertEqual((1,), connection.execute("PRAGMA user_version").fetchone())
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        self.assertNotIn("hosted_links", tables)
+        connection.execute("DROP TABLE hosted_edges")
+        versions.upgrade(connection)
+        self.assertEqual((VERSION,), connection.execute("PRAGMA user_version").fetchone())
+        connection.close()
+        self.store = self.open()
+
+    def test_lru_pages_and_totals_are_read_by_index(self) -> None:
+        """What every sweep and every start reads does not look at each row of content."""
+        connection = connect(self.layout.index)
+        self.addCleanup(connection.close)
+        sql = (
+            "EXPLAIN QUERY PLAN SELECT * FROM content WHERE is_hosted = 0 "
+            "AND (last_used, digest, kind) > (0, '', '') ORDER BY last_used, digest, kind"
+        )
+        plans = [row[3] for row in connection.execute(sql)]
+        self.assertTrue(all("content_by_use" in plan or "PRIMARY KEY" in plan for plan in plans), plans)
