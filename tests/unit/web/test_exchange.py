@@ -118,6 +118,15 @@ class ExchangeTests(SceneCase):
         self.assertEqual((200, 4), (entry.fields["status"], entry.fields["bytes"]))
         self.assertEqual(4.0, self.counted_bytes("blob", "hit"))
 
+    def test_cut_pull(self) -> None:
+        """A pull that broke off saved nothing, and is told once."""
+        self.pulling.add_manifest(b"x" * 1_000_000, "large")
+        self.wire.taking = False
+        self.client.send(head("/v2/library/x/manifests/large"))
+        self.client.leave()
+        self.assertIn(": hit, broken off, ", self.told().message)
+        self.assertEqual(0, self.metrics.saved.pulls)
+
     def test_drained(self) -> None:
         """A pull that the drain has cut is no error of anybody's."""
         self.pulling.pause = Deferred()
