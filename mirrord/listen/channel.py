@@ -5,9 +5,9 @@ drip in never time out, a reader that stops never does either, nor does a TLS pe
 say goodbye, and a body is spooled to /tmp before anybody has looked at the request. Here every
 phase of a connection has an end:
 
-    idle ──first byte──▶ reading a head ──▶ answering ──▶ idle …
-     120 s                20 s in all        stall_timeout without progress
-       └───────────────────────┴──────────────────┴──▶ closing: 10 s without progress
+    idle ──first byte──▶ reading a head ──▶ (reading a body) ──▶ answering ──▶ idle …
+     120 s                20 s in all        16 KiB a minute      stall_timeout without progress
+       └───────────────────────┴────────────────────┴──────────────────┴──▶ closing: 10 s without progress
 
 What stands before HTTP, a PROXY header and the handshake of TLS, has the time of a head as well. The
 phases have no timers of their own, which would cost every request two: the site looks at its
@@ -29,7 +29,8 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from mirrord.listen.answer import API_VERSION, Answer
-from mirrord.oci.errors import SizeInvalid, Unsupported
+from mirrord.listen.body import LEAST_BYTES, Body
+from mirrord.oci.errors import BodySilent, SizeInvalid, Unsupported
 
 MAX_HEAD_BYTES = 64 * 1024
 """podman asks for 1,024 ranges at once, which is 20 KB; tokens with many scopes are 16 KB."""
@@ -62,6 +63,7 @@ class MirrorChannel(HTTPChannel):
     _made_at = 0.0
     _since = 0.0
     _head_since: float | None = None
+    _received = 0
     _has_asked = False
     _taken = 0
     _drained = 0
@@ -100,9 +102,9 @@ class MirrorChannel(HTTPChannel):
             self._head_since = self.site.now()
 
     def allHeadersReceived(self) -> None:
-        """A head is complete. Whatever it expects, nobody is told to go on and send a body."""
+        """A head is complete. Whoever wants its body tells the client to go on and send it (body.py)."""
         self._head_since = None
-        self._since = self.site.now()
+        self._since, self._received = self.site.now(), 0
         request = self.requests[-1]
         request.method, request.uri, request.clientproto = self._command, self._path, self._version
         self._has_asked = True
@@ -140,6 +142,14 @@ class MirrorChannel(HTTPChannel):
         is_too_much = self._receivedHeaderSize > MAX_HEAD_BYTES or self._receivedHeaderCount > self.maxHeaders
         self.refuse(_TOO_LARGE if is_too_much else _MALFORMED)
 
+    def pause_reading(self) -> None:
+        """Leave it to TCP to keep what the client sends."""
+        self._networkProducer.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Take what the client sends."""
+        self._networkProducer.resumeProducing()
+
     def refuse(self, answer: Answer) -> None:
         """Answer a request that is not read to its end, and take no other on this connection."""
         if self._is_refused:
@@ -150,6 +160,7 @@ class MirrorChannel(HTTPChannel):
         is_head = bool(self.requests) and self.requests[-1].is_head
         head = answer.head(b"HTTP/1.1", (b"Date", self.site.date()), (b"Connection", b"close"))
         self.write(head if is_head else head + answer.body)
+        self.resume_reading()
         if isinstance(self.transport, tcp.Connection):
             self._begin_closing()
             self._networkProducer.unregisterProducer()
@@ -182,7 +193,7 @@ class MirrorChannel(HTTPChannel):
         Whoever has not asked anything yet is given a moment: a client asks again by itself when a
         connection that it had used before is closed, but not when a new one is.
         """
-        if self._handlingRequest:
+        if self._handlingRequest or self._body is not None:
             self.persistent = False
         elif self._has_asked and self._is_idle:
             self.loseConnection()
@@ -219,8 +230,14 @@ class MirrorChannel(HTTPChannel):
         if is_behind or self._is_closing:
             if quiet >= (limits.stall_seconds if is_behind else limits.closing_seconds):
                 self.transport.abortConnection()
-        elif self._handlingRequest:
-            return
+        elif not self._handlingRequest:
+            self._check_asking(now, quiet)
+
+    def _check_asking(self, now: float, quiet: float) -> None:
+        """It is the client's turn."""
+        limits = self.site.limits
+        if self._body is not None:
+            self._check_body(self._body, now)
         elif self.site.is_draining:
             if quiet >= LAST_REQUEST_SECONDS:
                 self.loseConnection()
@@ -229,6 +246,18 @@ class MirrorChannel(HTTPChannel):
                 self.loseConnection()
         elif quiet >= limits.idle_seconds:
             self.loseConnection()
+
+    @property
+    def _body(self) -> Body | None:
+        """The body that is being received."""
+        return self.requests[-1].body if self.requests else None
+
+    def _check_body(self, body: Body, now: float) -> None:
+        """Let go of a client that does not send, or too little; while we keep it waiting no time passes."""
+        if not body.is_expected or body.received - self._received >= LEAST_BYTES:
+            self._received, self._since = body.received, now
+        elif now - self._since >= self.site.limits.upload_seconds:
+            body.cut(BodySilent("the rest of the body does not come"))
 
     def _begin_closing(self) -> None:
         if not self._is_closing:

@@ -17,6 +17,7 @@ from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from mirrord.listen.answer import API_VERSION, Answer
+from mirrord.listen.body import Body
 from mirrord.listen.forwarded import TrustedProxies, address_of
 from mirrord.observe.access import CLIENT_LEFT, Access
 from mirrord.oci.errors import SizeInvalid, Unsupported
@@ -42,10 +43,14 @@ class MirrorRequest(Request):
     `break_off`. `waiting`, while it is set, is cancelled when the client leaves. `ended`, if it is set,
     is called once, when all of the answer is written or nothing more of it will be: with the seconds
     since the request came. `client_address` is who asks, `received_at` when, by the reactor's clock.
+
+    A request with a `body` is answered from when its head is in, by whoever may want to read it; one
+    whose body is not read to its end is the last of its connection.
     """
 
     channel: Any
     uri: bytes
+    body: Body | None = None
     waiting: Deferred[None] | None = None
     ended: Callable[[float], None] | None = None
     client_address = ""
@@ -80,26 +85,35 @@ class MirrorRequest(Request):
         return b",".join(values) if values else None
 
     def gotLength(self, length: int | None) -> None:
-        """Refuse a body before it is read: whoever could send one could fill the disk."""
+        """The head is in. What is read only has no use for a body, and does not get it."""
         if length == 0:
             return
         if self.method in READING:
             self.channel.refuse(Answer.of_error(SizeInvalid("no body is wanted"), API_VERSION, status=413))
-        else:
-            self.channel.refuse(not_allowed())
+            return
+        is_withheld = (self.header(b"Expect") or b"").lower() == b"100-continue"
+        self.body = Body(self.channel, length, is_withheld and self.clientproto == b"HTTP/1.1")
+        self.body.hold()
+        self._begin()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Some of the body is here."""
+        if self.body is not None:
+            self.body.arrived(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of the request is here; one that is not for one host is refused (RFC 9112, section 3.2)."""
-        self.received_at = self.channel.site.now()
-        self.client_address = self._proxies.client_of(self._peer, self._said(b"X-Forwarded-For"))
-        if self.is_addressed:
-            self.channel.site.respond(self)
+        """All of the request is here."""
+        if self.body is None:
+            self._begin()
         else:
-            self.channel.persistent = False
-            self.respond(_NOT_ADDRESSED)
+            self.body.ended()
 
     def respond(self, answer: Answer) -> None:
         """Give the whole answer; a HEAD is given its headers."""
+        if self.body is not None and not self.body.is_whole:
+            self.code, self.startedWriting = answer.status, 1
+            self.channel.refuse(answer)
+            return
         body = b"" if self.is_head else answer.body
         self._write_head(answer, body)
         self.finish()
@@ -121,6 +135,8 @@ class MirrorRequest(Request):
         """The client left: nobody waits for the answer any more."""
         site, self.is_cut = self.channel.site, not self.finished
         super().connectionLost(reason)
+        if self.body is not None:
+            self.body.cut()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
@@ -140,6 +156,16 @@ class MirrorRequest(Request):
             self._said(b"Referer"),
             self._said(b"User-Agent"),
         )
+
+    def _begin(self) -> None:
+        """Have it answered; one that is not for one host is refused (RFC 9112, section 3.2)."""
+        self.received_at = self.channel.site.now()
+        self.client_address = self._proxies.client_of(self._peer, self._said(b"X-Forwarded-For"))
+        if self.is_addressed:
+            self.channel.site.respond(self)
+        else:
+            self.channel.persistent = False
+            self.respond(_NOT_ADDRESSED)
 
     @property
     def _proxies(self) -> TrustedProxies:

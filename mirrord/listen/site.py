@@ -24,6 +24,7 @@ class ConnectionLimits:
     head_seconds: float = 20.0
     idle_seconds: float = 120.0
     closing_seconds: float = 10.0
+    upload_seconds: float = 60.0
     connections: int = 4096
     connections_per_peer: int = 2048
 

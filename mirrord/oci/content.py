@@ -27,7 +27,11 @@ MAX_SIZE = 2**63 - 1
 """The largest size that is believed: an index of signed 64-bit numbers holds no more."""
 
 _KNOWN = frozenset({OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST})
-_VAGUE = frozenset({"", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"})
+VAGUE_TYPES = frozenset(
+    {"", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"}
+)
+"""Media types that do not say what a manifest is."""
+
 _LISTS = ("layers", "manifests", "blobs")
 """Under these keys an image, an index and an artifact (of OCI 1.1's drafts) name what they consist of."""
 
@@ -68,9 +72,9 @@ class Manifest:
         """
         if digest is not None and not digest.matches(body):
             raise DigestInvalid(f"the manifest's bytes are not {digest}")
-        document = _read_document(body)
-        media_type, own_type = _clean(content_type), _media_type_of(document)
-        if media_type in _VAGUE:
+        document = read_document(body)
+        media_type, own_type = clean_media_type(content_type), media_type_of(document)
+        if media_type in VAGUE_TYPES:
             media_type = own_type
         if media_type in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
             raise ManifestUnknown("schema 1 manifests cannot be verified, so they are not mirrored")
@@ -86,17 +90,22 @@ class Manifest:
 
         A malformed entry is passed over.
         """
-        return tuple(_descriptors(_read_document(self.body)))
+        return tuple(_descriptors(read_document(self.body)))
 
 
-def _clean(media_type: object) -> str:
+def clean_media_type(media_type: object) -> str:
     """A media type without its parameters; empty where it is none that could be sent on or kept."""
     if not isinstance(media_type, str) or _MEDIA_TYPE.fullmatch(media_type) is None:
         return ""
     return media_type.partition(";")[0].strip().lower()
 
 
-def _read_document(body: bytes) -> dict[str, Any]:
+def read_document(body: bytes) -> dict[str, Any]:
+    """The JSON object that a manifest is.
+
+    Raises:
+        ManifestInvalid: It is none.
+    """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -106,14 +115,18 @@ def _read_document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _media_type_of(document: dict[str, Any]) -> str:
-    """What a document says that it is, or what it looks like where it does not say."""
-    declared = _clean(document.get("mediaType"))
+def media_type_of(document: dict[str, Any]) -> str:
+    """What a document says that it is, or what it looks like where it does not say.
+
+    Raises:
+        ManifestInvalid: It looks like nothing that is known.
+    """
+    declared = clean_media_type(document.get("mediaType"))
     if "fsLayers" in document:
         return DOCKER_SCHEMA1_SIGNED
     if declared not in _KNOWN and not any(_lists(document, key) for key in _LISTS):
         raise ManifestInvalid("neither a manifest nor an index")
-    if declared not in _VAGUE:
+    if declared not in VAGUE_TYPES:
         return declared
     return OCI_INDEX if _lists(document, "manifests") else OCI_MANIFEST
 
@@ -128,12 +141,13 @@ def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:
     for key in _LISTS:
         entries.extend(document.get(key) or [] if _lists(document, key) else [])
     for entry in entries[:MAX_REFERENCES]:
-        descriptor = _descriptor(entry)
+        descriptor = read_descriptor(entry)
         if descriptor is not None:
             yield descriptor
 
 
-def _descriptor(entry: Any) -> Descriptor | None:
+def read_descriptor(entry: Any) -> Descriptor | None:
+    """What an entry of a manifest says of content; None where it is malformed."""
     match entry:
         case {"digest": str(text), "size": int(size)} if type(size) is int and 0 <= size <= MAX_SIZE:
             media_type = entry.get("mediaType", "")

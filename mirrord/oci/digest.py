@@ -60,6 +60,11 @@ class Digest:
         """A fresh hasher of this digest's algorithm."""
         return hashlib.new(self.algorithm)
 
+    @staticmethod
+    def hasher_of(algorithm: str) -> Hasher:
+        """A fresh hasher of one of ALGORITHMS."""
+        return hashlib.new(algorithm)
+
     def matches(self, content: bytes) -> bool:
         """Whether `content` is what this digest names."""
         return hashlib.new(self.algorithm, content).hexdigest() == self.encoded

@@ -10,7 +10,25 @@ from typing import Protocol
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.hosted import HostedLink
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import Repository, Source, Tag
+
+
+class Body(Protocol):
+    """What a client sends after its head, as it comes."""
+
+    @property
+    def length(self) -> int | None:
+        """Its bytes; None where only the end will tell."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes; b"" after the last. The client is asked to send when this is first called.
+
+        Raises:
+            CancelledError: The client is gone.
+            BodySilent: It does not send.
+        """
+        ...
 
 
 class Upload(Protocol):
@@ -83,8 +101,13 @@ class HostedIndex(Protocol):
         """The next hosted repositories in order of name, `limit` at most."""
         ...
 
-    def link(self, repository: Repository, digest: Digest) -> HostedLink | None:
-        """What the repository holds under this digest."""
+    def link(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> HostedLink | None:
+        """What the repository holds under this digest: the manifest, where it holds that and a blob.
+
+        With `is_manifest`, only a link of that kind.
+        """
         ...
 
     def holders(self, digest: Digest) -> Iterator[Repository]:
@@ -116,8 +139,29 @@ class HostedIndex(Protocol):
         """Remove a tag; False if there was none."""
         ...
 
-    async def delete(self, repository: Repository, digest: Digest) -> bool:
-        """Remove a blob's or manifest's link, and the tags that name it; False if there was none."""
+    async def delete(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> bool:
+        """Remove a blob's or manifest's link, and the tags that name it; False if there was none.
+
+        With `is_manifest`, only a link of that kind.
+        """
+        ...
+
+
+class Manifests(Protocol):
+    """Stored manifests, by digest alone."""
+
+    async def read(self, digest: Digest) -> Manifest | None:
+        """A stored manifest, verbatim and verified; None if there is none."""
+        ...
+
+
+class Mirrored(Protocol):
+    """What is held of upstreams."""
+
+    def size_of(self, source: Source, digest: Digest) -> int | None:
+        """The size of a blob that is held, and may be read through `source`; None if there is none."""
         ...
 
 

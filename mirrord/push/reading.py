@@ -1,0 +1,64 @@
+"""What a hosted repository has, by reference: its index is the whole truth, and nobody else is asked."""
+
+from collections.abc import Iterator
+
+import attrs
+
+from mirrord.oci.content import Descriptor
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import BlobUnknown, ManifestUnknown
+from mirrord.oci.names import Reference, Repository
+from mirrord.push.ports import HostedIndex
+
+_PAGE = 1000
+
+
+@attrs.frozen(eq=False)
+class HostedReader:
+    """Says what is there."""
+
+    _index: HostedIndex
+
+    def manifest(self, repository: Repository, reference: Reference) -> Descriptor:
+        """The manifest that a reference names.
+
+        Raises:
+            ManifestUnknown: None.
+        """
+        if isinstance(reference, Digest):
+            link = self._index.link(repository, reference, is_manifest=True)
+            found = None if link is None else link.descriptor
+        else:
+            found = self._index.tag(repository, reference)
+        if found is None:
+            raise ManifestUnknown("there is no such manifest in this repository")
+        return found
+
+    def blob(self, repository: Repository, digest: Digest) -> Descriptor:
+        """The blob of this digest.
+
+        Raises:
+            BlobUnknown: There is none.
+        """
+        link = self._index.link(repository, digest, is_manifest=False)
+        if link is None:
+            raise BlobUnknown("there is no such blob in this repository")
+        return link.descriptor
+
+    def tags(self, repository: Repository, after: str, limit: int | None) -> tuple[str, ...]:
+        """The tags that sort after `after`, `limit` of them at most; None: all."""
+        tags: list[str] = []
+        while limit is None or len(tags) < limit:
+            wanted = _PAGE if limit is None else min(_PAGE, limit - len(tags))
+            page = self._index.tags(repository, tags[-1] if tags else after, wanted)
+            tags += page
+            if len(page) < wanted:
+                break
+        return tuple(tags)
+
+    def repositories(self) -> Iterator[Repository]:
+        """All hosted repositories, in order of name."""
+        after = ""
+        while page := self._index.repositories(after, _PAGE):
+            yield from page
+            after = page[-1].name

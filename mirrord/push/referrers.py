@@ -1,0 +1,115 @@
+"""Referrers: the manifests that are about another one: signatures, attestations, lists of parts.
+
+Most say so themselves, by a `subject`. Clients of registries without this list keep one of their own, an
+index under a tag made of the subject's digest; what is in such an index and here is told too, so that
+nothing is lost on the day when its registry learns the list (distribution-spec, "Referrers Tag Schema").
+"""
+
+import json
+from typing import Any
+
+import attrs
+
+from mirrord.oci.content import OCI_INDEX, read_descriptor, read_document
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import ManifestInvalid
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.names import Repository, Tag
+from mirrord.push.ports import HostedIndex, Manifests
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""No client reads more of an index (distribution-spec, "Listing Referrers")."""
+
+_FRAME_BYTES = 256
+"""What stands around the descriptors."""
+
+
+@attrs.frozen
+class ReferrersPage:
+    """An image index of referrers; `next_after` is where the next page begins, None after the last."""
+
+    body: bytes
+    next_after: str | None
+
+
+@attrs.frozen(eq=False)
+class HostedReferrers:
+    """Lists referrers."""
+
+    _index: HostedIndex
+    _manifests: Manifests
+
+    async def page(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str
+    ) -> ReferrersPage:
+        """Those that come after the digest `after`, in its order, as many as a client reads.
+
+        Of a subject that nobody knows the list is empty: it may be pushed later.
+        """
+        entries = {
+            str(link.descriptor.digest): _entry(link) for link in self._index.referrers(repository, subject)
+        }
+        for entry in await self._of_tag(repository, subject):
+            entries.setdefault(entry["digest"], entry)
+        return _page(
+            [
+                entry
+                for digest, entry in sorted(entries.items())
+                if digest > after and artifact_type in {None, entry.get("artifactType")}
+            ]
+        )
+
+    async def _of_tag(self, repository: Repository, subject: Digest) -> list[dict[str, Any]]:
+        """The entries of the clients' own list whose manifests are here."""
+        tagged = self._index.tag(repository, fallback_tag(subject))
+        manifest = None if tagged is None else await self._manifests.read(tagged.digest)
+        if manifest is None:
+            return []
+        try:
+            document = read_document(manifest.body)
+        except ManifestInvalid:
+            return []
+        listed = document.get("manifests")
+        return [entry for entry in listed if self._has(repository, entry)] if isinstance(listed, list) else []
+
+    def _has(self, repository: Repository, entry: object) -> bool:
+        descriptor = read_descriptor(entry)
+        return (
+            descriptor is not None
+            and self._index.link(repository, descriptor.digest, is_manifest=True) is not None
+        )
+
+
+def fallback_tag(subject: Digest) -> Tag:
+    """The tag under which clients keep a list of their own."""
+    return Tag(f"{subject.algorithm[:32]}-{subject.encoded[:64]}")
+
+
+def _entry(link: HostedLink) -> dict[str, Any]:
+    of = link.descriptor
+    entry: dict[str, Any] = {"mediaType": of.media_type, "digest": str(of.digest), "size": of.size}
+    if link.artifact_type is not None:
+        entry["artifactType"] = link.artifact_type
+    if link.annotations:
+        entry["annotations"] = link.annotations
+    return entry
+
+
+def _page(entries: list[dict[str, Any]]) -> ReferrersPage:
+    """As many entries as a client reads, and one at least."""
+    shown: list[str] = []
+    size = _FRAME_BYTES
+    last = None
+    for entry in entries:
+        text = json.dumps(entry, separators=(",", ":"))
+        size += len(text) + 1
+        if shown and size > MAX_PAGE_BYTES:
+            return ReferrersPage(_index_of(shown), last)
+        shown.append(text)
+        last = entry["digest"]
+    return ReferrersPage(_index_of(shown), None)
+
+
+def _index_of(entries: list[str]) -> bytes:
+    listed = ",".join(entries)
+    return f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{listed}]}}'.encode()
