@@ -64,7 +64,8 @@ def thin_out(
 ) -> Slices:
     """What goes of a repository of which this is all; a small slice of the work an item.
 
-    Manifests come after those that name them, and after their subject.
+    Manifests come after those that name them and after their subject, where that can be: what is cut short
+    leaves nothing that lacks a part.
     """
     hanging, versions = _hanging(manifests, tags)
     outdated = _outdated(versions, rules)

@@ -67,7 +67,8 @@ def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool
     """Bring the backup in `target` up to date with the store, which may be in use; `now` is wall clock.
 
     On one file system content gets a second name if it `may_link`: that takes no room, and is no help
-    against a disk that fails. Content that is deleted meanwhile, or found damaged, is not in the backup, and is told as lost.
+    against a disk that fails. Content that is deleted meanwhile, or found damaged, is not in the backup,
+    and is told as lost.
 
     Raises:
         OSError, sqlite3.Error: A disk refused; what was in `target` before is complete as it was.

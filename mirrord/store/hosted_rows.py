@@ -42,13 +42,16 @@ IS_REFERENCED = (
     "AND edge.child = {0}.digest)"
 )
 
-_IS_NEEDED = """
+_WANTED_SINCE = """
 SELECT EXISTS (SELECT 1 FROM hosted_tags WHERE repository = ?1 AND digest = ?2)
-    OR EXISTS (SELECT 1 FROM hosted_edges WHERE repository = ?1 AND child = ?2)
-    OR EXISTS (SELECT 1 FROM hosted_links AS link WHERE link.repository = ?1 AND link.digest = ?2
-        AND link.is_manifest = 1 AND (link.touched > ?3 OR EXISTS (
-            SELECT 1 FROM hosted_links AS about
-            WHERE about.repository = ?1 AND about.digest = link.subject AND about.is_manifest = 1)))
+    OR NOT EXISTS (SELECT 1 FROM hosted_links
+        WHERE repository = ?1 AND digest = ?2 AND is_manifest = 1 AND touched <= ?3)
+"""
+_NEEDED_BY = """
+SELECT parent FROM hosted_edges WHERE repository = ?1 AND child = ?2
+UNION SELECT about.digest FROM hosted_links AS link JOIN hosted_links AS about
+    ON about.repository = link.repository AND about.digest = link.subject AND about.is_manifest = 1
+    WHERE link.repository = ?1 AND link.digest = ?2 AND link.is_manifest = 1
 """
 
 _ROUNDING = 0.001
@@ -164,24 +167,40 @@ def unlink_unreferenced(
 
 
 def thin(connection: sqlite3.Connection, thinning: Thinning, now: float) -> tuple[int, int]:
-    """Remove what was planned to go, as far as it is still so; how many tags and manifests went.
-
-    Manifests come after what names them and after their subject: one whose parent or subject is still there
-    is needed, whatever the plan says, and so is one that was touched or tagged since.
-    """
+    """Remove what was planned to go, as far as nobody has come to need it since; how many of both went."""
     repository = str(thinning.repository)
     tags = sum(
         delete_tag(connection, repository, str(gone.tag), now, str(gone.digest)) for gone in thinning.tags
     )
     untagged = {str(gone.digest) for gone in thinning.tags}
-    manifests = 0
+    doomed: dict[str, float] = {}
     for manifest in thinning.manifests:
         digest = str(manifest.digest)
-        since = now if digest in untagged else now - manifest.idle_seconds
-        needed = connection.execute(_IS_NEEDED, (repository, digest, since + _ROUNDING)).fetchone()
-        if not needed[0]:
-            manifests += delete_link(connection, repository, digest, (True,))
-    return tags, manifests
+        doomed[digest] = now if digest in untagged else now - manifest.idle_seconds + _ROUNDING
+    gone = doomed.keys() - _needed(connection, repository, doomed)
+    for digest in gone:
+        delete_link(connection, repository, digest, (True,))
+    return tags, len(gone)
+
+
+def _needed(connection: sqlite3.Connection, repository: str, doomed: dict[str, float]) -> set[str]:
+    """Those that were tagged or touched after the given moment, and what hangs on them or on what stays."""
+    hanging: dict[str, list[str]] = {}
+    needed: list[str] = []
+    for digest, since in doomed.items():
+        (is_wanted,) = connection.execute(_WANTED_SINCE, (repository, digest, since)).fetchone()
+        above = [name for (name,) in connection.execute(_NEEDED_BY, (repository, digest))]
+        for name in above:
+            hanging.setdefault(name, []).append(digest)
+        if is_wanted or any(name not in doomed for name in above):
+            needed.append(digest)
+    found: set[str] = set()
+    while needed:
+        digest = needed.pop()
+        if digest not in found:
+            found.add(digest)
+            needed += hanging.get(digest, ())
+    return found
 
 
 def delete_content(connection: sqlite3.Connection, digest: str, *, is_manifest: bool) -> None:

@@ -1,0 +1,214 @@
+"""Random pushes, mounts, deletes, pulls, evictions, sweeps and restarts, against a model in dictionaries."""
+
+from collections.abc import Callable
+
+import attrs
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.keep import Retention
+from mirrord.gc.outcome import HostedSweep
+from mirrord.gc.plan import Limits
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.names import Repository, Tag
+from mirrord.store.upload import BLOB_TYPE
+from tests.unit.store.pushing import APP, WEB, PushTestCase
+from tests.unit.store.shop import UBUNTU, layer, manifest
+
+GRACE = 100.0
+
+repositories = st.sampled_from([APP, WEB])
+tags = st.sampled_from([Tag("v1"), Tag("v2")])
+blobs = st.integers(0, 4)
+
+
+def body(number: int) -> bytes:
+    return b"blob %d" % number
+
+
+def image(layers: frozenset[int]) -> Manifest:
+    return manifest(*(layer(body(number)) for number in sorted(layers)))
+
+
+@attrs.define
+class Model:
+    """What should be there: links with the time that keeps them, and what manifests name."""
+
+    blobs: dict[tuple[Repository, Digest], float] = attrs.field(factory=dict)
+    manifests: dict[tuple[Repository, Digest], Manifest] = attrs.field(factory=dict)
+    tags: dict[tuple[Repository, Tag], Digest] = attrs.field(factory=dict)
+    mirrored: set[Digest] = attrs.field(factory=set)
+
+    def named_in(self, repository: Repository) -> set[Digest]:
+        return {
+            named.digest
+            for (of, _), one in self.manifests.items()
+            if of == repository
+            for named in one.references()
+        }
+
+    def hosted(self) -> set[Digest]:
+        return {digest for _, digest in (*self.blobs, *self.manifests)}
+
+
+class Machine(RuleBasedStateMachine):
+    """Does the same to a store and to the model."""
+
+    case: Callable[[], PushTestCase]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shop = self.case()
+        self.model = Model()
+
+    @property
+    def now(self) -> float:
+        return self.shop.store._rows.now()
+
+    @rule(repository=repositories, number=blobs)
+    def push_blob(self, repository: Repository, number: int) -> None:
+        digest = self.shop.push_blob(body(number), repository)
+        self.model.blobs[repository, digest] = self.now
+
+    @rule(repository=repositories, number=blobs)
+    def mount(self, repository: Repository, number: int) -> None:
+        digest = Digest.of(body(number))
+        is_there = digest in self.files()
+        descriptor = Descriptor(BLOB_TYPE, digest, len(body(number)))
+        assert self.shop.result(self.shop.store.hosted.add_blob(repository, descriptor)) == is_there
+        if is_there:
+            self.model.blobs[repository, digest] = self.now
+
+    @rule(repository=repositories, layers=st.frozensets(blobs, max_size=3), tag=st.one_of(st.none(), tags))
+    def push_image(self, repository: Repository, layers: frozenset[int], tag: Tag | None) -> None:
+        """As a client does: it looks for each blob, and pushes what is missing."""
+        for number in layers:
+            digest = Digest.of(body(number))
+            if self.shop.store.hosted.link(repository, digest) is None:
+                assert (repository, digest) not in self.model.blobs
+                self.push_blob(repository, number)
+            self.model.blobs[repository, digest] = self.now
+        pushed = image(layers)
+        self.shop.push_manifest(pushed, *filter(None, [tag]), repository=repository)
+        self.model.manifests[repository, pushed.digest] = pushed
+        if tag is not None:
+            self.model.tags[repository, tag] = pushed.digest
+
+    @rule(repository=repositories, tag=tags)
+    def delete_tag(self, repository: Repository, tag: Tag) -> None:
+        was_there = self.model.tags.pop((repository, tag), None) is not None
+        assert self.shop.result(self.shop.store.hosted.delete_tag(repository, tag)) == was_there
+
+    @precondition(lambda self: self.model.manifests)
+    @rule(data=st.data())
+    def delete_manifest(self, data: st.DataObject) -> None:
+        repository, digest = data.draw(st.sampled_from(sorted(self.model.manifests)))
+        assert self.shop.result(self.shop.store.hosted.delete(repository, digest))
+        del self.model.manifests[repository, digest]
+        kept = {key: of for key, of in self.model.tags.items() if (key[0], of) != (repository, digest)}
+        self.model.tags = kept
+
+    @rule(repository=repositories, number=blobs)
+    def delete_blob(self, repository: Repository, number: int) -> None:
+        digest = Digest.of(body(number))
+        was_there = self.model.blobs.pop((repository, digest), None) is not None
+        assert self.shop.result(self.shop.store.hosted.delete(repository, digest)) == was_there
+
+    @rule(number=blobs)
+    def pull(self, number: int) -> None:
+        """A mirrored image has the same blob."""
+        digest = Digest.of(body(number))
+        if self.shop.store.blobs.size_of(digest) is None:
+            self.shop.add_blob(body(number))
+        self.shop.store.index.add_links(UBUNTU, [layer(body(number))])
+        self.model.mirrored.add(digest)
+
+    @rule()
+    def evict(self) -> None:
+        self.shop.evict_all()
+
+    @rule(seconds=st.sampled_from([1.0, GRACE / 2, GRACE]))
+    def pass_time(self, seconds: float) -> None:
+        self.shop.pass_time(seconds)
+
+    @rule(is_killed=st.booleans())
+    def restart(self, is_killed: bool) -> None:
+        """All blobs count as asked for at a start. A pull waits for no commit, so that is waited for here."""
+        self.shop.result(self.shop.store.shelf.settle())
+        self.shop.lose() if is_killed else self.shop.reopen()
+        self.model.blobs = dict.fromkeys(self.model.blobs, self.now)
+
+    @rule()
+    def sweep(self) -> None:
+        """Afterwards there is no blob without a manifest past its time, and no content without a link."""
+        self.shop.result(self.shop.store.shelf.settle())
+        sweeper = HostedSweeper(self.shop.store.hosted_shelf, self.shop.clock)
+        sweeping: Deferred[HostedSweep] = Deferred.fromCoroutine(
+            sweeper.sweep(Limits(None, 0, 1e9, 1e9, Retention(GRACE)))
+        )
+        self.shop.clock.pump([0.0] * 60)
+        self.shop.successResultOf(sweeping)
+        for (repository, digest), since in list(self.model.blobs.items()):
+            if self.now - since >= GRACE and digest not in self.model.named_in(repository):
+                del self.model.blobs[repository, digest]
+        assert self.files() - self.model.mirrored <= self.model.hosted()
+
+    @invariant()
+    def holds_what_it_should(self) -> None:
+        """Links and tags are those of the model, and all that they name is there, byte for byte."""
+        rows = self.shop.store._rows.select("SELECT repository, digest, is_manifest FROM hosted_links", ())
+        links = {(repository, digest) for repository, digest, _ in rows}
+        expected = {(str(of), str(digest)) for of, digest in (*self.model.blobs, *self.model.manifests)}
+        assert links == expected, (links, expected)
+        named = {
+            (repository, Tag(tag)): descriptor.digest
+            for repository in (APP, WEB)
+            for tag in self.shop.tags(repository)
+            if (descriptor := self.shop.store.hosted.tag(repository, Tag(tag)))
+        }
+        assert named == self.model.tags
+        for _, digest in self.model.blobs:
+            content = self.shop.read_blob(digest)
+            assert content is not None
+            assert digest.matches(content)
+        for (_, digest), pushed in self.model.manifests.items():
+            assert self.shop.read_manifest(digest) == pushed.body
+
+    def files(self) -> set[Digest]:
+        found = set()
+        for kind in (Kind.BLOB, Kind.MANIFEST):
+            for number in range(256):
+                folder = self.shop.layout.content(kind, Digest("sha256", f"{number:02x}" + "0" * 62)).parent
+                found |= {Digest("sha256", path.name) for path in folder.glob("*")}
+        return found
+
+    def teardown(self) -> None:
+        self.shop.doCleanups()
+
+
+class ModelTests(SynchronousTestCase):
+    def test_nothing_reachable_is_lost_and_nothing_else_kept(self) -> None:
+        """Whatever happens in whatever order, what was acknowledged is there, and what nobody needs goes."""
+
+        def case() -> PushTestCase:
+            shop = PushTestCase()
+            shop._testMethodName = self._testMethodName
+            shop.setUp()
+            return shop
+
+        run_state_machine_as_test(
+            type("HostedMachine", (Machine,), {"case": staticmethod(case)}),
+            settings=settings(max_examples=40, stateful_step_count=30, deadline=None),
+        )
