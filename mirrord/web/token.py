@@ -6,10 +6,13 @@ distribution's token authentication specification; RFC 6749, section 4.3.
 from urllib.parse import parse_qs
 
 from mirrord.access.credentials import Basic
-from mirrord.access.gate import Asking, Gate, Grant
-from mirrord.access.scopes import read_scopes
+from mirrord.access.gate import Gate, Grant
+from mirrord.access.scopes import Scope, read_scopes
 from mirrord.listen.answer import API_VERSION, Answer, Header
+from mirrord.listen.body import Body
+from mirrord.listen.request import READING, MirrorRequest
 from mirrord.oci.errors import NameInvalid, SizeInvalid, Unsupported
+from mirrord.web.asking import asking_of
 
 MAX_FORM_BYTES = 16 * 1024
 """The longest body that need be read for a token."""
@@ -25,26 +28,24 @@ class TokenResource:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    async def answer(self, asking: Asking, method: bytes, uri: bytes, body: bytes = b"") -> Answer:
-        """A token as JSON; `body` is that of a POST, all of it.
+    async def answer(self, request: MirrorRequest) -> Answer:
+        """A token as JSON.
 
         Raises:
             RegistryError: There is no token for whoever asks.
         """
-        if method in {b"GET", b"HEAD"}:
-            fields = _fields(uri.partition(b"?")[2])
-            return _told(await self._gate.grant(asking, read_scopes(fields.get("scope", ()))))
-        if method != b"POST":
-            return Answer.of_error(Unsupported("a token is got by GET or POST"), API_VERSION, _ALLOW)
-        fields = _fields(body)
-        username, password = (fields.get(name, [""])[0] for name in ("username", "password"))
+        asking = asking_of(request)
+        if request.method in READING:
+            fields = _fields(request.uri.partition(b"?")[2])
+            return _told(await self._gate.grant(asking, _scopes(fields)))
+        if request.method != b"POST":
+            return _refused("a token is got by GET or POST")
+        fields = _fields(await _form(request.body))
         if fields.get("grant_type") != ["password"]:
             # docker and containerd go on with GET.
-            return Answer.of_error(
-                Unsupported("of OAuth's grants there is only that by password"), API_VERSION, _ALLOW
-            )
-        scopes = read_scopes(fields.get("scope", ()))
-        return _told(await self._gate.grant(asking, scopes, Basic(username, password)))
+            return _refused("of OAuth's grants there is only that by password")
+        basic = Basic(fields.get("username", [""])[0], fields.get("password", [""])[0])
+        return _told(await self._gate.grant(asking, _scopes(fields), basic))
 
 
 def _told(grant: Grant) -> Answer:
@@ -63,10 +64,26 @@ def _told(grant: Grant) -> Answer:
     return Answer.of_json(document, API_VERSION, _NEVER_KEPT)
 
 
+def _refused(message: str) -> Answer:
+    return Answer.of_error(Unsupported(message), API_VERSION, _ALLOW)
+
+
+async def _form(body: Body | None) -> bytes:
+    """All of a body, if it is no longer than a form need be."""
+    form = b""
+    while body is not None and (chunk := await body.read()):
+        form += chunk
+        if len(form) > MAX_FORM_BYTES:
+            raise SizeInvalid("too long for what a token is asked for")
+    return form
+
+
 def _fields(encoded: bytes) -> dict[str, list[str]]:
-    if len(encoded) > MAX_FORM_BYTES:
-        raise SizeInvalid("too long for what a token is asked for")
     try:
         return parse_qs(encoded.decode("ascii"), max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         raise NameInvalid("what is asked for cannot be read") from None
+
+
+def _scopes(fields: dict[str, list[str]]) -> tuple[Scope, ...]:
+    return read_scopes(fields.get("scope", ()))

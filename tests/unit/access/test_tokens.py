@@ -116,7 +116,7 @@ class TokenTests(SynchronousTestCase):
         """Nothing is done with a token that is too long, or nested too deep."""
         self.assert_invalid("x" * 100_000)
         deep = base64.urlsafe_b64encode(b"[" * 8000).decode().rstrip("=")
-        self.assert_invalid(f"{deep}.{deep}.x")
+        self.assert_invalid(f"{deep}.{deep}.AAAA")
 
     @given(st.text() | st.lists(st.text("abcXYZ019_-"), min_size=3, max_size=3).map(".".join))
     def test_any(self, text: str) -> None:
