@@ -22,6 +22,7 @@ from mirrord.config import (
     UpstreamConfig,
     parse_config,
 )
+from mirrord.defaults import state_folder
 
 HOME = {"HOME": "/home/me"}
 
@@ -74,6 +75,15 @@ class DefaultTests(SynchronousTestCase):
         with self.assertRaises(ConfigError) as caught:
             parse("", {})
         self.assertEqual(caught.exception.lines, ("store.path: missing",))
+
+    def test_state_folder(self) -> None:
+        """What is not content is in the service's state folder, else with the content."""
+        for environment, path in (
+            ({"STATE_DIRECTORY": "/var/lib/mirrord:/var/lib/b"}, "/var/lib/mirrord"),
+            ({"STATE_DIRECTORY": ""}, "/srv"),
+            ({}, "/srv"),
+        ):
+            self.assertEqual(state_folder(environment, Path("/srv")), Path(path))
 
 
 class FileTests(SynchronousTestCase):

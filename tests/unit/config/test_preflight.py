@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.config import AdminConfig, Config, ListenConfig, StoreConfig, UpstreamConfig
+from mirrord.hosting import AccessConfig, RuleConfig
 from mirrord.preflight import check_files
 
 AUTHORITY = trustme.CA()
@@ -119,6 +120,21 @@ class PreflightTests(SynchronousTestCase):
                 "upstream['junk.lan'].ca: no certificate in PEM",
                 "upstream['dir.lan'].ca: cannot be opened: Is a directory",
             ],
+        )
+
+    def test_users(self) -> None:
+        """The file of users is read too; a password that is not hashed by bcrypt is told by its user."""
+
+        def check(file: Path) -> list[str]:
+            return self.check(access=AccessConfig(file, rules=(RuleConfig(("*",)),)))
+
+        self.assertEqual(check(self.write("users", b"ann:$2y$05$" + b"a" * 53 + b"\n")), [])
+        self.assertEqual(
+            check(self.write("md5", b"ann:$apr1$x$y\n")),
+            ["access.htpasswd: the password of ann is not hashed by bcrypt; set it with htpasswd -B"],
+        )
+        self.assertEqual(
+            check(self.folder / "none"), ["access.htpasswd: cannot be opened: No such file or directory"]
         )
 
     def test_proxies_of_the_environment(self) -> None:
