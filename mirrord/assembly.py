@@ -22,6 +22,7 @@ from mirrord.admin.root import AdminRoot
 from mirrord.admin.status import Holdings, LastSweep, ListenerStatus, LogStatus, Status
 from mirrord.config import Config, ConfigError, ListenConfig
 from mirrord.foundation import Foundation, limits_of
+from mirrord.hosting import HostedConfig
 from mirrord.listen.certificates import Certificates
 from mirrord.listen.context import Ciphers
 from mirrord.listen.forwarded import TrustedProxies
@@ -60,7 +61,7 @@ class Mirror:
             MirrorSite(
                 self._foundation.reactor,
                 root_of(listen).respond,
-                _connection_limits(listen),
+                _connection_limits(listen, self._config.hosted),
                 self._foundation.access_log,
                 proxies=TrustedProxies(listen.trusted_proxies),
                 is_proxied=listen.proxy_protocol,
@@ -132,7 +133,7 @@ class Mirror:
         self._config = config
         for listen, site in zip(config.listen, self._sites, strict=True):
             site.respond = root_of(listen).respond
-            site.limits = _connection_limits(listen)
+            site.limits = _connection_limits(listen, config.hosted)
         self._logs.configure(config.log.format, config.log.level)
         self._foundation.access_log.path = config.log.access
         for certificates in self.certificates:
@@ -143,10 +144,11 @@ class Mirror:
     def _roots(self, config: Config) -> Callable[[ListenConfig], RegistryRoot]:
         """What answers at a listener; listeners differ in their own upstream."""
         foundation = self._foundation
-        use_cases = foundation.use_cases(config)
+        use_cases, gate = foundation.use_cases(config), foundation.gate(config)
         self.operations = operations.join(foundation, config, use_cases, self._verifying)
         return lambda listen: RegistryRoot(
             use_cases,
+            gate,
             listen.upstream,
             foundation.metrics,
             foundation.pages,
@@ -255,8 +257,8 @@ def _in_a_line(foundation: Foundation) -> str:
     )
 
 
-def _connection_limits(listen: ListenConfig) -> ConnectionLimits:
-    return ConnectionLimits(stall_seconds=listen.stall_timeout)
+def _connection_limits(listen: ListenConfig, hosted: HostedConfig) -> ConnectionLimits:
+    return ConnectionLimits(stall_seconds=listen.stall_timeout, upload_seconds=hosted.upload_timeout)
 
 
 def _trouble(certificates: Iterable[Certificates]) -> str | None:

@@ -4,10 +4,12 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.task import deferLater
 from twisted.python.threadpool import ThreadPool
 
 from mirrord.access.admission import Admission
@@ -19,6 +21,7 @@ from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.keep import KeepRule, Retention
 from mirrord.gc.plan import Limits as GcLimits
+from mirrord.hosting import HostedConfig
 from mirrord.listen.pages import Pages
 from mirrord.observe.access import AccessLog
 from mirrord.observe.build import version
@@ -26,6 +29,7 @@ from mirrord.observe.metrics import Metrics
 from mirrord.operate.visitors import Visitors
 from mirrord.pull.blobs import BlobPuller
 from mirrord.pull.freshness import Freshness
+from mirrord.pull.holding import HeldElsewhere
 from mirrord.pull.keeping import Keeper
 from mirrord.pull.lists import Lists
 from mirrord.pull.manifests import ManifestPuller
@@ -35,11 +39,19 @@ from mirrord.pull.remembered import Remembered
 from mirrord.pull.sources import Origin, Sources
 from mirrord.pull.stale import StaleIfError
 from mirrord.pull.tags import Catalog, TagLister
+from mirrord.push.deletion import Deleter
+from mirrord.push.manifests import ManifestPusher
+from mirrord.push.mounts import Mounter
+from mirrord.push.reading import HostedReader
+from mirrord.push.referrers import HostedReferrers
+from mirrord.push.repositories import HostedNames
+from mirrord.push.uploads import Uploader
 from mirrord.store.layout import Layout
 from mirrord.store.probe import WriteProbe
 from mirrord.store.store import Store, open_store
 from mirrord.store.threads import PoolThreads
 from mirrord.upstream.client import UpstreamClient
+from mirrord.web.hosted import Hosting
 from mirrord.web.ports import UseCases
 
 _STORE_THREADS = 4
@@ -144,6 +156,7 @@ class Foundation:
                 PoolThreads(reactor, password_pool),
                 time.monotonic,
                 time.time,
+                partial(deferLater, reactor),
             ),
         )
 
@@ -167,6 +180,21 @@ class Foundation:
             ReferrerLister(upstreams, Lists(stale, stale_seconds, memories.referrers)),
             Catalog(store.index, sources),
             memories.visitors,
+            self._hosting(config.hosted),
+        )
+
+    def _hosting(self, config: HostedConfig) -> Hosting:
+        """What clients can ask of hosted repositories."""
+        store, room = self.store, self.collector
+        return Hosting(
+            HostedReader(store.hosted),
+            HostedReferrers(store.hosted, store.manifests),
+            Uploader(store.uploads, room, config.max_upload_size),
+            Mounter(store.hosted, HeldElsewhere(store.index, store.blobs)),
+            ManifestPusher(store.hosted, room, time.time),
+            Deleter(store.hosted, config.delete),
+            store.blobs,
+            store.manifests,
         )
 
     def gate(self, config: Config) -> Gate:
@@ -225,7 +253,9 @@ def limits_of(config: Config) -> GcLimits:
 
 
 def _sources(config: Config) -> Sources:
-    return Sources.of(Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
+    hosted = HostedNames(config.hosted.repositories if config.hosted.enabled else ())
+    origins = (Origin(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
+    return Sources.of(origins, hosted.has)
 
 
 def _freshness(config: Config, upstream: UpstreamConfig) -> Freshness:

@@ -93,7 +93,10 @@ class ReferrersRoute:
     last: str = ""
 
 
-Route = Ping | CatalogRoute | ManifestRoute | BlobRoute | UploadRoute | TagsRoute | ReferrersRoute
+RepositoryRoute = ManifestRoute | BlobRoute | UploadRoute | TagsRoute | ReferrersRoute
+"""The routes that name a repository."""
+
+Route = Ping | CatalogRoute | RepositoryRoute
 
 
 @attrs.frozen

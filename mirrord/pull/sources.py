@@ -1,16 +1,17 @@
 """Which upstream and which repository a request means (contract.md, "Which upstream").
 
 `?ns=` decides. Without it a prefix before `/v2/` does, then the first component of the repository
-where that is a prefix, then the listener's own upstream. With `ns` first, `/v2/quay/x?ns=docker.io`
-can never be answered by quay.io, whatever the prefixes are called.
+where that is a prefix, then whether the repository is hosted, then the listener's own upstream. With
+`ns` first, `/v2/quay/x?ns=docker.io` can never be answered by quay.io, whatever the prefixes are called.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 import attrs
 
 from mirrord.oci.errors import Denied, NameUnknown
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import DOCKER_HUB, Repository, Source, canonical_registry
 from mirrord.oci.routes import CatalogRoute, Ping, Target
 
@@ -39,12 +40,16 @@ class Sources:
 
     _by_name: dict[str, Origin]
     _by_prefix: dict[str, Origin]
+    _is_hosted: Callable[[Repository], bool]
 
     @classmethod
-    def of(cls, origins: Iterable[Origin]) -> "Sources":
-        """Sources of these upstreams; names and prefixes are unique, which the configuration sees to."""
+    def of(
+        cls, origins: Iterable[Origin], is_hosted: Callable[[Repository], bool] = lambda _: False
+    ) -> "Sources":
+        """Sources of these upstreams, and hosted ones; the configuration sees to it that no names clash."""
         by_name = {origin.name: origin for origin in origins}
-        return cls(by_name, {origin.prefix: origin for origin in by_name.values() if origin.prefix})
+        by_prefix = {origin.prefix: origin for origin in by_name.values() if origin.prefix}
+        return cls(by_name, by_prefix, is_hosted)
 
     def locate(self, target: Target, default: str) -> Source:
         """The source of the repository in `target`, on a listener whose own upstream is `default`.
@@ -61,12 +66,18 @@ class Sources:
         if target.leading is None:
             origin, repository, is_prefixed = self._inside(origin, repository)
         if origin is None:
+            if self._is_hosted(repository):
+                return Source(HOSTED, repository)
             origin = self._by_name[default]
         if is_prefixed:
             repository = _official(origin, repository)
         if not origin.is_allowed(repository):
             raise Denied(f"this mirror is not configured to mirror {origin.name}/{repository}")
         return Source(origin.name, repository)
+
+    def knows(self, namespace: str) -> bool:
+        """Whether an upstream is called so."""
+        return canonical_registry(namespace.lower()) in self._by_name
 
     def upstream_of(self, target: Target) -> str | None:
         """The upstream that `target` names by `ns` or before `/v2/`; None where it names none.

@@ -43,8 +43,8 @@ class Catalog:
     _index: Index
     _sources: Sources
 
-    def repositories(self, target: Target, default: str) -> list[str]:
-        """Their names, sorted: of the upstream that `target` names, else of all.
+    def repositories(self, target: Target, default: str) -> dict[str, Source]:
+        """They by their names: of the upstream that `target` names, else of all.
 
         Those of the listener's own upstream stand as they are, others behind their prefix.
 
@@ -53,9 +53,10 @@ class Catalog:
         """
         said = self._sources.upstream_of(target)
         if said is not None:
-            return [repository.name for repository in self._index.repositories(said)]
-        names: list[str] = []
+            return {one.name: Source(said, one) for one in self._index.repositories(said)}
+        named: dict[str, Source] = {}
         for origin in self._sources.origins():
             lead = "" if origin.name == default else f"{origin.prefix or origin.name}/"
-            names.extend(f"{lead}{repository}" for repository in self._index.repositories(origin.name))
-        return sorted(names)
+            held = self._index.repositories(origin.name)
+            named |= {f"{lead}{one}": Source(origin.name, one) for one in held}
+        return named

@@ -5,16 +5,17 @@ from typing import ClassVar
 
 import attrs
 
-from mirrord.listen.answer import Answer, Header
+from mirrord.listen.answer import API_VERSION, Answer, Header
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RangeInvalid
 from mirrord.oci.routes import BlobRoute
 from mirrord.pull.answers import PulledBlob
 from mirrord.pull.outcome import Outcome
+from mirrord.push.deletion import Deleter
 from mirrord.web.conditions import IMMUTABLE, etag, is_held, is_unchanged
 from mirrord.web.ports import Blobs
 from mirrord.web.ranges import ByteRange, multipart, select
-from mirrord.web.resource import Asked, Reply
+from mirrord.web.resource import Asked, Reply, unsupported
 from mirrord.web.senders import BlobFlow, PassedFlow, Sending
 
 CONTENT_TYPE = "application/octet-stream"
@@ -86,6 +87,24 @@ class BlobResource:
             return Reply.of_bytes(outcome, b"".join(taken), *headers, status=status)
         length = sum(map(len, parts))
         return Reply(outcome, headers, status, length=length, flow=BlobFlow(blob, parts, self._sending))
+
+
+@attrs.frozen
+class BlobChange:
+    """Deletes blobs; they are pushed elsewhere (uploads.py)."""
+
+    methods: ClassVar[tuple[bytes, ...]] = (b"GET", b"HEAD", b"DELETE")
+
+    _deleter: Deleter
+
+    async def change(self, asked: Asked) -> Answer:
+        """Delete."""
+        route = asked.target.route
+        assert isinstance(route, BlobRoute)  # noqa: S101 - the root dispatches by type
+        if asked.request.method != b"DELETE":
+            return unsupported(self.methods)
+        await self._deleter.delete_blob(route.repository, route.digest)
+        return Answer.whole(202, b"", API_VERSION)
 
 
 def _headers(digest: Digest) -> tuple[Header, ...]:

@@ -7,15 +7,21 @@ specification lets a registry answer with it (reference/protocol.md, section 1.4
 from typing import ClassVar
 
 import attrs
+from twisted.logger import Logger
 
-from mirrord.listen.answer import Header
+from mirrord.listen.answer import API_VERSION, Answer, Header
+from mirrord.listen.body import NoBody
+from mirrord.observe.events import Event
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Reference
 from mirrord.oci.routes import ManifestRoute
 from mirrord.pull.outcome import Outcome
+from mirrord.push.deletion import Deleter
+from mirrord.push.document import PushedManifest
+from mirrord.push.manifests import ManifestPusher
 from mirrord.web.conditions import IMMUTABLE, etag, is_held
 from mirrord.web.ports import Manifests
-from mirrord.web.resource import Asked, Reply
+from mirrord.web.resource import Asked, Reply, unsupported
 
 
 @attrs.frozen
@@ -43,6 +49,64 @@ class ManifestResource:
         manifest = pulled.manifest
         headers = _headers(manifest.media_type, route.reference, manifest.digest, pulled.outcome)
         return Reply.of_bytes(pulled.outcome, manifest.body, *headers)
+
+
+@attrs.frozen
+class ManifestChange:
+    """Takes manifests that are pushed, and deletes them and their tags."""
+
+    methods: ClassVar[tuple[bytes, ...]] = (b"GET", b"HEAD", b"PUT", b"DELETE")
+
+    _pusher: ManifestPusher
+    _deleter: Deleter
+    _log: ClassVar[Logger] = Logger()
+
+    async def change(self, asked: Asked) -> Answer:
+        """Push or delete."""
+        route = asked.target.route
+        assert isinstance(route, ManifestRoute)  # noqa: S101 - the root dispatches by type
+        match asked.request.method:
+            case b"PUT":
+                return await self._push(asked, route)
+            case b"DELETE":
+                await self._deleter.delete_manifest(route.repository, route.reference)
+                self._tell(asked, route, "deleted", Event.DELETED)
+                return Answer.whole(202, b"", API_VERSION)
+        return unsupported(self.methods)
+
+    async def _push(self, asked: Asked, route: ManifestRoute) -> Answer:
+        body = asked.request.body or NoBody()
+        content_type = asked.header(b"Content-Type")
+        pushed = await self._pusher.push(route.repository, route.reference, route.tags, content_type, body)
+        self._tell(asked, route, "pushed", Event.PUSHED)
+        return _created(route, pushed)
+
+    def _tell(self, asked: Asked, route: ManifestRoute, what: str, event: Event) -> None:
+        mark = "@" if isinstance(route.reference, Digest) else ":"
+        self._log.info(
+            "{what} {repository}{mark}{reference} for {client}",
+            what=what,
+            repository=str(route.repository),
+            mark=mark,
+            reference=str(route.reference),
+            client=asked.request.client_address,
+            user=asked.caller.identity.user,
+            event=event,
+        )
+
+
+def _created(route: ManifestRoute, pushed: PushedManifest) -> Answer:
+    """That there is a manifest now; that its subject was seen, so that no client keeps a list of its own."""
+    digest = str(pushed.manifest.digest)
+    headers: list[Header] = [
+        (b"Location", f"/v2/{route.repository}/manifests/{digest}".encode("ascii")),
+        (b"Docker-Content-Digest", digest.encode("ascii")),
+        API_VERSION,
+    ]
+    if pushed.subject is not None:
+        headers.append((b"OCI-Subject", str(pushed.subject).encode("ascii")))
+    headers += [(b"OCI-Tag", str(tag).encode("ascii")) for tag in route.tags]
+    return Answer.whole(201, b"", *headers)
 
 
 def _headers(media_type: str, reference: Reference, digest: Digest, outcome: Outcome) -> tuple[Header, ...]:

@@ -1,4 +1,7 @@
-"""What the web needs of the use cases of pulling; `assembly.py` hands in the real ones."""
+"""What the web needs of the use cases of pulling; `foundation.py` hands in the real ones.
+
+Those of hosted repositories it uses as they are (hosted.py): behind them is nothing but the store.
+"""
 
 from typing import Protocol
 
@@ -15,6 +18,7 @@ from mirrord.pull.answers import (
     PulledSize,
     PulledTags,
 )
+from mirrord.web.hosted import Hosting
 
 
 class Sources(Protocol):
@@ -26,6 +30,10 @@ class Sources(Protocol):
         Raises:
             RegistryError: No such upstream, or a repository that may not be mirrored.
         """
+        ...
+
+    def knows(self, namespace: str) -> bool:
+        """Whether an upstream is called so."""
         ...
 
     def upstream_of(self, target: Target) -> str | None:
@@ -80,8 +88,8 @@ class Referrers(Protocol):
 class Catalog(Protocol):
     """Listing repositories."""
 
-    def repositories(self, target: Target, default: str) -> list[str]:
-        """The repositories that are held, as this listener's clients would name them; sorted."""
+    def repositories(self, target: Target, default: str) -> dict[str, Source]:
+        """The repositories that are held, by what this listener's clients would call them."""
         ...
 
 
@@ -94,7 +102,7 @@ class Visitors(Protocol):
 
 @attrs.frozen
 class UseCases:
-    """All that a registry's client can ask of a mirror."""
+    """All that a registry's client can ask."""
 
     sources: Sources
     manifests: Manifests
@@ -103,3 +111,4 @@ class UseCases:
     referrers: Referrers
     catalog: Catalog
     visitors: Visitors
+    hosting: Hosting

@@ -1,12 +1,15 @@
-"""Referrers: `/v2/<repository>/referrers/<digest>`, passed on as the upstream says."""
+"""Referrers: `/v2/<repository>/referrers/<digest>`, as the upstream says; of hosted ones, as they say."""
 
 from typing import ClassVar
+from urllib.parse import urlencode
 
 import attrs
 
 from mirrord.listen.answer import Header
 from mirrord.oci.content import OCI_INDEX
 from mirrord.oci.routes import ReferrersRoute
+from mirrord.pull.outcome import Outcome
+from mirrord.push.referrers import HostedReferrers
 from mirrord.web.ports import Referrers
 from mirrord.web.resource import Asked, Reply
 
@@ -29,3 +32,25 @@ class ReferrersResource:
         pulled = await self._referrers.list(asked.source, route.digest, route.artifact_type)
         headers = (_INDEX, _FILTERED) if pulled.is_filtered else (_INDEX,)
         return Reply.of_bytes(pulled.outcome, pulled.body, *headers)
+
+
+@attrs.frozen
+class HostedReferrersResource:
+    """Answers with what was pushed about a digest, page by page."""
+
+    kind: ClassVar[str] = "referrers"
+
+    _referrers: HostedReferrers
+
+    async def reply(self, asked: Asked) -> Reply:
+        """The index; empty where nothing refers to the digest, or nobody knows it."""
+        route = asked.target.route
+        assert isinstance(route, ReferrersRoute)  # noqa: S101 - the root dispatches by type
+        kind = route.artifact_type
+        page = await self._referrers.page(route.repository, route.digest, kind, route.last)
+        headers: tuple[Header, ...] = (_INDEX,) if kind is None else (_INDEX, _FILTERED)
+        if page.next_after is not None:
+            query = {"last": page.next_after} | ({} if kind is None else {"artifactType": kind})
+            link = f'</v2/{route.repository}/referrers/{route.digest}?{urlencode(query)}>; rel="next"'
+            headers += ((b"Link", link.encode("ascii")),)
+        return Reply.of_bytes(Outcome.hit(), page.body, *headers)

@@ -1,13 +1,16 @@
 """RegistryResource: one noun of the distribution API, and how it is answered whatever happens."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import ClassVar, Protocol
 
 import attrs
 
-from mirrord.listen.answer import Header
+from mirrord.access.gate import Caller
+from mirrord.access.rules import Action
+from mirrord.listen.answer import API_VERSION, Answer, Header
 from mirrord.listen.request import MirrorRequest
-from mirrord.oci.names import Source
+from mirrord.oci.errors import Unsupported
+from mirrord.oci.names import Repository, Source
 from mirrord.oci.routes import Target
 from mirrord.pull.outcome import Outcome
 
@@ -30,6 +33,7 @@ class Asked:
     request: MirrorRequest
     target: Target
     source: Source
+    caller: Caller
 
     @property
     def is_head(self) -> bool:
@@ -40,6 +44,10 @@ class Asked:
         """A request header; None without it."""
         value = self.request.header(name)
         return None if value is None else value.decode("latin-1")
+
+    def may_read(self, source: Source, name: Repository) -> bool:
+        """Whether the client may also read another repository, which it calls `name`."""
+        return self.caller.may(Action.PULL, source, name)
 
 
 @attrs.frozen
@@ -72,3 +80,24 @@ class RegistryResource(Protocol):
             RegistryError: It cannot be answered so.
         """
         ...
+
+
+class ChangingResource(Protocol):
+    """Takes the requests of one route that change a hosted repository."""
+
+    methods: ClassVar[tuple[bytes, ...]]
+    """Those that it takes."""
+
+    def change(self, asked: Asked) -> Awaitable[Answer]:
+        """Do it, and say so. What is done is durable.
+
+        Raises:
+            RegistryError: It cannot be done.
+        """
+        ...
+
+
+def unsupported(methods: Iterable[bytes]) -> Answer:
+    """That a path takes these methods, and no other."""
+    allow = (b"Allow", b", ".join(methods))
+    return Answer.of_error(Unsupported("this path does not take that method"), API_VERSION, allow)

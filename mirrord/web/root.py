@@ -5,36 +5,33 @@ import secrets
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mirrord.access.challenge import TOKEN_PATH
+from mirrord.access.gate import Caller, Gate
+from mirrord.access.rules import Action
 from mirrord.listen.answer import API_VERSION, Answer, Header
 from mirrord.listen.pages import Pages
 from mirrord.listen.request import READING, MirrorRequest, not_allowed
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import NameUnknown, RegistryError, Unavailable
-from mirrord.oci.routes import (
-    BlobRoute,
-    CatalogRoute,
-    ManifestRoute,
-    Ping,
-    ReferrersRoute,
-    TagsRoute,
-    Target,
-    UploadRoute,
-    parse,
-)
+from mirrord.oci.hosted import HOSTED
+from mirrord.oci.routes import CatalogRoute, ManifestRoute, Ping, RepositoryRoute, Target, UploadRoute, parse
 from mirrord.pull.outcome import Outcome
-from mirrord.web.blobs import BlobResource
+from mirrord.web.asking import asking_of
 from mirrord.web.exchange import Exchange
-from mirrord.web.manifests import ManifestResource
+from mirrord.web.nouns import Nouns
 from mirrord.web.ports import UseCases
-from mirrord.web.referrers import ReferrersResource
-from mirrord.web.resource import Asked, Flow, RegistryResource
+from mirrord.web.resource import Asked, ChangingResource, Flow, RegistryResource, unsupported
 from mirrord.web.senders import CHUNK_BYTES, BytesFlow, Sending
-from mirrord.web.tags import CatalogResource, TagsResource
+from mirrord.web.tags import CatalogResource
+from mirrord.web.token import TokenResource
 from mirrord.web.welcome import is_wanted, welcome
+
+_CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 _AUTHORITY = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
@@ -52,6 +49,7 @@ class RegistryRoot:
     def __init__(
         self,
         use_cases: UseCases,
+        gate: Gate,
         default: str,
         metrics: Metrics,
         pages: Pages,
@@ -59,44 +57,32 @@ class RegistryRoot:
         make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
         is_debugging: Callable[[], bool] = lambda: True,
     ) -> None:
-        sending = self._sending = Sending(pages, metrics)
+        self._sending = Sending(pages, metrics)
         self._sources = use_cases.sources
         self._visitors = use_cases.visitors
+        self._gate = gate
         self._default = default
         self._metrics = metrics
         self._is_debugging = is_debugging
-        self._catalog = CatalogResource(use_cases.catalog, default)
-        self._resources: dict[type, RegistryResource] = {
-            ManifestRoute: ManifestResource(use_cases.manifests),
-            BlobRoute: BlobResource(use_cases.blobs, sending, make_boundary),
-            TagsRoute: TagsResource(use_cases.tags),
-            ReferrersRoute: ReferrersResource(use_cases.referrers),
-        }
+        self._nouns = Nouns.of(use_cases, default, self._sending, make_boundary)
+        self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default)
+        self._token = TokenResource(gate)
 
     def respond(self, request: MirrorRequest) -> None:
-        """Answer a request, now or later."""
+        """Answer a request, now or later. What changes something goes on when its client has left."""
         running = self._answer(request)
         try:
             waited = running.send(None)
         except StopIteration:
             return
-        request.waiting = Deferred.fromCoroutine(_go_on(running, waited))
+        waiting = Deferred.fromCoroutine(_go_on(running, waited))
+        if request.method in READING:
+            request.waiting = waiting
 
     async def _answer(self, request: MirrorRequest) -> None:
         """Answer, whatever happens."""
         try:
-            if request.method not in READING:
-                request.respond(not_allowed())
-                return
-            uri = _origin_form(request.uri)
-            if uri.partition(b"?")[0] == b"/" and is_wanted(request.header(b"Accept")):
-                request.respond(welcome(_host(request), self._default, is_secure=request.isSecure()))
-                return
-            target = parse(uri)
-            if resource := self._resources.get(type(target.route)):
-                await self._pull(request, resource, target)
-            else:
-                request.respond(self._answer_self(target))
+            await self._dispatch(request)
         except CancelledError:
             # The client left, or the drain has waited for it long enough.
             request.break_off()
@@ -104,8 +90,60 @@ class RegistryRoot:
             if request.channel is not None:
                 request.respond(self._answer_error(request, error))
 
-    async def _pull(self, request: MirrorRequest, resource: RegistryResource, target: Target) -> None:
+    async def _dispatch(self, request: MirrorRequest) -> None:
+        uri = _origin_form(request.uri)
+        path, is_reading = uri.partition(b"?")[0], request.method in READING
+        if not is_reading and request.method not in _CHANGING:
+            request.respond(not_allowed())
+        elif is_reading and path == b"/" and is_wanted(request.header(b"Accept")):
+            request.respond(welcome(_host(request), self._default, is_secure=request.isSecure()))
+        elif path == TOKEN_PATH.encode("ascii"):
+            request.respond(await self._token.answer(request))
+        else:
+            target = self._aimed(request, parse(uri))
+            caller = await self._gate.admit(asking_of(request))
+            if not isinstance(target.route, Ping | CatalogRoute):
+                await self._ask(request, target, target.route, caller)
+            elif is_reading:
+                request.respond(self._answer_self(target, caller))
+            else:
+                request.respond(not_allowed())
+
+    def _aimed(self, request: MirrorRequest, target: Target) -> Target:
+        """What a request is aimed at: containerd may name us by our own host, which is no upstream."""
+        namespace = target.namespace
+        if namespace is None or self._sources.knows(namespace):
+            return target
+        is_here = namespace.lower() == _host(request).decode("latin-1").lower()
+        return attrs.evolve(target, namespace=None) if is_here else target
+
+    async def _ask(
+        self, request: MirrorRequest, target: Target, route: RepositoryRoute, caller: Caller
+    ) -> None:
+        """Have the resource of a repository answer, if the caller may ask it."""
         source = self._sources.locate(target, self._default)
+        is_upload, is_reading = isinstance(route, UploadRoute), request.method in READING
+        is_hosted = source.upstream == HOSTED
+        if not is_hosted and not is_reading:
+            request.respond(not_allowed())
+            return
+        if not is_hosted and is_upload:
+            raise NameUnknown("a mirror has no uploads")
+        caller.require(_action(request.method, is_upload=is_upload), source, route.repository)
+        asked = Asked(request, target, source, caller)
+        resource = (self._nouns.hosted if is_hosted else self._nouns.mirrored).get(type(route))
+        if is_reading and resource is not None:
+            await self._read(asked, resource)
+        else:
+            await self._change(asked, self._nouns.changing.get(type(route)))
+
+    async def _change(self, asked: Asked, resource: ChangingResource | None) -> None:
+        answer = unsupported(READING) if resource is None else await resource.change(asked)
+        if asked.request.channel is not None:
+            asked.request.respond(answer)
+
+    async def _read(self, asked: Asked, resource: RegistryResource) -> None:
+        request, target, source = asked.request, asked.target, asked.source
         exchange = Exchange.begin(
             request,
             target,
@@ -115,8 +153,10 @@ class RegistryRoot:
             is_debugging=self._is_debugging,
         )
         try:
-            reply = await resource.reply(Asked(request, target, source))
+            reply = await resource.reply(asked)
         except Exception as error:
+            if source.upstream == HOSTED and isinstance(error, RegistryError):
+                error.cache_status = str(Outcome.hit())
             if request.channel is not None and not isinstance(error, CancelledError):
                 exchange.failed(error)
             raise
@@ -149,17 +189,13 @@ class RegistryRoot:
         else:
             request.finish()
 
-    def _answer_self(self, target: Target) -> Answer:
-        """The routes that ask nobody."""
+    def _answer_self(self, target: Target, caller: Caller) -> Answer:
+        """The routes that name no repository."""
         self._sources.upstream_of(target)
-        match target.route:
-            case Ping():
-                return Answer.of_json({}, *_common(target))
-            case CatalogRoute():
-                return self._catalog.answer(target, *_common(target))
-            case UploadRoute():
-                raise NameUnknown("a mirror has no uploads")
-        raise NameUnknown("no such path in the distribution API")
+        caller.require_login()
+        if isinstance(target.route, Ping):
+            return Answer.of_json({}, *_common(target))
+        return self._catalog.answer(target, caller, *_common(target))
 
     def _answer_error(self, request: MirrorRequest, error: Exception) -> Answer:
         """The spec's document; where it was us who failed, nothing of how, which goes to the log."""
@@ -197,6 +233,13 @@ def _host(request: MirrorRequest) -> bytes:
     """The host that a request is for: that of an absolute target goes before the header's."""
     authority = _AUTHORITY.match(request.uri)
     return authority[1] if authority else request.header(b"Host") or b""
+
+
+def _action(method: bytes, *, is_upload: bool) -> Action:
+    """What somebody has to be allowed: whoever may push may also look at an upload, and give it up."""
+    if is_upload or method in {b"POST", b"PUT", b"PATCH"}:
+        return Action.PUSH
+    return Action.DELETE if method == b"DELETE" else Action.PULL
 
 
 def _common(target: Target) -> tuple[Header, ...]:

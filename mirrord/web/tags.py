@@ -8,9 +8,14 @@ from urllib.parse import urlencode
 
 import attrs
 
+from mirrord.access.gate import Caller
+from mirrord.access.rules import Action
 from mirrord.listen.answer import Answer, Header
-from mirrord.oci.names import Tag
+from mirrord.oci.hosted import HOSTED
+from mirrord.oci.names import Source, Tag
 from mirrord.oci.routes import CatalogRoute, Page, TagsRoute, Target
+from mirrord.pull.outcome import Outcome
+from mirrord.push.reading import HostedReader
 from mirrord.web.ports import Catalog, Tags
 from mirrord.web.resource import Asked, Reply
 
@@ -35,18 +40,42 @@ class TagsResource:
 
 
 @attrs.frozen
+class HostedTagsResource:
+    """Answers with the tags of a hosted repository, of which it reads no more than it shows."""
+
+    kind: ClassVar[str] = "tags"
+
+    _reader: HostedReader
+
+    async def reply(self, asked: Asked) -> Reply:
+        """One page of tags, sorted; none of a repository that holds nothing."""
+        route = asked.target.route
+        assert isinstance(route, TagsRoute)  # noqa: S101 - the root dispatches by type
+        page = route.page
+        held = self._reader.tags(route.repository, page.last, None if page.limit is None else page.limit + 1)
+        tags, link = turn(page, held, asked.target, f"{route.repository}/tags/list")
+        answer = Answer.of_json({"name": str(route.repository), "tags": tags}, *link)
+        return Reply.of_bytes(Outcome.hit(), answer.body, *answer.headers)
+
+
+@attrs.frozen
 class CatalogResource:
-    """Answers with the repositories that are held."""
+    """Answers with the repositories that are held, mirrored and hosted."""
 
     _catalog: Catalog
+    _reader: HostedReader
     _default: str
 
-    def answer(self, target: Target, *headers: Header) -> Answer:
-        """One page of repositories, sorted."""
+    def answer(self, target: Target, caller: Caller, *headers: Header) -> Answer:
+        """One page of the repositories that the caller may read, sorted."""
         route = target.route
         assert isinstance(route, CatalogRoute)  # noqa: S101 - the root dispatches by type
         held = self._catalog.repositories(target, self._default)
-        repositories, link = turn(route.page, held, target, "_catalog")
+        if target.namespace is None and target.leading is None:
+            held |= {hosted.name: Source(HOSTED, hosted) for hosted in self._reader.repositories()}
+        repositories, link = turn(
+            route.page, sorted(held), target, "_catalog", lambda name: caller.may(Action.PULL, held[name])
+        )
         return Answer.of_json({"repositories": repositories}, *headers, *link)
 
 

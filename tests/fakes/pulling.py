@@ -11,12 +11,14 @@ from twisted.internet.defer import Deferred
 from mirrord.oci.content import OCI_INDEX, Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown
-from mirrord.oci.names import Reference, Source
+from mirrord.oci.names import Reference, Repository, Source
 from mirrord.oci.routes import Target
 from mirrord.pull.answers import PulledDescriptor, PulledManifest, PulledReferrers, PulledSize, PulledTags
 from mirrord.pull.outcome import Outcome
 from mirrord.pull.sources import Origin, Sources
+from mirrord.push.repositories import HostedNames
 from mirrord.web.ports import UseCases
+from tests.fakes.hosted import FakeHosting
 
 HUB, QUAY = "docker.io", "quay.io"
 
@@ -126,18 +128,25 @@ class FakePulling:
     pause: Deferred[None] | None = None
     is_filtered: bool = False
     tells_size: bool = True
+    hosting: FakeHosting = attrs.field(factory=FakeHosting)
+
+    @property
+    def sources(self) -> Sources:
+        """Where names lead."""
+        names = HostedNames(("team/*",))
+        return Sources.of([Origin(HUB, "dockerhub"), Origin(QUAY, "quay")], names.has)
 
     def use_cases(self) -> UseCases:
-        """These fakes, as the web takes them; docker.io is `dockerhub`, quay.io is `quay`."""
-        sources = Sources.of([Origin(HUB, "dockerhub"), Origin(QUAY, "quay")])
+        """These fakes, as the web takes them; docker.io is `dockerhub`, quay.io `quay`, `team/*` hosted."""
         return UseCases(
-            sources,
+            self.sources,
             _Manifests(self),
             _Blobs(self),
             _Tags(self),
             _Referrers(self),
             _Catalog(self),
             _Visitors(self),
+            self.hosting.use_cases(),
         )
 
     def add_manifest(self, body: bytes, *references: str, media_type: str = OCI_INDEX) -> Manifest:
@@ -228,6 +237,6 @@ class _Referrers:
 class _Catalog:
     pulling: FakePulling
 
-    def repositories(self, target: Target, default: str) -> list[str]:
+    def repositories(self, target: Target, default: str) -> dict[str, Source]:
         self.pulling.asked.append(("catalog", target, default))
-        return self.pulling.repositories
+        return {name: Source(default, Repository(name)) for name in self.pulling.repositories}

@@ -197,23 +197,6 @@ class ParsingTests(ChannelCase):
 
 
 class BodyTests(ChannelCase):
-    def test_push(self) -> None:
-        """A push is refused before its body is read, without a word of going on."""
-        for method in ("PUT", "POST", "PATCH", "DELETE"):
-            with self.subTest(method=method):
-                client = Client(self.site)
-                client.send(head("/v2/", "Content-Length: 9", "Expect: 100-continue", method=method))
-                got = client.got(method)
-                self.assertEqual((405, "GET, HEAD"), (got.status, got.headers["allow"]))
-                self.assertEqual("UNSUPPORTED", json.loads(got.body)["errors"][0]["code"])
-        self.assertEqual([], self.requests)
-
-    def test_chunked_push(self) -> None:
-        """A push without a length is refused like any other."""
-        self.client.send(head("/v2/", "Transfer-Encoding: chunked", method="PATCH") + b"5\r\nhello\r\n")
-
-        self.assertEqual(405, self.client.got().status)
-
     def test_get(self) -> None:
         """A GET with a body is too large by all of it."""
         self.client.send(head("/v2/", "Content-Length: 1") + b"x" + head("/v2/"))

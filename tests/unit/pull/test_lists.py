@@ -145,7 +145,7 @@ class CatalogTests(SynchronousTestCase):
         self.catalog = Catalog(self.index, sources)
 
     def names(self, uri: bytes, default: str = "docker.io") -> list[str]:
-        return self.catalog.repositories(routes.parse(uri), default)
+        return sorted(self.catalog.repositories(routes.parse(uri), default))
 
     def test_all(self) -> None:
         """Repositories of other upstreams than the listener's stand behind their prefix."""

@@ -6,6 +6,9 @@ from typing import cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.access.gate import Gate
+from mirrord.access.meanings import Meanings
+from mirrord.access.rules import Rules
 from mirrord.listen.pages import Pages
 from mirrord.listen.site import MirrorSite
 from mirrord.observe.metrics import Metrics
@@ -25,15 +28,18 @@ class SceneCase(SynchronousTestCase):
         self.pages = ColdPages(warm_bytes=1 << 40)
         pages = cast("Pages", self.pages)
         use_cases = self.pulling.use_cases()
+        self.gate = Gate(Rules.of(None), Meanings(("team/*",), self.pulling.sources))
         self.root = RegistryRoot(
             use_cases,
+            self.gate,
             HUB,
             self.metrics,
             pages,
             make_boundary=lambda: "0b0b",
             is_debugging=lambda: self.is_debugging,
         )
-        self.site = MirrorSite(Clock(), self.root.respond)
+        self.clock = Clock()
+        self.site = MirrorSite(self.clock, self.root.respond)
         self.client = Client(self.site)
         self.wire = self.client.wire
 

@@ -47,7 +47,7 @@ class PathTests(SceneCase):
             ("OPTIONS", "*"),
             ("CONNECT", "registry.example:443"),
             ("TRACE", "/v2/"),
-            ("PUT", "/nowhere"),
+            ("BREW", "/nowhere"),
         ):
             with self.subTest(method=method):
                 got = self.get(target, "X-Canary: 7f3a", method=method)

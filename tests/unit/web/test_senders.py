@@ -14,6 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from mirrord.access.gate import Gate
+from mirrord.access.rules import Rules
 from mirrord.listen.pages import Pages
 from mirrord.listen.port import open_port
 from mirrord.listen.request import MirrorRequest
@@ -39,7 +41,8 @@ class SocketCase(TestCase):
         self.metrics = Metrics.for_upstreams([HUB])
         self.pages = ColdPages(warm_bytes=SIZE)
         self.transports: list[Any] = []
-        root = RegistryRoot(self.pulling.use_cases(), HUB, self.metrics, cast("Pages", self.pages))
+        gate = Gate(Rules.of(None), self.pulling.sources)
+        root = RegistryRoot(self.pulling.use_cases(), gate, HUB, self.metrics, cast("Pages", self.pages))
 
         def respond(request: MirrorRequest) -> None:
             self.transports.append(request.channel.transport)

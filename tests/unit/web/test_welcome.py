@@ -126,4 +126,4 @@ class RouteTests(SceneCase):
             with self.subTest(path=path):
                 self.assert_error(self.get(path, BROWSER), status, code)
         self.assert_error(self.get("/", "Accept: */*"), 404, "NAME_UNKNOWN")
-        self.assert_error(self.get("/", BROWSER, method="POST"), 405, "UNSUPPORTED")
+        self.assert_error(self.get("/", BROWSER, method="POST"), 404, "NAME_UNKNOWN")

@@ -1,0 +1,221 @@
+"""What pushing needs of the disk, in memory: sessions, links, tags, and room."""
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import DigestInvalid, UploadBusy
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.names import Repository, Source, Tag
+from mirrord.push.deletion import Deleter
+from mirrord.push.manifests import ManifestPusher
+from mirrord.push.mounts import Mounter
+from mirrord.push.reading import HostedReader
+from mirrord.push.referrers import HostedReferrers
+from mirrord.push.uploads import Uploader
+from mirrord.web.hosted import Hosting
+from tests.fakes.store import MemoryBlobs
+
+NOW = 1_000_000.0
+
+
+@attrs.define(eq=False)
+class MemoryUpload:
+    """A session; `refusals` of its store are raised by the next writes and commits."""
+
+    session: str
+    repository: Repository
+    uploads: "MemoryUploads"
+    content: bytes = b""
+    is_busy: bool = True
+    writes: list[int] = attrs.field(factory=list)
+
+    @property
+    def offset(self) -> int:
+        return len(self.content)
+
+    async def write(self, chunk: bytes) -> None:
+        self.uploads.refuse()
+        self.writes.append(len(chunk))
+        self.content += chunk
+
+    async def commit(self, digest: Digest) -> None:
+        if not digest.matches(self.content):
+            raise DigestInvalid("other bytes")
+        self.uploads.refuse()
+        self.uploads.index.hold(self.repository, digest, self.content)
+        del self.uploads.sessions[self.session]
+
+    async def discard(self) -> None:
+        self.uploads.sessions.pop(self.session, None)
+
+    def release(self) -> None:
+        self.is_busy = False
+
+
+@attrs.define(eq=False)
+class MemoryUploads:
+    """Sessions in a dictionary."""
+
+    index: "MemoryHosted"
+    sessions: dict[str, MemoryUpload] = attrs.field(factory=dict)
+    refusals: list[OSError] = attrs.field(factory=list)
+    begun: int = 0
+
+    def begin(self, repository: Repository) -> MemoryUpload:
+        self.begun += 1
+        name = f"session-{self.begun}"
+        self.sessions[name] = MemoryUpload(name, repository, self)
+        return self.sessions[name]
+
+    def find(self, repository: Repository, session: str) -> MemoryUpload | None:
+        upload = self.sessions.get(session)
+        if upload is None or upload.repository != repository:
+            return None
+        if upload.is_busy:
+            raise UploadBusy("busy")
+        upload.is_busy = True
+        return upload
+
+    def refuse(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+
+@attrs.define(eq=False)
+class MemoryHosted:
+    """Links and tags in dictionaries; the bytes are in the blobs and manifests of the same store."""
+
+    blobs: MemoryBlobs = attrs.field(factory=MemoryBlobs)
+    manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
+    links: dict[tuple[Repository, Digest, bool], HostedLink] = attrs.field(factory=dict)
+    tagged: dict[tuple[Repository, Tag], Digest] = attrs.field(factory=dict)
+    looked_up: list[Digest] = attrs.field(factory=list)
+
+    def hold(self, repository: Repository, digest: Digest, content: bytes) -> None:
+        """Have a blob in a repository."""
+        self.blobs.committed[digest] = content
+        self._link(repository, Descriptor("application/octet-stream", digest, len(content)))
+
+    def has(self, repository: Repository) -> bool:
+        return any(holder == repository for holder, _, _ in self.links)
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        held = sorted({holder for holder, _, _ in self.links})
+        return [holder for holder in held if holder.name > after][:limit]
+
+    def link(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> HostedLink | None:
+        self.looked_up.append(digest)
+        kinds = (True, False) if is_manifest is None else (is_manifest,)
+        return next(filter(None, (self.links.get((repository, digest, kind)) for kind in kinds)), None)
+
+    def holders(self, digest: Digest) -> Iterator[Repository]:
+        yield from sorted(holder for holder, held, kind in self.links if held == digest and not kind)
+
+    def tag(self, repository: Repository, tag: Tag) -> Descriptor | None:
+        digest = self.tagged.get((repository, tag))
+        return None if digest is None else self.links[repository, digest, True].descriptor
+
+    def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+        names = sorted(tag.name for holder, tag in self.tagged if holder == repository)
+        return [name for name in names if name > after][:limit]
+
+    def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
+        found = [link for (holder, _, _), link in self.links.items() if holder == repository]
+        return sorted(
+            (link for link in found if link.subject == subject), key=lambda link: link.descriptor.digest
+        )
+
+    async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+        if descriptor.digest not in self.blobs.committed:
+            return False
+        self._link(repository, descriptor)
+        return True
+
+    async def put_manifest(
+        self, repository: Repository, manifest: Manifest, link: HostedLink, tags: Iterable[Tag]
+    ) -> None:
+        self.manifests[manifest.digest] = manifest
+        self.links[repository, manifest.digest, True] = link
+        for tag in tags:
+            self.tagged[repository, tag] = manifest.digest
+
+    async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
+        return self.tagged.pop((repository, tag), None) is not None
+
+    async def delete(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> bool:
+        kinds = (True, False) if is_manifest is None else (is_manifest,)
+        gone = [self.links.pop((repository, digest, kind), None) for kind in kinds]
+        if True in kinds:
+            self.tagged = {
+                key: named for key, named in self.tagged.items() if (key[0], named) != (repository, digest)
+            }
+        return any(gone)
+
+    async def read(self, digest: Digest) -> Manifest | None:
+        return self.manifests.get(digest)
+
+    async def store(self, source: Source, manifest: Manifest) -> None:
+        raise AssertionError("nothing is mirrored here")
+
+    def _link(self, repository: Repository, descriptor: Descriptor) -> None:
+        self.links[repository, descriptor.digest, False] = HostedLink(
+            descriptor, is_manifest=False, linked_at=NOW
+        )
+
+
+@attrs.define(eq=False)
+class FakeHostedRoom:
+    """As much room as `free` says, for each who asks; `asked` are the sizes."""
+
+    free: int = 1 << 40
+    asked: list[int] = attrs.field(factory=list)
+
+    async def make_hosted(self, size: int) -> bool:
+        self.asked.append(size)
+        return size <= self.free
+
+
+@attrs.define(eq=False)
+class FakeMirrored:
+    """Blobs that sources may read, and their sizes."""
+
+    sizes: dict[tuple[Source, Digest], int] = attrs.field(factory=dict)
+
+    def size_of(self, source: Source, digest: Digest) -> int | None:
+        return self.sizes.get((source, digest))
+
+
+@attrs.define(eq=False)
+class FakeHosting:
+    """Hosted repositories over memory, as the web takes them."""
+
+    index: MemoryHosted = attrs.field(factory=MemoryHosted)
+    room: FakeHostedRoom = attrs.field(factory=FakeHostedRoom)
+    mirrored: FakeMirrored = attrs.field(factory=FakeMirrored)
+    max_bytes: int | None = None
+    can_delete: bool = True
+    uploads: MemoryUploads = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.uploads = MemoryUploads(self.index)
+
+    def use_cases(self) -> Hosting:
+        """The real use cases over these fakes."""
+        index = self.index
+        return Hosting(
+            HostedReader(index),
+            HostedReferrers(index, index),
+            Uploader(self.uploads, self.room, self.max_bytes),
+            Mounter(index, self.mirrored),
+            ManifestPusher(index, self.room, lambda: NOW),
+            Deleter(index, self.can_delete),
+            index.blobs,
+            index,
+        )
