@@ -1,0 +1,214 @@
+from twisted.internet.defer import Deferred
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Entry
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository
+from mirrord.store import asked
+from mirrord.store.upload import BLOB_TYPE
+from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
+from tests.unit.store.shop import UBUNTU, layer, manifest
+
+IMAGE = manifest(layer(b"x"))
+X = Digest.of(b"x")
+
+
+class ShelfTestCase(PushTestCase):
+    def lone(self, grace_seconds: float = 60.0) -> list[tuple[Repository, Digest]]:
+        return [each for page in self.store.hosted_shelf.unreferenced(grace_seconds) for each in page]
+
+    def unlinked(self) -> list[Entry]:
+        self.result(self.store.shelf.settle())
+        return [entry for page in self.store.hosted_shelf.unlinked() for entry in page]
+
+
+class UnreferencedTests(ShelfTestCase):
+    def test_the_grace_time(self) -> None:
+        """A blob that no manifest of its repository names goes when nobody asked for it for so long."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, repository=WEB)
+        self.pass_time(59)
+        self.assertEqual([], self.lone())
+        self.pass_time(1)
+        self.assertEqual([(APP, X)], self.lone())
+
+    def test_asking_for_it_keeps_it(self) -> None:
+        """Whoever asks for a blob while he pushes finds it again for the grace time."""
+        self.push_blob(b"x")
+        self.pass_time(59)
+        self.assertTrue(self.holds(X))
+        self.pass_time(59)
+        self.assertEqual([], self.lone())
+        self.pass_time(1)
+        self.assertEqual([(APP, X)], self.lone())
+
+    def test_a_start_keeps_all(self) -> None:
+        """Who asked before a restart is not known, so all were asked for when it started."""
+        self.push_blob(b"x")
+        self.pass_time(100)
+        self.reopen()
+        self.assertEqual([], self.lone())
+        self.pass_time(60)
+        self.assertEqual([(APP, X)], self.lone())
+
+    def test_much_is_asked_for(self) -> None:
+        """When more blobs are asked for than it remembers, none of them goes too early."""
+        self.push_blob(b"x")
+        self.pass_time(100)
+        self.assertTrue(self.holds(X))
+        for number in range(asked.MAX_ASKED):
+            self.store.hosted.asked.note("other", str(number), self.store._rows.now())
+        self.pass_time(59)
+        self.assertEqual([], self.lone())
+
+    def test_what_is_named_since_it_was_looked_for_stays(self) -> None:
+        """A manifest that is pushed while a sweep is at work saves its blobs."""
+        self.push_blob(b"x")
+        self.pass_time(60)
+        lone = self.lone()
+        self.push_manifest(IMAGE, V1)
+        self.assertEqual(0, self.result(self.store.hosted_shelf.unlink(lone, 60.0)))
+        self.assertTrue(self.holds(X))
+
+    def test_what_is_asked_for_since_it_was_looked_for_stays(self) -> None:
+        """A client that was told that a blob is there finds it there."""
+        self.push_blob(b"x")
+        self.pass_time(60)
+        lone = self.lone()
+        self.assertTrue(self.holds(X))
+        self.assertEqual(0, self.result(self.store.hosted_shelf.unlink(lone, 60.0)))
+
+    def test_what_is_going_counts_as_gone(self) -> None:
+        """While a blob is being taken away nobody is told that it is there; pushed again, it is."""
+        self.push_blob(b"x")
+        self.pass_time(60)
+        self.threads.hold()
+        going = Deferred.fromCoroutine(self.store.hosted_shelf.unlink(self.lone(), 60.0))
+        self.assertFalse(self.holds(X))
+        mounting = Deferred.fromCoroutine(self.store.hosted.add_blob(APP, Descriptor(BLOB_TYPE, X, 1)))
+        self.threads.release()
+        self.assertEqual((1, True), (self.successResultOf(going), self.successResultOf(mounting)))
+        self.assertTrue(self.holds(X))
+
+    def test_many_are_read_page_by_page(self) -> None:
+        """More blobs than a page holds come all, each once."""
+        for number in range(300):
+            self.push_blob(b"%d" % number)
+        self.pass_time(60)
+        pages = list(self.store.hosted_shelf.unreferenced(60.0))
+        self.assertEqual([256, 44], list(map(len, pages)))
+        self.assertEqual(300, len({each for page in pages for each in page}))
+
+
+class UnlinkedTests(ShelfTestCase):
+    def test_content_goes_with_its_last_link(self) -> None:
+        """What one hosted repository still holds stays; when none does, it leaves the disk."""
+        self.push_blob(b"x")
+        self.push_blob(b"x", WEB)
+        self.result(self.store.hosted.delete(APP, X))
+        self.assertEqual([], self.unlinked())
+        self.result(self.store.hosted.delete(WEB, X))
+        entries = self.unlinked()
+        self.assertEqual([str(X)], [entry.name for entry in entries])
+        self.assertEqual(entries, self.result(self.store.hosted_shelf.remove(entries)))
+        self.assertEqual((None, 0), (self.read_blob(X), self.store.hosted_shelf.total_bytes))
+
+    def test_what_is_linked_again_stays(self) -> None:
+        """Content that was mounted after it was looked for is neither removed nor handed over."""
+        self.push_blob(b"x")
+        self.result(self.store.hosted.delete(APP, X))
+        entries = self.unlinked()
+        self.result(self.store.hosted.add_blob(WEB, Descriptor(BLOB_TYPE, X, 1)))
+        self.store.hosted_shelf.hand_over(entries)
+        self.assertEqual([], self.result(self.store.hosted_shelf.remove(entries)))
+        self.evict_all()
+        self.assertEqual(b"x", self.read_blob(X))
+
+    def test_what_is_mirrored_too_is_handed_over(self) -> None:
+        """Content that a mirrored repository is linked to becomes the mirror's, and may be evicted."""
+        self.push_blob(b"x")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.result(self.store.hosted.delete(APP, X))
+        entries = self.unlinked()
+        mirrored = set().union(*self.store.hosted_shelf.mirrored(entries))
+        self.assertEqual({str(X)}, mirrored)
+        self.store.hosted_shelf.hand_over(entries)
+        self.assertEqual((4096, 0), (self.store.shelf.total_bytes, self.store.hosted_shelf.total_bytes))
+        self.evict_all()
+        self.assertIsNone(self.read_blob(X))
+
+
+class ThinTests(ShelfTestCase):
+    def plan(self, *manifests: Manifest, tags: bool = True) -> Thinning:
+        """All that is known of these."""
+        digests = {one.digest for one in manifests}
+        kept = [one for page in self.store.hosted_shelf.manifests(APP) for one in page]
+        named = [tag for page in self.store.hosted_shelf.tags(APP) for tag in page]
+        return Thinning(
+            APP,
+            tuple(tag for tag in named if tags and tag.digest in digests),
+            tuple(one for one in kept if one.digest in digests),
+        )
+
+    def thin(self, thinning: Thinning) -> tuple[int, int]:
+        return self.result(self.store.hosted_shelf.thin(thinning))
+
+    def test_what_a_plan_is_made_of(self) -> None:
+        """Ages, children and subjects are those of the repository; an age begins anew with a tag."""
+        index = manifest(layer(b"x"), IMAGE.descriptor, note="index")
+        self.push_manifest(IMAGE, V1)
+        self.push_manifest(index, subject=X)
+        self.pass_time(10)
+        self.push_manifest(manifest(note="other"), V1)
+        self.pass_time(5)
+        kept = {one.digest: one for page in self.store.hosted_shelf.manifests(APP) for one in page}
+        self.assertEqual(KeptManifest(IMAGE.digest, len(IMAGE.body), 5.0), kept[IMAGE.digest])
+        self.assertEqual(
+            KeptManifest(index.digest, len(index.body), 15.0, X, (IMAGE.digest,)), kept[index.digest]
+        )
+        named = [tag for page in self.store.hosted_shelf.tags(APP) for tag in page]
+        self.assertEqual([KeptTag(V1, manifest(note="other").digest, 5.0)], named)
+
+    def test_tags_and_manifests_go(self) -> None:
+        """What was planned goes: the tags, then their manifests."""
+        self.push_manifest(IMAGE, V1, V2)
+        self.pass_time(10)
+        self.assertEqual((2, 1), self.thin(self.plan(IMAGE)))
+        self.assertFalse(self.store.hosted.has(APP))
+
+    def test_what_was_tagged_since_stays(self) -> None:
+        """A manifest that got a tag, or was pushed again, after the plan was made stays."""
+        for tags in ((V2,), ()):
+            self.push_manifest(IMAGE)
+            self.pass_time(10)
+            planned = self.plan(IMAGE, tags=False)
+            self.pass_time(1)
+            self.push_manifest(IMAGE, *tags)
+            self.assertEqual((0, 0), self.thin(planned))
+            self.result(self.store.hosted.delete_tag(APP, V2))
+
+    def test_a_tag_that_moved_since_stays(self) -> None:
+        """A tag that names something else by now is not removed."""
+        self.push_manifest(IMAGE, V1)
+        planned = self.plan(IMAGE)
+        self.push_manifest(manifest(note="other"), V1)
+        self.assertEqual((0, 1), self.thin(planned))
+        self.assertEqual(["v1"], self.tags())
+
+    def test_what_an_index_names_since_stays(self) -> None:
+        """A manifest that an index pushed after the plan names stays, with all that hangs on it."""
+        child = manifest(IMAGE.descriptor, note="child")
+        self.push_manifest(IMAGE)
+        self.push_manifest(child)
+        self.pass_time(10)
+        planned = self.plan(IMAGE, child)
+        self.push_manifest(manifest(child.descriptor, note="index"))
+        self.assertEqual((0, 0), self.thin(planned))
+
+    def test_what_names_each_other_goes_together(self) -> None:
+        """An index that refers to one of its own children goes with it."""
+        self.push_manifest(IMAGE)
+        self.push_manifest(manifest(IMAGE.descriptor, note="index"), subject=IMAGE.digest)
+        self.pass_time(10)
+        self.assertEqual((0, 2), self.thin(self.plan(IMAGE, manifest(IMAGE.descriptor, note="index"))))
