@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.access.gate import Gate
@@ -23,13 +24,15 @@ from mirrord.hosting import AccessConfig
 class Admission:
     """Makes gates. `folder` is where the key of tokens is kept, made when the first of them is needed.
 
-    `clock` gives seconds that only ever grow, `wall_clock` Unix seconds.
+    `clock` gives seconds that only ever grow, `wall_clock` Unix seconds, `sleep` a Deferred that fires
+    after so many.
     """
 
     _folder: Path
     _threads: Threads
     _clock: Callable[[], float]
     _wall_clock: Callable[[], float]
+    _sleep: Callable[[float], Deferred[None]]
     _users: Users | None = attrs.field(default=None, init=False)
     _tokens: Tokens | None = attrs.field(default=None, init=False)
 
@@ -52,7 +55,7 @@ class Admission:
         if self._tokens is None:
             self._tokens = Tokens(open_key(self._folder), self._wall_clock)
         if self._users is None or self._users.file != access.htpasswd:
-            self._users = Users.load(access.htpasswd, self._threads, self._clock)
+            self._users = Users.load(access.htpasswd, self._threads, self._clock, self._sleep)
         else:
             self._users.reload()
         return Gate(rules, names, self._users, self._tokens, access.realm)

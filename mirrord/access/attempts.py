@@ -6,6 +6,9 @@ address, the second one who has thousands. What is counted is a wait of a few se
 second count is not held against networks from which that user came in before; a guesser can make the
 user wait at a new place only.
 
+Whoever has to wait is kept waiting, one at a time, so that a person who has mistyped sees a slow
+login and not a riddle; who comes beside them is told to come again.
+
 An attempt is counted when it begins, and uncounted if it was right: a hundred at once would else all
 begin before the first has failed. A success does not clear what failed before it, or whoever has an
 account could guess at another one for ever.
@@ -20,7 +23,7 @@ from mirrord.access.recent import Recent
 from mirrord.oci.errors import TooManyRequests
 
 FREE_ATTEMPTS = 3
-LONGEST_WAIT = 8.0
+LONGEST_WAIT = 4.0
 _PRESSING = 20
 _FORGOTTEN_AFTER = 900.0
 _REMEMBERED = 4096
@@ -44,23 +47,25 @@ class Attempts:
         self._counts = Recent(self._clock, _FORGOTTEN_AFTER, _REMEMBERED)
         self._proven = Recent(self._clock, 30 * 86_400.0, _REMEMBERED)
 
-    def begin(self, user: str, address: str) -> None:
-        """Count an attempt of a client of this address to be this user.
+    def begin(self, user: str, address: str) -> float:
+        """Count an attempt of a client of this address to be this user; after how many seconds it may begin.
 
         Raises:
-            TooManyRequests: It has to wait first, and is not to be looked at.
+            TooManyRequests: Others have to wait before it.
         """
         network = _network(address)
         is_proven = self._proven.recall((user, network)) is not None
         by_network, by_user = self._count("network", network), self._count("user", user)
         now = self._clock()
-        wait = max(by_network.waits_until, 0.0 if is_proven else by_user.waits_until) - now
+        begins_at = max(now, by_network.waits_until, 0.0 if is_proven else by_user.waits_until)
         by_network.attempts += 1
-        if wait > 0:
-            raise TooManyRequests("too many wrong passwords", retry_after_seconds=wait)
+        if begins_at - now > LONGEST_WAIT:
+            raise TooManyRequests("too many wrong passwords", retry_after_seconds=begins_at - now)
         by_user.attempts += 1
         for count in (by_network, by_user):
-            count.waits_until = now + _wait_after(count.attempts)
+            if count.attempts > FREE_ATTEMPTS:
+                count.waits_until = begins_at + _wait_after(count.attempts)
+        return begins_at - now
 
     def succeeded(self, user: str, address: str) -> None:
         """The attempt that has begun was right."""
@@ -82,8 +87,6 @@ class Attempts:
 
 
 def _wait_after(attempts: int) -> float:
-    if attempts <= FREE_ATTEMPTS:
-        return 0.0
     return min(LONGEST_WAIT, 2.0 ** min(attempts - FREE_ATTEMPTS - 1, 16))
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 import attrs
 import bcrypt
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.access.attempts import Attempts
@@ -41,11 +42,15 @@ _Stamp = tuple[int, ...] | None
 
 @attrs.define(eq=False)
 class Users:
-    """The users of an htpasswd file; `clock` gives seconds that only ever grow."""
+    """The users of an htpasswd file.
+
+    `clock` gives seconds that only ever grow, `sleep` a Deferred that fires after so many.
+    """
 
     file: Path
     _threads: Threads
     _clock: Callable[[], float]
+    _sleep: Callable[[float], Deferred[None]]
     _attempts: Attempts
     _hashes: dict[str, bytes] = attrs.field(repr=False)
     _stamp: _Stamp
@@ -65,7 +70,13 @@ class Users:
         self._decoy = _decoy(self._hashes)
 
     @classmethod
-    def load(cls, file: Path, threads: Threads, clock: Callable[[], float]) -> Self:
+    def load(
+        cls,
+        file: Path,
+        threads: Threads,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Deferred[None]],
+    ) -> Self:
         """The users of this file.
 
         Raises:
@@ -76,7 +87,7 @@ class Users:
             hashes = read_users(file)
         except ValueError as error:
             raise OSError(f"{file}: {error}") from None
-        return cls(file, threads, clock, Attempts(clock), hashes, stamp)
+        return cls(file, threads, clock, sleep, Attempts(clock), hashes, stamp)
 
     def has(self, username: str) -> bool:
         """Whether there is such a user now."""
@@ -86,15 +97,15 @@ class Users:
     async def check(self, username: str, password: str, address: str) -> bool:
         """Whether this is the password of this user, tried by a client of this address.
 
+        After some wrong ones it takes a few seconds to say.
+
         Raises:
-            TooManyRequests: Too many were wrong, or too many are being checked; it was not looked at.
+            TooManyRequests: Others wait already, or too many are being checked; it was not looked at.
         """
         self._look()
         trial = self._fingerprint(username, password, address)
         if self._believed.recall(trial) and not self._attempts.is_pressing(address):
             return True
-        if not self._checks.is_running(trial):
-            self._admit(username, address)
         return await self._checks.run(trial, lambda: self._check(trial, username, password, address))
 
     def reload(self) -> None:
@@ -120,25 +131,27 @@ class Users:
         if _stamp(self.file) != self._stamp:
             self.reload()
 
-    def _admit(self, username: str, address: str) -> None:
-        if self._checking >= MAX_CHECKING:
-            raise TooManyRequests("too many passwords are being checked", retry_after_seconds=1)
-        self._attempts.begin(username, address)
-
     async def _check(self, trial: bytes, username: str, password: str, address: str) -> bool:
+        wait = self._attempts.begin(username, address)
+        if wait:
+            await self._sleep(wait)
         known = self._hashes.get(username)
-        said = password.encode("utf-8")[:_MAX_BYTES]
-        self._checking += 1
-        try:
-            is_match = await self._threads.run(bcrypt.checkpw, said, known or self._decoy)
-        finally:
-            self._checking -= 1
+        is_match = await self._compare(password, known or self._decoy)
         if not is_match or known is None:
             self._log.warn("wrong user or password from {client}", client=address, event=Event.LOGIN_FAILED)
             return False
         self._attempts.succeeded(username, address)
         self._believed.note(trial, True)
         return True
+
+    async def _compare(self, password: str, hashed: bytes) -> bool:
+        if self._checking >= MAX_CHECKING:
+            raise TooManyRequests("too many passwords are being checked", retry_after_seconds=1)
+        self._checking += 1
+        try:
+            return await self._threads.run(bcrypt.checkpw, password.encode("utf-8")[:_MAX_BYTES], hashed)
+        finally:
+            self._checking -= 1
 
     def _fingerprint(self, username: str, password: str, address: str) -> bytes:
         """What stands for a trial in memory; another hash in the file makes it another trial."""

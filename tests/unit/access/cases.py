@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
 
 import bcrypt
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.gate import Asking
@@ -91,7 +92,7 @@ class AccessCase(SynchronousTestCase):
         self.file.write_text(ANN + BOB)
 
     def load(self) -> Users:
-        return Users.load(self.file, self.threads, self.clock.seconds)
+        return Users.load(self.file, self.threads, self.clock.seconds, partial(deferLater, self.clock))
 
     def result(self, awaited: Awaitable[T]) -> T:
         """What it comes to, now."""

@@ -17,15 +17,10 @@ class AttemptsTests(SynchronousTestCase):
         self.attempts = Attempts(self.clock.seconds)
 
     def be_wrong(self, user: str = "ann", address: str = HERE) -> float:
-        """A wrong password; for how long it had to be waited before."""
-        try:
-            self.attempts.begin(user, address)
-        except TooManyRequests as error:
-            wait = error.retry_after_seconds or 0.0
-            self.clock.advance(wait)
-            self.attempts.begin(user, address)
-            return wait
-        return 0.0
+        """A wrong password, for which one waits as one has to; for how long."""
+        wait = self.attempts.begin(user, address)
+        self.clock.advance(wait)
+        return wait
 
     def fail_often(self, times: int, address: str = HERE) -> None:
         """Wrong passwords for Ann, as fast as they are taken."""
@@ -42,35 +37,32 @@ class AttemptsTests(SynchronousTestCase):
     def test_other_user(self) -> None:
         """A guesser who goes on to another user's name still waits."""
         self.fail_often(8)
-        with self.assertRaises(TooManyRequests):
-            self.attempts.begin("bob", HERE)
+        self.assertEqual(self.attempts.begin("bob", HERE), LONGEST_WAIT)
 
     def test_other_address(self) -> None:
         """A guesser who goes on from another address still waits for the same user, and for no other."""
         self.fail_often(8)
-        with self.assertRaises(TooManyRequests):
-            self.attempts.begin("ann", THERE)
-        self.attempts.begin("bob", THERE)
+        self.assertEqual(self.attempts.begin("ann", THERE), LONGEST_WAIT)
+        self.assertEqual(self.attempts.begin("bob", THERE), 0.0)
 
     def test_neighbours(self) -> None:
         """Addresses of one IPv6 network count as one, those of two do not."""
         for number in range(FREE_ATTEMPTS + 1):
             self.attempts.begin(f"user{number}", f"2001:db8::{number}")
-        with self.assertRaises(TooManyRequests):
-            self.attempts.begin("ann", "2001:db8::ffff:1")
-        self.attempts.begin("ann", "2001:db8:0:1::1")
+        self.assertEqual(self.attempts.begin("ann", "2001:db8::ffff:1"), 1.0)
+        self.assertEqual(self.attempts.begin("bob", "2001:db8:0:1::1"), 0.0)
 
     def test_known_place(self) -> None:
         """Where a user has been let in before, strangers' failures elsewhere do not hold them up."""
         self.attempts.begin("ann", HERE)
         self.attempts.succeeded("ann", HERE)
         self.fail_often(12, address=THERE)
-        self.attempts.begin("ann", HERE)
+        self.assertEqual(self.attempts.begin("ann", HERE), 0.0)
 
     def test_success_forgives_itself(self) -> None:
         """Right passwords are never waited for, however many there are."""
         for _ in range(100):
-            self.attempts.begin("ann", HERE)
+            self.assertEqual(self.attempts.begin("ann", HERE), 0.0)
             self.attempts.succeeded("ann", HERE)
 
     def test_success_forgives_no_other(self) -> None:
@@ -80,19 +72,20 @@ class AttemptsTests(SynchronousTestCase):
             self.attempts.begin("eve", HERE)
             self.attempts.succeeded("eve", HERE)
         self.attempts.begin("ann", HERE)
-        with self.assertRaises(TooManyRequests):
-            self.attempts.begin("ann", HERE)
+        self.assertEqual(self.attempts.begin("ann", HERE), 1.0)
 
     def test_at_once(self) -> None:
-        """Attempts that begin together are counted together."""
-        begun = 0
+        """Attempts that begin together are counted together: a few wait in turn, the rest come again."""
+        waits: list[float] = []
+        refusals = 0
         for _ in range(100):
             try:
-                self.attempts.begin("ann", HERE)
-                begun += 1
-            except TooManyRequests:
-                pass
-        self.assertEqual(begun, FREE_ATTEMPTS + 1)
+                waits.append(self.attempts.begin("ann", HERE))
+            except TooManyRequests as error:
+                refusals += 1
+                self.assertGreater(error.retry_after_seconds or 0.0, LONGEST_WAIT)
+        self.assertEqual(waits, [0.0] * (FREE_ATTEMPTS + 1) + [1.0, 3.0])
+        self.assertEqual(refusals, 94)
 
     def test_pressing(self) -> None:
         """Many attempts that nobody waited for are told from a few mistakes."""
@@ -110,10 +103,10 @@ class AttemptsTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([HERE, THERE]), st.floats(0, 20))))
     def test_bounded_wait(self, attempts: list[tuple[str, str, float]]) -> None:
-        """Whatever was tried before, nobody waits for longer than the limit."""
+        """Whatever was tried before, nobody is kept waiting, or sent away, for long."""
         for user, address, seconds in attempts:
             self.clock.advance(seconds)
             try:
-                self.attempts.begin(user, address)
+                self.assertLessEqual(self.attempts.begin(user, address), LONGEST_WAIT)
             except TooManyRequests as error:
-                self.assertLessEqual(error.retry_after_seconds or 0.0, LONGEST_WAIT)
+                self.assertLessEqual(error.retry_after_seconds or 0.0, 2 * LONGEST_WAIT)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.internet.defer import Deferred
 
 from mirrord.access.gate import Asking, Caller, Gate
 from mirrord.access.rules import Action, Rules
@@ -112,12 +113,15 @@ class MatrixTests(GateCase):
         self.assertFalse(self.caller(authorization="Negotiate x").may(Action.PUSH, TEAM))
 
     def test_slowed(self) -> None:
-        """Whoever was wrong too often is told when to come again, at the token service too."""
-        for number in range(4):
-            self.refusal(self.gate.admit(asking(basic("ann", f"guess{number}"))))
+        """Who comes while guesses are waited for is told when to come again, at the token service too."""
+        guesses = [Deferred.fromCoroutine(self.gate.admit(asking(basic("ann", str(n))))) for n in range(6)]
         error = self.failure(self.gate.admit(self.asking("ann")), TooManyRequests)
-        self.assertEqual(error.retry_after_seconds, 1.0)
+        self.assertEqual(error.retry_after_seconds, 7.0)
         self.failure(self.gate.grant(self.asking("bob"), ()), TooManyRequests)
+        self.clock.advance(7)
+        for guess in guesses:
+            self.failureResultOf(guess, Unauthorized)
+        self.caller("ann")
 
 
 class ChallengeTests(GateCase):
