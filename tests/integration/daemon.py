@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from typing import IO
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import attrs
@@ -196,8 +197,18 @@ class Daemon:
         while time.monotonic() < deadline:
             if not self.is_alive:
                 raise AssertionError(f"mirrord did not start:\n{self.log[-4000:]}")
-            with contextlib.suppress(OSError), urlopen(f"{self.url}/v2/", timeout=1) as answer:
-                if answer.status == 200:
-                    return
+            if self._is_answering():
+                return
             time.sleep(0.05)
         raise AssertionError(f"mirrord does not answer:\n{self.log[-4000:]}")
+
+    def _is_answering(self) -> bool:
+        """Whether /v2/ is there; a 401 says so too."""
+        try:
+            with urlopen(f"{self.url}/v2/", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except HTTPError as error:
+            with error:
+                return error.status == 401
+        except OSError:
+            return False
