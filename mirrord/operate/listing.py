@@ -8,11 +8,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mirrord.oci.entry import Kind
+from mirrord.oci.errors import NameInvalid
 from mirrord.oci.names import Source
 from mirrord.oci.references import ImageReference
 from mirrord.operate.answers import ListedRepository, ListedTag
 from mirrord.operate.ports import Inventory
 from mirrord.operate.turns import in_turns
+
+_MAX_PATTERN = 512
+"""As long as a name can be. To read a pattern of 20,000 brackets takes half a minute, and nobody is served."""
 
 
 @attrs.define(eq=False)
@@ -25,7 +29,13 @@ class RepositoryLister:
     _log = Logger()
 
     async def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
-        """The repositories whose name, short or whole, is like the shell pattern; sorted."""
+        """The repositories whose name, short or whole, is like the shell pattern; sorted.
+
+        Raises:
+            NameInvalid: The pattern is longer than any name.
+        """
+        if len(pattern) > _MAX_PATTERN:
+            raise NameInvalid("the pattern is longer than any name")
         try:
             await self._inventory.settle()
         except OSError as error:

@@ -1,6 +1,7 @@
 import errno
 
 from mirrord.oci.content import Sighting, TagRecord
+from mirrord.oci.errors import NameInvalid
 from mirrord.oci.names import Tag
 from mirrord.operate.answers import ListedRepository, ListedTag
 from mirrord.operate.listing import RepositoryLister
@@ -48,6 +49,13 @@ class ListingTests(OperateCase):
             "x": [],
         }.items():
             self.assertEqual(names, [listed.name for listed in self.list(pattern)])
+
+    def test_long_pattern(self) -> None:
+        """A pattern that would be read for seconds is refused."""
+        self.shelves.hold(UBUNTU, image())
+        self.assertEqual([], self.list("[" * 512))
+        with self.assertRaises(NameInvalid):
+            self.list("[" * 513)
 
     def test_full_disk(self) -> None:
         """What cannot be brought up to date is listed as it was."""
