@@ -14,7 +14,6 @@ from twisted.python.threadpool import ThreadPool
 
 from mirrord.access.admission import Admission
 from mirrord.access.gate import Gate
-from mirrord.access.meanings import Meanings
 from mirrord.config import Config, UpstreamConfig
 from mirrord.defaults import state_folder
 from mirrord.gc.collector import Collector
@@ -203,8 +202,7 @@ class Foundation:
         Raises:
             OSError: The users cannot be read, or the key of tokens neither read nor written.
         """
-        hosted = config.hosted.repositories if config.hosted.enabled else ()
-        return self.admission.gate(config.access, Meanings(hosted, _sources(config)))
+        return self.admission.gate(config.access, _sources(config))
 
     def _connect(self, config: Config) -> None:
         """Have a client for every upstream; a new one where there is none, or it is configured otherwise."""

@@ -94,6 +94,8 @@ class Sources:
 
     def meanings(self, repository: Repository) -> Iterator[Source]:
         """Every source that a client may call so in a token's scope, which has neither `ns` nor a path."""
+        if self._is_hosted(repository):
+            yield Source(HOSTED, repository)
         for origin in self._by_name.values():
             for name in {repository, _official(origin, repository)}:
                 yield Source(origin.name, name)

@@ -4,7 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci import routes
 from mirrord.oci.errors import Denied, NameUnknown
-from mirrord.oci.names import Source
+from mirrord.oci.names import Repository, Source
 from mirrord.pull.sources import Origin, Sources
 
 SOURCES = Sources.of(
@@ -84,3 +84,28 @@ class SourcesTests(SynchronousTestCase):
         two = SOURCES.locate(routes.parse(b"/v2/coreos/etcd/tags/list"), "docker.io")
         self.assertIsInstance(one, Source)
         self.assertNotEqual(one, two)
+
+
+class MeaningsTests(SynchronousTestCase):
+    """What a name can stand for in the scope of a token, where no request says which is meant."""
+
+    def meanings(self, name: str) -> set[str]:
+        sources = Sources.of(
+            [Origin("docker.io", "dockerhub"), Origin("quay.io", "quay")],
+            lambda repository: repository.name.startswith("team/"),
+        )
+        return {str(each) for each in sources.meanings(Repository(name))}
+
+    def test_plain(self) -> None:
+        """A name can be any upstream's, by ns; a single one at Docker Hub is an official image's too."""
+        self.assertEqual(self.meanings("a/b"), {"docker.io/a/b", "quay.io/a/b"})
+        self.assertEqual(self.meanings("a"), {"docker.io/a", "docker.io/library/a", "quay.io/a"})
+
+    def test_prefixed(self) -> None:
+        """A name that begins with a prefix can be one without it at that upstream."""
+        self.assertIn("quay.io/a/b", self.meanings("quay/a/b"))
+        self.assertIn("docker.io/library/a", self.meanings("dockerhub/a"))
+
+    def test_hosted(self) -> None:
+        """A hosted name can still be an upstream's, by ns."""
+        self.assertEqual(self.meanings("team/a"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"})
