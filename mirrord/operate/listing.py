@@ -16,7 +16,7 @@ from mirrord.operate.ports import Inventory
 from mirrord.operate.turns import in_turns
 
 _MAX_PATTERN = 512
-"""As long as a name can be. To read a pattern of 20,000 brackets takes half a minute, and nobody is served."""
+"""Names are no longer. One of 20,000 brackets is read for half a minute, and nobody is served meanwhile."""
 
 
 @attrs.define(eq=False)

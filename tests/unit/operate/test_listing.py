@@ -9,9 +9,13 @@ from tests.unit.operate.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, la
 
 
 class ListingTests(OperateCase):
-    def list(self, pattern: str = "*") -> list[ListedRepository]:
+    def setUp(self) -> None:
+        super().setUp()
         ttls = {"docker.io": 300.0, "quay.io": 10.0}
-        return self.all_of(RepositoryLister(self.shelves, ttls.__getitem__, self.clock).list(pattern))
+        self.lister = RepositoryLister(self.shelves, ttls.__getitem__, self.clock)
+
+    def list(self, pattern: str = "*") -> list[ListedRepository]:
+        return self.all_of(self.lister.list(pattern))
 
     def test_repository(self) -> None:
         """A repository is listed with its tags and with what of it is on the disk."""
@@ -54,8 +58,8 @@ class ListingTests(OperateCase):
         """A pattern that would be read for seconds is refused."""
         self.shelves.hold(UBUNTU, image())
         self.assertEqual([], self.list("[" * 512))
-        with self.assertRaises(NameInvalid):
-            self.list("[" * 513)
+        _, ended = self.listen(self.lister.list("[" * 513))
+        self.failureResultOf(ended, NameInvalid)
 
     def test_full_disk(self) -> None:
         """What cannot be brought up to date is listed as it was."""
