@@ -123,13 +123,13 @@ class Mirror:
         """
         try:
             wanted = self._reread()
+            config = merge(self._config, wanted)
+            root_of = self._roots(config)
         except ConfigError as error:
             self.trouble = f"the configuration was not taken: {error.lines[0]}"
             raise
         self.trouble = None
         needing_restart = tuple(bound_changes(self._config, wanted))
-        config = merge(self._config, wanted)
-        root_of = self._roots(config)
         self._config = config
         for listen, site in zip(config.listen, self._sites, strict=True):
             site.respond = root_of(listen).respond
@@ -142,9 +142,14 @@ class Mirror:
         return Reloaded(config.drain_timeout, needing_restart)
 
     def _roots(self, config: Config) -> Callable[[ListenConfig], RegistryRoot]:
-        """What answers at a listener; listeners differ in their own upstream."""
+        """What answers at a listener; listeners differ in their own upstream.
+
+        Raises:
+            ConfigError: There can be no gate as it says.
+        """
         foundation = self._foundation
-        use_cases, gate = foundation.use_cases(config), foundation.gate(config)
+        gate = foundation.gate(config)
+        use_cases = foundation.use_cases(config)
         self.operations = operations.join(foundation, config, use_cases, self._verifying)
         return lambda listen: RegistryRoot(
             use_cases,

@@ -14,7 +14,7 @@ from twisted.python.threadpool import ThreadPool
 
 from mirrord.access.admission import Admission
 from mirrord.access.gate import Gate
-from mirrord.config import Config, UpstreamConfig
+from mirrord.config import Config, ConfigError, UpstreamConfig
 from mirrord.defaults import state_folder
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
@@ -200,9 +200,12 @@ class Foundation:
         """Who may do what, as `config` says.
 
         Raises:
-            OSError: The users cannot be read, or the key of tokens neither read nor written.
+            ConfigError: The users cannot be read, or the key of tokens neither read nor written.
         """
-        return self.admission.gate(config.access, _sources(config))
+        try:
+            return self.admission.gate(config.access, _sources(config))
+        except OSError as error:
+            raise ConfigError([f"access: {error}"]) from None
 
     def _connect(self, config: Config) -> None:
         """Have a client for every upstream; a new one where there is none, or it is configured otherwise."""

@@ -117,7 +117,7 @@ class MirrorService(Service):
         """Open the store and the TLS files and bind the ports, or say in one line why that cannot be."""
         try:
             parts = self._parts = self._assemble()
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             raise SystemExit(f"mirrord: cannot start: {error}") from None
         self._drain_seconds = parts.drain_seconds
         self._admin_port = self._bind(parts, parts.admin)

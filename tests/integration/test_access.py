@@ -17,6 +17,7 @@ import bcrypt
 
 from tests.fakes.scene import Manners
 from tests.integration.case import MirrorCase
+from tests.integration.client import pull
 from tests.integration.daemon import Daemon
 
 PASSWORDS = {"ann": "apple", "bob": "berry"}
@@ -313,3 +314,29 @@ class OpenTests(MirrorCase):
             self.assertEqual(self.post(daemon, {name: "1"}), 403, name)
         self.assertIn("only clients on this host may push", daemon.log)
         self.assertFalse((daemon.store / "token.key").exists())
+
+    def test_reload(self) -> None:
+        """Access is taken on by a reload, and given up by one; where no key can be kept, it is refused."""
+        state = self.folder / "state"
+        state.write_text("a file where a folder should be")
+        daemon = self.start_daemon({"STATE_DIRECTORY": str(state)})
+        plain = daemon.settings
+        users = self.folder / "htpasswd"
+        write_users(users, "ann")
+        access = f'[access]\nhtpasswd = {json.dumps(str(users))}\nrules = [{{repositories = ["*"]}}]\n'
+        daemon.settings = attrs.evolve(plain, more=access)
+        self.reload(daemon, "the configuration is not taken: access: ")
+        self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
+        state.unlink()
+        self.reload(daemon, "the configuration was read again")
+        self.assertEqual(pull(f"{daemon.url}/v2/").status, 401)
+        daemon.settings = plain
+        self.reload(daemon, "there is no [access]")
+        self.wait_until(lambda: pull(f"{daemon.url}/v2/").status == 200)
+
+    def reload(self, daemon: Daemon, until: str) -> None:
+        """Have it read its settings, until it says so once more."""
+        said = daemon.log.count(until)
+        daemon.write_config()
+        os.kill(daemon.pid, signal.SIGHUP)
+        self.wait_until(lambda: daemon.log.count(until) > said, what=until)
