@@ -10,21 +10,16 @@ subject's digest; such a tag is no version of anything, and goes with its subjec
 goes, goes with it, however young, for nobody could find it any more.
 """
 
-import re
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import DigestInvalid
 from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
 from mirrord.oci.names import Repository
 
 STEPS_A_SLICE = 256
-
-_REFERRERS_TAG = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?:\.[a-z]+)?", re.ASCII)
-"""The referrers tag of the specification; cosign adds what it is (`.sig`, `.att`, `.sbom`)."""
 
 Slices = Generator[None, None, Thinning]
 
@@ -95,24 +90,19 @@ def _hanging(
         hanging.setdefault(manifest.digest, []).extend(manifest.children)
         if manifest.subject is not None:
             hanging.setdefault(manifest.subject, []).append(manifest.digest)
+    subjects = {_referrers_tag(digest): digest for digest in manifests}
     for tag in tags:
-        subject = _subject_of(tag)
-        if subject is None or subject not in manifests:
+        subject = subjects.get(str(tag.tag).partition(".")[0])
+        if subject is None:
             versions.append(tag)
         else:
             hanging[subject].append(tag.digest)
     return hanging, versions
 
 
-def _subject_of(tag: KeptTag) -> Digest | None:
-    """The digest that a referrers tag is made of; None where it is any other tag."""
-    match = _REFERRERS_TAG.fullmatch(str(tag.tag))
-    if match is None:
-        return None
-    try:
-        return Digest.parse(":".join(match.groups()))
-    except DigestInvalid:
-        return None
+def _referrers_tag(subject: Digest) -> str:
+    """The tag of the specification's "Referrers Tag Schema"; cosign adds what it is (`.sig`, `.att`)."""
+    return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
 
 
 def _outdated(versions: Sequence[KeptTag], rules: Iterable[KeepRule]) -> set[KeptTag]:
