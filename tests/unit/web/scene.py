@@ -7,7 +7,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.gate import Gate
-from mirrord.access.meanings import Meanings
 from mirrord.access.rules import Rules
 from mirrord.listen.pages import Pages
 from mirrord.listen.site import MirrorSite
@@ -28,7 +27,7 @@ class SceneCase(SynchronousTestCase):
         self.pages = ColdPages(warm_bytes=1 << 40)
         pages = cast("Pages", self.pages)
         use_cases = self.pulling.use_cases()
-        self.gate = Gate(Rules.of(None), Meanings(("team/*",), self.pulling.sources))
+        self.gate = Gate(Rules.of(None), self.pulling.sources)
         self.root = RegistryRoot(
             use_cases,
             self.gate,
