@@ -1,6 +1,7 @@
 """The checks of the OCI conformance suite before a real daemon: manifests, tags, referrers, deletes."""
 
 import json
+from typing import Any
 
 from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST
 from tests.integration.pushing import EMPTY_CONFIG, HostedCase, descriptor, digest_of, image, index
@@ -42,7 +43,7 @@ class ManifestTests(HostedCase):
         self.push(image(b"payload", config=EMPTY_CONFIG, artifactType="application/vnd.example"))
         self.push(json.dumps(json.loads(image(b"payload")) | {"config": config}).encode())
         self.push(image())
-        self.push(image(**{"org.example.custom": {"a": [1, None]}}))
+        self.push(image(custom={"a": [1, None]}))
         self.push(b" \n" + image() + b"\n")
 
     def test_nondistributable(self) -> None:
@@ -187,7 +188,7 @@ class ReferrersTests(HostedCase):
         for content in (EMPTY_CONFIG, b"layer"):
             self.pusher.push_blob(self.repository, content)
         subject = image(b"layer")
-        about = {"subject": descriptor(subject, OCI_MANIFEST), "annotations": {"a": "b"}}
+        about: dict[str, Any] = {"subject": descriptor(subject, OCI_MANIFEST), "annotations": {"a": "b"}}
         signature = image(artifactType="application/vnd.example.sig", **about)
         plain = image(**about)
         listing = index(**about)
