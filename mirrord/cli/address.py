@@ -10,6 +10,7 @@ import attrs
 
 _PART = re.compile(r"(?<!\\):")
 _ESCAPE = re.compile(r"\\(.)")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - we do not listen
 
 
@@ -70,6 +71,8 @@ class Address:
 
     @classmethod
     def _of(cls, host: str, port: int) -> Self:
+        if not _is_host(host):
+            raise ValueError("its host has no name that could be looked up")
         return cls(_EVERYWHERE.get(host, host), port, is_everywhere=host in _EVERYWHERE)
 
     def connection(self, timeout: float) -> HTTPConnection:
@@ -86,3 +89,12 @@ class Address:
 
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"http://{self.authority}"
+
+
+def _is_host(host: str) -> bool:
+    """Whether a resolver takes it: Python's raises what is no OSError."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return _BLANK.search(host) is None

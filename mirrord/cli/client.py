@@ -1,28 +1,43 @@
 """`mirrord client`: the files that point a client at this mirror."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mirrord.cli.configuration import read_config
 from mirrord.cli.daemon import Daemon
 from mirrord.cli.placing import place
 from mirrord.cli.seen import client_url
 from mirrord.cli.settings import Settings, located
+from mirrord.pem import read_certificates
 from mirrord.recipes import RECIPES, Mirror, Registry
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_URL = re.compile(r"(https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)/?")
+"""What means itself in JSON, TOML, YAML and a path: it comes to stand in all of them."""
 
 
 def _read_url(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
     """Scheme, host and port: what follows is of another client's making."""
     if text is None:
         return None
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname or url.path.strip("/") or url.query:
+    url = _URL.fullmatch(text)
+    if url is None:
         raise click.BadParameter("http://HOST:PORT or https://HOST:PORT is needed")
-    return f"{url.scheme}://{url.netloc}"
+    return url[1]
+
+
+def _read_ca(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> str:
+    """The certificates of a file, and nothing else that is in it: everybody may read what is written."""
+    if file is None:
+        return ""
+    try:
+        return "".join(one.public_bytes(Encoding.PEM).decode("ascii") for one in read_certificates(file))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -31,6 +46,7 @@ def _read_url(_context: click.Context, _parameter: click.Parameter, text: str | 
 @click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=_read_ca,
     help="A certificate that the client has to trust, if the mirror's is not a public one.",
 )
 @click.option("--write", is_flag=True, help="Write the files on this host, instead of printing them.")
@@ -41,9 +57,7 @@ def _read_url(_context: click.Context, _parameter: click.Parameter, text: str | 
     help="With --write: below this folder.",
 )
 @located
-def client(
-    settings: Settings, client: str, mirror: str | None, ca: Path | None, *, write: bool, root: Path
-) -> None:
+def client(settings: Settings, client: str, mirror: str | None, ca: str, *, write: bool, root: Path) -> None:
     """Print, or write, the files that point a client at this mirror.
 
     The mirror is the first listener of the configuration, with all its upstreams. What --write finds and
@@ -53,8 +67,7 @@ def client(
     listener = config.listen[0]
     registries = tuple(Registry(one.name, one.prefix) for one in config.upstream)
     url = mirror or client_url(listener, Daemon(settings.admin()))
-    trusted = "" if ca is None else ca.read_text("utf-8")
-    recipe = RECIPES[client](Mirror(url, registries, listener.upstream, trusted))
+    recipe = RECIPES[client](Mirror(url, registries, listener.upstream, ca))
     for file in recipe.files:
         if write:
             click.echo(place(file, root))

@@ -96,7 +96,9 @@ class Daemon:
         try:
             connection.sock.settimeout(seconds)
             headers = {} if method == "GET" else _OUR_INTENT
-            connection.request(method, f"{path}?{urlencode(query)}" if query else path, headers=headers)
+            # An argument may be bytes that are no text; the daemon says what it makes of them.
+            asked = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
+            connection.request(method, asked, headers=headers)
             answer = connection.getresponse()
             if answer.status >= 400 and answer.status not in refusals:
                 raise _refusal(answer, self.address)

@@ -66,7 +66,7 @@ def _join(old: str | None, file: File, path: Path) -> str:
 def _object(text: str, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Failed(f"{path} is not JSON and stays as it is: {error}") from None
     if not isinstance(document, dict):
         raise Failed(f"{path} holds no JSON object and stays as it is")

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -70,7 +71,13 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
         raise Failed(f"{error.filename} cannot be written: {error.strerror}") from None
     click.echo(f"{paths[0]} and {paths[1]} are written.\n")
     config = "/etc/mirrord/mirrord.toml"
-    click.echo(_TRUST.format(config=config, certificate=paths[0], key=paths[1], name=names[0]))
+    click.echo(_TRUST.format(config=config, certificate=paths[0], key=paths[1], name=_authority(names)))
+
+
+def _authority(names: Sequence[str]) -> str:
+    """The mirror's host in a URL: its first name that is one host's, an address of IPv6 in brackets."""
+    name = next((name for name in names if "*" not in name), names[0]).strip("[]")
+    return f"[{name}]" if ":" in name else name
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -318,6 +318,11 @@ class AloneTests(CommandCase):
         self.admin.answer("GET", "/status", "hello")
         self.assert_ended(self.mirrord("status"), 1, "is no mirrord")
 
+    def test_bytes(self) -> None:
+        """An argument that is no text reaches the daemon as it is."""
+        self.admin.answer("GET", "/repositories", [])
+        self.assert_ended(self.mirrord("ls", "\udcff"), 4, "is held")
+
     def test_admin(self) -> None:
         """`--admin` says where to ask, before or after the command, as an endpoint or as a URL."""
         self.admin.answer("GET", "/repositories", [])
@@ -375,6 +380,9 @@ class WrongUseTests(CommandCase):
             (["self-signed", "https://x"], "https://x"),
             (["completion", "tcsh"], "'tcsh'"),
             (["client", "docker", "--mirror", "mirror.lan"], "--mirror"),
+            (["client", "docker", "--mirror", "http://[::1"], "--mirror"),
+            (["client", "podman", "--mirror", 'http://a"b:5000'], "--mirror"),
+            (["client", "podman", "--ca", "/bin/sh"], "--ca"),
         ):
             self.assert_ended(mirrord(*arguments, home=self.folder), 2, said)
 

@@ -101,6 +101,22 @@ class SelfSignedTests(CommandCase):
         self.assertIn('[host."https://mirror.lan:5443"]', ended.out)
         self.assertIn(Path(folder / "fullchain.pem").read_text(), ended.out)
 
+    def test_ca_with_key(self) -> None:
+        """Of a file that holds a key beside its certificate a client is given the certificate alone."""
+        folder, both = self.folder / "tls", self.folder / "both.pem"
+        self.assert_well(mirrord("self-signed", "mirror.lan", "--out", str(folder), home=self.folder))
+        certificate = (folder / "fullchain.pem").read_text()
+        both.write_text((folder / "privkey.pem").read_text() + certificate)
+        ended = self.mirrord("client", "podman", "--ca", str(both))
+        self.assertIn(certificate, ended.out)
+        self.assertNotIn("PRIVATE", ended.out)
+
+    def test_ipv6(self) -> None:
+        """The command that it ends with can be typed: it names one host, one of IPv6 in brackets."""
+        names = ("*.lan", "::1")
+        ended = mirrord("self-signed", *names, "--out", str(self.folder / "tls"), home=self.folder)
+        self.assertIn("--mirror https://[::1]:5000", ended.out)
+
     def test_no_folder(self) -> None:
         """Where nothing can be written it ends with 1 and the name of the file."""
         ended = mirrord("self-signed", "a", "--out", "/proc/nowhere", home=self.folder)

@@ -45,6 +45,10 @@ class AddressTests(SynchronousTestCase):
             "http://x/y",
             "http://:1",
             "unix:",
+            "http://a b",
+            "http://\x01",
+            "http://" + "a" * 64,
+            "tcp:5001:interface=\udcff",
         ):
             with self.assertRaises(ValueError, msg=text):
                 Address.parse(text)

@@ -70,7 +70,7 @@ class PlacingTests(SynchronousTestCase):
 
     def test_what_cannot_be_joined(self) -> None:
         """A daemon.json that cannot be joined with ours stays as it is."""
-        for text in ("{", "[]", '{"registry-mirrors": "x"}', "\udcff"):
+        for text in ("{", "[]", "[" * 99_999, '{"registry-mirrors": "x"}', "\udcff"):
             path = self.write("docker/daemon.json", "")
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
             with self.assertRaises(Failed, msg=text):
