@@ -10,18 +10,22 @@ subject's digest; such a tag is no version of anything, and goes with its subjec
 goes, goes with it, however young, for nobody could find it any more.
 """
 
-from collections.abc import Container, Generator, Iterable, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
+from typing import TypeVar
 
 import attrs
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
-from mirrord.oci.names import Repository
+from mirrord.oci.names import Repository, Tag
 
 STEPS_A_SLICE = 256
 
 Slices = Generator[None, None, Thinning]
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -62,41 +66,52 @@ def thin_out(
     Manifests come after those that name them and after their subject, where that can be: what is cut short
     leaves nothing that lacks a part.
     """
-    hanging, versions = _hanging(manifests, tags)
-    outdated = _outdated(versions, rules)
-    staying = {tag.digest for tag in versions if tag not in outdated}
+    hanging, versions = yield from _hanging(manifests, tags)
+    outdated = yield from _outdated(versions, rules)
+    staying = {tag.digest for tag in versions if tag.tag not in outdated}
     yield
-    due = {tag.digest for tag in outdated if tag.digest in manifests} - staying
+    due = {tag.digest for tag in versions if tag.tag in outdated and tag.digest in manifests} - staying
     tagged = {tag.digest for tag in tags}
-    for number, manifest in enumerate(manifests.values()):
-        if manifest.digest not in tagged and _is_due(manifest, rules):
-            due.add(manifest.digest)
-        if number % STEPS_A_SLICE == 0:
-            yield
+    for some in _batches(manifests.values()):
+        due.update(one.digest for one in some if one.digest not in tagged and _is_due(one, rules))
+        yield
     doomed = yield from _reach(due, hanging, staying)
     saved = set((yield from _reach(manifests.keys() - set(doomed), hanging, frozenset())))
     gone = {digest: manifests[digest] for digest in doomed if digest not in saved}
-    going_tags = (tag for tag in tags if tag in outdated or tag.digest in gone)
+    yield
+    going_tags = (tag for tag in tags if tag.tag in outdated or tag.digest in gone)
     return Thinning(repository, tuple(going_tags), tuple(gone.values()))
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """All of `items`, a slice's work an item."""
+    left = iter(items)
+    while some := list(islice(left, STEPS_A_SLICE)):
+        yield some
 
 
 def _hanging(
     manifests: Mapping[Digest, KeptManifest], tags: Iterable[KeptTag]
-) -> tuple[dict[Digest, list[Digest]], list[KeptTag]]:
+) -> Generator[None, None, tuple[dict[Digest, list[Digest]], list[KeptTag]]]:
     """What hangs on each manifest, and the tags that are versions."""
     hanging: dict[Digest, list[Digest]] = {}
     versions: list[KeptTag] = []
-    for manifest in manifests.values():
-        hanging.setdefault(manifest.digest, []).extend(manifest.children)
-        if manifest.subject is not None:
-            hanging.setdefault(manifest.subject, []).append(manifest.digest)
-    subjects = {_referrers_tag(digest): digest for digest in manifests}
-    for tag in tags:
-        subject = subjects.get(str(tag.tag).partition(".")[0])
-        if subject is None:
-            versions.append(tag)
-        else:
-            hanging[subject].append(tag.digest)
+    subjects: dict[str, Digest] = {}
+    for some in _batches(manifests.values()):
+        for manifest in some:
+            hanging.setdefault(manifest.digest, []).extend(manifest.children)
+            if manifest.subject is not None:
+                hanging.setdefault(manifest.subject, []).append(manifest.digest)
+            subjects[_referrers_tag(manifest.digest)] = manifest.digest
+        yield
+    for some_tags in _batches(tags):
+        for tag in some_tags:
+            subject = subjects.get(str(tag.tag).partition(".")[0])
+            if subject is None:
+                versions.append(tag)
+            else:
+                hanging[subject].append(tag.digest)
+        yield
     return hanging, versions
 
 
@@ -105,18 +120,22 @@ def _referrers_tag(subject: Digest) -> str:
     return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
 
 
-def _outdated(versions: Sequence[KeptTag], rules: Iterable[KeepRule]) -> set[KeptTag]:
+def _outdated(versions: Sequence[KeptTag], rules: Iterable[KeepRule]) -> Generator[None, None, set[Tag]]:
     """The tags that go by the rule that decides about them."""
-    outdated: set[KeptTag] = set()
-    left = sorted(versions, key=lambda tag: (tag.age_seconds, tag.tag))
+    outdated: set[Tag] = set()
+    left = sorted(versions, key=lambda tag: (tag.age_seconds, tag.tag.name))
     for rule in rules:
         if rule.newest is None and rule.older_than is None:
             continue
-        decided = [tag for tag in left if fnmatchcase(str(tag.tag), rule.tags)]
-        left = [tag for tag in left if not fnmatchcase(str(tag.tag), rule.tags)]
-        outdated.update(
-            tag for tag in decided[rule.newest or 0 :] if tag.age_seconds >= (rule.older_than or 0.0)
-        )
+        decided: list[KeptTag] = []
+        others: list[KeptTag] = []
+        for some in _batches(left):
+            for tag in some:
+                (decided if fnmatchcase(tag.tag.name, rule.tags) else others).append(tag)
+            yield
+        left = others
+        oldest = decided[rule.newest or 0 :]
+        outdated.update(tag.tag for tag in oldest if tag.age_seconds >= (rule.older_than or 0.0))
     return outdated
 
 

@@ -1,0 +1,88 @@
+"""Clients push while the daemon is killed and started again: what it acknowledged is there, and whole."""
+
+import http.client
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
+
+from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, digest_of, image
+
+CLIENTS = 8
+PUSHES = 10
+KILLS = 6
+
+_BROKEN = (OSError, http.client.HTTPException, AssertionError)
+"""What a client sees of a daemon that is killed, or refuses."""
+
+
+@attrs.define
+class Acknowledged:
+    """What a registry said it has, by digest, and what each tag may name; `tried` was asked for besides."""
+
+    blobs: dict[str, bytes] = attrs.field(factory=dict)
+    manifests: dict[str, bytes] = attrs.field(factory=dict)
+    tags: dict[str, set[str]] = attrs.field(factory=dict)
+    tried: dict[str, bytes] = attrs.field(factory=dict)
+
+
+class HostedCrashTests(HostedCase):
+    def test_killed_again_and_again(self) -> None:
+        """After kills at random moments each acknowledged blob, manifest and tag is served byte for byte."""
+        done = threading.Event()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            pushing = [pool.submit(self.push_all, number) for number in range(CLIENTS)]
+            order = random.Random(4)
+            for _ in range(KILLS):
+                time.sleep(order.uniform(0.1, 0.6))
+                self.daemon.kill()
+                self.daemon.start()
+            done.set()
+            for each in pushing:
+                self.check(each.result())
+
+    def push_all(self, client: int) -> Acknowledged:
+        """Push images, each until it is acknowledged."""
+        acknowledged, pusher = Acknowledged(), Pusher(self.daemon.port)
+        for number in range(PUSHES):
+            layer = random.Random(client * 1000 + number).randbytes(50_000 + number)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    self.push(pusher, acknowledged, f"c{client}", layer)
+                    break
+                except _BROKEN:
+                    pusher.close()
+                    time.sleep(0.05)
+                    pusher = Pusher(self.daemon.port)
+            else:
+                raise TimeoutError("a push was refused for a minute")
+        pusher.close()
+        return acknowledged
+
+    def push(self, pusher: Pusher, acknowledged: Acknowledged, tag: str, layer: bytes) -> None:
+        manifest = image(layer)
+        for content in (EMPTY_CONFIG, layer):
+            acknowledged.tried[digest_of(content)] = content
+            acknowledged.blobs[pusher.push_blob(self.repository, content)] = content
+        digest = digest_of(manifest)
+        named = acknowledged.tags.get(tag, set())
+        acknowledged.tags[tag] = named | {digest}
+        said = pusher.put(self.repository, tag, manifest)
+        assert said.status == 201, said
+        acknowledged.manifests[digest] = manifest
+        acknowledged.tags[tag] = {digest}
+
+    def check(self, acknowledged: Acknowledged) -> None:
+        for digest, content in acknowledged.tried.items():
+            said = self.pusher.ask("GET", self.path("blobs", digest))
+            is_needed = digest in acknowledged.blobs
+            self.assertIn(said.status, {200} if is_needed else {200, 404})
+            self.assertTrue(said.status == 404 or said.body == content, digest)
+        for digest, manifest in acknowledged.manifests.items():
+            self.assert_manifest(digest, manifest)
+        for tag, digests in acknowledged.tags.items():
+            said = self.pusher.ask("GET", self.path("manifests", tag))
+            self.assertIn(digest_of(said.body), digests)
