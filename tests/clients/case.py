@@ -18,6 +18,13 @@ from tests.integration.daemon import Daemon, Settings, free_port
 APP = "library/mirrord-test"
 MULTI = "library/mirrord-multi"
 
+PUSHED = "team/app"
+
+_HOSTED = """
+[hosted]
+repositories = ["team/*"]
+"""
+
 _REGISTRY = """
 version: 0.1
 log: {{level: error}}
@@ -60,7 +67,7 @@ class ClientCase(SynchronousTestCase):
             write_layout(layout, content)
             target = f"docker://127.0.0.1:{port}/{name}:latest"
             run(skopeo, "copy", "--all", "--dest-tls-verify=false", f"oci:{layout}:latest", target)
-        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms")
+        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms", more=_HOSTED)
         self.daemon = Daemon(self.folder / "mirrord", settings)
         self.addCleanup(self.daemon.kill)
         self.addCleanup(self.assert_calm)

@@ -1,4 +1,4 @@
-from tests.clients.case import APP, MULTI, ClientCase
+from tests.clients.case import APP, MULTI, PUSHED, ClientCase
 from tests.clients.programs import Service, find, run
 
 _CONFIG = """
@@ -59,3 +59,14 @@ class ContainerdTests(ClientCase):
         self._forget(MULTI)
         self.let_upstream_go()
         self.assertEqual(self._pull(MULTI), before)
+
+    def test_pushes_what_it_pulled(self) -> None:
+        """Ctr pushes an image, and pulls the same one back when it has it no more."""
+        self._pull(APP)
+        pushed = f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        self._ctr("images", "push", "--plain-http", pushed, f"docker.io/{APP}:latest")
+        self._forget(APP)
+        self.let_upstream_go()
+        self._ctr("images", "pull", "--plain-http", "--snapshotter", "native", pushed)
+
+        self.assertIn(pushed, self._ctr("images", "list"))

@@ -1,7 +1,7 @@
 import contextlib
 from pathlib import Path
 
-from tests.clients.case import APP, MULTI, ClientCase
+from tests.clients.case import APP, MULTI, PUSHED, ClientCase
 from tests.clients.programs import Service, find, run
 
 
@@ -54,3 +54,14 @@ class DockerTests(ClientCase):
         self._docker("rmi", name)
         self.let_upstream_go()
         self.assertIn("Downloaded newer image", self._docker("pull", name))
+
+    def test_pushes_what_it_pulled(self) -> None:
+        """Docker pushes an image beside the mirror that it came from, and pulls it back from there."""
+        name, pushed = APP.removeprefix("library/"), f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        self._docker("pull", name)
+        self._docker("tag", name, pushed)
+        self.let_upstream_go()
+        self.assertIn("digest: sha256:", self._docker("push", pushed))
+        self._docker("rmi", name, pushed)
+
+        self.assertIn("Downloaded newer image", self._docker("pull", pushed))

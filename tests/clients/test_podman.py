@@ -1,6 +1,6 @@
 import json
 
-from tests.clients.case import APP, MULTI, ClientCase
+from tests.clients.case import APP, MULTI, PUSHED, ClientCase
 from tests.clients.programs import find, run
 
 _REGISTRIES = """
@@ -50,3 +50,14 @@ class PodmanTests(ClientCase):
         """Podman pulls an index by its tag, and one architecture of it by digest."""
         image = self._pull(MULTI)
         self.assertIn(image, self._podman("images", "-q", "--no-trunc"))
+
+    def test_pushes_what_it_pulled(self) -> None:
+        """Podman pushes an image, and pulls the same one back when it has it no more."""
+        image, pushed = self._pull(APP), f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        policy = ("--signature-policy", str(self.policy), "--tls-verify=false")
+        self._podman("push", *policy, image, pushed)
+        self._podman("rmi", "-f", image)
+        self.let_upstream_go()
+        said = self._podman("pull", "-q", *policy, pushed)
+
+        self.assertEqual(image, said.strip().splitlines()[-1])

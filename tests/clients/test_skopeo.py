@@ -1,12 +1,12 @@
 from hashlib import sha256
 
-from tests.clients.case import APP, MULTI, ClientCase
+from tests.clients.case import APP, MULTI, PUSHED, ClientCase
 from tests.clients.programs import find, run
 
 
 class SkopeoTests(ClientCase):
-    def _copy(self, name: str, place: str, *options: str) -> None:
-        source = f"docker://127.0.0.1:{self.daemon.port}/{name}:latest"
+    def _copy(self, name: str, place: str, *options: str, tag: str = "latest") -> None:
+        source = f"docker://127.0.0.1:{self.daemon.port}/{name}:{tag}"
         run(find("skopeo"), "copy", *options, "--src-tls-verify=false", source, f"dir:{self.folder / place}")
 
     def test_copies_through_the_mirror_and_without_the_upstream(self) -> None:
@@ -39,4 +39,18 @@ class SkopeoTests(ClientCase):
         """Skopeo is told plainly that a tag does not exist."""
         source = f"docker://127.0.0.1:{self.daemon.port}/{APP}:nothing"
         said = run(find("skopeo"), "inspect", "--tls-verify=false", source, is_good=False)
+        self.assertIn("manifest unknown", said.lower())
+
+    def test_pushes_and_deletes(self) -> None:
+        """Skopeo pushes an index with all its images, copies it back byte for byte, and deletes it."""
+        layout = f"oci:{self.folder / MULTI.replace('/', '-')}:latest"
+        pushed = f"docker://127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        insecure = "--tls-verify=false"
+        run(find("skopeo"), "copy", "--all", "--dest-tls-verify=false", layout, pushed)
+        self.let_upstream_go()
+        self._copy(PUSHED, "back", "--all", tag="v1")
+        self.assertEqual(2, len(list((self.folder / "back").glob("*.manifest.json"))))
+        run(find("skopeo"), "delete", insecure, pushed)
+
+        said = run(find("skopeo"), "inspect", insecure, pushed, is_good=False)
         self.assertIn("manifest unknown", said.lower())
