@@ -42,11 +42,9 @@ _TAGS = "SELECT tag FROM hosted_tags WHERE repository = ? AND tag > ? ORDER BY t
 _REFERRERS = (
     "SELECT * FROM hosted_links WHERE repository = ? AND subject = ? AND is_manifest = 1 ORDER BY digest"
 )
-_WITH_CONTENT = (
-    "SELECT repository, digest, is_manifest, EXISTS (SELECT 1 FROM content WHERE "  # noqa: S608
-    "content.digest = page.digest AND content.kind = iif(page.is_manifest, 'manifest', 'blob')) "
-    "FROM (SELECT repository, digest, is_manifest FROM hosted_links WHERE (repository, digest) > (?, ?) "
-    f"ORDER BY repository, digest, is_manifest LIMIT {PAGE_ROWS}) AS page"
+_LINKS = (
+    "SELECT repository, digest, is_manifest FROM hosted_links WHERE (repository, digest) > (?, ?) "  # noqa: S608
+    f"ORDER BY repository, digest, is_manifest LIMIT {PAGE_ROWS}"
 )
 
 T = TypeVar("T")
@@ -121,13 +119,12 @@ class HostedIndex:
     def lost(self) -> Iterator[list[tuple[Repository, Kind, Digest]]]:
         """What repositories should hold, and the disk does not; a page of all links an item."""
         last = ("", "")
-        while page := self._rows.select(_WITH_CONTENT, last):
-            lost = (
+        while page := self._rows.select(_LINKS, last):
+            held = (
                 (Repository(repository), Kind.MANIFEST if is_manifest else Kind.BLOB, Digest.parse(digest))
-                for repository, digest, is_manifest, is_there in page
-                if not is_there
+                for repository, digest, is_manifest in page
             )
-            yield [each for each in lost if self._contents.get(*each[1:]) is None]
+            yield [each for each in held if self._contents.get(*each[1:]) is None]
             last = page[-1][:2]
 
     async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:

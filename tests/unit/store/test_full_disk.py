@@ -3,16 +3,25 @@
 import errno
 import os
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
-from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
+from mirrord.oci.names import Tag
+from tests.unit.store.pushing import APP, V1, PushTestCase
+from tests.unit.store.shop import UBUNTU, layer, manifest
 
 MIB = 1024 * 1024
 
 
-class FullDiskTests(StoreTestCase):
+class FullDiskTestCase(PushTestCase):
+    """A store on a disk of 8 MiB."""
+
     def setUp(self) -> None:
         mountpoint = Path(self.mktemp()).absolute()
         mountpoint.mkdir(parents=True)
@@ -40,6 +49,8 @@ class FullDiskTests(StoreTestCase):
                 self.assertEqual(errno.ENOSPC, error.errno)
         return filler
 
+
+class FullDiskTests(FullDiskTestCase):
     def test_a_write_goes_on_after_room_was_made(self) -> None:
         """ENOSPC in the midst of a chunk leaves no byte of it; when there is room the same write succeeds."""
         old = self.add_blob(b"o" * 4 * MIB)
@@ -97,3 +108,57 @@ class FullDiskTests(StoreTestCase):
         self.result(self.store.shelf.evict([entry]))
         self.assertGreaterEqual(os.statvfs(self.disk).f_bavail - free, MIB // 4096)
         self.assertIsNone(self.store.blobs.open(digest))
+
+
+class FullDiskPushTests(FullDiskTestCase):
+    def leave(self, blocks: int) -> Path:
+        """Fill the disk but for so many blocks."""
+        filler = self.fill()
+        os.truncate(filler, filler.stat().st_size - blocks * 4096)
+        return filler
+
+    def test_a_push_that_runs_out_of_room_anywhere(self) -> None:
+        """With any number of free blocks a push is whole or not there, and goes on when there is room."""
+        outcomes = set()
+        for blocks in range(0, 40, 2):
+            body, image = os.urandom(40_000), manifest(note=f"{blocks:0>9000}")
+            digest = Digest.of(body)
+            upload = self.store.uploads.begin(APP)
+            filler = self.leave(blocks)
+            is_pushed = self.is_done(upload.write(body)) and self.is_done(upload.commit(digest))
+            self.assertEqual((is_pushed, is_pushed), (self.holds(digest), self.read_blob(digest) == body))
+            is_kept = self.is_done(
+                self.store.hosted.put_manifest(APP, image, self.link_of(image), [Tag(f"v{blocks}")])
+            )
+            self.assertEqual((is_kept, is_kept), (self.holds(image.digest), f"v{blocks}" in self.tags()))
+            filler.unlink()
+            self.clock.pump([1.0] * 61)
+            if not is_pushed:
+                self.result(upload.write(body[upload.offset :]))
+                self.result(upload.commit(digest))
+            self.assertEqual(body, self.read_blob(digest))
+            outcomes.add((is_pushed, is_kept))
+        self.assertGreaterEqual(outcomes, {(False, False), (True, True)})
+
+    def is_done(self, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Whether the disk had room for it; it says nothing else."""
+        ended = Deferred.fromCoroutine(coroutine)
+        if isinstance(ended.result, Failure):
+            self.failureResultOf(ended, OSError)
+            return False
+        self.successResultOf(ended)
+        return True
+
+    def test_mirrored_content_makes_room_and_hosted_does_not(self) -> None:
+        """When the disk is full what is mirrored goes, and what was pushed stays."""
+        pushed = self.push_blob(os.urandom(MIB))
+        image = manifest(note="hosted")
+        self.push_manifest(image, V1)
+        mirrored = self.add_blob(os.urandom(MIB))
+        self.result(self.store.shelf.settle())
+        self.fill()
+        self.result(self.store.shelf.evict(list(self.store.shelf.entries())))
+        self.assertIsNone(self.read_blob(mirrored))
+        self.assertEqual(
+            (True, image.body), (self.read_blob(pushed) is not None, self.read_manifest(image.digest))
+        )

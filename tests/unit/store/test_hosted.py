@@ -1,6 +1,7 @@
 import errno
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
@@ -184,3 +185,27 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(["b", "b/x", "c"], names)
         self.assertEqual(["10", "9", "B"], self.store.hosted.tags(APP, "", 3))
         self.assertEqual(["_", "a", "b"], self.store.hosted.tags(APP, "B", 9))
+
+    def test_what_the_disk_lost(self) -> None:
+        """Content whose file is gone is told once a start, is not served, and is mended by a push."""
+        digest = self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.result(self.store.close())
+        self.layout.content(Kind.BLOB, digest).unlink()
+        self.layout.content(Kind.MANIFEST, IMAGE.digest).unlink()
+        with capturedLogs() as events:
+            self.store = self.open()
+            self.reconcile()
+        told = sorted(formatEvent(event) for event in events if "lost" in event.get("log_format", ""))
+        self.assertEqual(
+            [
+                f"team/app has lost a blob, push it again: {digest}",
+                f"team/app has lost a manifest, push it again: {IMAGE.digest}",
+            ],
+            told,
+        )
+        self.assertEqual((None, None), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.assertEqual([], [each for page in self.store.hosted.lost() for each in page])
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
