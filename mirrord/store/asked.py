@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import attrs
 
-MAX_ASKED = 20_000
+MAX_ASKED = 5_000
+"""Two megabytes at most; beyond, blobs go later than they could, never earlier."""
 
 Name = tuple[str, str]
 """A repository and a digest."""
