@@ -40,7 +40,14 @@ class _Proof:
 
     context: SSL.Context
     names: tuple[str, ...]
+    begins_at: float
     expires_at: float
+
+    def flaw(self, now: float) -> str | None:
+        """Why no client takes it now, if its clock is like ours."""
+        if self.expires_at <= now:
+            return "expired; renew it"
+        return "not valid yet; is the clock right?" if now < self.begins_at else None
 
 
 @attrs.define(eq=False)
@@ -80,7 +87,7 @@ class Certificates:
 
         `clock` is the reactor's, for looking at the files; `wall_clock` tells what has expired.
 
-        One that has expired is served for want of a better one, and is a trouble.
+        One that has expired, or is not valid yet, is served for want of a better one, and is a trouble.
 
         Raises:
             OSError: A file cannot be used; the message names it.
@@ -106,8 +113,8 @@ class Certificates:
         for pair in self._pairs:
             if pair.trouble is not None:
                 faults.append(pair.trouble)
-            elif pair.proof.expires_at <= now:
-                faults.append(f"{pair.files.certificate}: expired; renew it")
+            elif flaw := pair.proof.flaw(now):
+                faults.append(f"{pair.files.certificate}: {flaw}")
         return "; ".join(faults) or None
 
     @property
@@ -154,8 +161,8 @@ class Certificates:
     def _renew(self, pair: _Pair) -> None:
         try:
             proof = _read(pair.files, pair.client_ca, pair.ciphers)
-            if proof.expires_at <= self._wall_clock():
-                raise ValueError(f"{pair.files.certificate}: expired")
+            if flaw := proof.flaw(self._wall_clock()):
+                raise ValueError(f"{pair.files.certificate}: {flaw}")
         except (OSError, ValueError) as error:
             trouble = f"{error}; what was served before still is, until this is mended"
             if trouble != pair.trouble:
@@ -215,7 +222,9 @@ def _read(files: CertificateConfig, client_ca: Path | None, ciphers: Ciphers) ->
         raise ValueError(f"{path}: {error}") from None
     except SSL.Error as error:
         raise ValueError(f"{path}: OpenSSL does not take it: {reason_of(error)}") from None
-    return _Proof(context, _names(chain[0]), chain[0].not_valid_after_utc.timestamp())
+    own = chain[0]
+    begins, ends = own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp()
+    return _Proof(context, _names(own), begins, ends)
 
 
 def _names(certificate: Certificate) -> tuple[str, ...]:

@@ -20,9 +20,15 @@ class Certified:
     folder: Path
     authority: trustme.CA = attrs.field(factory=trustme.CA)
 
-    def issue(self, *names: str, file: str = "mirror", until: datetime | None = None) -> CertificateConfig:
+    def issue(
+        self,
+        *names: str,
+        file: str = "mirror",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> CertificateConfig:
         """Write a pair for these names, over what was there."""
-        issued = self.authority.issue_cert(*names, not_after=until)
+        issued = self.authority.issue_cert(*names, not_before=since, not_after=until)
         files = CertificateConfig(self.folder / f"{file}.pem", self.folder / f"{file}.key")
         files.certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         files.key.write_bytes(issued.private_key_pem.bytes())

@@ -1,6 +1,6 @@
 """Certificates: chosen by name, renewed whole or not at all, and never lost to a bad file."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography.x509 import Certificate
 
@@ -133,6 +133,18 @@ class RenewalTests(CertificateCase):
                 self.assertEqual(served, self.shown())
                 self.assertIn(trouble, str(self.certificates.trouble))
                 self.assertEqual([self.certificates.trouble], self.warnings)
+
+    def test_too_early(self) -> None:
+        """A certificate that is not valid yet waits until it is; the one before is served meanwhile."""
+        self.certified.issue("mirror.lan", since=NOW + timedelta(seconds=3), until=LATER)
+        self.wait()
+        self.assertEqual(self.first, self.shown())
+        self.assertIn("not valid yet", str(self.certificates.trouble))
+
+        self.now += 3
+        self.wait()
+        self.assertNotEqual(self.first, self.shown())
+        self.assertIsNone(self.certificates.trouble)
 
     def test_mended_elsewhere(self) -> None:
         """What was refused is tried again though its file stays: a mode may be mended, or the clock."""
