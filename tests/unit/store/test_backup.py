@@ -75,6 +75,18 @@ class BackupTests(PushTestCase):
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V2))
         self.assertTrue(self.holds(OTHER.digest, WEB))
 
+    def test_ages_go_on(self) -> None:
+        """In a store that has been in service for another time, nothing restored is older than it was."""
+        self.push_blob(b"x")
+        self.pass_time(500)
+        self.result(self.store.shelf.settle())
+        self.back_up()
+        self.start_anew()
+        self.pass_time(100_000)
+        self.restore_here()
+        ((touched,),) = self.store._rows.select("SELECT touched FROM hosted_links", ())
+        self.assertEqual(500.0, self.store._rows.now() - touched)
+
     def test_what_is_damaged_here_is_mended_from_the_backup(self) -> None:
         """A file that rotted on this disk, its length unchanged, comes from the backup."""
         digest = self.push_blob(b"x" * 100_000)

@@ -1,4 +1,5 @@
 import errno
+import sqlite3
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -8,6 +9,8 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
 from mirrord.oci.hosted import HostedLink
 from mirrord.oci.names import Repository, Tag
+from mirrord.store import hosted_rows
+from mirrord.store.hosted_rows import LinkRow
 from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
@@ -68,16 +71,22 @@ class HostedIndexTests(PushTestCase):
         self.assertTrue(self.holds(IMAGE.digest))
 
     def test_one_that_fails_does_not_take_others_along(self) -> None:
-        """A change that cannot be made is undone alone; what shares its batch is kept."""
+        """A change that cannot be finished is undone whole, and alone; what shares its batch is kept."""
+
+        def fail(connection: sqlite3.Connection) -> None:
+            hosted_rows.put_manifest(connection, LinkRow.of(APP, self.link_of(OTHER), 0.0), [], [V2])
+            raise ValueError("no")
+
         self.threads.hold()
-        work = self.store._rows.transact(lambda at: at.execute("INSERT INTO hosted_tags VALUES (1)"))
-        failing = Deferred.fromCoroutine(work)
-        adding = Deferred.fromCoroutine(
-            self.store._rows.transact(lambda at: at.execute("SELECT 7").fetchone())
+        failing = Deferred.fromCoroutine(self.store._rows.transact(fail))
+        putting = Deferred.fromCoroutine(
+            self.store.hosted.put_manifest(APP, IMAGE, self.link_of(IMAGE), [V1])
         )
-        self.threads.release()
-        self.failureResultOf(failing)
-        self.assertEqual((7,), self.successResultOf(adding))
+        for _ in range(3):
+            self.threads.release()
+        self.failureResultOf(failing, ValueError)
+        self.successResultOf(putting)
+        self.assertEqual((["v1"], False), (self.tags(), self.holds(OTHER.digest)))
 
     def test_hosted_content_is_not_evicted(self) -> None:
         """Nothing that a hosted repository holds goes for space, whoever shares it."""
@@ -108,6 +117,9 @@ class HostedIndexTests(PushTestCase):
         body = b'{"schemaVersion": 2, "whatever": []}'
         odd = Manifest(Digest.of(body), "application/vnd.example+json", body)
         self.push_manifest(odd, V1)
+        self.store.manifests._contents.drop(Kind.MANIFEST, odd.digest)
+        adopted = self.store.manifests._contents.add(Kind.MANIFEST, odd.digest, len(body))
+        self.assertEqual((odd.media_type, True), (adopted.media_type, adopted.is_hosted))
         self.store.manifests._contents.drop(Kind.MANIFEST, odd.digest)
         self.store.manifests._cache.drop(Kind.MANIFEST, odd.digest)
         self.assertEqual(odd, self.result(self.store.manifests.read(odd.digest)))
