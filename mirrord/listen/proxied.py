@@ -18,6 +18,7 @@ from twisted.internet import address, main
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
+from mirrord.listen.forwarded import address_of
 from mirrord.listen.meter import MeteredUnixServer
 from mirrord.listen.secure import SecureServer
 from mirrord.listen.sendfile import SendfileServer
@@ -145,7 +146,7 @@ class Proxied:
         except BlockingIOError:
             return None
         except NotProxied as error:
-            self._log.info("{peer} sends {fault}", peer=self.getPeer(), fault=str(error))
+            self._log.info("{peer} sends {fault}", peer=address_of(self.getPeer()), fault=str(error))
             return main.CONNECTION_LOST
         except OSError:
             return main.CONNECTION_LOST

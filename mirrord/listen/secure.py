@@ -38,6 +38,7 @@ from zope.interface import implementer
 from mirrord.listen.answer import API_VERSION, Answer
 from mirrord.listen.certificates import Certificates, reason_of
 from mirrord.listen.files import FileServer
+from mirrord.listen.forwarded import address_of
 from mirrord.listen.pages import Pages
 from mirrord.oci.errors import Unsupported
 
@@ -181,14 +182,15 @@ class SecureServer(FileServer):
     def _refuse(self, error: SSL.Error) -> Any:
         """OpenSSL has told the client what is wrong, but for one that speaks no TLS."""
         reason = reason_of(error)
-        self._log.debug("no TLS with {peer}: {reason}", peer=self.getPeer(), reason=reason)
+        self._log.debug("no TLS with {peer}: {reason}", peer=address_of(self.getPeer()), reason=reason)
         if reason == "http request":
             with suppress(OSError):
                 self.socket.send(_NOT_HTTPS.head(b"HTTP/1.1", (b"Connection", b"close")) + _NOT_HTTPS.body)
         return self._part()
 
     def _fail(self, error: SSL.Error) -> Any:
-        self._log.debug("TLS with {peer} broke: {reason}", peer=self.getPeer(), reason=reason_of(error))
+        peer, reason = address_of(self.getPeer()), reason_of(error)
+        self._log.debug("TLS with {peer} broke: {reason}", peer=peer, reason=reason)
         return main.CONNECTION_LOST
 
     def _send(self, data: memoryview) -> int:

@@ -22,6 +22,7 @@ from mirrord.listen.request import MirrorRequest
 from mirrord.listen.site import ConnectionLimits, MirrorSite
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
+from tests.fakes.logged import Logged
 from tests.fakes.wire import head, read_answers
 
 BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
@@ -186,10 +187,12 @@ class ProxiedTests(TestCase):
         self.assertEqual([("198.51.100.7", "https")], self.met)
 
     async def test_no_header(self) -> None:
-        """Who begins without a header is closed without an answer."""
+        """Who begins without a header is closed without an answer, and the log says who."""
+        logged = Logged.during(self, "mirrord.listen.proxied")
         self.assertEqual(b"", await self.ask(head("/")))
 
         self.assertEqual([], self.met)
+        self.assertEqual(["127.0.0.1 sends no PROXY header"], logged.messages)
 
     async def test_stranger(self) -> None:
         """Who is no trusted proxy is closed before a byte of it is read."""
