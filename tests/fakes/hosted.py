@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
@@ -45,6 +46,8 @@ class MemoryUpload:
         if not digest.matches(self.content):
             raise DigestInvalid("other bytes")
         self.uploads.refuse()
+        if self.uploads.slow_disk is not None:
+            await self.uploads.slow_disk
         self.uploads.index.hold(self.repository, digest, self.content)
         del self.uploads.sessions[self.session]
 
@@ -57,12 +60,13 @@ class MemoryUpload:
 
 @attrs.define(eq=False)
 class MemoryUploads:
-    """Sessions in a dictionary."""
+    """Sessions in a dictionary; commits wait for `slow_disk`."""
 
     index: "MemoryHosted"
     sessions: dict[str, MemoryUpload] = attrs.field(factory=dict)
     refusals: list[OSError] = attrs.field(factory=list)
     begun: int = 0
+    slow_disk: Deferred[None] | None = None
 
     def begin(self, repository: Repository) -> MemoryUpload:
         self.begun += 1

@@ -25,22 +25,24 @@ class SceneCase(SynchronousTestCase):
         self.is_debugging = True
         self.metrics = Metrics.for_upstreams([HUB, QUAY])
         self.pages = ColdPages(warm_bytes=1 << 40)
-        pages = cast("Pages", self.pages)
-        use_cases = self.pulling.use_cases()
         self.gate = Gate(Rules.of(None), self.pulling.sources)
-        self.root = RegistryRoot(
-            use_cases,
-            self.gate,
-            HUB,
-            self.metrics,
-            pages,
-            make_boundary=lambda: "0b0b",
-            is_debugging=lambda: self.is_debugging,
-        )
+        self.root = self.make_root()
         self.clock = Clock()
         self.site = MirrorSite(self.clock, self.root.respond)
         self.client = Client(self.site)
         self.wire = self.client.wire
+
+    def make_root(self) -> RegistryRoot:
+        """A root over the fakes, behind the gate as it is now."""
+        return RegistryRoot(
+            self.pulling.use_cases(),
+            self.gate,
+            HUB,
+            self.metrics,
+            cast("Pages", self.pages),
+            make_boundary=lambda: "0b0b",
+            is_debugging=lambda: self.is_debugging,
+        )
 
     def get(self, path: str, *headers: str, method: str = "GET") -> Got:
         return self.client.get(path, *headers, method=method)

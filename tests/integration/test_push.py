@@ -1,0 +1,146 @@
+"""Pushes that break off, stand still, come at once or come too large, before a real daemon."""
+
+import hashlib
+import socket
+import time
+from collections.abc import Iterator
+
+from tests.integration.client import pull
+from tests.integration.pushing import HostedCase, Pusher, digest_of
+
+CHUNK = bytes(range(256)) * 256
+BIG_CHUNKS = 4096
+"""256 MiB in chunks of 64 KiB."""
+
+
+class BrokenTests(HostedCase):
+    def send(self, path: str, length: int, content: bytes, *headers: str) -> socket.socket:
+        """Begin to send a body, and stop after `content`."""
+        client = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
+        self.addCleanup(client.close)
+        lines = (f"PATCH {path} HTTP/1.1", "Host: here", f"Content-Length: {length}", *headers, "", "")
+        client.sendall("\r\n".join(lines).encode() + content)
+        return client
+
+    def wait_for(self, location: str, last: int) -> None:
+        """Wait until the upload can be had, and has this last byte."""
+        for _ in range(100):
+            said = self.pusher.ask("GET", location)
+            if said.status == 204:
+                self.assertEqual(f"0-{last}", said.header("Range"))
+                return
+            time.sleep(0.05)
+        self.fail(f"the upload is busy for ever: {said}")
+
+    def finish(self, location: str) -> None:
+        said = self.pusher.ask("PUT", f"{location}?digest={digest_of(CHUNK)}", CHUNK[1000:])
+        self.assertEqual(201, said.status, said.body)
+        self.assert_blob(CHUNK)
+
+    def test_leaving(self) -> None:
+        """A client that leaves in the middle of a chunk goes on from the last byte that came."""
+        location = self.pusher.begin(self.repository)
+        client = self.send(location, len(CHUNK), CHUNK[:1000])
+        time.sleep(0.2)
+        client.close()
+        self.wait_for(location, 999)
+
+        self.finish(location)
+
+    def test_silence(self) -> None:
+        """A client that stands still is told so after the configured time, and the upload can go on."""
+        location = self.pusher.begin(self.repository)
+        client = self.send(location, len(CHUNK), CHUNK[:1000])
+        began_at = time.monotonic()
+        answer = client.makefile("rb").read()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer[:60])
+        self.assertLess(time.monotonic() - began_at, 6)
+
+        self.wait_for(location, 999)
+        self.finish(location)
+
+    def test_killed(self) -> None:
+        """After `kill -9` the upload goes on from where it was, and what was acknowledged is there."""
+        digest = self.pusher.push_blob(self.repository, b"before")
+        location = self.pusher.begin(self.repository)
+        self.pusher.ask("PATCH", location, CHUNK[:1000])
+        self.daemon.kill()
+        self.daemon.start()
+        self.pusher = Pusher(self.daemon.port)
+        self.addCleanup(self.pusher.close)
+        self.wait_for(location, 999)
+
+        self.finish(location)
+        self.assertEqual(200, pull(self.daemon.blob(digest, self.repository)).status)
+
+    def test_busy(self) -> None:
+        """Two requests never write to one upload: the second is told that it is busy."""
+        location = self.pusher.begin(self.repository)
+        self.send(location, len(CHUNK), CHUNK[:1000])
+        time.sleep(0.2)
+
+        self.assert_error(self.pusher.ask("PATCH", location, CHUNK), 409, "BLOB_UPLOAD_INVALID")
+
+    def test_from_elsewhere(self) -> None:
+        """Without [access] whoever may not be on this host is refused before the body is asked for."""
+        location = self.pusher.begin(self.repository)
+        client = self.send(location, len(CHUNK), b"", "X-Forwarded-For: 192.0.2.1", "Expect: 100-continue")
+
+        self.assertTrue(client.makefile("rb").read().startswith(b"HTTP/1.1 403 "))
+
+
+class ManyTests(HostedCase):
+    hosted = '[hosted]\nrepositories = ["conf/*"]\nmax_upload_size = "1 GiB"\n'
+
+    def test_stream(self) -> None:
+        """256 MiB in one stream cost the daemon no memory to speak of, and come back as they went."""
+        location, hasher = self.pusher.begin(self.repository), hashlib.sha256()
+        before = self.daemon.pss()
+        highest = 0
+
+        def chunks() -> Iterator[bytes]:
+            nonlocal highest
+            for number in range(BIG_CHUNKS):
+                chunk = number.to_bytes(8, "big") + CHUNK[8:]
+                hasher.update(chunk)
+                yield chunk
+                if number % 512 == 511:
+                    highest = max(highest, self.daemon.pss())
+
+        said = self.pusher.ask("PATCH", location, chunks())
+        self.assertEqual((202, f"0-{BIG_CHUNKS * len(CHUNK) - 1}"), (said.status, said.header("Range")))
+        digest = f"sha256:{hasher.hexdigest()}"
+        self.assertEqual(201, self.pusher.ask("PUT", f"{location}?digest={digest}").status)
+
+        self.assertLess(highest - before, 32 * 1024 * 1024)
+        self.assertEqual(BIG_CHUNKS * len(CHUNK), pull(self.daemon.blob(digest, self.repository)).size)
+
+    def test_open_uploads(self) -> None:
+        """A thousand uploads that have begun cost no descriptor and little memory."""
+        files, before = self.daemon.open_files(), self.daemon.pss()
+        for _ in range(1000):
+            self.pusher.begin(self.repository)
+
+        self.assertLessEqual(self.daemon.open_files(), files + 4)
+        self.assertLess(self.daemon.pss() - before, 4 * 1024 * 1024)
+
+    def test_too_large(self) -> None:
+        """An upload past max_upload_size is refused by its length."""
+        location = self.pusher.begin(self.repository)
+        connection = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
+        self.addCleanup(connection.close)
+        head = f"PATCH {location} HTTP/1.1\r\nHost: here\r\nContent-Length: {2**30 + 1}\r\n\r\n"
+        connection.sendall(head.encode())
+
+        self.assertTrue(connection.makefile("rb").read().startswith(b"HTTP/1.1 413 "))
+        self.assertEqual(204, self.pusher.ask("GET", location).status)
+
+    def test_not_hosted(self) -> None:
+        """A repository that no pattern names is the mirror's, and takes no push."""
+        for path in ("/v2/library/x/blobs/uploads/", f"/v2/{self.repository}/blobs/uploads/?ns=docker.io"):
+            self.assert_error(self.pusher.ask("POST", path), 405, "UNSUPPORTED")
+        said = self.pusher.ask(
+            "POST", f"/v2/{self.repository}/blobs/uploads/?ns=127.0.0.1:{self.daemon.port}"
+        )
+
+        self.assertEqual(202, said.status)
