@@ -25,6 +25,7 @@ from mirrord.listen.pages import Pages
 from mirrord.observe.access import AccessLog
 from mirrord.observe.build import version
 from mirrord.observe.metrics import Metrics
+from mirrord.oci.hosted import HOSTED
 from mirrord.operate.visitors import Visitors
 from mirrord.pull.blobs import BlobPuller
 from mirrord.pull.freshness import Freshness
@@ -108,6 +109,7 @@ class Foundation:
     def lay(cls, config: Config, reactor: Any, environment: Mapping[str, str]) -> "Foundation":
         """Open the store and put on it what every configuration stands on."""
         metrics = Metrics.for_upstreams((upstream.name for upstream in config.upstream), version())
+        metrics.add_source(HOSTED)
         disk_pool = ThreadPool(0, _STORE_THREADS, "store")
         page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
         password_pool = ThreadPool(0, _PASSWORD_THREADS, "passwords")

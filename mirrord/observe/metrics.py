@@ -127,13 +127,17 @@ class Metrics:
         self._upstream_retries.labels(upstream)
         self._quota_remaining.labels(upstream).set(_UNKNOWN)
         self._turned_away.labels(upstream)
+        self.add_source(upstream)
+        for kind in UPSTREAM_KINDS:
+            for result in UPSTREAM_RESULTS:
+                self._upstream_requests.labels(upstream, kind, result)
+
+    def add_source(self, upstream: str) -> None:
+        """Have a sample for what clients are answered, of an upstream or of what stands for one."""
         for kind in KINDS:
             for way in WAYS:
                 self._requests.labels(upstream, kind, way)
                 self._answered_bytes.labels(upstream, kind, way)
-        for kind in UPSTREAM_KINDS:
-            for result in UPSTREAM_RESULTS:
-                self._upstream_requests.labels(upstream, kind, result)
 
     def watch(
         self, store_bytes: Callable[[], int], store_entries: Callable[[], int], downloads: Callable[[], int]
