@@ -137,8 +137,14 @@ class AccessLog:
 
 
 def append(path: Path, batch: bytes) -> None:
-    """Add to a file, which is made where it is not there."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    """Add to a file, which is made where it is not there.
+
+    Raises:
+        OSError: It cannot be written, or is a pipe that nobody reads fast enough.
+    """
+    # A pipe without a reader would keep its thread for ever, and the daemon from its end.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, flags, FILE_MODE)
     with os.fdopen(fd, "wb") as file:
         file.write(batch)
 

@@ -1,14 +1,17 @@
 """Tests of mirrord/observe/access.py."""
 
+import errno
+import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.observe.access import CLIENT_LEFT, Access, AccessLog
+from mirrord.observe.access import CLIENT_LEFT, Access, AccessLog, append
 from tests.fakes.logged import Logged
 from tests.fakes.threads import InlineThreads
 
@@ -122,6 +125,27 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual(
             [f"the access log {self.path} cannot be written: Permission denied"], logged.messages
         )
+
+    def test_pipe(self) -> None:
+        """A pipe is not waited for: neither for somebody who reads it nor for room in it."""
+        pipe = self.path.with_name("pipe")
+        os.mkfifo(pipe)
+        failed: list[OSError] = []
+
+        def try_to(batch: bytes) -> None:
+            try:
+                append(pipe, batch)
+            except OSError as error:
+                failed.append(error)
+
+        for batch in (b"x", b"x" * (1 << 20)):
+            trying = threading.Thread(target=try_to, args=(batch,), daemon=True)
+            trying.start()
+            trying.join(5)
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            self.addCleanup(os.close, reader)
+
+        self.assertEqual([errno.ENXIO, errno.EAGAIN], [error.errno for error in failed])
 
     def test_start(self) -> None:
         """A file that cannot be written is told at the start, before there is a client."""
