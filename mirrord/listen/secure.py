@@ -84,12 +84,6 @@ class SecureServer(FileServer):
         certificate: Certificate | None = self._tls.get_peer_certificate(as_cryptography=True)
         return certificate
 
-    @property
-    def peer_certificate_name(self) -> str | None:
-        """Whom the client's certificate names (RFC 4514); None where it has shown none."""
-        certificate = self.getPeerCertificate()
-        return None if certificate is None else certificate.subject.rfc4514_string()
-
     def progress(self) -> tuple[int, bool]:
         """What the client has acknowledged in bytes of TCP, and whether something waits that it has not.
 
