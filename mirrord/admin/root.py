@@ -63,7 +63,10 @@ class AdminRoot:
     def _metrics(self, request: MirrorRequest) -> Answer:
         """All metrics, in the format that the scraper likes best."""
         accept = (request.header(b"Accept") or b"").decode("latin-1")
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # so it fails where a version is no number
+            encode, content_type = choose_encoder("")
         return Answer.whole(
             200, encode(self._registry), (b"Content-Type", content_type.encode("ascii")), _NO_STORE
         )

@@ -40,6 +40,8 @@ class AdminTests(SynchronousTestCase):
         self.assertIn(b"\nmirrord_things_total 3.0\n", plain.body)
         self.assertTrue(plain.headers["content-type"].startswith("text/plain"))
 
+        odd = self.client.get("/metrics", "Accept: application/openmetrics-text; version=new")
+        self.assertEqual((200, plain.headers["content-type"]), (odd.status, odd.headers["content-type"]))
         modern = self.client.get("/metrics", "Accept: application/openmetrics-text; version=1.0.0")
         self.assertTrue(modern.body.endswith(b"# EOF\n"))
         self.assertTrue(modern.headers["content-type"].startswith("application/openmetrics-text"))
