@@ -106,11 +106,13 @@ class Rival:
         return found
 
 
-def start_mirrord(folder: Path, upstream: str, pair: CertificateConfig | None = None) -> Rival:
-    """This checkout's mirrord."""
+def start_mirrord(
+    folder: Path, upstream: str, pair: CertificateConfig | None = None, more: str = ""
+) -> Rival:
+    """This checkout's mirrord; `more` is the rest of its configuration."""
     port = free_port()
     secure = "" if pair is None else _LISTEN.format(port=port, pair=pair)
-    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h", more=secure))
+    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h", more=secure + more))
     daemon.start()
     url = daemon.url if pair is None else f"https://localhost:{port}"
     return Rival("mirrord", url, daemon.pid, daemon.kill)
