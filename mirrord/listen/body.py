@@ -18,13 +18,14 @@ larger the chunks, and no timer is needed to collect them. When too much waits, 
 and TCP tells the client.
 """
 
+from collections import deque
 from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
 
 CHUNK_BYTES = 256 * 1024
-"""The most that is given at once."""
+"""The most that is given at once, unless more came at once; and that is read at once of a body."""
 
 WAITING_BYTES = 512 * 1024
 """So much waits for a reader; then the connection is paused."""
@@ -51,7 +52,7 @@ class Body:
     is_whole: bool = attrs.field(default=False, init=False)
     received: int = attrs.field(default=0, init=False)
     _waiting_bytes: int = attrs.field(default=0, init=False)
-    _chunks: list[bytes] = attrs.field(factory=list, init=False)
+    _chunks: deque[bytes] = attrs.field(factory=deque, init=False)
     _error: Exception | None = attrs.field(default=None, init=False)
     _reader: Deferred[None] | None = attrs.field(default=None, init=False)
     _is_paused: bool = attrs.field(default=False, init=False)
@@ -68,7 +69,7 @@ class Body:
         self._connection.pause_reading()
 
     async def read(self) -> bytes:
-        """The next bytes, at most CHUNK_BYTES; b"" after the last.
+        """The next bytes, CHUNK_BYTES at most as a rule; b"" after the last.
 
         What arrived before a body was cut is given before the error is raised.
 
@@ -115,11 +116,14 @@ class Body:
             self._connection.resume_reading()
 
     def _take(self) -> bytes:
-        taken = b"".join(self._chunks)
-        rest = taken[CHUNK_BYTES:]
-        self._chunks = [rest] if rest else []
-        self._waiting_bytes = len(rest)
-        return taken[:CHUNK_BYTES]
+        """Join what has waited longest, and cut nothing: a body is copied once, not three times."""
+        taken = [self._chunks.popleft()]
+        size = len(taken[0])
+        while self._chunks and size + len(self._chunks[0]) <= CHUNK_BYTES:
+            taken.append(self._chunks.popleft())
+            size += len(taken[-1])
+        self._waiting_bytes -= size
+        return b"".join(taken)
 
     def _wake(self) -> None:
         reader, self._reader = self._reader, None

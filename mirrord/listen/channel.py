@@ -29,7 +29,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from mirrord.listen.answer import API_VERSION, Answer
-from mirrord.listen.body import LEAST_BYTES, Body
+from mirrord.listen.body import CHUNK_BYTES, LEAST_BYTES, Body
 from mirrord.oci.errors import BodySilent, SizeInvalid, Unsupported
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -147,7 +147,8 @@ class MirrorChannel(HTTPChannel):
         self._networkProducer.pauseProducing()
 
     def resume_reading(self) -> None:
-        """Take what the client sends."""
+        """Take what the client sends: of a body more at once than of heads, each turn has its price."""
+        self.transport.bufferSize = CHUNK_BYTES
         self._networkProducer.resumeProducing()
 
     def refuse(self, answer: Answer) -> None:
