@@ -5,7 +5,7 @@ stopped. So nothing is undone when a request fails in the middle; it lets go of 
 all. Only a blob that was to come whole in one request has no name by which anybody could go on.
 
 Whether there is room is asked before bytes are taken: for all of them where the client says how many
-there will be, else for a stretch ahead of what has come.
+there will be, and then for each stretch ahead of what has come, since others take from the same room.
 """
 
 import re
@@ -27,7 +27,7 @@ from mirrord.oci.names import Repository
 from mirrord.push.ports import Body, Room, Upload, Uploads
 
 STRETCH_BYTES = 32 * 1024 * 1024
-"""For so much room is asked at once where nobody knows how much will come."""
+"""For so much room is asked at once while bytes come."""
 
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?", re.ASCII)
 
@@ -175,23 +175,25 @@ class Uploader:
             raise TooLarge(f"a blob may have {self._max_bytes} bytes here")
 
     async def _take(self, upload: Upload, body: Body, span: Span | None) -> None:
-        first = upload.offset
+        first, length = upload.offset, body.length
         if span is not None and span.first != first:
             raise OutOfOrder(Progress(upload.session, first))
         self._check(first, body, span)
         granted = first
-        if body.length:
-            granted = await self._make_room(first, body.length)
+        if length:
+            await self._make_room(length)
+            granted += min(length, STRETCH_BYTES)
         while chunk := await body.read():
-            self._bound(upload.offset + len(chunk))
-            if upload.offset + len(chunk) > granted:
-                granted = await self._make_room(upload.offset, STRETCH_BYTES)
+            offset = upload.offset
+            self._bound(offset + len(chunk))
+            if offset + len(chunk) > granted:
+                ahead = STRETCH_BYTES if length is None else min(STRETCH_BYTES, first + length - offset)
+                await self._make_room(ahead)
+                granted = offset + ahead
             await upload.write(chunk)
         if span is not None and upload.offset != span.stop:
             raise SizeInvalid("the body was not as long as its Content-Range says")
 
-    async def _make_room(self, offset: int, size: int) -> int:
-        """Have room for `size` bytes beyond `offset`; gives where that ends."""
+    async def _make_room(self, size: int) -> None:
         if not await self._room.make_hosted(size):
             raise Unavailable("there is no room for this on the disk")
-        return offset + size

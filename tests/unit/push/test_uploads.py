@@ -143,3 +143,10 @@ class BoundTests(UploadCase):
         self.successResultOf(self.append(FakeBody([b"x"] * 100)))
 
         self.assertEqual([STRETCH_BYTES], self.hosting.room.asked)
+
+    def test_asks_again(self) -> None:
+        """While a long body comes it is looked at again whether there is room: others push too."""
+        half = bytes(STRETCH_BYTES // 2)
+        self.successResultOf(self.append(FakeBody([half, half, half], len(half) * 3)))
+
+        self.assertEqual([len(half) * 3, len(half)], self.hosting.room.asked)
