@@ -21,13 +21,10 @@ from mirrord.oci.errors import (
     BlobUploadUnknown,
     RangeInvalid,
     SizeInvalid,
-    Unavailable,
 )
 from mirrord.oci.names import Repository
+from mirrord.push.claims import STRETCH_BYTES, Claims
 from mirrord.push.ports import Body, Room, Upload, Uploads
-
-STRETCH_BYTES = 32 * 1024 * 1024
-"""For so much room is asked at once while bytes come."""
 
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?", re.ASCII)
 
@@ -84,6 +81,9 @@ class Uploader:
     _uploads: Uploads
     _room: Room
     _max_bytes: int | None = None
+    _claims: Claims = attrs.field(
+        default=attrs.Factory(lambda self: Claims(self._room), takes_self=True), init=False
+    )
 
     def begin(self, repository: Repository) -> Progress:
         """A new session, that any later request may go on with."""
@@ -179,21 +179,15 @@ class Uploader:
         if span is not None and span.first != first:
             raise OutOfOrder(Progress(upload.session, first))
         self._check(first, body, span)
-        granted = first
         if length:
-            await self._make_room(length)
-            granted += min(length, STRETCH_BYTES)
-        while chunk := await body.read():
-            offset = upload.offset
-            self._bound(offset + len(chunk))
-            if offset + len(chunk) > granted:
-                ahead = STRETCH_BYTES if length is None else min(STRETCH_BYTES, first + length - offset)
-                await self._make_room(ahead)
-                granted = offset + ahead
-            await upload.write(chunk)
+            await self._claims.check(length)
+        with self._claims.open() as claim:
+            while chunk := await body.read():
+                self._bound(upload.offset + len(chunk))
+                if len(chunk) > claim.left:
+                    rest = STRETCH_BYTES if length is None else first + length - upload.offset
+                    await claim.widen(min(STRETCH_BYTES, rest))
+                await upload.write(chunk)
+                claim.fill(len(chunk))
         if span is not None and upload.offset != span.stop:
             raise SizeInvalid("the body was not as long as its Content-Range says")
-
-    async def _make_room(self, size: int) -> None:
-        if not await self._room.make_hosted(size):
-            raise Unavailable("there is no room for this on the disk")

@@ -11,7 +11,8 @@ from mirrord.oci.errors import (
     Unavailable,
     UploadBusy,
 )
-from mirrord.push.uploads import STRETCH_BYTES, OutOfOrder, Progress, Span, TooLarge
+from mirrord.push.claims import STRETCH_BYTES
+from mirrord.push.uploads import OutOfOrder, Progress, Span, TooLarge
 from tests.unit.push.cases import APP, OTHER, FakeBody, PushCase
 
 CONTENT = b"0123456789"
@@ -149,4 +150,4 @@ class BoundTests(UploadCase):
         half = bytes(STRETCH_BYTES // 2)
         self.successResultOf(self.append(FakeBody([half, half, half], len(half) * 3)))
 
-        self.assertEqual([len(half) * 3, len(half)], self.hosting.room.asked)
+        self.assertEqual([len(half) * 3, STRETCH_BYTES, len(half)], self.hosting.room.asked)
