@@ -20,19 +20,21 @@ from mirrord.words import split_proxy
 _INTERNAL = re.compile(r"^_?\w+\(\) ")
 
 
-def check_files(config: Config, environment: Mapping[str, str]) -> list[str]:
+def check_files(config: Config, environment: Mapping[str, str], *, is_running: bool = False) -> list[str]:
     """What is wrong with the files and endpoints that a configuration names, a line each.
 
-    And with the proxies of the environment, where an upstream leaves it to them.
+    And with the proxies of the environment, where an upstream leaves it to them. The certificates of a
+    daemon that runs are left to its listeners, which go on with the old ones while a renewal is half done.
     """
-    return list(_lines(config, environment))
+    return list(_lines(config, environment, is_running=is_running))
 
 
-def _lines(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
+def _lines(config: Config, environment: Mapping[str, str], *, is_running: bool) -> Iterator[str]:
     for index, listener in enumerate(config.listen):
         path = f"listen[{index}]"
         yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))
-        yield from _check_certificates(path, listener)
+        if not is_running:
+            yield from _check_certificates(path, listener)
     yield from _attempt("admin.endpoint", partial(_parse_endpoint, config.admin.endpoint))
     if config.access is not None and config.access.htpasswd is not None:
         yield from _attempt("access.htpasswd", partial(read_users, config.access.htpasswd))

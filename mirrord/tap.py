@@ -61,7 +61,7 @@ def makeService(options: Options) -> MirrorService:
         sys.stdout.write(render(config))
         raise SystemExit(0)
     reactor: Any = global_reactor
-    reread = partial(_read_config, options, os.environ)
+    reread = partial(_read_config, options, os.environ, is_running=True)
     logs = observer()
     logs.configure(config.log.format, config.log.level)
     service = MirrorService(
@@ -74,27 +74,36 @@ def makeService(options: Options) -> MirrorService:
     return service
 
 
-def _read_config(options: Options, environment: Mapping[str, str]) -> Config:
-    """The effective configuration.
+def _read_config(options: Options, environment: Mapping[str, str], *, is_running: bool = False) -> Config:
+    """The effective configuration; `is_running` where it is to be taken on by a daemon that runs.
 
     Raises:
         ConfigError: All that is wrong with it, or with the files and endpoints that it names.
     """
-    try:
-        text = Path(options["config"]).read_text("utf-8") if options["config"] else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{options['config']} cannot be read: {error}"]) from None
     config = override(
-        parse_config(text, environment=environment),
+        parse_config(_read_file(options["config"], is_running=is_running), environment=environment),
         listen=options["listen"],
         upstream=options["upstream"],
         store=options["store"],
         admin=options["admin"],
     )
-    lines = check_files(config, environment=environment)
+    lines = check_files(config, environment, is_running=is_running)
     if lines:
         raise ConfigError(lines)
     return config
+
+
+def _read_file(name: str | None, *, is_running: bool) -> str:
+    if name is None:
+        return ""
+    path = Path(name)
+    try:
+        if is_running and not path.is_file():
+            # A pipe gives its text once; what it gives now would be an empty file, and all defaults.
+            raise ConfigError([f"{name} is no file that can be read twice"])
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{name} cannot be read: {error}"]) from None
 
 
 def _has_other_log(options: Options) -> bool:

@@ -29,12 +29,22 @@ def refuse_strangers(request: MirrorRequest) -> None:
         case UNIXAddress():
             pass
         case TcpAddress(host=host) | Tcp6Address(host=host) if _is_loopback(host):
-            if not _is_address(request.header(b"Host") or b""):
-                raise Denied("commands are taken under a loopback name or an address alone")
+            refuse_pages(request)
         case _:
             raise Denied("commands are taken from this host alone")
     if request.method not in READING and request.header(_COMMAND) != b"1":
         raise Denied("a command that changes something needs the header Mirrord-Command: 1")
+
+
+def refuse_pages(request: MirrorRequest) -> None:
+    """Let no web page on this host ask under a name of its own.
+
+    Raises:
+        Denied: The peer is this host, and the name that it asks for may be a stranger's.
+    """
+    host = getattr(request.channel.transport.getPeer(), "host", None)
+    if host is not None and _is_loopback(host) and not _is_address(request.header(b"Host") or b""):
+        raise Denied("this is told under a loopback name or an address alone")
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mirrord.admin.commands import METHODS, Commands
+from mirrord.admin.gate import refuse_pages
 from mirrord.listen.answer import Answer, Header
 from mirrord.listen.request import READING, MirrorRequest, not_allowed
 from mirrord.observe.health import Health
@@ -41,6 +42,8 @@ class AdminRoot:
             return
         try:
             answer = self._answer(request)
+        except RegistryError as error:
+            answer = Answer.of_error(error)
         except Exception:  # noqa: BLE001 - the last resort, and logged
             self._log.failure("A request to the admin listener failed", Failure())
             answer = Answer.of_error(RegistryError("the mirror failed; its log says how"))
@@ -57,6 +60,7 @@ class AdminRoot:
             case b"/readyz":
                 return self._readiness()
             case b"/status":
+                refuse_pages(request)
                 return Answer.of_json(self._status(), _NO_STORE)
         return Answer.of_error(NameUnknown("here are /metrics, /healthz, /readyz and /status"))
 

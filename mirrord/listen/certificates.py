@@ -42,6 +42,7 @@ class _Proof:
     names: tuple[str, ...]
     begins_at: float
     expires_at: float
+    serial: int
 
     def flaw(self, now: float) -> str | None:
         """Why no client takes it now, if its clock is like ours."""
@@ -169,9 +170,11 @@ class Certificates:
                 self._log.warn("{trouble}", trouble=trouble)
             pair.trouble = trouble
             return
+        is_new = proof.serial != pair.proof.serial or pair.trouble is not None
         pair.proof, pair.trouble = proof, None
         self._serve(pair)
-        self._log.info("{file} is served from now on", file=str(pair.files.certificate))
+        if is_new:
+            self._log.info("{file} is served from now on", file=str(pair.files.certificate))
 
     def _serve(self, renewed: _Pair) -> None:
         """Have each pair be found by its names, and by those of the first pair first."""
@@ -224,7 +227,7 @@ def _read(files: CertificateConfig, client_ca: Path | None, ciphers: Ciphers) ->
         raise ValueError(f"{path}: OpenSSL does not take it: {reason_of(error)}") from None
     own = chain[0]
     begins, ends = own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp()
-    return _Proof(context, _names(own), begins, ends)
+    return _Proof(context, _names(own), begins, ends, own.serial_number)
 
 
 def _names(certificate: Certificate) -> tuple[str, ...]:

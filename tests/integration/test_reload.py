@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import attrs
+import trustme
 
 from tests.fakes.faults import Kind, Stall
 from tests.integration.case import MB, MirrorCase
@@ -98,6 +99,35 @@ class ReloadTests(MirrorCase):
         daemon = self.start_daemon()
         self._reload(daemon, more='[log]\nlevel = "info"\n[[listen]]\nendpoint = "tcp:0"')
         self.wait_until(lambda: "listen has changed: that needs a restart" in daemon.log, what="the warning")
+        self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
+
+    def test_a_renewal_half_done(self) -> None:
+        """A certificate whose key is still to come is no reason to leave the rest of a reload undone."""
+        authority = trustme.CA()
+        files = self.folder / "chain.pem", self.folder / "key.pem"
+        self._write(authority, *files)
+        daemon = self.start_daemon(
+            more='[[listen]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+            f'certificate = "{files[0]}"\nkey = "{files[1]}"'
+        )
+        self._write(authority, files[0], self.folder / "elsewhere.pem")
+        self._reload(daemon, more_upstream='deny = ["library/app"]')
+        self.wait_until(lambda: pull(daemon.manifest("latest")).status == 403, what="the new pattern")
+        self.wait_until(lambda: b"not the key" in pull(f"{daemon.admin_url}/readyz").body, what="the trouble")
+
+    def _write(self, authority: trustme.CA, certificate: Path, key: Path) -> None:
+        issued = authority.issue_cert("mirror.lan")
+        certificate.write_bytes(issued.cert_chain_pems[0].bytes())
+        key.write_bytes(issued.private_key_pem.bytes())
+
+    def test_a_pipe(self) -> None:
+        """A configuration that came through a pipe is not read again as an empty file."""
+        daemon = self.start_daemon()
+        config = self.folder / "mirrord" / "mirrord.toml"
+        config.unlink()
+        os.mkfifo(config)
+        os.kill(daemon.pid, signal.SIGHUP)
+        self.wait_until(lambda: "no file that can be read twice" in daemon.log, what="the error")
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
 
     def test_a_bad_file(self) -> None:

@@ -3,6 +3,7 @@
 import json
 
 from prometheus_client import CollectorRegistry, Counter
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +13,7 @@ from mirrord.admin.root import AdminRoot
 from mirrord.listen.site import MirrorSite
 from mirrord.observe.health import Check, Health
 from mirrord.oci.platforms import Platform
-from tests.fakes.wire import Client
+from tests.fakes.wire import Client, Wire, read_answers
 
 
 class AdminTests(SynchronousTestCase):
@@ -69,6 +70,15 @@ class AdminTests(SynchronousTestCase):
 
         self.uptime = lambda: 2.5  # type: ignore[method-assign]
         self.assertEqual(2.5, json.loads(self.client.get("/status").body)["uptime_seconds"])
+
+    def test_status_under_another_name(self) -> None:
+        """A page in this host's browser, under a name of its own, is not told what is pulled here."""
+        wire = Wire(peerAddress=IPv4Address("TCP", "127.0.0.1", 4000), lenient=True)
+        client = Client(self.client.site, wire)
+        client.send(b"GET /status HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        client.send(b"GET /status HTTP/1.1\r\nHost: localhost:5001\r\n\r\n")
+        self.assertEqual([403, 200, 200], [got.status for got in read_answers(wire.value())])
 
     def test_others(self) -> None:
         """There is nothing else, and nothing to change."""
