@@ -102,9 +102,9 @@ class Client:
 
     def send(self, *parts: bytes | memoryview) -> None:
         """Send all parts, as a rule at once."""
-        rest = self._socket.sendmsg(parts) - sum(map(len, parts))
-        if rest:
-            self._socket.sendall(b"".join(parts)[rest:])
+        sent = self._socket.sendmsg(parts)
+        if sent < sum(map(len, parts)):
+            self._socket.sendall(b"".join(parts)[sent:])
 
     def hear(self) -> str:
         """Read an answer that has no body; gives its Location."""

@@ -19,7 +19,7 @@ CLIENTS = 8
 UPLOADS = 1000
 KIB = 1024
 REST_BYTES = 2 * KIB
-"""What an upload at rest may cost the daemon, as docs/operations.md says."""
+"""What an upload at rest may cost the daemon, as docs/configuration.md says."""
 
 
 def at_once(work: Callable[[int], Said]) -> list[Said]:
@@ -230,7 +230,7 @@ class SmallDiskTests(MirrorCase):
         self.assert_pulls(self.daemon)
 
     def test_together(self) -> None:
-        """Of pushes that would fit one by one those that do not fit together are refused; the reserve stays."""
+        """Of pushes that would fit one by one, those that together do not are refused; the reserve stays."""
         said = at_once(lambda _: self.push(20 * MIB, is_told=True))
 
         self.assertLessEqual({each.status for each in said}, {202, 503})
