@@ -51,11 +51,15 @@ class Closeable(Protocol):
 
 @attrs.frozen
 class Listener:
-    """A port to be opened: where, for whom, and with which certificates, if it speaks TLS."""
+    """A port to be opened: where, for whom, and with which certificates, if it speaks TLS.
+
+    `mode` is who may connect to a Unix socket that does not say so itself.
+    """
 
     endpoint: str
     site: MirrorSite
     certificates: Certificates | None = None
+    mode: str | None = None
 
 
 @attrs.frozen
@@ -178,7 +182,14 @@ class MirrorService(Service):
     def _bind(self, parts: Parts, listener: Listener) -> IListeningPort:
         opened: list[Any] = []
         Deferred.fromCoroutine(
-            open_port(self._reactor, listener.endpoint, listener.site, parts.pages, listener.certificates)
+            open_port(
+                self._reactor,
+                listener.endpoint,
+                listener.site,
+                parts.pages,
+                listener.certificates,
+                listener.mode,
+            )
         ).addBoth(opened.append)
         match opened:
             case [port] if IListeningPort.providedBy(port):

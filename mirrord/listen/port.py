@@ -18,6 +18,7 @@ from mirrord.listen.proxied import ProxiedSecureServer, ProxiedSendfileServer, P
 from mirrord.listen.secure import CHUNK_BYTES, SecureServer
 from mirrord.listen.sendfile import SendfileServer
 from mirrord.listen.site import MirrorSite
+from mirrord.listen.unix import clear, complete
 
 BACKLOG = 1024
 """Connections that the kernel holds for us; Twisted's 50 is less than one cluster that starts."""
@@ -29,16 +30,20 @@ async def open_port(
     site: MirrorSite,
     pages: Pages,
     certificates: Certificates | None = None,
+    mode: str | None = None,
 ) -> IListeningPort:
     """Open the port that a Twisted server endpoint describes: `tcp:`, `tcp6:`, `unix:`, `systemd:`.
 
-    With `certificates` it speaks TLS, which a Unix socket does not.
+    With `certificates` it speaks TLS, which a Unix socket does not. `mode` is who may connect to a
+    Unix socket whose description does not say so, in octal.
 
     Raises:
         ValueError: It describes no endpoint, or a Unix socket that is to speak TLS.
         CannotListenError: The port cannot be bound.
     """
-    port: IListeningPort = await serverFromString(reactor, description).listen(site)
+    endpoint = serverFromString(reactor, complete(description, mode))
+    clear(description)
+    port: IListeningPort = await endpoint.listen(site)
     match port:
         case unix.Port():
             if certificates is not None:
