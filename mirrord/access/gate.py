@@ -61,8 +61,10 @@ class Caller:
             name is None or self._claims is None or self._claims.covers(name, action)
         )
 
-    def require(self, action: Action, source: Source, name: Repository) -> None:
+    def require(self, action: Action, source: Source, name: Repository, *more: Scope) -> None:
         """Let them do this in the repository, which they call `name`, or refuse.
+
+        A token that they have to fetch for it is to cover `more` as well.
 
         Raises:
             Unauthorized: Not without saying who they are, or not with this token.
@@ -73,9 +75,9 @@ class Caller:
         is_allowed = self._rules.allows(self.identity, action, source)
         if self._realm is None or (self.identity.user is not None and not is_allowed):
             raise Denied(self._rules.refusal)
-        scope = Scope(name, frozenset({Action.PULL, action}))
+        scopes = (Scope(name, frozenset({Action.PULL, action})), *more)
         error = None if self._claims is None else challenge.INSUFFICIENT_SCOPE
-        raise Unauthorized("log in to do this", challenge=challenge.bearer(self._realm, [scope], error))
+        raise Unauthorized("log in to do this", challenge=challenge.bearer(self._realm, scopes, error))
 
     def require_login(self) -> None:
         """Let them see that this is a registry, or have them fetch a token first: see challenge.py.

@@ -29,6 +29,7 @@ from mirrord.web.resource import Asked, ChangingResource, Flow, RegistryResource
 from mirrord.web.senders import CHUNK_BYTES, BytesFlow, Sending
 from mirrord.web.tags import CatalogResource
 from mirrord.web.token import TokenResource
+from mirrord.web.uploads import scopes_of_mount
 from mirrord.web.welcome import is_wanted, welcome
 
 _CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
@@ -129,7 +130,8 @@ class RegistryRoot:
             return
         if not is_hosted and is_upload:
             raise NameUnknown("a mirror has no uploads")
-        caller.require(_action(request.method, is_upload=is_upload), source, route.repository)
+        action = _action(request.method, is_upload=is_upload)
+        caller.require(action, source, route.repository, *scopes_of_mount(route))
         asked = Asked(request, target, source, caller)
         resource = (self._nouns.hosted if is_hosted else self._nouns.mirrored).get(type(route))
         if is_reading and resource is not None:

@@ -7,12 +7,14 @@ from typing import ClassVar
 
 import attrs
 
+from mirrord.access.rules import Action
+from mirrord.access.scopes import Scope
 from mirrord.listen.answer import API_VERSION, Answer, Header
 from mirrord.listen.body import NoBody
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, RegistryError
 from mirrord.oci.names import Repository, Source
-from mirrord.oci.routes import Target, UploadRoute
+from mirrord.oci.routes import RepositoryRoute, Target, UploadRoute
 from mirrord.push.mounts import Mounter
 from mirrord.push.uploads import OutOfOrder, Progress, Span, Uploader
 from mirrord.web.ports import Sources
@@ -69,7 +71,11 @@ class UploadResource:
         return _told(202, repository, self._uploader.begin(repository))
 
     async def _mount(self, asked: Asked, route: UploadRoute, digest: Digest) -> bool:
-        """Whether the blob is mounted; from a repository that is none of ours it cannot be."""
+        """Whether the blob is mounted; from a repository that is none of ours it cannot be.
+
+        Raises:
+            Unauthorized: With a token for both repositories it could be.
+        """
         origin = None
         if route.origin is not None:
             named = Target(attrs.evolve(route, repository=route.origin), asked.target.leading)
@@ -77,11 +83,25 @@ class UploadResource:
                 origin = self._sources.locate(named, self._default)
             except RegistryError:
                 return False
+            if asked.caller.may(Action.PULL, origin):
+                pushing = Scope(route.repository, frozenset({Action.PULL, Action.PUSH}))
+                asked.caller.require(Action.PULL, origin, route.origin, pushing)
 
         def may_read(source: Source) -> bool:
             return asked.may_read(source, route.origin or source.repository)
 
         return await self._mounter.mount(route.repository, digest, origin, may_read)
+
+
+def scopes_of_mount(route: RepositoryRoute) -> tuple[Scope, ...]:
+    """What a token for a mount has to cover besides its own repository: the one that is mounted from.
+
+    Many clients ask for that by themselves; those that go by the challenge alone would else be left to
+    send what is here already.
+    """
+    if not isinstance(route, UploadRoute) or route.mount is None or route.origin is None:
+        return ()
+    return (Scope(route.origin, frozenset({Action.PULL})),)
 
 
 def created(repository: Repository, digest: Digest) -> Answer:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import attrs
 import bcrypt
@@ -194,6 +195,17 @@ class MatrixTests(AccessCase):
         ):
             path = f"/v2/team/{who}/blobs/uploads/?mount={DIGEST}&from={origin}"
             self.assertEqual(self.ask("POST", path, self.brought(who)).status, status, f"{who} {origin}")
+
+    def test_mount_by_challenge(self) -> None:
+        """A client that goes by challenges alone is led to a token for both repositories."""
+        path = f"/v2/team/c/blobs/uploads/?mount={DIGEST}&from=private/a"
+        for brought in ({}, self.token("ann", "repository:team/c:pull,push")):
+            refused = self.ask("POST", path, brought)
+            self.assertEqual(refused.status, 401)
+            scope = refused.headers["www-authenticate"].partition('scope="')[2].partition('"')[0]
+            self.assertEqual(set(scope.split()), {"repository:team/c:pull,push", "repository:private/a:pull"})
+            self.assertEqual(self.ask("POST", path, self.token("ann", quote(scope))).status, 201)
+            self.assertEqual(self.ask("POST", path, self.token("bob", quote(scope))).status, 202)
 
     def test_list(self) -> None:
         """The catalog shows what one may pull."""
