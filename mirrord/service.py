@@ -188,7 +188,7 @@ class MirrorService(Service):
                 listener.site,
                 parts.pages,
                 listener.certificates,
-                listener.mode,
+                mode=listener.mode,
             )
         ).addBoth(opened.append)
         match opened:

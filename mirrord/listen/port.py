@@ -30,6 +30,7 @@ async def open_port(
     site: MirrorSite,
     pages: Pages,
     certificates: Certificates | None = None,
+    *,
     mode: str | None = None,
 ) -> IListeningPort:
     """Open the port that a Twisted server endpoint describes: `tcp:`, `tcp6:`, `unix:`, `systemd:`.

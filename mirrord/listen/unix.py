@@ -29,6 +29,8 @@ def clear(description: str) -> None:
     if kind != "unix":
         return
     path = Path(arguments[0].removeprefix("address=").replace("\\:", ":"))
+    if not path.is_socket():
+        return  # a plain file refuses connections too
     with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
         try:
             probe.connect(str(path))
