@@ -18,8 +18,12 @@ from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, Said, di
 CLIENTS = 8
 UPLOADS = 1000
 KIB = 1024
+SENDING = 200
 REST_BYTES = 2 * KIB
 """What an upload at rest may cost the daemon, as docs/configuration.md says."""
+
+SENDING_BYTES = 64 * KIB
+"""And one whose client is slow to send."""
 
 
 def at_once(work: Callable[[int], Said]) -> list[Said]:
@@ -79,6 +83,8 @@ class SlowTests(HostedCase):
 
 
 class ManyTests(HostedCase):
+    hosted = '[hosted]\nrepositories = ["conf/*"]\n'
+
     def test_begun(self) -> None:
         """A thousand uploads with bytes in them cost no descriptor and little memory."""
         content = bytes(4 * KIB)
@@ -97,6 +103,27 @@ class ManyTests(HostedCase):
             digest = digest_of(content + b"%d" % number)
             said = self.pusher.ask("PUT", f"{locations[number]}?digest={digest}")
             self.assertEqual(201, said.status, said.body)
+
+    def test_sending(self) -> None:
+        """Two hundred clients that send and pause cost two descriptors each, and not what they have sent."""
+        locations = [self.pusher.begin(self.repository) for _ in range(SENDING)]
+        files, before = self.daemon.open_files(), self.daemon.pss()
+        for location in locations:
+            client = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
+            self.addCleanup(client.close)
+            head = f"PATCH {location} HTTP/1.1\r\nHost: here\r\nContent-Length: {MB}\r\n\r\n"
+            client.sendall(head.encode() + bytes(256 * KIB))
+        sessions = self.daemon.store / "uploads"
+        paths = [sessions / location.rpartition("/")[2] for location in locations]
+        for _ in range(200):
+            if all(path.stat().st_size == 256 * KIB for path in paths):
+                break
+            time.sleep(0.05)
+        else:
+            self.fail("what was sent is not written")
+
+        self.assertLessEqual(self.daemon.open_files(), files + 2 * SENDING)
+        self.assertLess(self.daemon.pss() - before, SENDING * SENDING_BYTES)
 
 
 class LargeTests(HostedCase):
