@@ -10,10 +10,9 @@ from typing import Any
 
 import attrs
 
-from mirrord.oci.content import OCI_INDEX, read_descriptor, read_document
+from mirrord.oci.content import OCI_INDEX, Descriptor, read_descriptor, read_document
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestInvalid
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.names import Repository, Tag
 from mirrord.push.ports import HostedIndex, Manifests
 
@@ -47,7 +46,8 @@ class HostedReferrers:
         Of a subject that nobody knows the list is empty: it may be pushed later.
         """
         entries = {
-            str(link.descriptor.digest): _entry(link) for link in self._index.referrers(repository, subject)
+            str(link.descriptor.digest): _entry(link.descriptor, link.artifact_type, link.annotations)
+            for link in self._index.referrers(repository, subject)
         }
         for entry in await self._of_tag(repository, subject):
             entries.setdefault(entry["digest"], entry)
@@ -70,14 +70,12 @@ class HostedReferrers:
         except ManifestInvalid:
             return []
         listed = document.get("manifests")
-        return [entry for entry in listed if self._has(repository, entry)] if isinstance(listed, list) else []
-
-    def _has(self, repository: Repository, entry: object) -> bool:
-        descriptor = read_descriptor(entry)
-        return (
-            descriptor is not None
+        return [
+            _entry(descriptor, entry.get("artifactType"), entry.get("annotations"))
+            for entry in (listed if isinstance(listed, list) else ())
+            if (descriptor := read_descriptor(entry)) is not None
             and self._index.link(repository, descriptor.digest, is_manifest=True) is not None
-        )
+        ]
 
 
 def fallback_tag(subject: Digest) -> Tag:
@@ -85,13 +83,14 @@ def fallback_tag(subject: Digest) -> Tag:
     return Tag(f"{subject.algorithm[:32]}-{subject.encoded[:64]}")
 
 
-def _entry(link: HostedLink) -> dict[str, Any]:
-    of = link.descriptor
+def _entry(of: Descriptor, artifact_type: object, annotations: object) -> dict[str, Any]:
+    """A descriptor. What is no string is left out of it: clients would read nothing of the whole list."""
     entry: dict[str, Any] = {"mediaType": of.media_type, "digest": str(of.digest), "size": of.size}
-    if link.artifact_type is not None:
-        entry["artifactType"] = link.artifact_type
-    if link.annotations:
-        entry["annotations"] = link.annotations
+    if isinstance(artifact_type, str):
+        entry["artifactType"] = artifact_type
+    if isinstance(annotations, dict):
+        notes = {name: note for name, note in annotations.items() if isinstance(note, str)}
+        entry |= {"annotations": notes} if notes else {}
     return entry
 
 

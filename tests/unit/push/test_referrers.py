@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
@@ -25,6 +26,11 @@ class ReferrersTests(PushCase):
         self.index.links[APP, digest, True] = link
         self.index.manifests[digest] = Manifest(digest, OCI_MANIFEST, content)
         return str(digest)
+
+    def list_by_tag(self, *entries: object) -> None:
+        """Push a list as clients keep it that know no better."""
+        tagged = self.refer(json.dumps({"manifests": entries}).encode(), subject=None)
+        self.index.tagged[APP, fallback_tag(SUBJECT)] = Digest.parse(tagged)
 
     def page(self, kind: str | None = None, after: str = "") -> ReferrersPage:
         listing = self.use_cases.referrers.page(APP, SUBJECT, kind, after)
@@ -53,6 +59,19 @@ class ReferrersTests(PushCase):
             self.entries(self.page()),
         )
 
+    def test_odd_entries(self) -> None:
+        """What is no string is left out of an entry, for it would cost clients the list."""
+        own, listed = self.refer(b"own"), self.refer(b"listed", subject=None)
+        link = self.index.links[APP, Digest.parse(own), True]
+        notes = {"good": "yes", "bad": {"deep": 1}}
+        self.index.links[APP, Digest.parse(own), True] = attrs.evolve(link, annotations=notes)
+        self.list_by_tag({"digest": listed, "size": 6, "artifactType": 5, "annotations": notes})
+
+        entries = self.entries(self.page())
+        self.assertEqual({own, listed}, {entry["digest"] for entry in entries})
+        self.assertEqual([{"good": "yes"}] * 2, [entry["annotations"] for entry in entries])
+        self.assertFalse(any("artifactType" in entry for entry in entries))
+
     def test_filter(self) -> None:
         """Only those of the artifact type that is asked for are listed."""
         wanted = self.refer(b"one", "a/b")
@@ -79,11 +98,10 @@ class ReferrersTests(PushCase):
         """What clients list under the fallback tag is listed too, once, if it is here."""
         own = self.refer(b"own")
         listed = self.refer(b"listed", subject=None)
-        document = {
-            "manifests": [{"digest": one, "size": 1} for one in (own, listed, str(Digest.of(b"no")))] + [5]
-        }
-        tagged = self.refer(json.dumps(document).encode(), subject=None)
-        self.index.tagged[APP, fallback_tag(SUBJECT)] = Digest.parse(tagged)
+        self.list_by_tag(
+            *({"digest": one, "size": 1} for one in (own, listed, str(Digest.of(b"no")))),
+            5,
+        )
 
         self.assertEqual(sorted([own, listed]), [entry["digest"] for entry in self.entries(self.page())])
 
