@@ -19,7 +19,7 @@ from mirrord import operations
 from mirrord.admin.commands import Commands
 from mirrord.admin.ports import Operations
 from mirrord.admin.root import AdminRoot
-from mirrord.admin.status import Holdings, LastSweep, ListenerStatus, LogStatus, Status
+from mirrord.admin.status import Holdings, HostedHoldings, LastSweep, ListenerStatus, LogStatus, Status
 from mirrord.config import Config, ConfigError, ListenConfig
 from mirrord.foundation import Foundation, limits_of
 from mirrord.hosting import HostedConfig
@@ -29,6 +29,7 @@ from mirrord.listen.forwarded import TrustedProxies
 from mirrord.listen.site import ConnectionLimits, MirrorSite
 from mirrord.observe.build import version
 from mirrord.observe.health import Check, Health
+from mirrord.observe.heap import Heap
 from mirrord.observe.heartbeat import Heartbeat
 from mirrord.observe.latency import Latency
 from mirrord.observe.logs import Logs
@@ -37,6 +38,7 @@ from mirrord.observe.watched import Expiry
 from mirrord.oci.platforms import Platform
 from mirrord.reload import bound_changes, merge
 from mirrord.service import Listener, Parts, Reloaded
+from mirrord.upstream.client import UpstreamStatus
 from mirrord.web.root import RegistryRoot
 
 
@@ -106,6 +108,10 @@ class Mirror:
             )
         ]
 
+    def upstream_statuses(self) -> list[UpstreamStatus]:
+        """How the upstreams do that the configuration has."""
+        return [self._foundation.upstreams[one.name].status() for one in self._config.upstream]
+
     def closed(self) -> str | None:
         """Which ports are not open."""
         closed = [
@@ -171,46 +177,28 @@ def assemble(
     """
     foundation = Foundation.lay(config, reactor, environment)
     mirror = Mirror(foundation, config, reread, logs)
-    store, probe, puller = foundation.store, foundation.probe, foundation.puller
-    status = _status(foundation, mirror, logs)
     _watch(foundation, mirror, logs)
-    health = Health(
-        (
-            Check("store", lambda: probe.trouble),
-            Check("index", lambda: store.trouble),
-            Check("disk", lambda: foundation.collector.trouble),
-            Check("listeners", mirror.closed),
-            Check("certificates", lambda: _trouble(mirror.certificates)),
-            Check("configuration", lambda: mirror.trouble),
-            Check("users", lambda: foundation.admission.trouble),
-        )
-    )
     commands = Commands(lambda: mirror.operations, Platform.of_machine(platform.machine()))
+    status, health = _status(foundation, mirror, logs), _health(foundation, mirror)
     admin = AdminRoot(foundation.metrics.registry, health, status, commands)
     notifier = Notifier.of(environment)
-    heartbeat = Heartbeat(
-        notifier,
-        reactor,
-        watchdog_seconds(environment, os.getpid()),
-        lambda: probe.trouble,
-        lambda: _in_a_line(foundation),
-    )
     return Parts(
         mirror.listeners(),
-        Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond)),
+        Listener(config.admin.endpoint, MirrorSite(reactor, admin.respond), mode="600"),
         foundation.pools,
         foundation.pages,
         (
             commands,
             foundation.collector,
-            probe,
-            heartbeat,
+            foundation.probe,
+            _heartbeat(foundation, notifier, environment),
             foundation.access_log,
             Latency(reactor, time.monotonic, foundation.metrics.late),
+            Heap(reactor),
             *mirror.certificates,
         ),
-        puller,
-        store,
+        foundation.puller,
+        foundation.store,
         foundation.upstreams.values,
         notifier,
         mirror.reload,
@@ -218,25 +206,61 @@ def assemble(
     )
 
 
+def _health(foundation: Foundation, mirror: Mirror) -> Health:
+    """What has to be well before clients are sent here."""
+    return Health(
+        (
+            Check("store", lambda: foundation.probe.trouble),
+            Check("index", lambda: foundation.store.trouble),
+            Check("disk", lambda: foundation.collector.trouble),
+            Check("listeners", mirror.closed),
+            Check("certificates", lambda: _trouble(mirror.certificates)),
+            Check("configuration", lambda: mirror.trouble),
+            Check("users", lambda: foundation.admission.trouble),
+        )
+    )
+
+
+def _heartbeat(foundation: Foundation, notifier: Notifier, environment: Mapping[str, str]) -> Heartbeat:
+    """What tells systemd that we live."""
+    return Heartbeat(
+        notifier,
+        foundation.reactor,
+        watchdog_seconds(environment, os.getpid()),
+        lambda: foundation.probe.trouble,
+        lambda: _in_a_line(foundation),
+    )
+
+
 def _status(foundation: Foundation, mirror: Mirror, logs: Logs) -> Status:
     """What an operator sees at a glance."""
-    shelf, collector = foundation.store.shelf, foundation.collector
+    store, collector = foundation.store, foundation.collector
+    shelf, hosted = store.shelf, store.hosted_shelf
 
     def last_sweep() -> LastSweep | None:
         sweep = collector.last_sweep
         if sweep is None:
             return None
-        count, size = sweep.evicted.count, sweep.evicted.size
-        return LastSweep(sweep.started_at, sweep.seconds, count, size, sweep.forgotten)
+        evicted, removed = sweep.evicted, sweep.hosted.removed
+        return LastSweep(
+            sweep.started_at,
+            sweep.seconds,
+            evicted.count,
+            evicted.size,
+            sweep.forgotten,
+            removed.count,
+            removed.size,
+        )
 
     return Status(
         version=version(),
         clock=time.monotonic,
         store=lambda: Holdings(shelf.total_bytes, shelf.total_entries, collector.limits.max_size),
+        hosted=lambda: HostedHoldings(hosted.total_bytes, hosted.total_entries, store.uploads.total_entries),
         saved=lambda: foundation.metrics.saved,
         last_sweep=last_sweep,
         listeners=mirror.statuses,
-        upstreams=lambda: [upstream.status() for upstream in foundation.upstreams.values()],
+        upstreams=mirror.upstream_statuses,
         downloads=lambda: foundation.puller.running,
         logs=lambda: LogStatus(logs.dropped, foundation.access_log.dropped),
     )
@@ -244,7 +268,11 @@ def _status(foundation: Foundation, mirror: Mirror, logs: Logs) -> Status:
 
 def _watch(foundation: Foundation, mirror: Mirror, logs: Logs) -> None:
     """Have the metrics ask for what is counted elsewhere."""
-    watched = foundation.metrics.watched
+    watched, store = foundation.metrics.watched, foundation.store
+    watched.hosted_bytes = lambda: store.hosted_shelf.total_bytes
+    watched.hosted_entries = lambda: store.hosted_shelf.total_entries
+    watched.uploads = lambda: store.uploads.total_entries
+    watched.logins_failed = lambda: foundation.admission.failures
     watched.log_dropped = lambda: logs.dropped + foundation.access_log.dropped
     watched.certificates = lambda: [
         Expiry(status.endpoint, name, at)

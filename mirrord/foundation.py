@@ -213,7 +213,8 @@ class Foundation:
         """Have a client for every upstream; a new one where there is none, or it is configured otherwise."""
         for one in config.upstream:
             known = self.upstreams.get(one.name)
-            if known is not None and known.config == one:
+            # A file of authorities may have changed under its name, and is read with the client alone.
+            if known is not None and known.config == one and one.ca is None:
                 continue
             if known is None:
                 self._count(one.name)
@@ -243,8 +244,8 @@ class Foundation:
 def limits_of(config: Config) -> GcLimits:
     """What the collector keeps to."""
     rules = tuple(
-        KeepRule(rule.repositories, rule.untagged_for, rule.newest, rule.tags, rule.older_than)
-        for rule in config.hosted.keep
+        KeepRule(rule.repositories, rule.untagged_for, rule.newest, rule.tags, rule.older_than, number)
+        for number, rule in enumerate(config.hosted.keep)
     )
     return GcLimits(
         config.store.max_size,

@@ -1,14 +1,26 @@
 """Operations: the operator's use cases, joined over a foundation."""
 
 import time
+from functools import partial
 
 from twisted.internet.defer import DeferredLock
 
+from mirrord.access.rules import Action, Rules
 from mirrord.admin.ports import Operations
 from mirrord.config import Config
 from mirrord.foundation import Foundation
+from mirrord.hosting import AccessConfig
+from mirrord.oci.errors import Denied
+from mirrord.oci.hosted import HOSTED
+from mirrord.oci.names import DOCKER_HUB, Repository, Source
+from mirrord.oci.references import LATEST
+from mirrord.oci.routes import ManifestRoute, Target
+from mirrord.operate.answers import Permissions
+from mirrord.operate.hosted_inquiry import HostedExplainer
+from mirrord.operate.hosted_removal import HostedRemover
 from mirrord.operate.inquiry import Explainer
 from mirrord.operate.listing import RepositoryLister
+from mirrord.operate.ports import Sources
 from mirrord.operate.pulling import ImagePuller
 from mirrord.operate.removal import Remover
 from mirrord.operate.sweeping import Sweeper
@@ -30,24 +42,51 @@ def join(foundation: Foundation, config: Config, use_cases: UseCases, verifying:
     def is_busy() -> bool:
         return store.shelf.busy_bytes > 0
 
-    verifier = Verifier(store.audit, inventory, sources, manifests, blobs, is_busy, verifying, reactor)
+    is_hosted = partial(_is_hosted, sources)
+    hosted, visitors = store.hosted, foundation.memories.visitors
+    verifier = Verifier(
+        store.audit, inventory, hosted, sources, manifests, blobs, is_busy, verifying, reactor
+    )
     explainer = Explainer(
         sources,
         inventory,
+        HostedExplainer(hosted, inventory, visitors, is_hosted),
+        partial(_permissions, config.access),
         lambda: {running.digest: running.written for running in puller.running},
         lambda upstream: _why_not(foundation, upstream),
-        foundation.memories.visitors,
+        visitors,
         tag_ttl,
         time.time,
     )
     return Operations(
-        RepositoryLister(inventory, tag_ttl, reactor),
-        Remover(inventory, reactor),
+        RepositoryLister(inventory, hosted, tag_ttl, reactor),
+        Remover(inventory, HostedRemover(hosted, store.hosted_shelf, reactor), reactor),
         Sweeper(foundation.collector),
         ImagePuller(sources, manifests, blobs, reactor),
         verifier,
         explainer,
+        lambda repository: hosted.has(repository) or is_hosted(repository),
     )
+
+
+def _is_hosted(sources: Sources, repository: Repository) -> bool:
+    """Whether a client that names no upstream means a hosted repository."""
+    try:
+        return sources.locate(Target(ManifestRoute(repository, LATEST)), DOCKER_HUB).upstream == HOSTED
+    except Denied:
+        return False
+
+
+def _permissions(access: AccessConfig | None, source: Source) -> Permissions | None:
+    """Who may do what, where there are rules about that."""
+    if access is None:
+        return None
+    rules = Rules.of(access)
+    pull, push, delete = (
+        tuple(sorted(map(str, rules.parties(action, source))))
+        for action in (Action.PULL, Action.PUSH, Action.DELETE)
+    )
+    return Permissions(pull, push, delete) if source.upstream == HOSTED else Permissions(pull, (), ())
 
 
 def _why_not(foundation: Foundation, upstream: str) -> str | None:

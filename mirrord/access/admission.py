@@ -35,6 +35,7 @@ class Admission:
     _sleep: Callable[[float], Deferred[None]]
     _users: Users | None = attrs.field(default=None, init=False)
     _tokens: Tokens | None = attrs.field(default=None, init=False)
+    _past_failures: int = attrs.field(default=0, init=False)
 
     _log = Logger()
 
@@ -50,17 +51,26 @@ class Admission:
             )
         rules = Rules.of(access)
         if access is None or access.htpasswd is None:
-            self._users = None
+            self._replace_users(None)
             return Gate(rules, names)
         if self._tokens is None:
             self._tokens = Tokens(open_key(self._folder), self._wall_clock)
         if self._users is None or self._users.file != access.htpasswd:
-            self._users = Users.load(access.htpasswd, self._threads, self._clock, self._sleep)
+            self._replace_users(Users.load(access.htpasswd, self._threads, self._clock, self._sleep))
         else:
             self._users.reload()
         return Gate(rules, names, self._users, self._tokens, access.realm)
 
     @property
+    def failures(self) -> int:
+        """How often somebody gave a wrong user or password."""
+        return self._past_failures + (0 if self._users is None else self._users.failures)
+
+    @property
     def trouble(self) -> str | None:
         """What is wrong with the file of users, where there is one in use."""
         return None if self._users is None else self._users.trouble
+
+    def _replace_users(self, users: Users | None) -> None:
+        self._past_failures = self.failures
+        self._users = users

@@ -90,11 +90,15 @@ class Rules:
 
     def allows(self, identity: Identity, action: Action, source: Source) -> bool:
         """Whether this may be done in the repository."""
+        return _has(self.parties(action, source), identity)
+
+    def parties(self, action: Action, source: Source) -> frozenset[Party]:
+        """Who may do this in the repository."""
         name = str(source.repository if source.upstream == HOSTED else source)
         for rule in self._rules:
             if rule.matches(name):
-                return _has(rule.parties.get(action, _NOBODY), identity)
-        return False
+                return rule.parties[action]
+        return _NOBODY
 
 
 def _has(parties: Iterable[Party], identity: Identity) -> bool:

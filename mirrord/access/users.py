@@ -42,7 +42,7 @@ _Stamp = tuple[int, ...] | None
 
 @attrs.define(eq=False)
 class Users:
-    """The users of an htpasswd file.
+    """The users of an htpasswd file; `failures` are the passwords that were wrong, or of nobody.
 
     `clock` gives seconds that only ever grow, `sleep` a Deferred that fires after so many.
     """
@@ -55,6 +55,7 @@ class Users:
     _hashes: dict[str, bytes] = attrs.field(repr=False)
     _stamp: _Stamp
     trouble: str | None = attrs.field(default=None, init=False)
+    failures: int = attrs.field(default=0, init=False)
     _decoy: bytes = attrs.field(default=b"", init=False, repr=False)
     _looked_at: float = attrs.field(default=0.0, init=False)
     _secret: bytes = attrs.field(factory=lambda: os.urandom(32), init=False, repr=False)
@@ -138,6 +139,7 @@ class Users:
         known = self._hashes.get(username)
         is_match = await self._compare(password, known or self._decoy)
         if not is_match or known is None:
+            self.failures += 1
             self._log.warn("wrong user or password from {client}", client=address, event=Event.LOGIN_FAILED)
             return False
         self._attempts.succeeded(username, address)

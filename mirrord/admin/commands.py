@@ -92,17 +92,17 @@ class Commands:
             case b"GET", b"/repositories":
                 await _stream(request, operations.lister.list(parameters.get("pattern", "*")))
             case b"DELETE", _:
-                _reply(request, await operations.remover.remove(_reference(parameters)))
+                _reply(request, await operations.remover.remove(_reference(parameters, operations)))
             case _, b"/sweep":
                 is_dry_run = parameters.get("dry_run", "0") not in {"", "0"}
                 _reply(request, await operations.sweeper.sweep(is_dry_run=is_dry_run))
             case _, b"/pull":
                 platform = self._platform(parameters.get("platform", ""))
-                await _stream(request, operations.puller.pull(_reference(parameters), platform))
+                await _stream(request, operations.puller.pull(_reference(parameters, operations), platform))
             case _, b"/verify":
                 await _stream(request, operations.verifier.verify())
             case _:
-                _reply(request, await operations.explainer.explain(_reference(parameters)))
+                _reply(request, await operations.explainer.explain(_reference(parameters, operations)))
 
     def _platform(self, text: str) -> Platform | None:
         if text == _EVERY_PLATFORM:
@@ -178,8 +178,8 @@ def _parameters(query: bytes) -> dict[str, str]:
         raise NameInvalid("the query cannot be read") from None
 
 
-def _reference(parameters: dict[str, str]) -> ImageReference:
-    return ImageReference.parse(parameters.get("reference", ""))
+def _reference(parameters: dict[str, str], operations: Operations) -> ImageReference:
+    return ImageReference.parse(parameters.get("reference", ""), operations.is_hosted)
 
 
 def _uncounted(_count: int) -> None:

@@ -1,13 +1,15 @@
 """What the admin listener needs of the operator's use cases; `assembly.py` hands in the real ones."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 import attrs
 
+from mirrord.oci.names import Repository
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-from mirrord.operate.answers import Explanation, ListedRepository, Removal, Swept
+from mirrord.operate.answers import Explanation, ListedRepository, Removal
+from mirrord.operate.swept import Swept
 
 Events = AsyncGenerator[Any, None]
 """Frozen values, each with its `event`; closed before its end, it stops."""
@@ -63,7 +65,10 @@ class Explainer(Protocol):
 
 @attrs.frozen
 class Operations:
-    """All that an operator can ask of a running mirror."""
+    """All that an operator can ask of a running mirror.
+
+    `is_hosted` says which names without a registry are of hosted repositories.
+    """
 
     lister: Lister
     remover: Remover
@@ -71,3 +76,4 @@ class Operations:
     puller: Puller
     verifier: Verifier
     explainer: Explainer
+    is_hosted: Callable[[Repository], bool]

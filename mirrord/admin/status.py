@@ -20,14 +20,28 @@ class Holdings:
 
 
 @attrs.frozen
+class HostedHoldings:
+    """What hosted repositories hold: bytes on the disk with those of open uploads, blobs and manifests."""
+
+    bytes: int
+    entries: int
+    uploads: int
+
+
+@attrs.frozen
 class LastSweep:
-    """What the last sweep evicted; `started_at` is in Unix seconds, `forgotten` counts links and tags."""
+    """What the last sweep evicted; `started_at` is in Unix seconds, `forgotten` counts links and tags.
+
+    `hosted_entries` and `hosted_bytes` are the content that no repository held any more.
+    """
 
     started_at: float
     seconds: float
     entries: int
     bytes: int
     forgotten: int
+    hosted_entries: int
+    hosted_bytes: int
 
 
 @attrs.frozen
@@ -63,6 +77,7 @@ class Status:
     version: str
     clock: Callable[[], float]
     store: Callable[[], object]
+    hosted: Callable[[], object]
     saved: Callable[[], object]
     last_sweep: Callable[[], object | None]
     listeners: Callable[[], Iterable[object]]
@@ -79,6 +94,7 @@ class Status:
             "version": self.version,
             "uptime_seconds": int(self.clock() - self._started),
             "store": _plain(self.store()),
+            "hosted": _plain(self.hosted()),
             "saved": _plain(self.saved()),
             "last_sweep": _plain(self.last_sweep()),
             "listeners": [_plain(listener) for listener in self.listeners()],

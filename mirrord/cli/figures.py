@@ -47,6 +47,8 @@ def freshness(tag: Mapping[str, Any]) -> str:
     """What may be done with a tag without asking its upstream."""
     if not tag.get("is_held", True):
         return "not held"
+    if tag.get("fresh_until", 0) is None:
+        return f"pushed {ago(tag.get('checked_at'))}"
     left = (tag.get("fresh_until") or 0) - time.time()
     return f"fresh for {span(left)}" if left > 0 else f"checked {ago(tag.get('checked_at'))}"
 

@@ -3,6 +3,7 @@
 import click
 
 from mirrord.cli import figures
+from mirrord.cli.daemon import Document
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.stand_in import reach
 
@@ -12,7 +13,7 @@ from mirrord.cli.stand_in import reach
 @click.option("--json", "is_json", is_flag=True, help="Print what goes as JSON.")
 @located
 def gc(settings: Settings, *, dry_run: bool, is_json: bool) -> None:
-    """Make room now, as the limits have it.
+    """Make room now, as the limits and keep rules have it.
 
     The daemon does so by itself every `gc.interval`, and whenever a pull needs room.
     """
@@ -25,5 +26,25 @@ def gc(settings: Settings, *, dry_run: bool, is_json: bool) -> None:
         for victim in sweep.get("victims", []):
             unused, what = figures.span(victim["idle_seconds"]), figures.size(victim["bytes"])
             click.echo(f"{victim['kind']:8}  {victim['name']}  {what}, unused for {unused}")
+    would = "would go" if dry_run else "went"
+    _say_hosted(sweep.get("hosted", {}), would)
     entries, freed = figures.count(sweep.get("entries", 0), "entry"), figures.size(sweep.get("bytes", 0))
-    click.echo(f"{entries} {'would go' if dry_run else 'went'}, {freed}")
+    click.echo(f"{entries} {would}, {freed}")
+
+
+def _say_hosted(hosted: Document, would: str) -> None:
+    """What goes of hosted repositories; nothing, if nothing does."""
+    for victim in hosted.get("victims", []):
+        mark = ":" if victim["kind"] == "tag" else "@"
+        name = f"{victim['repository']}{mark}{victim['name']}"
+        click.echo(f"{victim['kind']:8}  {name}  {victim['reason']}")
+    counts = [
+        figures.count(hosted[f"{noun}s"], noun)
+        for noun in ("tag", "manifest", "blob", "upload")
+        if hosted.get(f"{noun}s")
+    ]
+    if counts:
+        click.echo(f"{', '.join(counts)} of hosted repositories {would}")
+    if hosted.get("entries"):
+        entries = figures.count(hosted["entries"], "entry")
+        click.echo(f"{entries} that no repository holds {would}, {figures.size(hosted['bytes'])}")

@@ -7,6 +7,7 @@ from mirrord.cli.daemon import Document
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.stand_in import reach
 from mirrord.cli.statuses import NotHeld
+from mirrord.oci.hosted import HOSTED
 
 
 @click.command()
@@ -16,7 +17,8 @@ from mirrord.cli.statuses import NotHeld
 def ls(settings: Settings, pattern: str, *, is_json: bool) -> None:
     """List the repositories and tags that are held.
 
-    PATTERN is a shell pattern for the names of repositories, as in `mirrord ls 'ghcr.io/*'`.
+    PATTERN is a shell pattern for the names of repositories, as in `mirrord ls 'ghcr.io/*'`; `hosted/*` are
+    those that were pushed.
     """
     is_empty = True
     with reach(settings) as daemon:
@@ -34,7 +36,10 @@ def _say(repository: Document) -> None:
     """A line for the repository, and one for each tag."""
     blobs, used = repository.get("blobs", 0), figures.ago(repository.get("last_used"))
     name, held = click.style(repository.get("name"), bold=True), figures.size(repository.get("bytes", 0))
-    click.echo(f"{name}  {held} in {figures.count(blobs, 'blob')}, used {used}")
+    if repository.get("upstream") == HOSTED:
+        click.echo(f"{name}  hosted, {held} in {figures.count(blobs, 'blob')}, pushed {used}")
+    else:
+        click.echo(f"{name}  {held} in {figures.count(blobs, 'blob')}, used {used}")
     tags = repository.get("tags", [])
     width = max((len(tag.get("tag", "")) for tag in tags), default=0)
     for tag in tags:

@@ -31,9 +31,13 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     },
     "The cache": {
         "pull": "Fetch images before anybody asks for them.",
-        "rm": "Forget a repository, a tag or a digest.",
-        "gc": "Make room now, as the limits have it.",
+        "rm": "Take out a repository, a tag or a digest.",
+        "gc": "Make room now, as the limits and keep rules have it.",
         "verify": "Hash all that is held; fetch again what is damaged.",
+    },
+    "Hosted repositories": {
+        "backup": "Copy hosted repositories to a folder, while clients are served.",
+        "restore": "Put hosted repositories back from a backup.",
     },
     "Shell": {
         "completion": "Print what makes a shell complete these commands.",

@@ -12,10 +12,11 @@ from mirrord.cli.stand_in import reach
 @click.option("--json", "is_json", is_flag=True, help="Print what was removed as JSON.")
 @located
 def rm(settings: Settings, reference: str, *, is_json: bool) -> None:
-    """Forget a repository, a tag or a digest.
+    """Take out a repository, a tag or a digest.
 
     Without a tag or a digest, REFERENCE is all of the repository. Blobs that another image needs stay;
-    what a client is pulling now goes when it has it. The next pull fetches what was removed again.
+    what a client is pulling now goes when it has it. The next pull fetches what was removed again: but
+    not of a hosted repository, from which it is gone for good, whatever clients may do there.
     """
     with reach(settings) as daemon:
         answer = daemon.delete("/repositories", reference=reference)
@@ -24,4 +25,5 @@ def rm(settings: Settings, reference: str, *, is_json: bool) -> None:
         return
     for removed in answer.get("removed", []):
         click.echo(f"removed {removed.get('reference') or removed.get('digest')}")
-    click.echo(f"{figures.size(answer.get('bytes', 0))} freed")
+    freed = answer.get("bytes")
+    click.echo("the next sweep frees the room" if freed is None else f"{figures.size(freed)} freed")

@@ -75,6 +75,9 @@ def _figures(status: Document) -> RenderableType:
     bound = f" of {figures.size(store['max_bytes'])}" if store.get("max_bytes") else ""
     entries = figures.count(store.get("entries", 0), "entry")
     table.add_row("store", f"{figures.size(store.get('bytes', 0))}{bound} in {entries}")
+    if (hosted := status.get("hosted") or {}).get("entries") or hosted.get("uploads"):
+        held, uploads = figures.count(hosted["entries"], "entry"), figures.count(hosted["uploads"], "upload")
+        table.add_row("hosted", f"{figures.size(hosted['bytes'])} in {held}, {uploads} open")
     if saved:
         pulls, spared = figures.count(saved.get("pulls", 0), "pull"), figures.size(saved.get("bytes", 0))
         table.add_row("saved", f"{pulls} and {spared} since the start")

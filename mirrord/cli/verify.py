@@ -19,7 +19,8 @@ def verify(settings: Settings, *, is_json: bool) -> None:
     """Hash all that is held; fetch again what is damaged.
 
     It reads every byte, gently: clients are served meanwhile. What is damaged is set aside at once. It
-    ends well if all is whole, or could be fetched again.
+    ends well if all is whole, or could be fetched again; what a hosted repository has lost, and no upstream
+    has, is to be pushed again.
     """
     with reach(settings) as daemon:
         events = daemon.events("/verify")
@@ -58,6 +59,9 @@ def _sentence(event: Document) -> str:
         case "corrupt":
             where = ", ".join(event.get("repositories") or ["no repository"])
             return f"{event['kind']} {event['digest']} is damaged; it belongs to {where}"
+        case "missing":
+            where = ", ".join(event.get("repositories") or ["no repository"])
+            return f"{event['kind']} {event['digest']} is not on the disk any more; it belongs to {where}"
         case "fetched":
             return f"{event['digest']} was fetched again"
         case "lost":
@@ -65,7 +69,8 @@ def _sentence(event: Document) -> str:
         case "done":
             entries, hashed = figures.count(event["entries"], "entry"), figures.size(event["bytes"])
             damaged = f"{event['corrupt']} damaged, {event['fetched']} of them fetched again"
-            found = damaged if event["corrupt"] else "all whole"
+            lacking = f"{event.get('missing', 0)} missing, {event['fetched']} fetched again"
+            found = damaged if event["corrupt"] else lacking if event.get("missing") else "all whole"
             return f"{entries}, {hashed} hashed in {figures.span(event['seconds'])}: {found}"
     return str(event)
 

@@ -9,8 +9,9 @@ from mirrord.cli import figures
 from mirrord.cli.daemon import Document
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.stand_in import reach
+from mirrord.oci.hosted import HOSTED
 
-_STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, "}
+_STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, ", "hosted": ""}
 
 
 @click.command()
@@ -20,7 +21,8 @@ _STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, "}
 def why(settings: Settings, reference: str, *, is_json: bool) -> None:
     """Explain what a client that asks for an image would get.
 
-    Which upstream it comes from, until when its tag is believed, where its bytes are, and who asked last.
+    Which upstream it comes from, or that it was pushed here; until when its tag is believed, where its bytes
+    are, who may have it, and who asked last.
     """
     with reach(settings) as daemon:
         answer = daemon.get("/why", reference=reference)
@@ -28,12 +30,18 @@ def why(settings: Settings, reference: str, *, is_json: bool) -> None:
         figures.say_json(answer)
         return
     for title, text in _lines(answer):
-        click.echo(f"{title + ':':10} {text}")
+        click.echo(f"{title + ':':11} {text}")
 
 
 def _lines(answer: Document) -> Iterator[tuple[str, str]]:
     yield "image", str(answer.get("reference"))
-    yield "upstream", f"{answer.get('upstream')}, repository {answer.get('repository')}"
+    if answer.get("upstream") == HOSTED:
+        yield "hosted", f"repository {answer.get('repository')}"
+    else:
+        yield "upstream", f"{answer.get('upstream')}, repository {answer.get('repository')}"
+    for action, parties in (answer.get("may") or {}).items():
+        if parties:
+            yield f"may {action}", ", ".join(parties)
     if answer.get("why_not"):
         yield "refused", str(answer["why_not"])
     if not answer.get("is_known"):

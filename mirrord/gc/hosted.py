@@ -60,6 +60,7 @@ class HostedSweeper:
         uploads = len(self._shelf.expired_uploads(limits.partials_seconds))
         tags = manifests = blobs = 0
         named: list[Thinning] = []
+        lone: list[tuple[Repository, Digest]] = []
         for repository, rules in self._ruled(limits.retention):
             thinning = await self._plan(repository, rules)
             tags += len(thinning.tags)
@@ -68,12 +69,14 @@ class HostedSweeper:
                 named += [thinning][: MAX_NAMED - len(named)]
         for page in self._shelf.unreferenced(limits.retention.grace_seconds):
             blobs += len(page)
+            lone += page[: MAX_NAMED - len(lone)]
             await self._others()
         removed = Evicted()
         for entries in self._shelf.unlinked():
             removed += _sum(entries)
             await self._others()
-        return HostedRehearsal(HostedSweep(tags, manifests, blobs, uploads, removed), tuple(named))
+        sweep = HostedSweep(tags, manifests, blobs, uploads, removed)
+        return HostedRehearsal(sweep, tuple(named), tuple(lone))
 
     async def _remove_uploads(self, idle_seconds: float) -> int:
         expired = iter(self._shelf.expired_uploads(idle_seconds))

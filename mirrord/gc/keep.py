@@ -30,13 +30,17 @@ T = TypeVar("T")
 
 @attrs.frozen
 class KeepRule:
-    """Which repositories and tags it is for, as shell patterns, and what may go, in seconds."""
+    """Which repositories and tags it is for, as shell patterns, and what may go, in seconds.
+
+    `number` is its place among all rules.
+    """
 
     repositories: tuple[str, ...] = ("*",)
     untagged_for: float | None = None
     newest: int | None = None
     tags: str = "*"
     older_than: float | None = None
+    number: int = 0
 
     def is_for(self, repository: Repository) -> bool:
         """Whether it is for this repository."""
@@ -70,17 +74,27 @@ def thin_out(
     outdated = yield from _outdated(versions, rules)
     staying = {tag.digest for tag in versions if tag.tag not in outdated}
     yield
-    due = {tag.digest for tag in versions if tag.tag in outdated and tag.digest in manifests} - staying
+    due = {
+        tag.digest: outdated[tag.tag]
+        for tag in versions
+        if tag.tag in outdated and tag.digest in manifests and tag.digest not in staying
+    }
     tagged = {tag.digest for tag in tags}
     for some in _batches(manifests.values()):
-        due.update(one.digest for one in some if one.digest not in tagged and _is_due(one, rules))
+        for one in some:
+            number = None if one.digest in tagged else _rule_against(one, rules)
+            if number is not None:
+                due[one.digest] = number
         yield
     doomed = yield from _reach(due, hanging, staying)
     saved = set((yield from _reach(manifests.keys() - set(doomed), hanging, frozenset())))
     gone = {digest: manifests[digest] for digest in doomed if digest not in saved}
     yield
     going_tags = (tag for tag in tags if tag.tag in outdated or tag.digest in gone)
-    return Thinning(repository, tuple(going_tags), tuple(gone.values()))
+    numbers: dict[Tag | Digest, int] = {}
+    numbers.update(outdated.items())
+    numbers.update((digest, number) for digest, number in due.items() if digest in gone)
+    return Thinning(repository, tuple(going_tags), tuple(gone.values()), numbers)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -120,9 +134,11 @@ def _referrers_tag(subject: Digest) -> str:
     return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
 
 
-def _outdated(versions: Sequence[KeptTag], rules: Iterable[KeepRule]) -> Generator[None, None, set[Tag]]:
-    """The tags that go by the rule that decides about them."""
-    outdated: set[Tag] = set()
+def _outdated(
+    versions: Sequence[KeptTag], rules: Iterable[KeepRule]
+) -> Generator[None, None, dict[Tag, int]]:
+    """The tags that go by the rule that decides about them, and that rule's number."""
+    outdated: dict[Tag, int] = {}
     left = sorted(versions, key=lambda tag: (tag.age_seconds, tag.tag.name))
     for rule in rules:
         if rule.newest is None and rule.older_than is None:
@@ -135,16 +151,18 @@ def _outdated(versions: Sequence[KeptTag], rules: Iterable[KeepRule]) -> Generat
             yield
         left = others
         oldest = decided[rule.newest or 0 :]
-        outdated.update(tag.tag for tag in oldest if tag.age_seconds >= (rule.older_than or 0.0))
+        outdated.update(
+            (tag.tag, rule.number) for tag in oldest if tag.age_seconds >= (rule.older_than or 0.0)
+        )
     return outdated
 
 
-def _is_due(manifest: KeptManifest, rules: Iterable[KeepRule]) -> bool:
-    """Whether the first rule that speaks of untagged manifests lets this one go."""
+def _rule_against(manifest: KeptManifest, rules: Iterable[KeepRule]) -> int | None:
+    """The number of the first rule that speaks of untagged manifests, if it lets this one go."""
     for rule in rules:
         if rule.untagged_for is not None:
-            return manifest.idle_seconds >= rule.untagged_for
-    return False
+            return rule.number if manifest.idle_seconds >= rule.untagged_for else None
+    return None
 
 
 def _reach(

@@ -2,8 +2,10 @@
 
 import attrs
 
+from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry
 from mirrord.oci.kept import Thinning
+from mirrord.oci.names import Repository
 
 MAX_NAMED = 1000
 """How many victims a rehearsal names."""
@@ -38,11 +40,13 @@ class HostedSweep:
 class HostedRehearsal:
     """What would go of hosted repositories, and by name the first MAX_NAMED repositories of it.
 
-    Not counted is what would only go because of this, blobs of manifests for instance.
+    `lone` are the first blobs that no manifest names. Not counted is what would only go because of this,
+    blobs of manifests for instance.
     """
 
     sweep: HostedSweep = HostedSweep()
     named: tuple[Thinning, ...] = ()
+    lone: tuple[tuple[Repository, Digest], ...] = ()
 
 
 @attrs.frozen

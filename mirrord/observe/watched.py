@@ -18,10 +18,14 @@ class Expiry:
 
 @attrs.define(eq=False)
 class Watched(Collector):
-    """Log lines that were dropped, and when certificates expire; `tap.py` says whom to ask."""
+    """What others count or know, and say when they are asked; `assembly.py` says whom to ask."""
 
     log_dropped: Callable[[], int] = lambda: 0
     certificates: Callable[[], Iterable[Expiry]] = tuple
+    hosted_bytes: Callable[[], int] = lambda: 0
+    hosted_entries: Callable[[], int] = lambda: 0
+    uploads: Callable[[], int] = lambda: 0
+    logins_failed: Callable[[], int] = lambda: 0
 
     def collect(self) -> Iterator[Metric]:
         """All of it, as it is now; without any certificate there is one without a name, that is NaN."""
@@ -36,3 +40,17 @@ class Watched(Collector):
         for found in tuple(self.certificates()) or (Expiry("", "", float("nan")),):
             expiry.add_metric((found.listener, found.name), found.at)
         yield expiry
+        yield GaugeMetricFamily(
+            "mirrord_hosted_bytes",
+            "Bytes of hosted blobs, manifests and open uploads on the disk.",
+            value=self.hosted_bytes(),
+        )
+        yield GaugeMetricFamily(
+            "mirrord_hosted_entries", "Hosted blobs and manifests on the disk.", value=self.hosted_entries()
+        )
+        yield GaugeMetricFamily(
+            "mirrord_uploads_open", "Blobs whose push was begun and not ended.", value=self.uploads()
+        )
+        yield CounterMetricFamily(
+            "mirrord_logins_failed", "Wrong users and passwords.", value=self.logins_failed()
+        )

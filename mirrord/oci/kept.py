@@ -1,5 +1,7 @@
 """What a hosted repository keeps, as the rules that thin it out see it."""
 
+from collections.abc import Mapping
+
 import attrs
 
 from mirrord.oci.digest import Digest
@@ -32,8 +34,13 @@ class KeptTag:
 
 @attrs.frozen
 class Thinning:
-    """What goes of a hosted repository: tags, as far as they name that digest still, and manifests."""
+    """What goes of a hosted repository: tags, as far as they name that digest still, and manifests.
+
+    `rules` says by the number of which of the operator's rules; what is not in there goes with something
+    that is.
+    """
 
     repository: Repository
     tags: tuple[KeptTag, ...] = ()
     manifests: tuple[KeptManifest, ...] = ()
+    rules: Mapping[Tag | Digest, int] = attrs.field(factory=dict, hash=False)

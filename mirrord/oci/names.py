@@ -38,9 +38,14 @@ class Repository:
         Raises:
             NameInvalid: The text is not one.
         """
-        if len(text) > _MAX_NAME_LENGTH or _REPOSITORY.fullmatch(text) is None:
+        if not cls.is_one(text):
             raise NameInvalid("not a repository name", detail=text[:256])
         return cls(text)
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Whether the text is a repository name."""
+        return len(text) <= _MAX_NAME_LENGTH and _REPOSITORY.fullmatch(text) is not None
 
     def without_prefix(self, prefix: str) -> "Repository | None":
         """What remains when the first component is `prefix`; None when it is not, or nothing remains."""

@@ -7,12 +7,14 @@ is in the specification, which knows no registry in a name; it is what every cli
 """
 
 import re
+from collections.abc import Callable
 from typing import Self
 
 import attrs
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import NameInvalid
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import DOCKER_HUB, Reference, Repository, Source, Tag, canonical_registry
 
 LATEST = Tag("latest")
@@ -25,7 +27,10 @@ _BARE_DIGEST = re.compile(r"sha(?:256|512):[a-f0-9]{64,}", re.ASCII)
 
 @attrs.frozen(order=True, cache_hash=True)
 class ImageReference:
-    """A repository of a registry, and perhaps what is meant of it: a tag, a digest, or both."""
+    """A repository of a registry, and perhaps what is meant of it: a tag, a digest, or both.
+
+    The registry of what is hosted here is HOSTED, which nobody types: its repositories have no other name.
+    """
 
     registry: str
     repository: Repository
@@ -33,8 +38,10 @@ class ImageReference:
     digest: Digest | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, is_hosted: Callable[[Repository], bool] = lambda _: False) -> Self:
         """Read a reference as docker writes it; the host of a registry may be in any case.
+
+        `is_hosted` says which repositories are meant to be ours, where no registry is named.
 
         Raises:
             NameInvalid: The registry or the repository cannot be one; uppercase is no name.
@@ -46,10 +53,12 @@ class ImageReference:
         name, colon, tag = rest.rpartition(":")
         if not colon or "/" in tag:
             name, colon, tag = rest, "", ""
-        registry, path = _split(name)
+        registry, repository = _read(name)
+        if not _is_host(name) and Repository.is_one(name) and is_hosted(Repository(name)):
+            registry, repository = HOSTED, Repository(name)
         return cls(
             registry,
-            Repository.parse(path),
+            repository,
             Tag.parse(tag) if colon else None,
             Digest.parse(digest) if at else None,
         )
@@ -67,6 +76,8 @@ class ImageReference:
     @property
     def familiar_name(self) -> str:
         """The repository, as short as docker writes it."""
+        if self.registry == HOSTED:
+            return str(self.repository)
         if self.registry != DOCKER_HUB:
             return f"{self.registry}/{self.repository}"
         rest = self.repository.without_prefix(_OFFICIAL)
@@ -79,11 +90,17 @@ class ImageReference:
         return f"{self.familiar_name}{tag}{digest}"
 
 
-def _split(name: str) -> tuple[str, str]:
+def _is_host(name: str) -> bool:
+    """Whether the name begins with a registry."""
+    first, slash, _ = name.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first.lower() == "localhost")
+
+
+def _read(name: str) -> tuple[str, Repository]:
     """The registry and the repository of a name."""
-    first, slash, rest = name.partition("/")
+    first, _, rest = name.partition("/")
     host = first.lower()
-    if not slash or not ("." in first or ":" in first or host == "localhost"):
+    if not _is_host(name):
         registry, path = DOCKER_HUB, name
     elif _REGISTRY.fullmatch(host):
         registry, path = canonical_registry(host), rest
@@ -93,4 +110,4 @@ def _split(name: str) -> tuple[str, str]:
         raise NameInvalid("the name of a repository is lowercase", detail=name[:256])
     if registry == DOCKER_HUB and "/" not in path:
         path = f"{_OFFICIAL}/{path}"
-    return registry, path
+    return registry, Repository.parse(path)

@@ -1,8 +1,8 @@
 """What the operator's use cases answer, and what they tell on their way.
 
 All of these are numbers, text and tuples of such, whose names are those of the admin listener's JSON.
-Moments are wall clock, in seconds; bytes of what is held are those that it takes of the disk. What has an
-`event` is one of a stream.
+Moments are wall clock, in seconds; bytes of what is held are those that it takes of the disk, of what is
+hosted those that were pushed. What has an `event` is one of a stream.
 """
 
 from typing import ClassVar, Literal
@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import Kind
 from mirrord.oci.names import Repository, Tag
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
@@ -18,18 +18,24 @@ from mirrord.oci.references import ImageReference
 
 @attrs.frozen
 class ListedTag:
-    """A tag: what it names as far as is known, asked when, answered unasked until when."""
+    """A tag: what it names as far as is known, asked when, answered unasked until when.
+
+    A hosted one was pushed when it was `checked_at`, and no upstream is ever asked: `fresh_until` is None.
+    """
 
     tag: Tag
     digest: Digest
     checked_at: float
-    fresh_until: float
+    fresh_until: float | None
     is_held: bool
 
 
 @attrs.frozen
 class ListedRepository:
-    """A repository and what of it is on the disk; `name` is what people type."""
+    """A repository and what of it is on the disk; `name` is what people type.
+
+    Of a hosted one the upstream is HOSTED, and `last_used` is when something was last pushed to it.
+    """
 
     upstream: str
     repository: Repository
@@ -57,35 +63,13 @@ class RemovedContent:
 
 @attrs.frozen
 class Removal:
-    """What was taken out of a repository, and how much of the disk is free for it now."""
+    """What was taken out of a repository, and how much of the disk is free for it now.
+
+    Of a hosted one nothing is yet, for a sweep does that: `bytes` is None.
+    """
 
     removed: tuple[RemovedTag | RemovedContent, ...]
-    bytes: int
-
-
-@attrs.frozen
-class Swept:
-    """What a sweep took away, or would; `victims` are the first of what it would."""
-
-    is_dry_run: bool
-    entries: int
-    bytes: int
-    victims: tuple["Victim", ...] = ()
-
-
-@attrs.frozen
-class Victim:
-    """An entry that a sweep would take away."""
-
-    kind: Kind
-    name: str
-    bytes: int
-    idle_seconds: float
-
-    @classmethod
-    def of(cls, entry: Entry) -> "Victim":
-        """The entry as a victim."""
-        return cls(entry.kind, entry.name, entry.size, entry.idle_seconds)
+    bytes: int | None
 
 
 @attrs.frozen
@@ -169,8 +153,19 @@ class Corrupt:
 
 
 @attrs.frozen
+class Missing:
+    """Content that these hosted repositories should hold is not on the disk."""
+
+    event: ClassVar[str] = "missing"
+
+    digest: Digest
+    kind: Kind
+    repositories: tuple[str, ...]
+
+
+@attrs.frozen
 class Fetched:
-    """What was corrupt is held again."""
+    """What was corrupt or missing is held again."""
 
     event: ClassVar[str] = "fetched"
 
@@ -179,7 +174,7 @@ class Fetched:
 
 @attrs.frozen
 class Lost:
-    """What was corrupt could not be fetched again."""
+    """What was corrupt or missing could not be fetched again."""
 
     event: ClassVar[str] = "lost"
 
@@ -198,16 +193,17 @@ class Verified:
     corrupt: int
     fetched: int
     seconds: float
+    missing: int = 0
 
 
 @attrs.frozen
 class TagState:
-    """What is known of a tag; pending: seen, but its manifest is not here."""
+    """What is known of a tag; pending: seen, but its manifest is not here; hosted: as in ListedTag."""
 
     digest: Digest
     checked_at: float
-    fresh_until: float
-    state: Literal["fresh", "stale", "pending"]
+    fresh_until: float | None
+    state: Literal["fresh", "stale", "pending", "hosted"]
 
 
 @attrs.frozen
@@ -231,6 +227,15 @@ class BlobState:
 
 
 @attrs.frozen
+class Permissions:
+    """Who may do what in a repository, in the words of `[[access.rules]]`."""
+
+    pull: tuple[str, ...]
+    push: tuple[str, ...]
+    delete: tuple[str, ...]
+
+
+@attrs.frozen
 class Explanation:
     """Where a reference comes from, what of it is here, who asked last, and why it would not be served."""
 
@@ -244,3 +249,4 @@ class Explanation:
     last_client: str | None = None
     last_asked_at: float | None = None
     why_not: str | None = None
+    may: Permissions | None = None

@@ -1,28 +1,35 @@
 """Inquiry: why a reference is answered as it is, and by what. Asks nobody but ourselves."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import attrs
 
-from mirrord.oci.content import Descriptor, Manifest, Sighting
+from mirrord.oci.content import Descriptor, Sighting
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
 from mirrord.oci.errors import RegistryError
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import Source, Tag
-from mirrord.oci.platforms import offers
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ManifestRoute, Target
-from mirrord.operate.answers import BlobState, Explanation, ManifestState, TagState
+from mirrord.operate.answers import BlobState, Explanation, ManifestState, Permissions, TagState
+from mirrord.operate.hosted_inquiry import HostedExplainer
+from mirrord.operate.images import images_of
 from mirrord.operate.ports import Condition, Downloads, Inventory, Sources
 from mirrord.operate.visitors import Visitors
 
 
 @attrs.define(eq=False)
 class Explainer:
-    """Explains references. `now` is the wall clock; `tag_ttl` is an upstream's, in seconds."""
+    """Explains references. `now` is the wall clock; `tag_ttl` is an upstream's, in seconds.
+
+    `permissions` are those of a source, None where nobody is asked who they are.
+    """
 
     _sources: Sources
     _inventory: Inventory
+    _hosted: HostedExplainer
+    _permissions: Callable[[Source], Permissions | None]
     _downloads: Downloads
     _condition: Condition
     _visitors: Visitors
@@ -35,6 +42,14 @@ class Explainer:
         Raises:
             OSError: The disk failed.
         """
+        if reference.registry == HOSTED:
+            explanation = await self._hosted.explain(reference)
+        else:
+            explanation = await self._explain(reference)
+        source = Source(explanation.upstream, explanation.repository)
+        return attrs.evolve(explanation, may=self._permissions(source))
+
+    async def _explain(self, reference: ImageReference) -> Explanation:
         source, why_not = self._locate(reference)
         tag, digest, seen = self._name(source, reference)
         manifest = None if digest is None else self._manifest(source, digest, seen)
@@ -107,21 +122,9 @@ class Explainer:
     async def _blobs(self, digest: Digest) -> list[BlobState]:
         """The blobs of an image, or of those images of an index that are here."""
         states: dict[Digest, BlobState] = {}
-        async for image in self._images(digest):
+        async for image in images_of(self._inventory, digest):
             states.update((named.digest, self._state(named)) for named in image.references())
         return list(states.values())
-
-    async def _images(self, digest: Digest) -> AsyncIterator[Manifest]:
-        waiting, known = [digest], {digest}
-        while waiting:
-            manifest = await self._inventory.manifest(waiting.pop(0))
-            if manifest is None:
-                continue
-            offered = [offer.descriptor.digest for offer in offers(manifest)]
-            if not offered:
-                yield manifest
-            waiting += [one for one in offered if one not in known]
-            known.update(offered)
 
     def _state(self, descriptor: Descriptor) -> BlobState:
         digest, downloads = descriptor.digest, self._downloads()

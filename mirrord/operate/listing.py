@@ -1,6 +1,6 @@
 """Listing: the repositories that are held, with their tags and what they take of the disk."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from fnmatch import fnmatchcase
 
 import attrs
@@ -9,9 +9,11 @@ from twisted.logger import Logger
 
 from mirrord.oci.entry import Kind
 from mirrord.oci.errors import NameInvalid
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import Source
 from mirrord.oci.references import ImageReference
 from mirrord.operate.answers import ListedRepository, ListedTag
+from mirrord.operate.hosted_ports import HostedIndex
 from mirrord.operate.ports import Inventory
 from mirrord.operate.turns import in_turns
 
@@ -24,12 +26,13 @@ class RepositoryLister:
     """Lists repositories. `tag_ttl` says for how many seconds an upstream's tags are fresh."""
 
     _inventory: Inventory
+    _hosted: HostedIndex
     _tag_ttl: Callable[[str], float]
     _clock: IReactorTime
     _log = Logger()
 
     async def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
-        """The repositories whose name, short or whole, is like the shell pattern; sorted.
+        """The repositories whose name, short or whole, is like the shell pattern; sorted, hosted ones first.
 
         Raises:
             NameInvalid: The pattern is longer than any name.
@@ -40,10 +43,48 @@ class RepositoryLister:
             await self._inventory.settle()
         except OSError as error:
             self._log.warn("what is listed is older than it could be: {error}", error=str(error))
-        async for source in in_turns(self._clock, self._inventory.sources()):
-            name = ImageReference.of(source).familiar_name
-            if fnmatchcase(name, pattern) or fnmatchcase(str(source), pattern):
-                yield await self._repository(source, name)
+        for sources, look in (
+            (self._hosted_sources(), self._hosted_repository),
+            (self._inventory.sources(), self._repository),
+        ):
+            async for source in in_turns(self._clock, sources):
+                name = ImageReference.of(source).familiar_name
+                if fnmatchcase(name, pattern) or fnmatchcase(str(source), pattern):
+                    yield await look(source, name)
+
+    def _hosted_sources(self) -> Iterator[Source]:
+        after = ""
+        while found := self._hosted.repositories(after, 1):
+            yield Source(HOSTED, found[0])
+            after = found[0].name
+
+    async def _hosted_repository(self, source: Source, name: str) -> ListedRepository:
+        repository = source.repository
+        tags: list[ListedTag] = []
+        counts, size, last_used = {Kind.MANIFEST: 0, Kind.BLOB: 0}, 0, 0.0
+        async for tagged in in_turns(self._clock, self._hosted.tagged(repository)):
+            for tag, digest, at in tagged:
+                last_used = max(last_used, at)
+                is_held = self._inventory.size_of(Kind.MANIFEST, digest) is not None
+                tags.append(ListedTag(tag, digest, at, None, is_held))
+        async for links in in_turns(self._clock, self._hosted.links(repository)):
+            for link in links:
+                last_used = max(last_used, link.linked_at)
+                kind = Kind.MANIFEST if link.is_manifest else Kind.BLOB
+                held = self._inventory.size_of(kind, link.descriptor.digest)
+                if held is not None:
+                    counts[kind] += 1
+                    size += held
+        return ListedRepository(
+            HOSTED,
+            repository,
+            name,
+            tuple(tags),
+            counts[Kind.MANIFEST],
+            counts[Kind.BLOB],
+            size,
+            last_used,
+        )
 
     async def _repository(self, source: Source, name: str) -> ListedRepository:
         tags: list[ListedTag] = []

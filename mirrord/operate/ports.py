@@ -203,55 +203,6 @@ class Blobs(Protocol):
         ...
 
 
-class Evicted(Protocol):
-    """What has gone, or would go."""
-
-    @property
-    def count(self) -> int:
-        """How many entries."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """What they took of the disk, in bytes."""
-        ...
-
-
-class Sweep(Protocol):
-    """What a sweep did."""
-
-    @property
-    def evicted(self) -> Evicted:
-        """What went."""
-        ...
-
-
-class Rehearsal(Protocol):
-    """What a sweep would do."""
-
-    @property
-    def evicted(self) -> Evicted:
-        """All that would go."""
-        ...
-
-    @property
-    def named(self) -> tuple[Entry, ...]:
-        """The first of that."""
-        ...
-
-
-class Collector(Protocol):
-    """Who keeps the store within its limits."""
-
-    async def sweep(self) -> Sweep:
-        """Sweep now; joins a sweep that runs."""
-        ...
-
-    async def rehearse(self) -> Rehearsal:
-        """What a sweep would do now."""
-        ...
-
-
 Condition = Callable[[str], str | None]
 """Why the upstream of a name would not be asked now, in one sentence; None if it would."""
 

@@ -13,6 +13,8 @@ from twisted.python.failure import Failure
 
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
+from mirrord.oci.errors import Unsupported
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import Source
 from mirrord.oci.platforms import Offer, Platform, choose, offers
 from mirrord.oci.references import ImageReference
@@ -43,6 +45,8 @@ class ImagePuller:
         Raises:
             RegistryError: Not all of it can be had; what has come is kept.
         """
+        if reference.registry == HOSTED:
+            raise Unsupported("a hosted repository is pushed to; there is nowhere to pull it from")
         began_at = self._clock.seconds()
         target = Target(ManifestRoute(reference.repository, reference.named), namespace=reference.registry)
         source = self._sources.locate(target, reference.registry)

@@ -16,9 +16,11 @@ from twisted.logger import Logger
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.holdings import KnownTag
+from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import Source, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.operate.answers import Removal, RemovedContent, RemovedTag
+from mirrord.operate.hosted_removal import HostedRemover
 from mirrord.operate.ports import Shelves
 from mirrord.operate.turns import in_turns
 
@@ -30,6 +32,7 @@ class Remover:
     """Takes things out of repositories, whether or not their upstream is still configured."""
 
     _shelves: Shelves
+    _hosted: HostedRemover
     _clock: IReactorTime
     _log = Logger()
 
@@ -40,6 +43,8 @@ class Remover:
             NameUnknown, ManifestUnknown: Nothing of it is held.
             OSError: The disk refused.
         """
+        if reference.registry == HOSTED:
+            return await self._hosted.remove(reference)
         source = Source(reference.registry, reference.repository)
         await self._shelves.settle()
         if reference.tag is None and reference.digest is None:

@@ -1,9 +1,17 @@
 """Sweeping because the operator says so."""
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
 import attrs
 
-from mirrord.operate.answers import Swept, Victim
-from mirrord.operate.ports import Collector
+from mirrord.oci.digest import Digest
+from mirrord.oci.kept import Thinning
+from mirrord.oci.names import Tag
+from mirrord.operate.sweep_ports import Collector, HostedRehearsal, HostedSweep
+from mirrord.operate.swept import HostedSwept, HostedVictim, Swept, Victim
+
+_MAX_NAMED = 1000
 
 
 @attrs.define(eq=False)
@@ -21,6 +29,38 @@ class Sweeper:
         if is_dry_run:
             rehearsal = await self._collector.rehearse()
             evicted, victims = rehearsal.evicted, tuple(map(Victim.of, rehearsal.named))
-            return Swept(True, evicted.count, evicted.size, victims)
-        evicted = (await self._collector.sweep()).evicted
-        return Swept(False, evicted.count, evicted.size)
+            hosted = _hosted(rehearsal.hosted.sweep, _victims(rehearsal.hosted))
+            return Swept(True, evicted.count, evicted.size, victims, hosted)
+        sweep = await self._collector.sweep()
+        return Swept(False, sweep.evicted.count, sweep.evicted.size, (), _hosted(sweep.hosted))
+
+
+def _hosted(sweep: HostedSweep, victims: Iterable[HostedVictim] = ()) -> HostedSwept:
+    removed = sweep.removed
+    return HostedSwept(
+        sweep.tags,
+        sweep.manifests,
+        sweep.blobs,
+        sweep.uploads,
+        removed.count,
+        removed.size,
+        tuple(islice(victims, _MAX_NAMED)),
+    )
+
+
+def _victims(rehearsal: HostedRehearsal) -> Iterator[HostedVictim]:
+    for thinning in rehearsal.named:
+        for tag in thinning.tags:
+            reason = _reason(thinning, tag.tag) or "its manifest goes"
+            yield HostedVictim("tag", thinning.repository, str(tag.tag), reason)
+        for manifest in thinning.manifests:
+            reason = _reason(thinning, manifest.digest) or "it belongs to what goes"
+            yield HostedVictim("manifest", thinning.repository, str(manifest.digest), reason)
+    for repository, digest in rehearsal.lone:
+        yield HostedVictim("blob", repository, str(digest), "no manifest names it")
+
+
+def _reason(thinning: Thinning, named: Tag | Digest) -> str | None:
+    """The rule that decided, as the configuration's errors call it."""
+    number = thinning.rules.get(named)
+    return None if number is None else f"hosted.keep[{number}]"

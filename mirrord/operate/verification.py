@@ -2,6 +2,9 @@
 
 One file at a time, a slice at a time. While clients are served, it rests after each slice for as long as
 that took: half of a slow disk is theirs, whatever there is to verify.
+
+What hosted repositories hold may be mirrored too: so it is lost only when no upstream has it. Whoever pushes
+it again mends it.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -18,13 +21,14 @@ from mirrord.oci.errors import Conflict, RegistryError
 from mirrord.oci.names import Source
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ManifestRoute, Target
-from mirrord.operate.answers import Corrupt, Fetched, Lost, Verified, Verifying
+from mirrord.operate.answers import Corrupt, Fetched, Lost, Missing, Verified, Verifying
+from mirrord.operate.hosted_ports import HostedIndex
 from mirrord.operate.ports import Audit, Blobs, Examination, Inventory, Manifests, Sources
 from mirrord.operate.turns import in_turns
 
 _TELL_SECONDS = 0.5
 
-Event = Verifying | Corrupt | Fetched | Lost | Verified
+Event = Verifying | Corrupt | Missing | Fetched | Lost | Verified
 
 
 @attrs.define(eq=False)
@@ -37,6 +41,8 @@ class _Course:
     entries: int = 0
     corrupt: int = 0
     fetched: int = 0
+    missing: int = 0
+    replaced: set[tuple[Kind, Digest]] = attrs.field(factory=set)
 
     def progress(self) -> Verifying:
         return Verifying(self.bytes, self.of_bytes, self.entries, self.of_entries)
@@ -51,6 +57,7 @@ class Verifier:
 
     _audit: Audit
     _inventory: Inventory
+    _hosted: HostedIndex
     _sources: Sources
     _manifests: Manifests
     _blobs: Blobs
@@ -80,9 +87,13 @@ class Verifier:
                         if is_due:
                             told_at = now
                             yield event
+            async for found in self._find_missing(course):
+                yield found
             seconds = self._clock.seconds() - began_at
             yield course.progress()
-            yield Verified(course.entries, course.bytes, course.corrupt, course.fetched, seconds)
+            yield Verified(
+                course.entries, course.bytes, course.corrupt, course.fetched, seconds, course.missing
+            )
 
     async def _verify(self, entry: Entry, course: _Course) -> AsyncGenerator[Event, None]:
         """Hash one entry; if it is damaged, have it fetched."""
@@ -103,8 +114,21 @@ class Verifier:
             yield course.progress()
             if is_whole or not examination.set_aside():
                 return
-        async for event in self._replace(entry.kind, Digest.parse(entry.name), course):
-            yield event
+        course.corrupt += 1
+        kind, digest = entry.kind, Digest.parse(entry.name)
+        sources, names = await self._readers(kind, digest)
+        yield Corrupt(digest, kind, names)
+        yield await self._replace(sources, kind, digest, course)
+
+    async def _find_missing(self, course: _Course) -> AsyncGenerator[Event, None]:
+        """Tell of what hosted repositories should hold and is not there, and have it fetched."""
+        async for page in in_turns(self._clock, self._hosted.lost()):
+            for _, kind, digest in page:
+                if (kind, digest) not in course.replaced:
+                    course.missing += 1
+                    sources, names = await self._readers(kind, digest)
+                    yield Missing(digest, kind, names)
+                    yield await self._replace(sources, kind, digest, course)
 
     async def _hash(self, examination: Examination) -> AsyncGenerator[int, None]:
         began_at = self._clock.seconds()
@@ -114,15 +138,23 @@ class Verifier:
             await deferLater(self._clock, took if self._is_busy() else 0)
             began_at = self._clock.seconds()
 
-    async def _replace(self, kind: Kind, digest: Digest, course: _Course) -> AsyncGenerator[Event, None]:
-        """Fetch what was damaged through a repository that may read it."""
-        course.corrupt += 1
+    async def _readers(self, kind: Kind, digest: Digest) -> tuple[list[Source], tuple[str, ...]]:
+        """The mirrored repositories that may read it, and the names of all that may."""
         sources: dict[Source, None] = {}
         async for links in in_turns(self._clock, self._inventory.links_to([digest])):
             sources.update((source, None) for source, _ in links)
-        names = tuple(ImageReference.of(source).familiar_name for source in sources)
-        yield Corrupt(digest, kind, names)
-        message = "no repository is linked to it"
+        names = [ImageReference.of(source).familiar_name for source in sources]
+        is_manifest = kind is Kind.MANIFEST
+        holders = self._hosted.holders(digest, is_manifest=is_manifest)
+        names += [str(holder) async for holder in in_turns(self._clock, holders)]
+        return list(sources), tuple(names)
+
+    async def _replace(
+        self, sources: list[Source], kind: Kind, digest: Digest, course: _Course
+    ) -> Fetched | Lost:
+        """Fetch what is not there through a repository that may read it."""
+        course.replaced.add((kind, digest))
+        message = "no mirrored repository is linked to it"
         for source in sources:
             try:
                 await self._fetch(source, kind, digest)
@@ -130,9 +162,8 @@ class Verifier:
                 message = error.message
             else:
                 course.fetched += 1
-                yield Fetched(digest)
-                return
-        yield Lost(digest, message)
+                return Fetched(digest)
+        return Lost(digest, message)
 
     async def _fetch(self, source: Source, kind: Kind, digest: Digest) -> None:
         target = Target(ManifestRoute(source.repository, digest), namespace=source.upstream)

@@ -88,10 +88,11 @@ def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool
     return progress
 
 
-def restore(source: Path, store: Path, tell: Tell) -> Progress:
+def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> Progress:
     """Put what is in a backup into a store that no daemon uses, over what that has of the same name.
 
-    Everything is hashed; what is damaged in the backup is left out, and told as lost.
+    Content gets a second name as in `back_up`. Everything is hashed; what is damaged in the backup is left
+    out, and told as lost.
 
     Raises:
         NoBackup: There is no backup in `source`.
@@ -104,7 +105,7 @@ def restore(source: Path, store: Path, tell: Tell) -> Progress:
     store.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     lock = StoreLock.acquire(layout)
     try:
-        progress = _bring(kept, layout, kept.index, tell, may_link=True, is_sceptical=True)
+        progress = _bring(kept, layout, kept.index, tell, may_link=may_link, is_sceptical=True)
         with closing(connect(layout.index)) as connection:
             restore_hosted(connection, kept.index)
             _leave_out(connection, progress.lost)

@@ -30,8 +30,12 @@ from mirrord.store.rows import Rows
 from mirrord.store.tables import PAGE_ROWS
 
 _LINK = "SELECT * FROM hosted_links WHERE repository = ? AND digest = ? ORDER BY is_manifest DESC"
+_LINKS_OF = (
+    "SELECT * FROM hosted_links WHERE repository = ? AND (digest, is_manifest) > (?, ?) "  # noqa: S608
+    f"ORDER BY digest, is_manifest LIMIT {PAGE_ROWS}"
+)
 _HOLDERS = (
-    "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = 0 AND repository > ? "  # noqa: S608
+    "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = ? AND repository > ? "  # noqa: S608
     f"ORDER BY repository LIMIT {PAGE_ROWS}"
 )
 _TAGGED = (
@@ -39,6 +43,10 @@ _TAGGED = (
     "WHERE repository = ? AND tag = ? AND is_manifest = 1"
 )
 _TAGS = "SELECT tag FROM hosted_tags WHERE repository = ? AND tag > ? ORDER BY tag LIMIT ?"
+_TAGGED_AT = (
+    "SELECT tag, digest, tagged_at FROM hosted_tags WHERE repository = ? AND tag > ? "  # noqa: S608
+    f"ORDER BY tag LIMIT {PAGE_ROWS}"
+)
 _REFERRERS = (
     "SELECT * FROM hosted_links WHERE repository = ? AND subject = ? AND is_manifest = 1 ORDER BY digest"
 )
@@ -94,10 +102,18 @@ class HostedIndex:
                 return row.link() if is_there else None
         return None
 
-    def holders(self, digest: Digest) -> Iterator[Repository]:
-        """The hosted repositories that hold a blob."""
+    def links(self, repository: Repository) -> Iterator[list[HostedLink]]:
+        """All that the repository holds, a page an item; to look at it keeps nothing."""
+        last: tuple[str, bool] = ("", False)
+        while page := self._rows.select(_LINKS_OF, (str(repository), *last)):
+            rows = [LinkRow._make(row) for row in page]
+            yield [row.link() for row in rows]
+            last = rows[-1].digest, rows[-1].is_manifest
+
+    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[Repository]:
+        """The hosted repositories that hold a blob, or a manifest."""
         last = ""
-        while page := self._rows.select(_HOLDERS, (str(digest), last)):
+        while page := self._rows.select(_HOLDERS, (str(digest), is_manifest, last)):
             yield from (Repository(name) for (name,) in page)
             last = page[-1][0]
 
@@ -110,6 +126,13 @@ class HostedIndex:
     def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
         """The next tags in ASCII order, `limit` at most."""
         return [tag for (tag,) in self._rows.select(_TAGS, (str(repository), after, limit))]
+
+    def tagged(self, repository: Repository) -> Iterator[list[tuple[Tag, Digest, float]]]:
+        """All tags, what they name and since when by wall clock; a page an item."""
+        last = ""
+        while page := self._rows.select(_TAGGED_AT, (str(repository), last)):
+            yield [(Tag(tag), Digest.parse(digest), tagged_at) for tag, digest, tagged_at in page]
+            last = page[-1][0]
 
     def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
         """The manifests whose subject this is, in order of digest."""
@@ -177,6 +200,14 @@ class HostedIndex:
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         name = str(repository)
         return await self._write(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
+
+    async def delete_repository(self, repository: Repository) -> bool:
+        """Remove all that a repository holds; False if that was nothing.
+
+        Raises:
+            OSError: The disk refused; it is all there still.
+        """
+        return await self._write(lambda at: hosted_rows.delete_repository(at, str(repository)))
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         result = await self._rows.transact(work)

@@ -155,6 +155,15 @@ def delete_link(connection: sqlite3.Connection, repository: str, digest: str, ki
     return count > 0
 
 
+def delete_repository(connection: sqlite3.Connection, repository: str) -> bool:
+    """Remove all rows of a repository; false if it held nothing."""
+    counts = {
+        table: connection.execute(f"DELETE FROM {table} WHERE repository = ?", (repository,)).rowcount  # noqa: S608
+        for table in COLUMNS
+    }
+    return counts["hosted_links"] > 0
+
+
 def unlink_unreferenced(
     connection: sqlite3.Connection, links: Iterable[tuple[str, str]], before: float
 ) -> int:

@@ -11,6 +11,7 @@ from tests.integration.daemon import Daemon
 
 _ORDER = {"Mirrord-Command": "1"}
 _APP = "library/app"
+SWEPT = ("is_dry_run", "entries", "bytes", "victims")
 
 
 def command(daemon: Daemon, method: str, path: str, **parameters: str) -> Pulled:
@@ -90,7 +91,8 @@ class OperateTests(MirrorCase):
         command(daemon, "POST", "/pull", reference="app")
         for dry_run, is_dry_run in (("1", True), ("0", False)):
             swept = json.loads(command(daemon, "POST", "/sweep", dry_run=dry_run).body)
-            self.assertEqual({"is_dry_run": is_dry_run, "entries": 0, "bytes": 0, "victims": []}, swept)
+            self.assertEqual((is_dry_run, 0, 0, []), tuple(swept[key] for key in SWEPT))
+            self.assertEqual(([], 0), (swept["hosted"]["victims"], swept["hosted"]["manifests"]))
 
     def test_leaving_a_pull(self) -> None:
         """Whoever leaves a pull leaves its downloads running."""

@@ -27,9 +27,9 @@ from mirrord.operate.answers import (
     Removal,
     RemovedContent,
     RemovedTag,
-    Swept,
     Verifying,
 )
+from mirrord.operate.swept import Swept
 from tests.fakes.wire import Client, Got, Wire
 
 DIGEST = Digest.of(b"x")
@@ -48,7 +48,7 @@ class FakeOperations:
     is_closed: bool = False
 
     def all(self) -> Operations:
-        return Operations(self, self, self, self, self, self)
+        return Operations(self, self, self, self, self, self, lambda name: name.name == "team/app")
 
     async def tell(self, *asked: Any) -> AsyncGenerator[Any, None]:
         self.asked.append(asked)
@@ -162,8 +162,11 @@ class CommandsTests(SynchronousTestCase):
             {"removed": [{"reference": "ubuntu:1"}, {"digest": str(DIGEST)}], "bytes": 7}, removal
         )
         for query, is_dry_run in {"?dry_run=1": True, "": False, "?dry_run=0": False}.items():
+            hosted = dict.fromkeys(("tags", "manifests", "blobs", "uploads", "entries", "bytes"), 0)
             swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 2, "victims": []}
-            self.assertEqual(swept, json.loads(self.order(f"/sweep{query}").body))
+            self.assertEqual(
+                swept | {"hosted": hosted | {"victims": []}}, json.loads(self.order(f"/sweep{query}").body)
+            )
         why = json.loads(self.client.get("/why?reference=ubuntu").body)
         self.assertEqual(
             ("ubuntu", False, None, []), (why["reference"], why["is_known"], why["tag"], why["blobs"])

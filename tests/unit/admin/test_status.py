@@ -7,7 +7,7 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.status import Holdings, ListenerStatus, LogStatus, Status
+from mirrord.admin.status import Holdings, HostedHoldings, ListenerStatus, LogStatus, Status
 from mirrord.observe.metrics import Saved
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Repository, Source
@@ -39,6 +39,7 @@ class StatusTests(SynchronousTestCase):
             version="1.2",
             clock=clock.seconds,
             store=lambda: Holdings(10, 2, None),
+            hosted=lambda: HostedHoldings(7, 3, 1),
             saved=lambda: Saved(3, 100),
             last_sweep=lambda: None,
             listeners=lambda: [ListenerStatus("tcp:443", 1, True, {"mirror.lan": 5.0}, "expired")],
@@ -53,6 +54,7 @@ class StatusTests(SynchronousTestCase):
                 "version": "1.2",
                 "uptime_seconds": 7,
                 "store": {"bytes": 10, "entries": 2, "max_bytes": None},
+                "hosted": {"bytes": 7, "entries": 3, "uploads": 1},
                 "saved": {"pulls": 3, "bytes": 100},
                 "listeners": [
                     {

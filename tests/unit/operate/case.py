@@ -12,6 +12,7 @@ from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Repository, Source
 from mirrord.pull.sources import Origin, Sources
+from tests.fakes.hosted_repositories import FakeHostedRepositories
 from tests.fakes.operating import FakeShelves, FakeUpstream
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class OperateCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.shelves = FakeShelves()
+        self.hosted = FakeHostedRepositories()
         self.upstream = FakeUpstream()
         hub, quay = Origin("docker.io", "hub", deny=("private/*",)), Origin("quay.io", "quay")
         self.sources = Sources.of([hub, quay])

@@ -5,6 +5,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.names import Repository, Source, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.operate.answers import BlobState, Explanation, ManifestState, TagState
+from mirrord.operate.hosted_inquiry import HostedExplainer
 from mirrord.operate.inquiry import Explainer
 from mirrord.operate.visitors import Visitors
 from tests.unit.operate.case import UBUNTU, OperateCase, image, index, layer
@@ -24,6 +25,8 @@ class InquiryTests(OperateCase):
         explainer = Explainer(
             self.sources,
             self.shelves,
+            HostedExplainer(self.hosted, self.shelves, self.visitors, lambda _: False),
+            lambda _: None,
             lambda: self.downloads,
             lambda _: self.condition,
             self.visitors,

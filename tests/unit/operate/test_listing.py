@@ -2,9 +2,11 @@ import errno
 
 from mirrord.oci.content import Sighting, TagRecord
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import Tag
+from mirrord.oci.hosted import HOSTED
+from mirrord.oci.names import Repository, Tag
 from mirrord.operate.answers import ListedRepository, ListedTag
 from mirrord.operate.listing import RepositoryLister
+from tests.fakes.hosted_repositories import PUSHED_AT
 from tests.unit.operate.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer
 
 
@@ -12,7 +14,7 @@ class ListingTests(OperateCase):
     def setUp(self) -> None:
         super().setUp()
         ttls = {"docker.io": 300.0, "quay.io": 10.0}
-        self.lister = RepositoryLister(self.shelves, ttls.__getitem__, self.clock)
+        self.lister = RepositoryLister(self.shelves, self.hosted, ttls.__getitem__, self.clock)
 
     def list(self, pattern: str = "*") -> list[ListedRepository]:
         return self.all_of(self.lister.list(pattern))
@@ -40,6 +42,24 @@ class ListingTests(OperateCase):
             ),
             listed.tags,
         )
+
+    def test_hosted(self) -> None:
+        """A hosted repository is listed before others, under the name that clients call it by."""
+        app, one = Repository("team/app"), image(layer(b"abc"))
+        self.shelves.hold(UBUNTU, image())
+        self.hosted.push(app, one, "1")
+        self.shelves.manifests[one.digest] = one
+
+        listed, mirrored = self.list()
+
+        tags = (ListedTag(Tag("1"), one.digest, PUSHED_AT, None, True),)
+        self.assertEqual(
+            ListedRepository(HOSTED, app, "team/app", tags, 1, 0, len(one.body), PUSHED_AT), listed
+        )
+        self.assertEqual("ubuntu", mirrored.name)
+        self.shelves.blobs[layer(b"abc").digest] = 3
+        for pattern in ("team/*", "hosted/*"):
+            self.assertEqual([1], [one.blobs for one in self.list(pattern)])
 
     def test_pattern(self) -> None:
         """The pattern is for the name as it is typed, or as it is in full."""

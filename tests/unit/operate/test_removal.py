@@ -6,6 +6,7 @@ from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.names import Source, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.operate.answers import Removal, RemovedContent, RemovedTag
+from mirrord.operate.hosted_removal import HostedRemover
 from mirrord.operate.removal import Remover
 from tests.unit.operate.case import DEBIAN, UBUNTU, OperateCase, image, index, layer
 
@@ -14,8 +15,11 @@ class RemovalTests(OperateCase):
     def tag(self, source: Source, tag: str, manifest: Manifest) -> None:
         self.shelves.known[source, Tag(tag)] = TagRecord(held=Sighting(manifest.descriptor, 0.0))
 
+    def remover(self) -> Remover:
+        return Remover(self.shelves, HostedRemover(self.hosted, self.hosted, self.clock), self.clock)
+
     def remove(self, reference: str) -> Removal:
-        return self.result(Remover(self.shelves, self.clock).remove(ImageReference.parse(reference)))
+        return self.result(self.remover().remove(ImageReference.parse(reference)))
 
     def gone(self, removal: Removal) -> set[Digest]:
         return {one.digest for one in removal.removed if isinstance(one, RemovedContent)}
@@ -108,7 +112,7 @@ class RemovalTests(OperateCase):
 
     def test_nothing(self) -> None:
         """What is not held cannot be removed, and that is said."""
-        remover = Remover(self.shelves, self.clock)
+        remover = self.remover()
         self.failure(remover.remove(ImageReference.parse("ubuntu")), NameUnknown)
         self.shelves.hold(UBUNTU, image())
         self.failure(remover.remove(ImageReference.parse("ubuntu:1")), ManifestUnknown)

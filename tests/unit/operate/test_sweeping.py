@@ -1,9 +1,15 @@
 import attrs
 
+from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
-from mirrord.operate.answers import Swept, Victim
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository, Tag
 from mirrord.operate.sweeping import Sweeper
+from mirrord.operate.swept import HostedSwept, HostedVictim, Swept, Victim
 from tests.unit.operate.case import OperateCase
+
+APP = Repository("team/app")
+A, B, C = (Digest.of(body) for body in (b"a", b"b", b"c"))
 
 
 @attrs.frozen
@@ -13,21 +19,49 @@ class Evicted:
 
 
 @attrs.frozen
+class HostedSweep:
+    tags: int = 1
+    manifests: int = 2
+    blobs: int = 3
+    uploads: int = 4
+    removed: Evicted = Evicted(5, 50)
+
+
+@attrs.frozen
+class HostedRehearsal:
+    sweep: HostedSweep
+    named: tuple[Thinning, ...]
+    lone: tuple[tuple[Repository, Digest], ...]
+
+
+@attrs.frozen
 class Done:
     evicted: Evicted
-    named: tuple[Entry, ...] = ()
+    hosted: HostedSweep = HostedSweep()
+
+
+@attrs.frozen
+class Rehearsed:
+    evicted: Evicted
+    named: tuple[Entry, ...]
+    hosted: HostedRehearsal
 
 
 @attrs.define
 class FakeCollector:
     sweeps: int = 0
+    lone: int = 1
 
     async def sweep(self) -> Done:
         self.sweeps += 1
         return Done(Evicted(1, 10))
 
-    async def rehearse(self) -> Done:
-        return Done(Evicted(2, 20), (Entry(Kind.BLOB, "x", 5, 7.0),))
+    async def rehearse(self) -> Rehearsed:
+        old, sig = (KeptManifest(digest, 1, 9.0) for digest in (A, B))
+        tags = (KeptTag(Tag("1"), A, 9.0), KeptTag(Tag("sig"), B, 9.0))
+        named = Thinning(APP, tags, (old, sig), {Tag("1"): 2, A: 2})
+        hosted = HostedRehearsal(HostedSweep(), (named,), ((APP, C),) * self.lone)
+        return Rehearsed(Evicted(2, 20), (Entry(Kind.BLOB, "x", 5, 7.0),), hosted)
 
 
 class SweepingTests(OperateCase):
@@ -37,7 +71,29 @@ class SweepingTests(OperateCase):
         sweeper = Sweeper(collector)
 
         dry = self.result(sweeper.sweep(is_dry_run=True))
-        self.assertEqual(Swept(True, 2, 20, (Victim(Kind.BLOB, "x", 5, 7.0),)), dry)
+        self.assertEqual((True, 2, 20), (dry.is_dry_run, dry.entries, dry.bytes))
+        self.assertEqual((Victim(Kind.BLOB, "x", 5, 7.0),), dry.victims)
         self.assertEqual(0, collector.sweeps)
-        self.assertEqual(Swept(False, 1, 10), self.result(sweeper.sweep(is_dry_run=False)))
+        swept = Swept(False, 1, 10, (), HostedSwept(1, 2, 3, 4, 5, 50))
+        self.assertEqual(swept, self.result(sweeper.sweep(is_dry_run=False)))
         self.assertEqual(1, collector.sweeps)
+
+    def test_hosted(self) -> None:
+        """What would go of hosted repositories is named with the rule that decides, or else the reason."""
+        hosted = self.result(Sweeper(FakeCollector()).sweep(is_dry_run=True)).hosted
+        self.assertEqual((1, 2, 3, 4, 5, 50), attrs.astuple(hosted)[:-1])
+        self.assertEqual(
+            (
+                HostedVictim("tag", APP, "1", "hosted.keep[2]"),
+                HostedVictim("tag", APP, "sig", "its manifest goes"),
+                HostedVictim("manifest", APP, str(A), "hosted.keep[2]"),
+                HostedVictim("manifest", APP, str(B), "it belongs to what goes"),
+                HostedVictim("blob", APP, str(C), "no manifest names it"),
+            ),
+            hosted.victims,
+        )
+
+    def test_many(self) -> None:
+        """No more than a thousand are named."""
+        hosted = self.result(Sweeper(FakeCollector(lone=2000)).sweep(is_dry_run=True)).hosted
+        self.assertEqual(1000, len(hosted.victims))

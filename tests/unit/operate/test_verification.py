@@ -5,7 +5,8 @@ from twisted.internet.defer import DeferredLock
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
 from mirrord.oci.errors import Conflict, UpstreamTimeout
-from mirrord.operate.answers import Corrupt, Fetched, Lost, Verified, Verifying
+from mirrord.oci.names import Repository
+from mirrord.operate.answers import Corrupt, Fetched, Lost, Missing, Verified, Verifying
 from mirrord.operate.verification import Event, Verifier
 from tests.fakes.operating import FakeAudit, FakeExamination
 from tests.unit.operate.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer
@@ -24,6 +25,7 @@ class VerificationTests(OperateCase):
         verifier = Verifier(
             self.audit,
             self.shelves,
+            self.hosted,
             self.sources,
             self.upstream,
             self.upstream,
@@ -107,7 +109,7 @@ class VerificationTests(OperateCase):
         """What nobody gives is lost, and the reason is told; the rest is verified all the same."""
         self.rot()
         self.add(Digest.of(b"well"), 50)
-        self.assertIn(Lost(ROTTEN.digest, "no repository is linked to it"), self.told())
+        self.assertIn(Lost(ROTTEN.digest, "no mirrored repository is linked to it"), self.told())
 
         self.rot()
         self.shelves.links[DEBIAN, ROTTEN.digest] = ROTTEN
@@ -115,6 +117,44 @@ class VerificationTests(OperateCase):
         events = self.told()
         self.assertIn(Lost(ROTTEN.digest, "silent"), events)
         self.assertEqual(Verified(2, 200, 1, 0, 0.0), events[-1])
+
+    def test_hosted(self) -> None:
+        """What a hosted repository holds is fetched where a mirrored one has it too; else it is lost."""
+        app = Repository("team/app")
+        self.hosted.push(app, image(ROTTEN))
+        self.hosted.gone.append((Kind.BLOB, ROTTEN.digest))
+        self.rot()
+        corrupt = Corrupt(ROTTEN.digest, Kind.BLOB, ("team/app",))
+        lost = Lost(ROTTEN.digest, "no mirrored repository is linked to it")
+        self.assertEqual([corrupt, lost, Verified(1, 100, 1, 0, 0.0)], self.told())
+
+        self.rot()
+        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
+        self.upstream.add(image(ROTTEN))
+        self.assertEqual(Corrupt(ROTTEN.digest, Kind.BLOB, ("ubuntu", "team/app")), self.told()[0])
+        self.assertIn(Fetched(ROTTEN.digest), self.told())
+
+    def test_missing(self) -> None:
+        """What hosted repositories lack is told once, and fetched if it can be."""
+        one = image(ROTTEN)
+        for name in ("team/app", "team/web"):
+            self.hosted.push(Repository(name), one)
+        self.hosted.gone = [(Kind.BLOB, ROTTEN.digest), (Kind.MANIFEST, one.digest)]
+        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
+        self.upstream.add(image(ROTTEN))
+        self.upstream.manifests.clear()
+
+        holders = ("team/app", "team/web")
+        self.assertCountEqual(
+            [
+                Missing(one.digest, Kind.MANIFEST, holders),
+                Lost(one.digest, "no mirrored repository is linked to it"),
+                Missing(ROTTEN.digest, Kind.BLOB, ("ubuntu", *holders)),
+                Fetched(ROTTEN.digest),
+                Verified(0, 0, 0, 1, 0.0, missing=2),
+            ],
+            self.told(),
+        )
 
     def test_gone(self) -> None:
         """What has gone or changed meanwhile is not called corrupt."""

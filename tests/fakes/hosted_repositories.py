@@ -1,0 +1,105 @@
+"""Hosted repositories in memory, as the operator's use cases see them; a page is one item."""
+
+from collections.abc import Iterator
+
+import attrs
+
+from mirrord.oci.content import Descriptor, Manifest
+from mirrord.oci.digest import Digest
+from mirrord.oci.entry import Kind
+from mirrord.oci.hosted import HostedLink
+from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
+from mirrord.oci.names import Repository, Tag
+
+PUSHED_AT = 70.0
+
+
+@attrs.define(eq=False)
+class FakeHostedRepositories:
+    """Links and tags in dictionaries; `gone` is what the disk has lost, `needed` is not thinned."""
+
+    held: dict[tuple[Repository, Digest, bool], HostedLink] = attrs.field(factory=dict)
+    named: dict[tuple[Repository, Tag], Digest] = attrs.field(factory=dict)
+    children: dict[Digest, tuple[Digest, ...]] = attrs.field(factory=dict)
+    gone: list[tuple[Kind, Digest]] = attrs.field(factory=list)
+    needed: set[Digest] = attrs.field(factory=set)
+
+    def push(
+        self, repository: Repository, manifest: Manifest, *tags: str, subject: Digest | None = None
+    ) -> Digest:
+        """Have a manifest, with all blobs that it names unless they are manifests, and its tags."""
+        digest = manifest.digest
+        self.held[repository, digest, True] = HostedLink(manifest.descriptor, True, PUSHED_AT, subject)
+        self.children[digest] = tuple(
+            named.digest for named in manifest.references() if (repository, named.digest, True) in self.held
+        )
+        for named in manifest.references():
+            if named.digest not in self.children[digest]:
+                self.held[repository, named.digest, False] = HostedLink(named, False, PUSHED_AT)
+        self.named.update(((repository, Tag(tag)), digest) for tag in tags)
+        return digest
+
+    def repositories(self, after: str, limit: int) -> list[Repository]:
+        names = sorted({repository for repository, _, _ in self.held})
+        return [name for name in names if name.name > after][:limit]
+
+    def links(self, repository: Repository) -> Iterator[list[HostedLink]]:
+        yield from ([link] for (of, _, _), link in self.held.items() if of == repository)
+
+    def tagged(self, repository: Repository) -> Iterator[list[tuple[Tag, Digest, float]]]:
+        yield from (
+            [(tag, digest, PUSHED_AT)] for (of, tag), digest in self.named.items() if of == repository
+        )
+
+    def tag(self, repository: Repository, tag: Tag) -> Descriptor | None:
+        digest = self.named.get((repository, tag))
+        return None if digest is None else self.held[repository, digest, True].descriptor
+
+    def link(
+        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+    ) -> HostedLink | None:
+        kinds = (True, False) if is_manifest is None else (is_manifest,)
+        return next(filter(None, (self.held.get((repository, digest, kind)) for kind in kinds)), None)
+
+    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[Repository]:
+        yield from (of for of, held, kind in self.held if (held, kind) == (digest, is_manifest))
+
+    def lost(self) -> Iterator[list[tuple[Repository, Kind, Digest]]]:
+        for repository, digest, is_manifest in self.held:
+            kind = Kind.MANIFEST if is_manifest else Kind.BLOB
+            yield [(repository, kind, digest)] if (kind, digest) in self.gone else []
+
+    async def delete(self, repository: Repository, digest: Digest) -> bool:
+        links = [self.held.pop((repository, digest, kind), None) for kind in (True, False)]
+        self._untag(repository, digest)
+        return any(links)
+
+    async def delete_repository(self, repository: Repository) -> bool:
+        links = [key for key in self.held if key[0] == repository]
+        for key in links:
+            del self.held[key]
+            self._untag(repository, key[1])
+        return bool(links)
+
+    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+        for (of, digest, is_manifest), link in self.held.items():
+            if of == repository and is_manifest:
+                yield [KeptManifest(digest, 1, 9.0, link.subject, self.children.get(digest, ()))]
+
+    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+        yield from (
+            [KeptTag(tag, digest, 9.0)] for (of, tag), digest in self.named.items() if of == repository
+        )
+
+    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+        for tag in thinning.tags:
+            del self.named[thinning.repository, tag.tag]
+        for manifest in thinning.manifests:
+            if manifest.digest not in self.needed:
+                del self.held[thinning.repository, manifest.digest, True]
+        return len(thinning.tags), len(thinning.manifests)
+
+    def _untag(self, repository: Repository, digest: Digest) -> None:
+        self.named = {
+            key: named for key, named in self.named.items() if (key[0], named) != (repository, digest)
+        }
