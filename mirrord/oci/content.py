@@ -101,18 +101,22 @@ def clean_media_type(media_type: object) -> str:
 
 
 def read_document(body: bytes) -> dict[str, Any]:
-    """The JSON object that a manifest is.
+    """The JSON object that a manifest is, in UTF-8 and without NaN, or other readers would see none.
 
     Raises:
         ManifestInvalid: It is none.
     """
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ManifestInvalid("the manifest is not JSON") from None
     if not isinstance(document, dict):
         raise ManifestInvalid("the manifest is not a JSON object")
     return document
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def media_type_of(document: dict[str, Any]) -> str:

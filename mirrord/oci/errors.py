@@ -3,7 +3,7 @@
     RegistryError                       reaches the client as the spec's JSON document
     ├── NameInvalid NameUnknown TagInvalid DigestInvalid ManifestInvalid
     │   ManifestUnknown BlobUnknown Denied Unsupported RangeInvalid
-    │   PaginationNumberInvalid SizeInvalid Conflict
+    │   PaginationNumberInvalid SizeInvalid QueryTooLong Conflict
     │   BlobUploadUnknown BlobUploadInvalid UploadBusy ManifestBlobUnknown BodySilent
     │   Unauthorized TooManyRequests      definite: asking again changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
@@ -84,6 +84,12 @@ class SizeInvalid(RegistryError):
 
     code = "SIZE_INVALID"
     status = 400
+
+
+class QueryTooLong(SizeInvalid):
+    """More is asked in one request than we read (RFC 9110, section 15.5.15)."""
+
+    status = 414
 
 
 class PaginationNumberInvalid(RegistryError):

@@ -13,11 +13,20 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import attrs
 
 from mirrord.oci.digest import ALGORITHMS, Digest
-from mirrord.oci.errors import DigestInvalid, NameInvalid, NameUnknown, PaginationNumberInvalid
+from mirrord.oci.errors import (
+    DigestInvalid,
+    NameInvalid,
+    NameUnknown,
+    PaginationNumberInvalid,
+    QueryTooLong,
+)
 from mirrord.oci.names import Reference, Repository, Tag, parse_reference
 
 MAX_PAGE = 10_000
 """The largest page of tags or repositories that one request may ask for."""
+
+MAX_PARAMETERS = 64
+"""Of a query; a push by digest may give a manifest so many tags (distribution-spec: ten at least)."""
 
 MAX_ARTIFACT_TYPE = 255
 """The longest media type that can be: two names of 127 characters (RFC 6838, section 4.2)."""
@@ -143,8 +152,10 @@ def _segments(path: bytes) -> list[str]:
 
 
 def _parameters(query: bytes) -> dict[str, list[str]]:
+    if query.count(b"&") >= MAX_PARAMETERS:
+        raise QueryTooLong(f"no more than {MAX_PARAMETERS} parameters are read")
     try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=64, errors="strict")
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
         raise NameInvalid("the query cannot be read") from None
     parameters: dict[str, list[str]] = {}

@@ -14,6 +14,7 @@ from mirrord.oci.content import (
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    read_document,
 )
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, ManifestInvalid, ManifestUnknown, RegistryError
@@ -83,6 +84,20 @@ class ParseTests(SynchronousTestCase):
         """What is not a JSON object, or of no known shape, is no manifest."""
         for content in (b"", b"<html>", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": 1}'):
             self.assertRaises(ManifestInvalid, Manifest.parse, content, None)
+
+    def test_strict(self) -> None:
+        """Only what every reader takes for JSON is read: UTF-8 (RFC 8259, section 8.1), and no NaN."""
+        text = '{"layers": [], "x": 1}'
+        self.assertEqual([], read_document(text.encode())["layers"])
+        odd = (
+            text.encode("utf-16"),
+            text.encode("utf-8-sig"),
+            b'{"x": "\xff"}',
+            b'{"x": NaN}',
+            b'{"x": -Infinity}',
+        )
+        for content in odd:
+            self.assertRaises(ManifestInvalid, read_document, content)
 
     def test_error_called_a_manifest(self) -> None:
         """A document that has no manifest's shape is none, whatever its Content-Type calls it."""

@@ -14,6 +14,7 @@ TABLE = {
     "DigestInvalid": ("DIGEST_INVALID", 400),
     "ManifestInvalid": ("MANIFEST_INVALID", 400),
     "SizeInvalid": ("SIZE_INVALID", 400),
+    "QueryTooLong": ("SIZE_INVALID", 414),
     "PaginationNumberInvalid": ("PAGINATION_NUMBER_INVALID", 400),
     "RangeInvalid": ("RANGE_INVALID", 416),
     "ManifestUnknown": ("MANIFEST_UNKNOWN", 404),

@@ -12,6 +12,7 @@ from mirrord.oci.errors import (
     NameInvalid,
     NameUnknown,
     PaginationNumberInvalid,
+    QueryTooLong,
     RegistryError,
     TagInvalid,
 )
@@ -96,7 +97,7 @@ REFUSED: list[tuple[str, type[RegistryError]]] = [
     ("/v2/team/app/tags/list?n=1&n=2", NameInvalid),
     ("/v2/?ns=docker.io&ns=quay.io", NameInvalid),
     ("/v2/?ns=%ff", NameInvalid),
-    ("/v2/?" + "&".join("a=1" for _ in range(65)), NameInvalid),
+    ("/v2/?" + "&".join("a=1" for _ in range(65)), QueryTooLong),
 ]
 
 WORDS = [
