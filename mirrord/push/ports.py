@@ -122,8 +122,13 @@ class HostedIndex(Protocol):
         """The next tags in ASCII order, `limit` at most."""
         ...
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
-        """The manifests whose subject this is, in order of digest."""
+    def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None = None, after: str = ""
+    ) -> Iterator[HostedLink]:
+        """The manifests whose subject this is, in order of digest and after that one, read as they are taken.
+
+        With `artifact_type`, only those of that type.
+        """
         ...
 
     async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:

@@ -6,6 +6,9 @@ nothing is lost on the day when its registry learns the list (distribution-spec,
 """
 
 import json
+from collections.abc import Iterable
+from heapq import merge
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -45,37 +48,40 @@ class HostedReferrers:
 
         Of a subject that nobody knows the list is empty: it may be pushed later.
         """
-        entries = {
-            str(link.descriptor.digest): _entry(link.descriptor, link.artifact_type, link.annotations)
-            for link in self._index.referrers(repository, subject)
-        }
-        for entry in await self._of_tag(repository, subject):
-            entries.setdefault(entry["digest"], entry)
-        return _page(
-            [
-                entry
-                for digest, entry in sorted(entries.items())
-                if digest > after and artifact_type in {None, entry.get("artifactType")}
-            ]
+        own = (
+            _entry(link.descriptor, link.artifact_type, link.annotations)
+            for link in self._index.referrers(repository, subject, artifact_type, after)
         )
+        listed = (
+            entry
+            for digest, entry in sorted((await self._of_tag(repository, subject)).items())
+            if digest > after and artifact_type in {None, entry.get("artifactType")}
+        )
+        return _page(merge(own, listed, key=itemgetter("digest")))
 
-    async def _of_tag(self, repository: Repository, subject: Digest) -> list[dict[str, Any]]:
-        """The entries of the clients' own list whose manifests are here."""
+    async def _of_tag(self, repository: Repository, subject: Digest) -> dict[str, dict[str, Any]]:
+        """By digest, what the clients' own list has of manifests here that do not say it themselves."""
         tagged = self._index.tag(repository, fallback_tag(subject))
         manifest = None if tagged is None else await self._manifests.read(tagged.digest)
         if manifest is None:
-            return []
+            return {}
         try:
-            document = read_document(manifest.body)
+            listed = read_document(manifest.body).get("manifests")
         except ManifestInvalid:
-            return []
-        listed = document.get("manifests")
-        return [
-            _entry(descriptor, entry.get("artifactType"), entry.get("annotations"))
-            for entry in (listed if isinstance(listed, list) else ())
-            if (descriptor := read_descriptor(entry)) is not None
-            and self._index.link(repository, descriptor.digest, is_manifest=True) is not None
-        ]
+            return {}
+        entries = {}
+        for entry in listed if isinstance(listed, list) else ():
+            descriptor = read_descriptor(entry)
+            if descriptor is not None and self._is_silent(repository, descriptor.digest, subject):
+                entries[str(descriptor.digest)] = _entry(
+                    descriptor, entry.get("artifactType"), entry.get("annotations")
+                )
+        return entries
+
+    def _is_silent(self, repository: Repository, digest: Digest, subject: Digest) -> bool:
+        """Whether this is a manifest that does not name its subject."""
+        link = self._index.link(repository, digest, is_manifest=True)
+        return link is not None and link.subject != subject
 
 
 def fallback_tag(subject: Digest) -> Tag:
@@ -94,7 +100,7 @@ def _entry(of: Descriptor, artifact_type: object, annotations: object) -> dict[s
     return entry
 
 
-def _page(entries: list[dict[str, Any]]) -> ReferrersPage:
+def _page(entries: Iterable[dict[str, Any]]) -> ReferrersPage:
     """As many entries as a client reads, and one at least."""
     shown: list[str] = []
     size = _FRAME_BYTES

@@ -8,6 +8,7 @@ its link keeps it for the grace time, as whoever makes it does. That is kept in 
 blobs count as asked for a moment ago.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -48,8 +49,10 @@ _TAGGED_AT = (
     f"ORDER BY tag LIMIT {PAGE_ROWS}"
 )
 _REFERRERS = (
-    "SELECT * FROM hosted_links WHERE repository = ? AND subject = ? AND is_manifest = 1 ORDER BY digest"
+    "SELECT * FROM hosted_links WHERE repository = ?1 AND subject = ?2 AND is_manifest = 1 "
+    "AND digest > ?4 AND (?3 IS NULL OR artifact_type = ?3) ORDER BY digest LIMIT 8"
 )
+"""Few at a time: each may have megabytes of annotations."""
 _LINKS = (
     "SELECT repository, digest, is_manifest FROM hosted_links WHERE (repository, digest) > (?, ?) "  # noqa: S608
     f"ORDER BY repository, digest, is_manifest LIMIT {PAGE_ROWS}"
@@ -134,10 +137,18 @@ class HostedIndex:
             yield [(Tag(tag), Digest.parse(digest), tagged_at) for tag, digest, tagged_at in page]
             last = page[-1][0]
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
-        """The manifests whose subject this is, in order of digest."""
-        rows = self._rows.select(_REFERRERS, (str(repository), str(subject)))
-        return [LinkRow._make(row).link() for row in rows]
+    def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None = None, after: str = ""
+    ) -> Iterator[HostedLink]:
+        """The manifests whose subject this is, in order of digest and after that one, read as they are taken.
+
+        With `artifact_type`, only those of that type.
+        """
+        kind = None if artifact_type is None else json.dumps(artifact_type)
+        while page := self._rows.select(_REFERRERS, (str(repository), str(subject), kind, after)):
+            rows = [LinkRow._make(row) for row in page]
+            yield from (row.link() for row in rows)
+            after = rows[-1].digest
 
     def lost(self) -> Iterator[list[tuple[Repository, Kind, Digest]]]:
         """What repositories should hold, and the disk does not; a page of all links an item."""

@@ -97,6 +97,7 @@ class MemoryHosted:
     links: dict[tuple[Repository, Digest, bool], HostedLink] = attrs.field(factory=dict)
     tagged: dict[tuple[Repository, Tag], Digest] = attrs.field(factory=dict)
     looked_up: list[Digest] = attrs.field(factory=list)
+    told: list[Digest] = attrs.field(factory=list)
 
     def hold(self, repository: Repository, digest: Digest, content: bytes) -> None:
         """Have a blob in a repository."""
@@ -128,11 +129,15 @@ class MemoryHosted:
         names = sorted(tag.name for holder, tag in self.tagged if holder == repository)
         return [name for name in names if name > after][:limit]
 
-    def referrers(self, repository: Repository, subject: Digest) -> list[HostedLink]:
+    def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None = None, after: str = ""
+    ) -> Iterator[HostedLink]:
         found = [link for (holder, _, _), link in self.links.items() if holder == repository]
-        return sorted(
-            (link for link in found if link.subject == subject), key=lambda link: link.descriptor.digest
-        )
+        for link in sorted(found, key=lambda link: link.descriptor.digest):
+            is_wanted = link.subject == subject and artifact_type in {None, link.artifact_type}
+            if is_wanted and str(link.descriptor.digest) > after:
+                self.told.append(link.descriptor.digest)
+                yield link
 
     async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
         if descriptor.digest not in self.blobs.committed:

@@ -94,6 +94,14 @@ class ReferrersTests(PushCase):
 
         self.assertEqual(digests, seen)
 
+    def test_no_more_than_told(self) -> None:
+        """Of a list that is longer than a page no more is read than is told, and the one after it."""
+        for number in range(9):
+            self.refer(bytes([number]), note="x" * (MAX_PAGE_BYTES // 3))
+        shown = self.entries(self.page())
+
+        self.assertEqual(len(shown) + 1, len(self.index.told))
+
     def test_fallback(self) -> None:
         """What clients list under the fallback tag is listed too, once, if it is here."""
         own = self.refer(b"own")

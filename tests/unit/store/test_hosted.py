@@ -177,16 +177,20 @@ class HostedIndexTests(PushTestCase):
         subject = Digest.of(b"subject")
         annotations = {"a": "\ud800", "b": "ü"}
         links = {}
-        for number in range(3):
+        kind = "application/\ud800x"
+        for number in range(20):
             image = manifest(note=str(number))
-            link = HostedLink(image.descriptor, True, 5.0, subject, "application/\ud800x", annotations)
+            link = HostedLink(image.descriptor, True, 5.0, subject, kind if number % 2 else None, annotations)
             self.result(self.store.hosted.put_manifest(APP, image, link, []))
             links[image.digest] = link
         expected = [links[digest] for digest in sorted(links)]
-        self.assertEqual(expected, self.store.hosted.referrers(APP, subject))
-        self.assertEqual([], self.store.hosted.referrers(WEB, subject))
+        self.assertEqual(expected, list(self.store.hosted.referrers(APP, subject)))
+        self.assertEqual([], list(self.store.hosted.referrers(WEB, subject)))
+        last = str(expected[4].descriptor.digest)
+        rest = [link for link in expected[5:] if link.artifact_type == kind]
+        self.assertEqual(rest, list(self.store.hosted.referrers(APP, subject, kind, last)))
         self.result(self.store.hosted.delete(APP, expected[0].descriptor.digest))
-        self.assertEqual(expected[1:], self.store.hosted.referrers(APP, subject))
+        self.assertEqual(expected[1:], list(self.store.hosted.referrers(APP, subject)))
 
     def test_paging(self) -> None:
         """Repositories and tags come in order, as many as asked for, after the last one."""
