@@ -45,7 +45,16 @@ def join(foundation: Foundation, config: Config, use_cases: UseCases, verifying:
     is_hosted = partial(_is_hosted, sources)
     hosted, visitors = store.hosted, foundation.memories.visitors
     verifier = Verifier(
-        store.audit, inventory, hosted, sources, manifests, blobs, is_busy, verifying, reactor
+        store.audit,
+        store.reconciled,
+        inventory,
+        hosted,
+        sources,
+        manifests,
+        blobs,
+        is_busy,
+        verifying,
+        reactor,
     )
     explainer = Explainer(
         sources,

@@ -41,11 +41,13 @@ def _lines(answer: Document) -> Iterator[tuple[str, str]]:
         yield "upstream", f"{answer.get('upstream')}, repository {answer.get('repository')}"
     for action, parties in (answer.get("may") or {}).items():
         if parties:
-            yield f"may {action}", ", ".join(parties)
+            yield f"may {action}", "everybody" if "anonymous" in parties else ", ".join(parties)
     if answer.get("why_not"):
         yield "refused", str(answer["why_not"])
     if not answer.get("is_known"):
-        yield "held", "no; nobody has asked for it, or it was forgotten"
+        is_hosted = answer.get("upstream") == HOSTED
+        asked = "pushed it, or it was deleted" if is_hosted else "asked for it, or it was forgotten"
+        yield "held", f"no; nobody has {asked}"
         return
     if tag := answer.get("tag"):
         yield "tag", f"{tag['digest']}, {_STATES.get(tag['state'], tag['state'])}{figures.freshness(tag)}"

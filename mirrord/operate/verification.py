@@ -7,7 +7,7 @@ What hosted repositories hold may be mirrored too: so it is lost only when no up
 it again mends it.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
 
 import attrs
@@ -52,10 +52,11 @@ class _Course:
 class Verifier:
     """Verifies what is at rest, one verification at a time.
 
-    `is_busy` says whether clients are being served; `turn` is one for all verifiers of a store.
+    `reconciled` waits until all that is on the disk is known; `is_busy` says whether clients are being served; `turn` is one for all verifiers of a store.
     """
 
     _audit: Audit
+    _reconciled: Callable[[], Awaitable[None]]
     _inventory: Inventory
     _hosted: HostedIndex
     _sources: Sources
@@ -75,6 +76,7 @@ class Verifier:
         if self._turn.locked:
             raise Conflict("a verification runs already")
         async with self._turn:
+            await self._reconciled()
             await self._inventory.settle()
             course = _Course(self._audit.total_bytes, self._audit.total_entries)
             began_at = told_at = self._clock.seconds()

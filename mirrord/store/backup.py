@@ -30,7 +30,15 @@ from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
 from mirrord.store.lock import StoreLock
 from mirrord.store.tables import connect
 
-_CONTENT = "SELECT DISTINCT digest, is_manifest, size FROM hosted_links ORDER BY digest, is_manifest"
+_CONTENT = (
+    "SELECT digest, is_manifest, size, min(media_type) FROM hosted_links "
+    "GROUP BY digest, is_manifest ORDER BY digest, is_manifest"
+)
+_PUT_CONTENT = (
+    "INSERT INTO content (digest, kind, size, media_type, last_used, is_hosted) VALUES (?, ?, ?, ?, "
+    "coalesce((SELECT value FROM meta WHERE name = 'service_seconds'), 0.0), 1) "
+    "ON CONFLICT DO UPDATE SET size = excluded.size, is_hosted = 1"
+)
 
 
 class NoBackup(OSError):
@@ -61,6 +69,7 @@ class _Content:
     kind: Kind
     digest: Digest
     size: int
+    media_type: str
 
 
 def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool = True) -> Progress:
@@ -109,6 +118,7 @@ def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> 
         with closing(connect(layout.index)) as connection:
             restore_hosted(connection, kept.index)
             _leave_out(connection, progress.lost)
+            _list(connection, kept.index, progress.lost)
     finally:
         lock.release()
     return progress
@@ -144,10 +154,23 @@ def _leave_out(connection: sqlite3.Connection, lost: Iterable[tuple[Kind, Digest
         hosted_rows.delete_content(connection, str(digest), is_manifest=kind is Kind.MANIFEST)
 
 
+def _list(connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[Kind, Digest]]) -> None:
+    """Have an index know the content that is there now, whose files it would else have to find first."""
+    missing = set(lost)
+    there = (
+        (str(content.digest), content.kind, content.size, content.media_type)
+        for content in _contents(index)
+        if (content.kind, content.digest) not in missing
+    )
+    with connection:
+        connection.executemany(_PUT_CONTENT, there)
+
+
 def _contents(index: Path) -> Iterator[_Content]:
     with closing(open_copy(index)) as connection:
-        for digest, is_manifest, size in connection.execute(_CONTENT):
-            yield _Content(Kind.MANIFEST if is_manifest else Kind.BLOB, Digest.parse(digest), size)
+        for digest, is_manifest, size, media_type in connection.execute(_CONTENT):
+            kind = Kind.MANIFEST if is_manifest else Kind.BLOB
+            yield _Content(kind, Digest.parse(digest), size, media_type)
 
 
 def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:

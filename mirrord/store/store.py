@@ -71,6 +71,11 @@ class Store:
         """Why what is pulled now may be forgotten: the index cannot be written; None where all is well."""
         return self._rows.trouble
 
+    async def reconciled(self) -> None:
+        """Wait until index and files agree, or could not be compared: a while after a start, else at once."""
+        with contextlib.suppress(TaskStopped, OSError):
+            await self._reconciliation.whenDone()
+
     async def close(self) -> None:
         """Park what is being written, put all on the disk, and let another daemon have the store."""
         with contextlib.suppress(TaskFinished):

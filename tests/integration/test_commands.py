@@ -169,6 +169,13 @@ class ChangeTests(CommandCase):
         self.assertEqual(asked.query, {"reference": "ubuntu:24.04"})
         self.assertEqual(asked.headers["Mirrord-Command"], "1")
 
+    def test_rm_of_what_was_pushed(self) -> None:
+        """Where a sweep frees the room, that is said."""
+        self.admin.answer("DELETE", "/repositories", {"removed": [{"digest": DIGEST}], "bytes": None})
+        self.assertEqual(
+            self.mirrord("rm", "team/app").lines, [f"removed {DIGEST}", "the next sweep frees the room"]
+        )
+
     def test_rm_of_nothing(self) -> None:
         """To remove what is not held ends with 4 and the daemon's reason."""
         self.admin.refuse("DELETE", "/repositories", 404, "nothing of it is held")
@@ -188,6 +195,26 @@ class ChangeTests(CommandCase):
             [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "1 entry would go, 1.0 MiB"],
         )
         self.assertEqual(json.loads(self.mirrord("gc", "--json").out), swept)
+
+    def test_gc_of_what_was_pushed(self) -> None:
+        """What goes of hosted repositories is named with the reason, and counted apart."""
+        victims = [
+            {"kind": kind, "repository": "team/app", "name": name, "reason": "hosted.keep[0]"}
+            for kind, name in (("tag", "v1"), ("manifest", DIGEST))
+        ]
+        hosted = {"tags": 1, "manifests": 2, "blobs": 0, "uploads": 1, "entries": 3, "bytes": 1 << 20}
+        swept = {"is_dry_run": True, "entries": 0, "bytes": 0, "victims": []}
+        self.admin.answer("POST", "/sweep", swept | {"hosted": hosted | {"victims": victims}})
+        self.assertEqual(
+            self.mirrord("gc", "--dry-run").lines,
+            [
+                "tag       team/app:v1  hosted.keep[0]",
+                f"manifest  team/app@{DIGEST}  hosted.keep[0]",
+                "1 tag, 2 manifests, 1 upload of hosted repositories would go",
+                "3 entries that no repository holds would go, 1.0 MiB",
+                "0 entries would go, 0 B",
+            ],
+        )
 
 
 class PullTests(CommandCase):

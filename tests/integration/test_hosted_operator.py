@@ -156,6 +156,7 @@ class BackupTests(OperatorCase):
         self.daemon.stop()
         shutil.rmtree(self.daemon.store)
         self.assertRegex(self.well("restore", str(self.target))[-1], r"^\d+ entries, .* copied in")
+        self.assertRegex(self.well("verify")[-1], "all whole$")
         self.daemon.start()
 
         self.assertGreater(len(before), 0)

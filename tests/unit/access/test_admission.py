@@ -47,6 +47,16 @@ class AdmissionTests(AccessCase):
         self.clock.advance(1)
         self.successResultOf(waiting)
 
+    def test_failures_are_counted(self) -> None:
+        """Wrong passwords are counted from the start on, whatever file or none is in use by now."""
+        self.assertEqual(0, self.admission.failures)
+        for number in range(2):
+            gate = self.admission.gate(self.access, FakeNames())
+            self.result(gate.admit(asking(basic("ann", "apple"))))
+            self.failure(gate.admit(asking(basic("ann", f"guess{number}"))), Unauthorized)
+        self.admission.gate(None, FakeNames())
+        self.assertEqual(2, self.admission.failures)
+
     def test_reload_reads(self) -> None:
         """A reload reads the users again, whether or not their file has another look."""
         self.admission.gate(self.access, FakeNames())

@@ -71,6 +71,7 @@ class HostedSweepTests(CollectorTestCase):
         rehearsal = self.result(collector.rehearse()).hosted
         self.assertEqual(HostedSweep(2, 2, 1, 1, Evicted(1, 4096)), rehearsal.sweep)
         self.assertEqual([APP], [thinning.repository for thinning in rehearsal.named])
+        self.assertEqual(((APP, DIGEST),), rehearsal.lone)
         self.assertEqual((3, 1, 1), (len(self.hosted_shelf.kept[APP][0]), len(self.hosted_shelf.lone), 1))
 
     def test_a_full_disk_does_not_keep_the_mirror_from_making_room(self) -> None:

@@ -53,6 +53,21 @@ class KeepTests(SynchronousTestCase):
         self.assertEqual(sorted(tags_gone), sorted(str(each.tag) for each in planned.tags))
         self.assertEqual(sorted(map(digest, gone)), sorted(manifest.digest for manifest in planned.manifests))
 
+    def test_rules_are_told(self) -> None:
+        """Of a tag, and of a manifest that goes by itself, it is told which of all rules decided."""
+        manifests = [manifest(1, DAY), manifest(2, DAY), manifest(3, children=[4]), manifest(4)]
+        old, about = tag("v1", 3, DAY), tag(f"sha256-{digest(3).encoded}.sig", 2)
+        rules = KeepRule(tags="v*", older_than=DAY, number=4), KeepRule(untagged_for=DAY, number=7)
+        planned = plan(manifests, [old, about], *rules)
+        self.assertEqual({Tag("v1"): 4, digest(3): 4, digest(1): 7}, planned.rules)
+        self.assertEqual(({old, about}, 4), (set(planned.tags), len(planned.manifests)))
+
+    def test_staying_needs_no_rule(self) -> None:
+        """A manifest that was due and stays, for something needs it, has no rule."""
+        manifests = [manifest(1, DAY), manifest(2, DAY, children=[1])]
+        planned = plan(manifests, [tag("v1", 2)], KeepRule(untagged_for=DAY, number=7))
+        self.assertEqual(((), {}), (planned.manifests, planned.rules))
+
     def test_untagged(self) -> None:
         """A manifest without a tag goes when it has been so for as long as the rule says."""
         manifests = [manifest(1, 7 * DAY), manifest(2, 7 * DAY - 1), manifest(3, 9 * DAY)]

@@ -1,6 +1,6 @@
 from collections.abc import AsyncGenerator
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
@@ -18,12 +18,14 @@ class VerificationTests(OperateCase):
     def setUp(self) -> None:
         super().setUp()
         self.audit = FakeAudit()
+        self.comparing: Deferred[None] = succeed(None)
         self.turn = DeferredLock()
         self.is_busy = False
 
     def verify(self) -> AsyncGenerator[Event, None]:
         verifier = Verifier(
             self.audit,
+            self.reconciled,
             self.shelves,
             self.hosted,
             self.sources,
@@ -34,6 +36,9 @@ class VerificationTests(OperateCase):
             self.clock,
         )
         return verifier.verify()
+
+    async def reconciled(self) -> None:
+        await self.comparing
 
     def add(
         self, digest: Digest, *slices: int | None, kind: Kind = Kind.BLOB, is_whole: bool = True
@@ -155,6 +160,19 @@ class VerificationTests(OperateCase):
             ],
             self.told(),
         )
+
+    def test_after_a_start(self) -> None:
+        """Nothing is called missing before it is known what is on the disk."""
+        self.comparing = Deferred()
+        one = image()
+        self.hosted.push(Repository("team/app"), one)
+        self.hosted.gone = [(Kind.MANIFEST, one.digest)]
+        heard, ended = self.listen(self.verify())
+        self.hosted.gone.clear()
+        self.comparing.callback(None)
+        self.clock.pump([0.0] * 20)
+        self.successResultOf(ended)
+        self.assertEqual(Verified(0, 0, 0, 0, 0.0), heard[-1])
 
     def test_gone(self) -> None:
         """What has gone or changed meanwhile is not called corrupt."""

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
+
 from mirrord.oci.entry import Kind
 from mirrord.store.backup import NoBackup, Progress, back_up, restore
 from mirrord.store.layout import Layout
@@ -50,6 +52,22 @@ class BackupTests(PushTestCase):
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(digest))
+
+    def test_what_is_restored_is_known_at_once(self) -> None:
+        """A restored store knows what it holds before it has looked at its files, and counts it as hosted."""
+        digest = self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        held = self.store.hosted_shelf.total_entries, self.store.hosted_shelf.total_bytes
+        self.back_up()
+        self.start_anew()
+        self.restore_here()
+        self.assertEqual(1, self.store.inventory.size_of(Kind.BLOB, digest))
+        self.assertEqual([], [each for page in self.store.hosted.lost() for each in page])
+        self.assertEqual(held, (self.store.hosted_shelf.total_entries, self.store.hosted_shelf.total_bytes))
+        reconciled = Deferred.fromCoroutine(self.store.reconciled())
+        self.assertNoResult(reconciled)
+        self.reconcile()
+        self.successResultOf(reconciled)
 
     def test_the_next_backup_copies_what_is_new(self) -> None:
         """What is there already is not copied again, and what was deleted goes."""

@@ -11,6 +11,7 @@ from mirrord.oci.hosted import HostedLink
 from mirrord.oci.names import Repository, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.hosted_rows import LinkRow
+from mirrord.store.tables import PAGE_ROWS
 from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
@@ -55,6 +56,35 @@ class HostedIndexTests(PushTestCase):
         self.threads.release()
         self.successResultOf(putting)
         self.assertEqual(["v1"], self.tags())
+
+    def test_all_of_a_repository(self) -> None:
+        """Links and tags are told with when they were pushed, page after page, and to look keeps nothing."""
+        self.pass_time(5.0)
+        digests = {self.push_blob(b"%d" % number) for number in range(PAGE_ROWS + 1)}
+        self.push_manifest(IMAGE, V1, V2)
+        self.push_blob(b"x", WEB)
+        self.pass_time(99.0)
+        links = [link for page in self.store.hosted.links(APP) for link in page]
+        self.assertEqual(digests | {IMAGE.digest}, {link.descriptor.digest for link in links})
+        self.assertEqual(len(digests) + 1, len(links))
+        tagged = [each for page in self.store.hosted.tagged(APP) for each in page]
+        self.assertEqual([(V1, IMAGE.digest, 5.0), (V2, IMAGE.digest, 5.0)], tagged)
+        self.assertEqual([APP], list(self.store.hosted.holders(IMAGE.digest, is_manifest=True)))
+        self.assertEqual([], list(self.store.hosted.holders(IMAGE.digest)))
+        self.assertEqual(digests | {Digest.of(b"x")}, set(self.unlink_unreferenced(60.0)))
+
+    def test_delete_a_repository(self) -> None:
+        """All of a repository goes at once, and nothing of another one; what is there again is new."""
+        for repository in (APP, WEB):
+            self.push_blob(b"x", repository)
+            self.push_manifest(IMAGE, V1, repository=repository)
+        self.assertTrue(self.result(self.store.hosted.delete_repository(APP)))
+        self.assertFalse(self.result(self.store.hosted.delete_repository(APP)))
+        self.assertEqual(([], [WEB]), (self.tags(), self.store.hosted.repositories("", 10)))
+        self.assertEqual(["v1"], self.tags(WEB))
+        self.push_blob(b"x")
+        self.pass_time(60.0)
+        self.assertEqual([Digest.of(b"x")], list(self.unlink_unreferenced(60.0)))
 
     def test_two_pushes_of_one_tag(self) -> None:
         """Of two that move a tag at once the one that came last has it, with all of its manifest."""
