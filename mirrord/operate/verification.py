@@ -52,7 +52,8 @@ class _Course:
 class Verifier:
     """Verifies what is at rest, one verification at a time.
 
-    `reconciled` waits until all that is on the disk is known; `is_busy` says whether clients are being served; `turn` is one for all verifiers of a store.
+    `reconciled` waits until all that is on the disk is known; `is_busy` says whether clients are being
+    served; `turn` is one for all verifiers of a store.
     """
 
     _audit: Audit
