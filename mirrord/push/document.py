@@ -92,6 +92,9 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
         raise ManifestInvalid(f"it is called {called}, and says that it is {declared}")
     if called in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
         raise ManifestInvalid("manifests of schema 1 are not taken: no digest names their bytes")
+    if not called.startswith("application/"):
+        # As text/html, which it would be served as, a browser runs the scripts in it.
+        raise ManifestInvalid("its media type is none of an application")
     return called
 
 

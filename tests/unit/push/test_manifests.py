@@ -85,6 +85,12 @@ class TakingTests(ManifestCase):
             pushed = self.successResultOf(self.push(body, media_type=called))
             self.assertEqual(found, pushed.manifest.media_type)
 
+    def test_page(self) -> None:
+        """What a browser would show as a page, and run the scripts of, is not taken, whoever calls it so."""
+        page = {"layers": [], "x": "<script>alert(1)</script>"}
+        self.assert_refused(ManifestInvalid, written(page), "text/html; charset=utf-8")
+        self.assert_refused(ManifestInvalid, written(page, mediaType="text/html"), None)
+
     def test_missing(self) -> None:
         """Of a blob or a manifest that is not in the repository, or of another size there, it is told so."""
         absent = {**CONFIG, "digest": str(Digest.of(b"absent"))}
