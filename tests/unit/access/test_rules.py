@@ -66,6 +66,14 @@ class RulesTests(SynchronousTestCase):
             if outside is not None:
                 self.assertEqual(allowed(by, outside, hosted("a")), [], party)
 
+    def test_who_may(self) -> None:
+        """Who may do what is what the first rule that matches says, and nobody where none does."""
+        by = rules(RuleConfig(("team/*",), pull=(Party("users"),), push=(Party("user", "ann"),)))
+        self.assertEqual({"users", "user:ann"}, set(map(str, by.parties(Action.PULL, hosted("team/a")))))
+        self.assertEqual({"user:ann"}, set(map(str, by.parties(Action.PUSH, hosted("team/a")))))
+        for action, source in ((Action.DELETE, hosted("team/a")), (Action.PULL, hub("team/a"))):
+            self.assertEqual(frozenset(), by.parties(action, source))
+
     def test_changing_needs_reading(self) -> None:
         """Whoever may push or delete may pull, and no more than that."""
         by = rules(RuleConfig(("*",), push=(Party("user", "ann"),), delete=(Party("user", "bob"),)))

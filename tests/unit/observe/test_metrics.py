@@ -14,6 +14,7 @@ from mirrord.observe.watched import Expiry
 from mirrord.pull.outcome import Way
 
 HUB, QUAY = "docker.io", "quay.io"
+_WATCHED = ("hosted_bytes", "hosted_entries", "uploads_open", "logins_failed_total")
 
 
 class MetricsTests(SynchronousTestCase):
@@ -120,6 +121,14 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(1.0, self.value("reactor_latency_seconds_bucket", le="0.025"))
         self.assertEqual(0.0, self.value("reactor_latency_seconds_bucket", le="0.01"))
         self.assertEqual(3.0, self.value("log_dropped_total"))
+
+    def test_hosted(self) -> None:
+        """What is hosted and who failed to log in is asked for when somebody looks."""
+        watched = self.metrics.watched
+        self.assertEqual([0.0] * 4, [self.value(name) for name in _WATCHED])
+        watched.hosted_bytes, watched.hosted_entries = lambda: 1, lambda: 2
+        watched.uploads, watched.logins_failed = lambda: 3, lambda: 4
+        self.assertEqual([1.0, 2.0, 3.0, 4.0], [self.value(name) for name in _WATCHED])
         self.assertEqual(1.0, self.value("build_info", version="1.2"))
 
 

@@ -124,6 +124,16 @@ class BackupTests(PushTestCase):
         self.assertEqual(1, self.restore_here().entries)
         self.assertEqual((["v1"], False), (self.tags(), self.holds(digest)))
 
+    def test_what_rotted_in_the_backup(self) -> None:
+        """What has been damaged since the backup was made is told, and the restored store does not know it."""
+        digest, whole = self.push_blob(b"x" * 100_000), self.push_blob(b"whole")
+        self.back_up(may_link=False)
+        Layout(self.target).content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
+        self.start_anew()
+        self.assertEqual(((Kind.BLOB, digest),), self.restore_here().lost)
+        sizes = [self.store.inventory.size_of(Kind.BLOB, each) for each in (digest, whole)]
+        self.assertEqual(([None, 5], False), (sizes, self.holds(digest)))
+
     def test_a_backup_that_is_cut_short(self) -> None:
         """Until the new index is in its place the backup is the old one, whole."""
         self.push_blob(b"x")
