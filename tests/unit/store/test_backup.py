@@ -125,7 +125,7 @@ class BackupTests(PushTestCase):
         self.assertEqual((["v1"], False), (self.tags(), self.holds(digest)))
 
     def test_what_rotted_in_the_backup(self) -> None:
-        """What has been damaged since the backup was made is told, and the restored store does not know it."""
+        """What has rotted since the backup was made is told, and the restored store does not know it."""
         digest, whole = self.push_blob(b"x" * 100_000), self.push_blob(b"whole")
         self.back_up(may_link=False)
         Layout(self.target).content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
