@@ -23,6 +23,9 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_REFERENCES = 4096
 """How many entries of a manifest are looked at: 4 MiB could hold 44,000, which is a second's work."""
 
+MAX_BRACKETS = 100_000
+"""More than a manifest of MAX_REFERENCES has; 4 MiB of nothing else would be seconds of parsing."""
+
 MAX_SIZE = 2**63 - 1
 """The largest size that is believed: an index of signed 64-bit numbers holds no more."""
 
@@ -106,6 +109,8 @@ def read_document(body: bytes) -> dict[str, Any]:
     Raises:
         ManifestInvalid: It is none.
     """
+    if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+        raise ManifestInvalid("the manifest has more lists and objects than any that is meant well")
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.oci.content import (
     DOCKER_MANIFEST,
     DOCKER_SCHEMA1_SIGNED,
+    MAX_BRACKETS,
     MAX_REFERENCES,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -98,6 +99,15 @@ class ParseTests(SynchronousTestCase):
         )
         for content in odd:
             self.assertRaises(ManifestInvalid, read_document, content)
+
+    def test_bomb(self) -> None:
+        """A manifest of more lists and objects than any has is not parsed, for that would take seconds."""
+        for part in (b"[],", b'{"a":1},'):
+            with self.assertRaises(ManifestInvalid) as caught:
+                read_document(b'{"layers": [], "x": [' + part * MAX_BRACKETS + b"1]}")
+            self.assertIn("more lists", caught.exception.message)
+        entries = [entry(ONE, platform={}, annotations={}, urls=[])] * MAX_REFERENCES
+        self.assertEqual(entries, read_document(body(layers=entries))["layers"])
 
     def test_error_called_a_manifest(self) -> None:
         """A document that has no manifest's shape is none, whatever its Content-Type calls it."""
