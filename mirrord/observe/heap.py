@@ -16,7 +16,7 @@ INTERVAL_SECONDS = 60.0
 
 
 def malloc_trim() -> None:
-    """Give the system back what is free: see malloc_trim(3)."""
+    """Give the system back what is free."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
