@@ -1,5 +1,6 @@
 """RegistryRoot: every request to a mirror, from its first line to its last byte."""
 
+import errno
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Generator
@@ -34,6 +35,7 @@ from mirrord.web.welcome import is_wanted, welcome
 
 _CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _AUTHORITY = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
@@ -203,6 +205,9 @@ class RegistryRoot:
         """The spec's document; where it was us who failed, nothing of how, which goes to the log."""
         if isinstance(error, RegistryError):
             return Answer.of_error(error, API_VERSION)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            self._log.warn("no room for a request: {uri}", uri=_shown(request))
+            return Answer.of_error(Unavailable("the mirror's disk is full"), API_VERSION)
         self._log.failure("A request failed: {uri}", Failure(error), uri=_shown(request))
         if isinstance(error, OSError):
             return Answer.of_error(Unavailable("the mirror's disk does not work"), API_VERSION)

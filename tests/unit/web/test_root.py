@@ -1,5 +1,6 @@
 """Every request gets one answer, in the spec's words, whatever happens behind it."""
 
+import errno
 import gc
 import json
 from functools import partial
@@ -157,6 +158,14 @@ class FailureTests(SceneCase):
         self.assert_error(got, 503, "UNAVAILABLE")
         self.assertNotIn(b"/var", got.body)
         self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+
+    def test_full_disk(self) -> None:
+        """A full disk is a 503 and no traceback in the log."""
+        self.pulling.error = OSError(errno.ENOSPC, "No space left on device")
+
+        self.assert_error(self.get(MANIFEST), 503, "UNAVAILABLE")
+
+        self.assertEqual([], self.flushLoggedErrors(OSError))
 
 
 class WaitingTests(SceneCase):
