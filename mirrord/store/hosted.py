@@ -10,7 +10,7 @@ blobs count as asked for a moment ago.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -161,13 +161,22 @@ class HostedIndex:
             yield [each for each in held if self._contents.get(*each[1:]) is None]
             last = page[-1][:2]
 
-    async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+    async def add_blob(
+        self,
+        repository: Repository,
+        descriptor: Descriptor,
+        place: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
         """Link a committed blob; False if its file is not there, or is not as long as described.
+
+        `place` puts it there first; from then on nothing takes it away.
 
         Raises:
             OSError: The disk refused; it is not linked.
         """
         with self._contents.claimed(Kind.BLOB, descriptor.digest):
+            if place is not None:
+                await place()
             if not self._blobs.has(descriptor):
                 return False
             link = HostedLink(descriptor, is_manifest=False, linked_at=self._wall_clock())

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -138,15 +139,15 @@ class Upload:
     async def _commit(self, digest: Digest) -> None:
         if await self._hexdigest(digest) != digest.encoded:
             raise DigestInvalid(f"the bytes that were uploaded are not {digest}")
+        # In place of the same bytes, if they are here: else the time that this takes would tell that
+        # somebody has them, whose repository the caller may not be let to read.
         blob = Descriptor(BLOB_TYPE, digest, self.offset)
-        hosted = self._workshop.hosted
-        if not await hosted.add_blob(self._repository, blob):
-            await self._become(blob)
-            try:
-                await hosted.add_blob(self._repository, blob)
-            except OSError:
+        try:
+            await self._workshop.hosted.add_blob(self._repository, blob, partial(self._become, blob))
+        except OSError:
+            if not self.is_over and not self.path.exists():
                 self._take_back(digest)
-                raise
+            raise
         await self._end()
 
     async def _end(self) -> None:
@@ -168,8 +169,6 @@ class Upload:
         except OSError as error:
             if error.errno == errno.EIO:
                 await self._end()
-            elif not self.path.exists():
-                self._take_back(blob.digest)
             raise
 
     def _take_back(self, digest: Digest) -> None:
