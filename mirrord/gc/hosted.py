@@ -92,7 +92,7 @@ class HostedSweeper:
             for portion in _portions(await self._plan(repository, rules)):
                 if self._is_stopped:
                     return tags, manifests
-                gone_tags, gone_manifests = await self._shelf.thin(portion)
+                gone_tags, gone_manifests = await self._shelf.thin(portion, retention.grace_seconds)
                 tags, manifests = tags + gone_tags, manifests + gone_manifests
         return tags, manifests
 

@@ -100,8 +100,10 @@ class HostedShelf(Protocol):
         """The tags of a repository, a page an item."""
         ...
 
-    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+    async def thin(self, thinning: Thinning, grace_seconds: float) -> tuple[int, int]:
         """Remove tags, and then manifests, that nothing needs by now; how many of both went.
+
+        What an index that is being pushed asked for within the grace time stays.
 
         Raises:
             OSError: The disk refused; they are all there still.

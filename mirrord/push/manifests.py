@@ -67,7 +67,14 @@ class ManifestPusher:
             annotations=pushed.annotations,
         )
         named = (reference, *tags) if isinstance(reference, Tag) else tuple(tags)
-        await self._index.put_manifest(repository, manifest, link, named)
+        await self._index.put_manifest(
+            repository,
+            manifest,
+            link,
+            named,
+            blobs=[blob.digest for blob in pushed.blobs],
+            children=[child.digest for child in pushed.children],
+        )
         return pushed
 
     def _require(

@@ -4,7 +4,7 @@ Every method that is not a coroutine answers at once. Every coroutine that write
 wrote is durable: fsynced, and in the index. If it raises OSError instead, nothing of it is served.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from mirrord.oci.content import Descriptor, Manifest
@@ -136,9 +136,22 @@ class HostedIndex(Protocol):
         ...
 
     async def put_manifest(
-        self, repository: Repository, manifest: Manifest, link: HostedLink, tags: Iterable[Tag]
+        self,
+        repository: Repository,
+        manifest: Manifest,
+        link: HostedLink,
+        tags: Iterable[Tag],
+        *,
+        blobs: Sequence[Digest] = (),
+        children: Sequence[Digest] = (),
     ) -> None:
-        """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing."""
+        """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing.
+
+        The repository has to hold `blobs` as blobs, and `children` as manifests or as blobs.
+
+        Raises:
+            ManifestBlobUnknown: It does not, at the moment when all the rest would be written.
+        """
 
     async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
         """Remove a tag; False if there was none."""

@@ -1,4 +1,4 @@
-"""Asked: the blobs that somebody asked a hosted repository for, so that they do not go the next moment."""
+"""Asked: what somebody asked a hosted repository for, so that it does not go the next moment."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ Name = tuple[str, str]
 
 @attrs.define(eq=False)
 class Asked:
-    """When blobs were asked for last, in service time.
+    """When blobs, and manifests that somebody names, were asked for last, in service time.
 
     It remembers so many; of all others it takes it that they were asked for when the last forgotten one
     was, which is never too early.
@@ -38,6 +38,10 @@ class Asked:
     def last(self, name: Name) -> float:
         """When this was last asked for, or may have been."""
         return self._times.get(name, self._since)
+
+    def is_known_since(self, name: Name, since: float) -> bool:
+        """Whether it is remembered that this was asked for after that moment."""
+        return self._times.get(name, since) > since
 
     @contextmanager
     def going(self, names: Iterable[Name]) -> Iterator[None]:

@@ -5,12 +5,13 @@ change is seen when it is on the disk, by everybody at once, and one that the di
 
 A blob that no manifest names yet must not go while somebody pushes an image of it. So whoever asks for
 its link keeps it for the grace time, as whoever makes it does. That is kept in memory: after a start, all
-blobs count as asked for a moment ago.
+blobs count as asked for a moment ago. It is a courtesy: what a manifest needs is looked for once more by
+the transaction that links it, so that no manifest is ever linked without its parts.
 """
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -185,18 +186,36 @@ class HostedIndex:
         return True
 
     async def put_manifest(
-        self, repository: Repository, manifest: Manifest, link: HostedLink, tags: Iterable[Tag]
+        self,
+        repository: Repository,
+        manifest: Manifest,
+        link: HostedLink,
+        tags: Iterable[Tag],
+        *,
+        blobs: Sequence[Digest] = (),
+        children: Sequence[Digest] = (),
     ) -> None:
         """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing.
 
+        The repository has to hold `blobs` as blobs, and `children` as manifests or as blobs; they count as
+        asked for.
+
         Raises:
+            ManifestBlobUnknown: It does not; nothing of the manifest is linked.
             OSError: The disk refused; nothing of it is linked, and a sweep takes what was written.
         """
+        for needed in (*blobs, *children):
+            self.asked.note(str(repository), str(needed), self._rows.now())
+        named, tags = [each.digest for each in manifest.references()], tuple(tags)
+
+        def link_all(connection: sqlite3.Connection) -> None:
+            hosted_rows.require(connection, str(repository), blobs, children)
+            hosted_rows.put_manifest(connection, row, named, tags)
+
         with self._contents.claimed(Kind.MANIFEST, manifest.digest):
             await self._manifests.keep(manifest)
             row = LinkRow.of(repository, link, self._rows.now())
-            children = [named.digest for named in manifest.references()]
-            await self._write(partial(hosted_rows.put_manifest, row=row, children=children, tags=tuple(tags)))
+            await self._write(link_all)
 
     async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
         """Remove a tag; False if there was none.

@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
+from mirrord.oci.errors import ManifestBlobUnknown
 from mirrord.oci.hosted import HostedLink
 from mirrord.oci.kept import Thinning
 from mirrord.oci.names import Repository, Tag
@@ -52,6 +53,10 @@ SELECT parent FROM hosted_edges WHERE repository = ?1 AND child = ?2
 UNION SELECT about.digest FROM hosted_links AS link JOIN hosted_links AS about
     ON about.repository = link.repository AND about.digest = link.subject AND about.is_manifest = 1
     WHERE link.repository = ?1 AND link.digest = ?2 AND link.is_manifest = 1
+"""
+_LACKS = """
+SELECT value FROM json_each(?2) WHERE NOT EXISTS (SELECT 1 FROM hosted_links
+    WHERE repository = ?1 AND digest = value AND is_manifest <= ?3) LIMIT 1
 """
 
 _ROUNDING = 0.001
@@ -107,6 +112,20 @@ _PUT_LINK = f"INSERT OR REPLACE INTO hosted_links VALUES ({', '.join('?' * len(L
 def put_link(connection: sqlite3.Connection, row: LinkRow) -> None:
     """Link a blob."""
     connection.execute(_PUT_LINK, row)
+
+
+def require(
+    connection: sqlite3.Connection, repository: str, blobs: Iterable[Digest], children: Iterable[Digest]
+) -> None:
+    """Have it that a repository holds all this: `blobs` as blobs, `children` as manifests or as blobs.
+
+    Raises:
+        ManifestBlobUnknown: It does not.
+    """
+    for digests, or_manifest in ((blobs, False), (children, True)):
+        names = json.dumps([str(digest) for digest in digests])
+        for (missing,) in connection.execute(_LACKS, (repository, names, or_manifest)):
+            raise ManifestBlobUnknown("the repository lacks what the manifest names", detail=missing)
 
 
 def put_manifest(

@@ -183,12 +183,25 @@ class HostedShelf:
             yield [KeptTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
             last = page[-1][0]
 
-    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+    async def thin(self, thinning: Thinning, grace_seconds: float = 0.0) -> tuple[int, int]:
         """Remove tags, and then manifests that nothing needs by now; how many of both went.
+
+        What an index that is being pushed asked for within the grace time stays, with its tags.
 
         Raises:
             OSError: The disk refused; they are all there still.
         """
+        name, before = str(thinning.repository), self._rows.now() - grace_seconds
+        spared = {
+            one.digest
+            for one in thinning.manifests
+            if self._hosted.asked.is_known_since((name, str(one.digest)), before)
+        }
+        thinning = attrs.evolve(
+            thinning,
+            tags=tuple(tag for tag in thinning.tags if tag.digest not in spared),
+            manifests=tuple(one for one in thinning.manifests if one.digest not in spared),
+        )
         counts = await self._rows.transact(partial(hosted_rows.thin, thinning=thinning, now=self._rows.now()))
         self._changed()
         return counts

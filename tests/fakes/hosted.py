@@ -1,13 +1,13 @@
 """What pushing needs of the disk, in memory: sessions, links, tags, and room."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import DigestInvalid, UploadBusy
+from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, UploadBusy
 from mirrord.oci.hosted import HostedLink
 from mirrord.oci.names import Repository, Source, Tag
 from mirrord.push.deletion import Deleter
@@ -146,8 +146,20 @@ class MemoryHosted:
         return True
 
     async def put_manifest(
-        self, repository: Repository, manifest: Manifest, link: HostedLink, tags: Iterable[Tag]
+        self,
+        repository: Repository,
+        manifest: Manifest,
+        link: HostedLink,
+        tags: Iterable[Tag],
+        *,
+        blobs: Sequence[Digest] = (),
+        children: Sequence[Digest] = (),
     ) -> None:
+        held = {(digest, kind) for holder, digest, kind in self.links if holder == repository}
+        needed = [{(blob, False)} for blob in blobs]
+        needed += [{(child, True), (child, False)} for child in children]
+        if not all(held & either for either in needed):
+            raise ManifestBlobUnknown("it is gone")
         self.manifests[manifest.digest] = manifest
         self.links[repository, manifest.digest, True] = link
         for tag in tags:

@@ -130,7 +130,7 @@ class FakeHostedShelf:
     def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
         yield from ([tag] for tag in self.kept[repository][1])
 
-    async def thin(self, thinning: Thinning) -> tuple[int, int]:
+    async def thin(self, thinning: Thinning, grace_seconds: float) -> tuple[int, int]:
         if "thin" in self.failures:
             raise self.failures.pop("thin")
         self.portions.append(thinning)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, MAX_REFERENCES, OCI_INDEX, OCI_MANIFEST
@@ -18,7 +19,9 @@ from mirrord.oci.errors import (
 )
 from mirrord.oci.names import Reference, Tag
 from mirrord.push.document import PushedManifest
+from mirrord.push.manifests import ManifestPusher
 from mirrord.push.uploads import TooLarge
+from tests.fakes.hosted import NOW, MemoryHosted
 from tests.unit.push.cases import APP, FakeBody, PushCase
 
 CONFIG = {"mediaType": "application/x-config", "digest": str(Digest.of(b"{}")), "size": 2}
@@ -29,6 +32,17 @@ SUBJECT = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"subject")), "siz
 
 def written(document: dict[str, Any], **more: Any) -> bytes:
     return json.dumps(document | more).encode()
+
+
+@attrs.frozen(eq=False)
+class ForgetfulRoom:
+    """While it makes room, all that was held goes."""
+
+    index: MemoryHosted
+
+    async def make_hosted(self, size: int) -> bool:
+        self.index.links.clear()
+        return True
 
 
 class ManifestCase(PushCase):
@@ -98,6 +112,15 @@ class TakingTests(ManifestCase):
         self.assert_refused(ManifestBlobUnknown, written(IMAGE, config=absent))
         self.assert_refused(ManifestBlobUnknown, written(INDEX, manifests=[absent]), OCI_INDEX)
         self.assert_refused(ManifestInvalid, written(IMAGE, config={**CONFIG, "size": 3}))
+
+    def test_what_goes_in_the_meantime(self) -> None:
+        """What goes between the first look and the commit is missed all the same."""
+        pusher = ManifestPusher(self.index, ForgetfulRoom(self.index), lambda: NOW)
+        for body, media_type in ((written(IMAGE), None), (written(INDEX, manifests=[CONFIG]), OCI_INDEX)):
+            self.hold(b"{}")
+            pushing = pusher.push(APP, Tag("v1"), (), media_type, FakeBody.of(body))
+            self.failureResultOf(Deferred.fromCoroutine(pushing), ManifestBlobUnknown)
+            self.assertIsNone(self.index.tag(APP, Tag("v1")))
 
     def test_exempt(self) -> None:
         """What may not be distributed need not be there, and neither need the subject."""

@@ -7,6 +7,7 @@ from twisted.logger import capturedLogs, formatEvent
 from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.errors import ManifestBlobUnknown
 from mirrord.oci.hosted import HostedLink
 from mirrord.oci.names import Repository, Tag
 from mirrord.store import hosted_rows
@@ -117,6 +118,41 @@ class HostedIndexTests(PushTestCase):
         self.failureResultOf(failing, ValueError)
         self.successResultOf(putting)
         self.assertEqual((["v1"], False), (self.tags(), self.holds(OTHER.digest)))
+
+    def test_a_manifest_whose_parts_are_gone_is_not_linked(self) -> None:
+        """A part that went after the push began takes all of the push with it, and nothing of others."""
+        index = manifest(IMAGE.descriptor, note="index")
+        for repository in (APP, WEB):
+            self.push_blob(b"x", repository)
+            self.push_manifest(IMAGE, repository=repository)
+        for needs, gone in (({"blobs": [Digest.of(b"x")]}, b"x"), ({"children": [IMAGE.digest]}, IMAGE.body)):
+            self.threads.hold()
+            deleting = Deferred.fromCoroutine(self.store.hosted.delete(APP, Digest.of(gone)))
+            putting = [
+                Deferred.fromCoroutine(
+                    self.store.hosted.put_manifest(repository, index, self.link_of(index), [V1], **needs)
+                )
+                for repository in (APP, WEB)
+            ]
+            self.threads.release()
+            self.assertTrue(self.successResultOf(deleting))
+            error = self.failureResultOf(putting[0], ManifestBlobUnknown).value
+            self.assertEqual(str(Digest.of(gone)), error.detail)
+            self.assertEqual((False, []), (self.holds(index.digest), self.tags()))
+            self.successResultOf(putting[1])
+            self.assertEqual(["v1"], self.tags(WEB))
+
+    def test_a_child_may_be_a_blob_but_no_blob_a_manifest(self) -> None:
+        """An index may name layers; what an image names as a layer has to be there as a blob."""
+        self.push_blob(b"x")
+        self.push_manifest(OTHER)
+        index = manifest(note="index")
+        put, link = self.store.hosted.put_manifest, self.link_of(index)
+        self.failure(put(APP, index, link, [V1], blobs=[OTHER.digest]), ManifestBlobUnknown)
+        self.result(
+            put(APP, index, link, [V1], blobs=[Digest.of(b"x")], children=[Digest.of(b"x"), OTHER.digest])
+        )
+        self.assertEqual(["v1"], self.tags())
 
     def test_hosted_content_is_not_evicted(self) -> None:
         """Nothing that a hosted repository holds goes for space, whoever shares it."""

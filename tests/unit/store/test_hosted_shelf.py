@@ -206,6 +206,21 @@ class ThinTests(ShelfTestCase):
         self.push_manifest(manifest(child.descriptor, note="index"))
         self.assertEqual((0, 0), self.thin(planned))
 
+    def test_what_an_index_on_its_way_names_stays(self) -> None:
+        """A manifest that a push in progress names stays for the grace time, with its tag."""
+        index = manifest(IMAGE.descriptor, note="index")
+        self.push_manifest(IMAGE, V1)
+        self.pass_time(10)
+        planned = self.plan(IMAGE)
+        self.threads.failures["_run"] = OSError("full")
+        put = self.store.hosted.put_manifest(APP, index, self.link_of(index), [], children=[IMAGE.digest])
+        self.failure(put, OSError)
+        self.pass_time(59)
+        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
+        self.assertEqual(["v1"], self.tags())
+        self.pass_time(1)
+        self.assertEqual((1, 1), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
+
     def test_what_names_each_other_goes_together(self) -> None:
         """An index that refers to one of its own children goes with it."""
         self.push_manifest(IMAGE)
