@@ -1,7 +1,7 @@
 """The shelf: the store as the collector sees it. What is on it, what may go, and taking it away."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -32,7 +32,6 @@ class Shelf:
     _unfinished: Unfinished
     _cache: BodyCache
     _threads: Threads
-    _wall_clock: Callable[[], float]
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
 
     @property
@@ -93,9 +92,9 @@ class Shelf:
 
     def leftovers(self) -> Iterator[Entry]:
         """Those of `entries` that unfinished downloads left."""
-        now = self._wall_clock()
+        now = self._rows.now()
         for left in self._unfinished.leftovers():
-            yield Entry(Kind.LEFTOVER, left.name, footprint(left.size), max(0.0, now - left.modified))
+            yield Entry(Kind.LEFTOVER, left.name, footprint(left.size), now - left.since)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take entries away, those that are not busy, and answer which; they are absent at once.

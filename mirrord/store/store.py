@@ -99,8 +99,8 @@ def open_store(
 ) -> Store:
     """Open the store in `root`, made if it is not there; how much it holds makes no difference.
 
-    `monotonic` gives seconds that no one sets (service time), `wall_clock` those of file times, `token`
-    the unguessable part of the name of an upload.
+    `monotonic` gives seconds that no one sets (service time), `wall_clock` those that people are shown,
+    `token` the unguessable part of the name of an upload.
 
     Raises:
         StoreInUse: Another daemon has it.
@@ -120,13 +120,13 @@ def open_store(
     def committed(partial: PartialFile) -> None:
         contents.add(Kind.BLOB, partial.digest, partial.offset)
 
-    unfinished = Unfinished(layout, threads, wall_clock, committed)
+    unfinished = Unfinished(layout, threads, rows.now, committed)
     blobs = BlobStore(layout, contents, unfinished, cache)
     manifests = ManifestStore(layout, contents, index, unfinished, cache, threads)
-    shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads, wall_clock)
+    shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads)
     copies = Copies(layout, threads, clock, wall_clock)
     hosted = HostedIndex(rows, contents, blobs, manifests, wall_clock, copies.changed)
-    uploads = Uploads(layout, blobs, hosted, threads, wall_clock, token)
+    uploads = Uploads(layout, blobs, hosted, threads, rows.now, token)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, hosted, threads), clock)
     inventory = Inventory(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
     hosted_shelf = HostedShelf(rows, contents, hosted, uploads, shelf, inventory, copies.changed)

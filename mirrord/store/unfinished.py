@@ -12,6 +12,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Kind
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.partials import PartialFile
+from mirrord.store.stamps import read_stamp, stamp
 from mirrord.store.threads import Threads
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -20,24 +21,23 @@ _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EIN
 
 @attrs.frozen
 class Leftover:
-    """A file that nobody writes: `modified` is its mtime.
-
-    Wall clock is good enough here, unlike for content: what a wrong clock costs is the prefix of one
-    download, and there is no row to keep in step with the file.
-    """
+    """A file that nobody writes, nor has `since` then, in service time."""
 
     name: str
     size: int
-    modified: float
+    since: float
 
 
 @attrs.define(eq=False)
 class Unfinished:
-    """Partials by digest, one live at a time, and damaged content that was set aside."""
+    """Partials by digest, one live at a time, and damaged content that was set aside.
+
+    `now` is service time.
+    """
 
     _layout: Layout
     _threads: Threads
-    _wall_clock: Callable[[], float]
+    _now: Callable[[], float]
     _committed: Callable[[PartialFile], None]
     _live: dict[Digest, PartialFile] = attrs.field(factory=dict, init=False)
     _leftovers: dict[str, Leftover] = attrs.field(factory=dict, init=False)
@@ -48,7 +48,8 @@ class Unfinished:
         for path in self._layout.partials.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                self._leftovers[path.name] = Leftover(path.name, status.st_size, status.st_mtime)
+                since = read_stamp(path, status, self._now())
+                self._leftovers[path.name] = Leftover(path.name, status.st_size, since)
 
     @property
     def live_bytes(self) -> int:
@@ -72,7 +73,7 @@ class Unfinished:
 
     def leftovers(self) -> list[Leftover]:
         """What nobody writes now, the oldest first."""
-        return sorted(self._leftovers.values(), key=lambda leftover: leftover.modified)
+        return sorted(self._leftovers.values(), key=lambda leftover: leftover.since)
 
     def promise(self, digest: Digest, size: int) -> None:
         """Count `size` more bytes as taken until the partial of `digest` has written them or ended.
@@ -155,7 +156,7 @@ class Unfinished:
             self._leave(partial.path, partial.offset)
 
     def _leave(self, path: Path, size: int) -> None:
-        self._leftovers[path.name] = Leftover(path.name, size, self._wall_clock())
+        self._leftovers[path.name] = Leftover(path.name, size, stamp(path, self._now()))
 
     def _reserve(self, goals: dict[Digest, int], digest: Digest, size: int) -> None:
         goals.pop(digest, None)

@@ -34,12 +34,12 @@ BLOB_TYPE = "application/octet-stream"
 
 @attrs.frozen
 class Session:
-    """A session at rest: its file, with its size and the time of its last change by wall clock."""
+    """A session at rest: its file, with its size and the service time of its last change."""
 
     name: str
     path: Path
     size: int
-    modified: float
+    resting_since: float
 
 
 @attrs.frozen(eq=False)

@@ -25,6 +25,7 @@ from mirrord.store import files
 from mirrord.store.blobs import BlobStore
 from mirrord.store.hosted import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
+from mirrord.store.stamps import read_stamp, stamp
 from mirrord.store.threads import Threads
 from mirrord.store.upload import Session, Upload, Workshop
 
@@ -36,13 +37,13 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 @attrs.define(eq=False)
 class Uploads:
-    """Sessions by name. `token` gives 32 hexadecimal digits that nobody can guess."""
+    """Sessions by name. `now` is service time; `token` gives 32 hexadecimal digits that nobody can guess."""
 
     _layout: Layout
     _blobs: BlobStore
     _hosted: HostedIndex
     _threads: Threads
-    _wall_clock: Callable[[], float]
+    _now: Callable[[], float]
     _token: Callable[[], str]
     _resting: dict[str, Session] = attrs.field(factory=dict, init=False)
     _busy: dict[str, Upload] = attrs.field(factory=dict, init=False)
@@ -52,7 +53,8 @@ class Uploads:
         for path in self._layout.uploads.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
-                self._resting[path.name] = Session(path.name, path, found.st_size, found.st_mtime)
+                resting_since = read_stamp(path, found, self._now())
+                self._resting[path.name] = Session(path.name, path, found.st_size, resting_since)
 
     @property
     def total_bytes(self) -> int:
@@ -74,7 +76,7 @@ class Uploads:
         name = f"{self._token()}-{_mark(repository)}"
         path = self._layout.uploads / name
         fd = os.open(path, _NEW, FILE_MODE)
-        return self._open(repository, Session(name, path, 0, self._wall_clock()), fd)
+        return self._open(repository, Session(name, path, 0, self._now()), fd)
 
     def find(self, repository: Repository, session: str) -> Upload | None:
         """The session of this name and repository; None if there is none.
@@ -97,9 +99,9 @@ class Uploads:
         return self._open(repository, attrs.evolve(found, size=os.fstat(fd).st_size), fd)
 
     def expired(self, seconds: float) -> list[str]:
-        """The sessions that nobody touched for so long, by the times of their files."""
-        before = self._wall_clock() - seconds
-        return [name for name, session in self._resting.items() if session.modified <= before]
+        """The sessions that nobody touched for so long, while we were in service."""
+        before = self._now() - seconds
+        return [name for name, session in self._resting.items() if session.resting_since <= before]
 
     async def remove(self, names: Sequence[str]) -> int:
         """Throw sessions away, unless they are in use again; the bytes of the disk that are free now.
@@ -129,9 +131,8 @@ class Uploads:
         del self._busy[upload.session]
         if upload.is_over:
             return
-        self._resting[upload.session] = Session(
-            upload.session, upload.path, upload.offset, self._wall_clock()
-        )
+        resting_since = stamp(upload.path, self._now())
+        self._resting[upload.session] = Session(upload.session, upload.path, upload.offset, resting_since)
         self._hashers[upload.session] = upload.running_hash
         if len(self._hashers) > MAX_HASHERS:
             self._hashers.popitem(last=False)

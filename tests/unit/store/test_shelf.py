@@ -40,7 +40,7 @@ class ShelfTests(StoreTestCase):
         expected = [
             (Kind.BLOB, str(digests[1]), 35.0),
             (Kind.BLOB, str(digests[2]), 25.0),
-            (Kind.LEFTOVER, self.layout.partial(partial).name, 10.0),
+            (Kind.LEFTOVER, self.layout.partial(partial).name, 15.0),
         ]
         self.assertEqual(expected, names[:3])
         last = {(Kind.BLOB, str(digests[0]), 5.0), (Kind.MANIFEST, str(manifest().digest), 5.0)}
@@ -156,13 +156,35 @@ class ShelfTests(StoreTestCase):
         self.assertTrue(self.layout.partial(digest).exists())
 
     def test_old_leftovers_tell_their_age(self) -> None:
-        """A partial that an earlier run left is as old as its file."""
-        digest = self.leave_partial(b"left")
-        os.utime(self.layout.partial(digest), (0, 1000))
+        """A partial that an earlier run left is as old as that run, and this one, let it rest."""
+        self.clock.advance(1000)
+        self.leave_partial(b"left")
+        self.clock.advance(3000)
         self.reopen()
-        self.wall.advance(5000)
+        self.clock.advance(1000)
         (entry,) = self.entries()
         self.assertEqual(4000.0, entry.idle_seconds)
+
+    def test_a_clock_that_is_set(self) -> None:
+        """However the wall clock jumps, now or before a start, a partial is no older than its rest."""
+        self.clock.advance(100)
+        self.leave_partial(b"left")
+        self.wall.advance(1e9)
+        self.clock.advance(10)
+        self.assertEqual([10.0], [entry.idle_seconds for entry in self.entries()])
+        self.reopen()
+        self.assertEqual([10.0], [entry.idle_seconds for entry in self.entries()])
+
+    def test_a_writer_that_was_killed(self) -> None:
+        """A partial whose file tells a time of the wall clock rests from the start that found it on."""
+        digest = self.leave_partial(b"left")
+        self.clock.advance(100)
+        for times in ((1e9, 1e9), (1e9, 2e9), (2.0, 3.0)):
+            os.utime(self.layout.partial(digest), times)
+            for idle_seconds in (0.0, 10.0, 20.0):
+                self.reopen()
+                self.assertEqual([idle_seconds], [entry.idle_seconds for entry in self.entries()])
+                self.clock.advance(10)
 
 
 class PromiseTests(StoreTestCase):

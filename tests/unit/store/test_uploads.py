@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import os
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -193,3 +194,25 @@ class UploadTests(PushTestCase):
         self.assertEqual(1, len(old))
         self.assertGreater(self.result(self.store.uploads.remove(old)), 0)
         self.assertEqual([upload.session], self.files())
+
+    def test_a_clock_that_is_set(self) -> None:
+        """However the wall clock jumps, a session lives on until it has rested long enough in service."""
+        self.begin().release()
+        self.wall.advance(1e9)
+        self.clock.advance(149)
+        self.assertEqual([], self.store.uploads.expired(150))
+        self.reopen()
+        self.assertEqual([], self.store.uploads.expired(150))
+        self.clock.advance(1)
+        self.assertEqual(self.files(), self.store.uploads.expired(150))
+
+    def test_a_writer_that_was_killed(self) -> None:
+        """A session that was in use when the daemon died rests from the start that found it on."""
+        upload = self.begin()
+        os.utime(upload.path, (1e9, 1e9))
+        self.lose()
+        self.clock.advance(149)
+        self.assertEqual([], self.store.uploads.expired(150))
+        self.reopen()
+        self.clock.advance(1)
+        self.assertEqual([upload.session], self.store.uploads.expired(150))
