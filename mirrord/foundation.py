@@ -42,6 +42,7 @@ from mirrord.pull.tags import Catalog, TagLister
 from mirrord.push.deletion import Deleter
 from mirrord.push.manifests import ManifestPusher
 from mirrord.push.mounts import Mounter
+from mirrord.push.ports import Pause
 from mirrord.push.reading import HostedReader
 from mirrord.push.referrers import HostedReferrers
 from mirrord.push.repositories import HostedNames
@@ -165,7 +166,7 @@ class Foundation:
         """What clients can ask of the mirror that `config` describes."""
         self._connect(config)
         store, upstreams, memories = self.store, self.upstreams, self.memories
-        sources = _sources(config)
+        sources, pause = _sources(config), partial(deferLater, self.reactor, 0)
         keeper = Keeper(store.manifests, self.collector)
         negative_ttl, stale_seconds = config.freshness.negative_ttl, config.freshness.stale_if_error
         names = Names(
@@ -181,18 +182,19 @@ class Foundation:
             ReferrerLister(upstreams, Lists(stale, stale_seconds, memories.referrers)),
             Catalog(store.index, sources),
             memories.visitors,
-            self._hosting(config.hosted),
+            self._hosting(config.hosted, pause),
+            pause,
         )
 
-    def _hosting(self, config: HostedConfig) -> Hosting:
+    def _hosting(self, config: HostedConfig, pause: Pause) -> Hosting:
         """What clients can ask of hosted repositories."""
         store, room = self.store, self.collector
         return Hosting(
-            HostedReader(store.hosted),
+            HostedReader(store.hosted, pause),
             HostedReferrers(store.hosted, store.manifests),
             Uploader(store.uploads, room, config.max_upload_size),
             Mounter(store.hosted, HeldElsewhere(store.index, store.blobs)),
-            ManifestPusher(store.hosted, room, time.time),
+            ManifestPusher(store.hosted, room, time.time, pause),
             Deleter(store.hosted, config.delete),
             store.blobs,
             store.manifests,

@@ -57,6 +57,8 @@ class Manifest:
     digest: Digest
     media_type: str
     body: bytes = attrs.field(repr=False)
+    _references: tuple[Descriptor, ...] | None = attrs.field(default=None, eq=False, repr=False)
+    """What it names, where whoever made this has read that already: of thousands it takes long."""
 
     @classmethod
     def parse(cls, body: bytes, content_type: str | None, digest: Digest | None = None) -> Self:
@@ -93,7 +95,9 @@ class Manifest:
 
         A malformed entry is passed over.
         """
-        return tuple(_descriptors(read_document(self.body)))
+        if self._references is not None:
+            return self._references
+        return references_in(read_document(self.body))
 
 
 def clean_media_type(media_type: object) -> str:
@@ -143,6 +147,11 @@ def media_type_of(document: dict[str, Any]) -> str:
 def _lists(document: dict[str, Any], key: str) -> bool:
     """Whether there is a list of that name; Go writes an empty one as null."""
     return key in document and (document[key] is None or isinstance(document[key], list))
+
+
+def references_in(document: dict[str, Any]) -> tuple[Descriptor, ...]:
+    """What a document names, whatever it is; a malformed entry is passed over."""
+    return tuple(_descriptors(document))
 
 
 def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:

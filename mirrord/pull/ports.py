@@ -136,8 +136,12 @@ class Index(Protocol):
     def forget_tag(self, source: Source, tag: Tag) -> None:
         """The upstream says that the tag is gone."""
 
-    def repositories(self, upstream: str) -> list[Repository]:
-        """The repositories of which a manifest is held, sorted."""
+    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[Repository, bool]]:
+        """The next repositories in order of name, `limit` at most, and whether a manifest of each is held.
+
+        Those of which none is held any more are told too: nobody knows how many there are between two
+        that are, and whoever lists them gives others a turn.
+        """
         ...
 
 

@@ -1,6 +1,7 @@
 """Pulling lists of names: the tags of a repository, as its upstream has them; what is held, by us."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from heapq import merge
 
 import attrs
 
@@ -12,6 +13,8 @@ from mirrord.pull.outcome import explained
 from mirrord.pull.patience import ASK_SECONDS
 from mirrord.pull.ports import Index, Upstream
 from mirrord.pull.sources import Sources
+
+_PAGE = 50
 
 
 @attrs.define(eq=False)
@@ -43,20 +46,33 @@ class Catalog:
     _index: Index
     _sources: Sources
 
-    def repositories(self, target: Target, default: str) -> dict[str, Source]:
-        """They by their names: of the upstream that `target` names, else of all.
+    def repositories(self, target: Target, default: str, last: str) -> Iterator[tuple[str, Source | None]]:
+        """They after `last`, in order of their names: of the upstream that `target` names, else of all.
 
-        Those of the listener's own upstream stand as they are, others behind their prefix.
+        Those of the listener's own upstream stand as they are, others behind their prefix. They are read
+        as they are taken; None stands for one of which nothing is held any more.
 
         Raises:
             NameUnknown: `target` names an upstream that is not known.
         """
         said = self._sources.upstream_of(target)
         if said is not None:
-            return {one.name: Source(said, one) for one in self._index.repositories(said)}
-        named: dict[str, Source] = {}
-        for origin in self._sources.origins():
-            lead = "" if origin.name == default else f"{origin.prefix or origin.name}/"
-            held = self._index.repositories(origin.name)
-            named |= {f"{lead}{one}": Source(origin.name, one) for one in held}
-        return named
+            return self._behind("", said, last)
+        leads = {
+            origin.name: "" if origin.name == default else f"{origin.prefix or origin.name}/"
+            for origin in self._sources.origins()
+        }
+        # A prefix goes before the listener's own upstream, as in sources.py: of one name it is the first.
+        by_lead = sorted(leads.items(), key=lambda named: named[1], reverse=True)
+        streams = [self._behind(lead, name, last) for name, lead in by_lead]
+        return merge(*streams, key=lambda named: named[0])
+
+    def _behind(self, lead: str, upstream: str, last: str) -> Iterator[tuple[str, Source | None]]:
+        """The repositories of an upstream, behind what stands before their names, that sort after `last`."""
+        if last >= lead and not last.startswith(lead):
+            return
+        after = last.removeprefix(lead) if last.startswith(lead) else ""
+        while page := self._index.repositories(upstream, after, _PAGE):
+            for repository, is_held in page:
+                yield f"{lead}{repository}", Source(upstream, repository) if is_held else None
+            after = page[-1][0].name

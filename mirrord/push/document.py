@@ -20,6 +20,7 @@ from mirrord.oci.content import (
     media_type_of,
     read_descriptor,
     read_document,
+    references_in,
 )
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestInvalid
@@ -59,14 +60,16 @@ class PushedManifest:
         children: tuple[Descriptor, ...] = ()
         if media_type in _IMAGES:
             _check(document, absent=("manifests",))
-            layers = [one for one in _entries(document, "layers") if not _is_elsewhere(one)]
-            blobs = (_entry(document, "config"), *layers)
+            references = (_entry(document, "config"), *_entries(document, "layers"))
+            blobs = tuple(one for one in references if not _is_elsewhere(one))
         elif media_type in _INDEXES:
             _check(document, absent=("config", "layers"))
-            children = tuple(_entries(document, "manifests"))
+            references = children = tuple(_entries(document, "manifests"))
+        else:
+            references = references_in(document)
         if sum(map(len, _lists(document))) >= MAX_REFERENCES:
             raise ManifestInvalid(f"no more than {MAX_REFERENCES} references are taken")
-        manifest = Manifest(digest, media_type, body)
+        manifest = Manifest(digest, media_type, body, references)
         if document.get("subject") is None:
             return cls(manifest, blobs, children)
         subject = _entry(document, "subject").digest

@@ -16,8 +16,11 @@ from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, ManifestInval
 from mirrord.oci.hosted import HostedLink
 from mirrord.oci.names import Reference, Repository, Tag
 from mirrord.push.document import PushedManifest
-from mirrord.push.ports import Body, HostedIndex, Room
+from mirrord.push.ports import Body, HostedIndex, Pause, Room
 from mirrord.push.uploads import TooLarge
+
+_SLICE = 100
+"""References that are looked up in a turn of the reactor: a few milliseconds."""
 
 
 @attrs.frozen(eq=False)
@@ -27,6 +30,7 @@ class ManifestPusher:
     _index: HostedIndex
     _room: Room
     _now: Callable[[], float]
+    _pause: Pause
 
     async def push(
         self,
@@ -53,8 +57,8 @@ class ManifestPusher:
         if isinstance(reference, Digest) and digest != reference:
             raise DigestInvalid(f"the bytes that were pushed are {digest}", detail=str(reference))
         pushed = PushedManifest.parse(content, content_type, digest)
-        self._require(repository, pushed.blobs, is_manifest=False)
-        self._require(repository, pushed.children, is_manifest=None)
+        await self._require(repository, pushed.blobs, is_manifest=False)
+        await self._require(repository, pushed.children, is_manifest=None)
         if not await self._room.make_hosted(len(content)):
             raise Unavailable("there is no room for this on the disk")
         manifest = pushed.manifest
@@ -77,10 +81,12 @@ class ManifestPusher:
         )
         return pushed
 
-    def _require(
+    async def _require(
         self, repository: Repository, descriptors: Iterable[Descriptor], *, is_manifest: bool | None
     ) -> None:
-        for descriptor in descriptors:
+        for number, descriptor in enumerate(descriptors, 1):
+            if number % _SLICE == 0:
+                await self._pause()
             link = self._index.link(repository, descriptor.digest, is_manifest=is_manifest)
             if link is None:
                 raise ManifestBlobUnknown(

@@ -8,9 +8,11 @@ from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown
 from mirrord.oci.names import Reference, Repository
-from mirrord.push.ports import HostedIndex
+from mirrord.push.ports import HostedIndex, Pause
 
-_PAGE = 1000
+_TAGS = 1000
+_REPOSITORIES = 100
+"""Rows that are read in a turn of the reactor: a millisecond or two."""
 
 
 @attrs.frozen(eq=False)
@@ -18,6 +20,7 @@ class HostedReader:
     """Says what is there."""
 
     _index: HostedIndex
+    _pause: Pause
 
     def manifest(self, repository: Repository, reference: Reference) -> Descriptor:
         """The manifest that a reference names.
@@ -45,20 +48,23 @@ class HostedReader:
             raise BlobUnknown("there is no such blob in this repository")
         return link.descriptor
 
-    def tags(self, repository: Repository, after: str, limit: int | None) -> tuple[str, ...]:
-        """The tags that sort after `after`, `limit` of them at most; None: all."""
+    async def tags(self, repository: Repository, after: str, limit: int | None) -> tuple[str, ...]:
+        """The tags that sort after `after`, `limit` of them at most; None: all.
+
+        Between pages others have a turn.
+        """
         tags: list[str] = []
         while limit is None or len(tags) < limit:
-            wanted = _PAGE if limit is None else min(_PAGE, limit - len(tags))
+            wanted = _TAGS if limit is None else min(_TAGS, limit - len(tags))
             page = self._index.tags(repository, tags[-1] if tags else after, wanted)
             tags += page
             if len(page) < wanted:
                 break
+            await self._pause()
         return tuple(tags)
 
-    def repositories(self) -> Iterator[Repository]:
-        """All hosted repositories, in order of name."""
-        after = ""
-        while page := self._index.repositories(after, _PAGE):
+    def repositories(self, after: str) -> Iterator[Repository]:
+        """The hosted repositories after this one, in order of name, read as they are taken."""
+        while page := self._index.repositories(after, _REPOSITORIES):
             yield from page
             after = page[-1].name

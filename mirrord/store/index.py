@@ -14,14 +14,16 @@ from mirrord.store.tables import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, 
 _PENDING = "SELECT * FROM tags WHERE upstream = ? AND repository = ? AND pending_digest = ?"
 _REPOSITORIES = """
 WITH RECURSIVE named (repository) AS (
-    SELECT min(repository) FROM links WHERE is_manifest = 1 AND upstream = ?1
+    SELECT min(repository) FROM links WHERE is_manifest = 1 AND upstream = ?1 AND repository > ?2
     UNION ALL
     SELECT (SELECT min(repository) FROM links
             WHERE is_manifest = 1 AND upstream = ?1 AND repository > named.repository)
-    FROM named WHERE repository IS NOT NULL)
-SELECT repository FROM named WHERE EXISTS (
+    FROM named WHERE repository IS NOT NULL
+    LIMIT ?3)
+SELECT repository, EXISTS (
     SELECT 1 FROM links JOIN content USING (digest)
     WHERE is_manifest = 1 AND upstream = ?1 AND links.repository = named.repository AND kind = 'manifest')
+FROM named WHERE repository IS NOT NULL
 """
 """Steps from one repository to the next by the index of links, and looks for one manifest in each."""
 
@@ -88,17 +90,16 @@ class Index:
             record = row.record()
             self._put_tag(TAGS.key_of(row), TagRecord(held=record.pending))
 
-    def repositories(self, upstream: str) -> list[Repository]:
-        """The repositories of which a manifest is held, sorted: one question to the file for them all."""
-        names = {
-            row.repository
-            for row in self._rows.unwritten(LINKS)
-            if row.is_manifest
-            and row.upstream == upstream
-            and self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
-        }
-        names.update(name for (name,) in self._rows.select(_REPOSITORIES, (upstream,)))
-        return [Repository(name) for name in sorted(names)]
+    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[Repository, bool]]:
+        """The next repositories in order of name, `limit` at most, and whether a manifest of each is held."""
+        are_held = dict(self._rows.select(_REPOSITORIES, (upstream, after, limit)))
+        last = max(are_held) if len(are_held) == limit else None
+        for row in self._rows.unwritten(LINKS):
+            name = row.repository
+            if row.is_manifest and row.upstream == upstream and after < name and (not last or name <= last):
+                is_stored = self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
+                are_held[name] = is_stored or are_held.get(name, False)
+        return [(Repository(name), bool(is_held)) for name, is_held in sorted(are_held.items())[:limit]]
 
     def as_held(self, source: Source, record: TagRecord) -> TagRecord:
         """The record as far as it is still true: a held manifest may have been evicted since."""

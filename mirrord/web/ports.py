@@ -3,6 +3,7 @@
 Those of hosted repositories it uses as they are (hosted.py): behind them is nothing but the store.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import attrs
@@ -18,6 +19,7 @@ from mirrord.pull.answers import (
     PulledSize,
     PulledTags,
 )
+from mirrord.push.ports import Pause
 from mirrord.web.hosted import Hosting
 
 
@@ -88,8 +90,11 @@ class Referrers(Protocol):
 class Catalog(Protocol):
     """Listing repositories."""
 
-    def repositories(self, target: Target, default: str) -> dict[str, Source]:
-        """The repositories that are held, by what this listener's clients would call them."""
+    def repositories(self, target: Target, default: str, last: str) -> Iterator[tuple[str, Source | None]]:
+        """The repositories after `last`, in order of what this listener's clients call them.
+
+        They are read as they are taken; None stands for one of which nothing is held any more.
+        """
         ...
 
 
@@ -112,3 +117,4 @@ class UseCases:
     catalog: Catalog
     visitors: Visitors
     hosting: Hosting
+    pause: Pause

@@ -68,7 +68,7 @@ class RegistryRoot:
         self._metrics = metrics
         self._is_debugging = is_debugging
         self._nouns = Nouns.of(use_cases, default, self._sending, make_boundary)
-        self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default)
+        self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default, use_cases.pause)
         self._token = TokenResource(gate)
 
     def respond(self, request: MirrorRequest) -> None:
@@ -108,7 +108,9 @@ class RegistryRoot:
             if not isinstance(target.route, Ping | CatalogRoute):
                 await self._ask(request, target, target.route, caller)
             elif is_reading:
-                request.respond(self._answer_self(target, caller))
+                answer = await self._answer_self(target, caller)
+                if request.channel is not None:
+                    request.respond(answer)
             else:
                 request.respond(not_allowed())
 
@@ -193,13 +195,13 @@ class RegistryRoot:
         else:
             request.finish()
 
-    def _answer_self(self, target: Target, caller: Caller) -> Answer:
+    async def _answer_self(self, target: Target, caller: Caller) -> Answer:
         """The routes that name no repository."""
         self._sources.upstream_of(target)
         caller.require_login()
         if isinstance(target.route, Ping):
             return Answer.of_json({}, *_common(target))
-        return self._catalog.answer(target, caller, *_common(target))
+        return await self._catalog.answer(target, caller, *_common(target))
 
     def _answer_error(self, request: MirrorRequest, error: Exception) -> Answer:
         """The spec's document; where it was us who failed, nothing of how, which goes to the log."""

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from heapq import merge
 from itertools import islice
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -15,9 +16,16 @@ from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import Source, Tag
 from mirrord.oci.routes import CatalogRoute, Page, TagsRoute, Target
 from mirrord.pull.outcome import Outcome
+from mirrord.push.ports import Pause
 from mirrord.push.reading import HostedReader
 from mirrord.web.ports import Catalog, Tags
 from mirrord.web.resource import Asked, Reply
+
+_DEFAULT_PAGE = 100
+"""As other registries answer who asks for no page of a catalog (distribution, handlers/catalog.go)."""
+
+_SLICE = 50
+"""Repositories that are looked at in a turn of the reactor: with many rules, some milliseconds."""
 
 
 @attrs.frozen
@@ -52,7 +60,8 @@ class HostedTagsResource:
         route = asked.target.route
         assert isinstance(route, TagsRoute)  # noqa: S101 - the root dispatches by type
         page = route.page
-        held = self._reader.tags(route.repository, page.last, None if page.limit is None else page.limit + 1)
+        limit = None if page.limit is None else page.limit + 1
+        held = await self._reader.tags(route.repository, page.last, limit)
         tags, link = turn(page, held, asked.target, f"{route.repository}/tags/list")
         answer = Answer.of_json({"name": str(route.repository), "tags": tags}, *link)
         return Reply.of_bytes(Outcome.hit(), answer.body, *answer.headers)
@@ -65,18 +74,39 @@ class CatalogResource:
     _catalog: Catalog
     _reader: HostedReader
     _default: str
+    _pause: Pause
 
-    def answer(self, target: Target, caller: Caller, *headers: Header) -> Answer:
+    async def answer(self, target: Target, caller: Caller, *headers: Header) -> Answer:
         """One page of the repositories that the caller may read, sorted."""
         route = target.route
         assert isinstance(route, CatalogRoute)  # noqa: S101 - the root dispatches by type
-        held = self._catalog.repositories(target, self._default)
-        if target.namespace is None and target.leading is None:
-            held |= {hosted.name: Source(HOSTED, hosted) for hosted in self._reader.repositories()}
-        repositories, link = turn(
-            route.page, sorted(held), target, "_catalog", lambda name: caller.may(Action.PULL, held[name])
-        )
+        limit = _DEFAULT_PAGE if route.page.limit is None else route.page.limit
+        page = Page(limit, route.page.last)
+        held = await self._readable(target, caller, page.last, limit + 1)
+        repositories, link = turn(page, held, target, "_catalog")
         return Answer.of_json({"repositories": repositories}, *headers, *link)
+
+    async def _readable(self, target: Target, caller: Caller, last: str, limit: int) -> list[str]:
+        """What the caller may read after `last`, `limit` at most, in order; the reactor is never held for long.
+
+        Of two repositories of one name the client means the hosted one.
+        """
+        named = self._catalog.repositories(target, self._default, last)
+        if target.namespace is None and target.leading is None:
+            hosted = ((one.name, Source(HOSTED, one)) for one in self._reader.repositories(last))
+            named = merge(hosted, named, key=lambda held: held[0])
+        readable: list[str] = []
+        seen = ""
+        for number, (name, source) in enumerate(named, 1):
+            if source is not None and name != seen:
+                seen = name
+                if caller.may(Action.PULL, source):
+                    readable.append(name)
+            if len(readable) == limit:
+                break
+            if number % _SLICE == 0:
+                await self._pause()
+        return readable
 
 
 def turn(

@@ -222,20 +222,25 @@ class FakeHosting:
     mirrored: FakeMirrored = attrs.field(factory=FakeMirrored)
     max_bytes: int | None = None
     can_delete: bool = True
+    pauses: int = 0
     uploads: MemoryUploads = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.uploads = MemoryUploads(self.index)
 
+    async def pause(self) -> None:
+        """Nobody else has anything to do; they are counted."""
+        self.pauses += 1
+
     def use_cases(self) -> Hosting:
         """The real use cases over these fakes."""
         index = self.index
         return Hosting(
-            HostedReader(index),
+            HostedReader(index, self.pause),
             HostedReferrers(index, index),
             Uploader(self.uploads, self.room, self.max_bytes),
             Mounter(index, self.mirrored),
-            ManifestPusher(index, self.room, lambda: NOW),
+            ManifestPusher(index, self.room, lambda: NOW, self.pause),
             Deleter(index, self.can_delete),
             index.blobs,
             index,

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ class FakePulling:
             _Catalog(self),
             _Visitors(self),
             self.hosting.use_cases(),
+            self.hosting.pause,
         )
 
     def add_manifest(self, body: bytes, *references: str, media_type: str = OCI_INDEX) -> Manifest:
@@ -237,6 +239,8 @@ class _Referrers:
 class _Catalog:
     pulling: FakePulling
 
-    def repositories(self, target: Target, default: str) -> dict[str, Source]:
-        self.pulling.asked.append(("catalog", target, default))
-        return {name: Source(default, Repository(name)) for name in self.pulling.repositories}
+    def repositories(self, target: Target, default: str, last: str) -> Iterator[tuple[str, Source | None]]:
+        for name in self.pulling.repositories:
+            if name > last:
+                self.pulling.asked.append(("catalog", name))
+                yield name, Source(default, Repository(name))

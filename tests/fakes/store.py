@@ -122,6 +122,7 @@ class MemoryIndex:
     links: dict[tuple[Source, Digest], Descriptor] = attrs.field(factory=dict)
     tags: dict[tuple[Source, Tag], TagRecord] = attrs.field(factory=dict)
     manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
+    listed: int = 0
 
     def link(self, source: Source, digest: Digest) -> Descriptor | None:
         return self.links.get((source, digest))
@@ -146,9 +147,11 @@ class MemoryIndex:
     def forget_tag(self, source: Source, tag: Tag) -> None:
         self.tags.pop((source, tag), None)
 
-    def repositories(self, upstream: str) -> list[Repository]:
+    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[Repository, bool]]:
         held = {source.repository for source, digest in self.links if source.upstream == upstream}
-        return sorted(held)
+        page = [(one, True) for one in sorted(held) if one.name > after][:limit]
+        self.listed += len(page)
+        return page
 
 
 @attrs.define(eq=False)

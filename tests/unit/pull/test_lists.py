@@ -1,5 +1,7 @@
 """Tests of mirrord/pull/lists.py, tags.py, referrers.py and remembered.py."""
 
+from itertools import islice
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -144,13 +146,34 @@ class CatalogTests(SynchronousTestCase):
         sources = Sources.of([Origin("docker.io", "dockerhub"), Origin("quay.io", "quay")])
         self.catalog = Catalog(self.index, sources)
 
-    def names(self, uri: bytes, default: str = "docker.io") -> list[str]:
-        return sorted(self.catalog.repositories(routes.parse(uri), default))
+    def names(self, uri: bytes, default: str = "docker.io", last: str = "") -> list[str]:
+        return [name for name, _ in self.catalog.repositories(routes.parse(uri), default, last)]
 
     def test_all(self) -> None:
         """Repositories of other upstreams than the listener's stand behind their prefix."""
         self.assertEqual(["a", "b", "quay/c"], self.names(b"/v2/_catalog"))
         self.assertEqual(["c", "dockerhub/a", "dockerhub/b"], self.names(b"/v2/_catalog", "quay.io"))
+
+    def test_last(self) -> None:
+        """What sorts after a name is told, whether that is before, inside or after a prefix."""
+        for last, names in (
+            ("a", ["b", "quay/c"]),
+            ("quay", ["quay/c"]),
+            ("quay/b", ["quay/c"]),
+            ("quay/c", []),
+            ("r", []),
+        ):
+            self.assertEqual(names, self.names(b"/v2/_catalog", last=last))
+
+    def test_as_it_is_taken(self) -> None:
+        """Whoever takes a few of thousands has a few pages read."""
+        for number in range(1000):
+            source = Source("docker.io", Repository(f"r{number:03}"))
+            self.index.add_links(source, [Descriptor("", Digest.of(b"a"), 1)])
+        taken = islice(self.catalog.repositories(routes.parse(b"/v2/_catalog"), "docker.io", "r5"), 60)
+
+        self.assertEqual("r559", list(taken)[-1][0])
+        self.assertGreaterEqual(101, self.index.listed)
 
     def test_one(self) -> None:
         """Who names an upstream sees its repositories alone."""

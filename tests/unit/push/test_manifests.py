@@ -113,9 +113,20 @@ class TakingTests(ManifestCase):
         self.assert_refused(ManifestBlobUnknown, written(INDEX, manifests=[absent]), OCI_INDEX)
         self.assert_refused(ManifestInvalid, written(IMAGE, config={**CONFIG, "size": 3}))
 
+    def test_thousands(self) -> None:
+        """Of a manifest that names thousands each is looked up once, and others have turns."""
+        layers = [
+            {**CONFIG, "digest": str(self.hold(b"%d" % number)), "size": 4} for number in range(1000, 4000)
+        ]
+        pushed = self.successResultOf(self.push(written(IMAGE, layers=layers)))
+
+        self.assertEqual((3001, 30), (len(self.index.looked_up), self.hosting.pauses))
+        self.assertEqual(pushed.blobs, pushed.manifest.references())
+        self.assertIs(pushed.manifest.references(), pushed.manifest.references(), "it is read again")
+
     def test_what_goes_in_the_meantime(self) -> None:
         """What goes between the first look and the commit is missed all the same."""
-        pusher = ManifestPusher(self.index, ForgetfulRoom(self.index), lambda: NOW)
+        pusher = ManifestPusher(self.index, ForgetfulRoom(self.index), lambda: NOW, self.hosting.pause)
         for body, media_type in ((written(IMAGE), None), (written(INDEX, manifests=[CONFIG]), OCI_INDEX)):
             self.hold(b"{}")
             pushing = pusher.push(APP, Tag("v1"), (), media_type, FakeBody.of(body))
@@ -173,9 +184,11 @@ class DeletionTests(ManifestCase):
         digest = self.successResultOf(self.push(written(IMAGE), Tag("a"), "b", "c")).manifest.digest
         deleter, reader = self.use_cases.deleter, self.use_cases.reader
         self.successResultOf(Deferred.fromCoroutine(deleter.delete_manifest(APP, Tag("a"))))
-        self.assertEqual(("b", "c"), reader.tags(APP, "", None))
+        tags = Deferred.fromCoroutine(reader.tags(APP, "", None))
+        self.assertEqual(("b", "c"), self.successResultOf(tags))
         self.successResultOf(Deferred.fromCoroutine(deleter.delete_manifest(APP, digest)))
-        self.assertEqual((), reader.tags(APP, "", None))
+        tags = Deferred.fromCoroutine(reader.tags(APP, "", None))
+        self.assertEqual((), self.successResultOf(tags))
         self.successResultOf(Deferred.fromCoroutine(deleter.delete_blob(APP, Digest.of(b"{}"))))
 
         for deleting, error in (

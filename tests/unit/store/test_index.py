@@ -151,10 +151,25 @@ class RepositoryTests(StoreTestCase):
         self.add_manifest(UBUNTU, NEW)
         self.add_manifest(DEBIAN, NEW)
         self.add_manifest(Source("ghcr.io", Repository("else/where")), OLD)
-        expected = [DEBIAN.repository, UBUNTU.repository]
-        self.assertEqual(expected, self.store.index.repositories("docker.io"))
+        expected = [(DEBIAN.repository, True), (UBUNTU.repository, True)]
+        self.assertEqual(expected, self.store.index.repositories("docker.io", "", 9))
         self.reopen()
-        self.assertEqual(expected, self.store.index.repositories("docker.io"))
+        self.assertEqual(expected, self.store.index.repositories("docker.io", "", 9))
+
+    def test_pages(self) -> None:
+        """Pages follow one another without a gap, whether their rows are written yet or not."""
+        names = [f"r{number}" for number in range(8)]
+        for name in names[::2]:
+            self.add_manifest(Source("docker.io", Repository(name)), NEW)
+        self.reopen()
+        for name in names[1::2]:
+            self.add_manifest(Source("docker.io", Repository(name)), NEW)
+        seen: list[str] = []
+        while page := self.store.index.repositories("docker.io", seen[-1] if seen else "", 3):
+            self.assertGreaterEqual(3, len(page))
+            seen += [repository.name for repository, _ in page]
+
+        self.assertEqual(names, seen)
 
     def test_an_evicted_one_returns_with_its_manifest(self) -> None:
         """A repository is listed again as soon as its evicted manifest is stored anew, as a manifest."""
@@ -162,9 +177,9 @@ class RepositoryTests(StoreTestCase):
         self.result(self.store.shelf.evict([Entry(Kind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
         self.add_blob(NEW.body)
         self.clock.advance(1)
-        self.assertEqual([], self.store.index.repositories("docker.io"))
+        self.assertEqual([(UBUNTU.repository, False)], self.store.index.repositories("docker.io", "", 9))
         self.add_manifest(UBUNTU, NEW)
-        self.assertEqual([UBUNTU.repository], self.store.index.repositories("docker.io"))
+        self.assertEqual([(UBUNTU.repository, True)], self.store.index.repositories("docker.io", "", 9))
 
 
 class ForgettingTests(StoreTestCase):

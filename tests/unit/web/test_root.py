@@ -7,6 +7,8 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 
+from mirrord.access.gate import Gate
+from mirrord.access.rules import Rules
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, UpstreamBusy, UpstreamRefused
 from mirrord.oci.names import Repository, Source
@@ -243,6 +245,35 @@ class CatalogTests(SceneCase):
         got = self.get("/dockerhub/v2/_catalog?n=1&ns=docker.io")
         self.assertEqual('</dockerhub/v2/_catalog?n=1&last=a&ns=docker.io>; rel="next"', got.headers["link"])
         self.assertEqual("docker.io", got.headers["oci-namespace"])
+
+    def test_default_page(self) -> None:
+        """Whoever asks for no page of thousands gets a hundred and a link, and no others are looked at."""
+        self.pulling.repositories = [f"r{number:04}" for number in range(3000)]
+
+        got = self.get("/v2/_catalog?last=r1")
+        self.assertEqual(
+            [f"r{number:04}" for number in range(1000, 1100)], json.loads(got.body)["repositories"]
+        )
+        self.assertEqual('</v2/_catalog?n=100&last=r1099>; rel="next"', got.headers["link"])
+        self.assertEqual(101, len(self.pulling.asked))
+
+    def test_turns(self) -> None:
+        """While somebody who may read nothing has thousands looked through, others have turns."""
+        self.pulling.repositories = [f"r{number:04}" for number in range(3000)]
+        self.gate = Gate(Rules(()), self.pulling.sources)
+        self.root = self.make_root()
+        self.site.respond = self.root.respond
+
+        self.assertEqual({"repositories": []}, json.loads(self.get("/v2/_catalog").body))
+        self.assertLessEqual(30, self.pulling.hosting.pauses)
+
+    def test_hosted_first(self) -> None:
+        """Of a hosted and a mirrored repository of one name one is told; the page goes on behind it."""
+        self.pulling.repositories = ["a", "team/app", "x"]
+        self.pulling.hosting.index.hold(Repository("team/app"), Digest.of(b"x"), b"x")
+
+        self.assertEqual(["a", "team/app", "x"], json.loads(self.get("/v2/_catalog").body)["repositories"])
+        self.assertEqual(["x"], json.loads(self.get("/v2/_catalog?last=team/app").body)["repositories"])
 
     def test_bad_page(self) -> None:
         """A page size that is no number is an error."""

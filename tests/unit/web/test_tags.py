@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.oci.digest import Digest
 from mirrord.oci.errors import NameUnknown
-from mirrord.oci.names import Repository
+from mirrord.oci.names import Repository, Tag
 from mirrord.oci.routes import Page, TagsRoute, Target, parse
 from mirrord.web.tags import turn
 from tests.unit.web.scene import SceneCase
@@ -83,6 +84,17 @@ class TagsTests(SceneCase):
         self.pulling.error = NameUnknown("no")
 
         self.assert_error(self.get(PATH), 404, "NAME_UNKNOWN")
+
+
+class HostedTagsTests(SceneCase):
+    def test_turns(self) -> None:
+        """All of thousands of tags are told, and while they are read others have turns."""
+        hosted = self.pulling.hosting
+        names = [f"{number:04}" for number in range(3000)]
+        hosted.index.tagged |= {(Repository("team/app"), Tag(name)): Digest.of(b"x") for name in names}
+
+        self.assertEqual(names, json.loads(self.get("/v2/team/app/tags/list").body)["tags"])
+        self.assertEqual(3, hosted.pauses)
 
 
 class TurnTests(SynchronousTestCase):
