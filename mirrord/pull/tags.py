@@ -15,6 +15,7 @@ from mirrord.pull.ports import Index, Upstream
 from mirrord.pull.sources import Sources
 
 _PAGE = 50
+"""Repositories of an upstream that are read at once: a millisecond, and there may be many upstreams."""
 
 
 @attrs.define(eq=False)

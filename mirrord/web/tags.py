@@ -87,7 +87,7 @@ class CatalogResource:
         return Answer.of_json({"repositories": repositories}, *headers, *link)
 
     async def _readable(self, target: Target, caller: Caller, last: str, limit: int) -> list[str]:
-        """What the caller may read after `last`, `limit` at most, in order; the reactor is never held for long.
+        """What the caller may read after `last`, in order, `limit` at most; others have turns.
 
         Of two repositories of one name the client means the hosted one.
         """
