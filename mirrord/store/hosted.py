@@ -98,12 +98,14 @@ class HostedIndex:
     ) -> HostedLink | None:
         """What the repository holds under this digest: the manifest, where it holds that and a blob.
 
-        With `is_manifest`, only a link of that kind. A blob that was asked for stays for the grace time.
+        With `is_manifest`, only a link of that kind. A blob that was asked for stays for the grace time, and
+        so does a manifest where either would do: an index that names it is on its way.
         """
         for row in map(LinkRow._make, self._rows.select(_LINK, (str(repository), str(digest)))):
             if is_manifest is None or is_manifest == bool(row.is_manifest):
-                is_there = row.is_manifest or self.asked.note(row.repository, row.digest, self._rows.now())
-                return row.link() if is_there else None
+                is_kept = not row.is_manifest or is_manifest is None
+                is_going = is_kept and not self.asked.note(row.repository, row.digest, self._rows.now())
+                return row.link() if row.is_manifest or not is_going else None
         return None
 
     def links(self, repository: Repository) -> Iterator[list[HostedLink]]:

@@ -219,6 +219,11 @@ class ThinTests(ShelfTestCase):
         self.assertEqual((0, 0), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
         self.assertEqual(["v1"], self.tags())
         self.pass_time(1)
+        self.assertTrue(self.holds(IMAGE.digest))
+        self.pass_time(59)
+        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
+        self.store.hosted.link(APP, IMAGE.digest, is_manifest=True)
+        self.pass_time(1)
         self.assertEqual((1, 1), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
 
     def test_what_names_each_other_goes_together(self) -> None:
