@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import socket
 import subprocess
@@ -265,10 +266,15 @@ class SmallDiskTests(MirrorCase):
         self.assertGreaterEqual(self.free(), 11 * MIB)
         self.assert_pulls(self.daemon)
 
+    def is_downloading(self) -> bool:
+        return bool(json.loads(pull(f"{self.daemon.admin_url}/status").body)["downloads"])
+
     def test_mirrored_content_makes_room(self) -> None:
         """What is mirrored goes for what is pushed; it can be had again."""
         old = self.registry.put_image(30 * MB, seed=3, tag="old")
         self.assert_right(pull(self.daemon.blob(old.layer.digest)), old.layer)
+        # Its client has it before it is committed, and what is being written cannot go.
+        self.wait_until(lambda: not self.is_downloading(), what="the commit")
         self.assertEqual(202, self.push(26 * MIB, is_told=True).status)
 
         self.assertGreaterEqual(self.free(), 11 * MIB)
