@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
+import bcrypt
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.clients.programs import Service, find, run
@@ -23,6 +24,21 @@ PUSHED = "team/app"
 _HOSTED = """
 [hosted]
 repositories = ["team/*"]
+"""
+
+USER, PASSWORD = "ann", "correct horse"
+
+_ACCESS = """
+[access]
+htpasswd = "{htpasswd}"
+[[access.rules]]
+repositories = ["team/*"]
+pull = ["anonymous"]
+push = ["users"]
+delete = ["users"]
+[[access.rules]]
+repositories = ["docker.io/*"]
+pull = ["anonymous"]
 """
 
 _REGISTRY = """
@@ -49,7 +65,12 @@ def write_layout(folder: Path, content: Image | Index) -> None:
 
 
 class ClientCase(SynchronousTestCase):
-    """A real registry and a mirrord; the registry goes away when a test says so."""
+    """A real registry and a mirrord; the registry goes away when a test says so.
+
+    With `has_users` everybody may pull, and USER alone may push and delete.
+    """
+
+    has_users = False
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mc-", dir="/tmp"))
@@ -67,11 +88,22 @@ class ClientCase(SynchronousTestCase):
             write_layout(layout, content)
             target = f"docker://127.0.0.1:{port}/{name}:latest"
             run(skopeo, "copy", "--all", "--dest-tls-verify=false", f"oci:{layout}:latest", target)
-        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms", more=_HOSTED)
+        more = _HOSTED + (self._write_users() if self.has_users else "")
+        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms", more=more)
         self.daemon = Daemon(self.folder / "mirrord", settings)
         self.addCleanup(self.daemon.kill)
         self.addCleanup(self.assert_calm)
         self.daemon.start()
+
+    @property
+    def pushed(self) -> str:
+        """What clients call the image that they push."""
+        return f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+
+    def _write_users(self) -> str:
+        file = self.folder / "htpasswd"
+        file.write_text(f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(5)).decode()}\n")
+        return _ACCESS.format(htpasswd=file)
 
     def assert_calm(self) -> None:
         """The daemon ends with status 0 when asked to, and nothing in its log looks like a crash."""

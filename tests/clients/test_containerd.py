@@ -1,4 +1,4 @@
-from tests.clients.case import APP, MULTI, PUSHED, ClientCase
+from tests.clients.case import APP, MULTI, PASSWORD, USER, ClientCase
 from tests.clients.programs import Service, find, run
 
 _CONFIG = """
@@ -19,7 +19,7 @@ server = "{url}"
 """
 
 
-class ContainerdTests(ClientCase):
+class ContainerdCase(ClientCase):
     def setUp(self) -> None:
         containerd, self.ctr = find("containerd"), find("ctr")
         super().setUp()
@@ -33,8 +33,8 @@ class ContainerdTests(ClientCase):
         self.addCleanup(service.stop)
         service.start((self.place / "c.sock").exists)
 
-    def _ctr(self, *arguments: str) -> str:
-        return run(self.ctr, "--address", str(self.place / "c.sock"), *arguments)
+    def _ctr(self, *arguments: str, is_good: bool = True) -> str:
+        return run(self.ctr, "--address", str(self.place / "c.sock"), *arguments, is_good=is_good)
 
     def _pull(self, name: str) -> str:
         options = ("--hosts-dir", str(self.place / "hosts"), "--snapshotter", "native")
@@ -46,6 +46,8 @@ class ContainerdTests(ClientCase):
         self._ctr("images", "remove", "--sync", f"docker.io/{name}:latest")
         self.assertNotIn("sha256:", self._ctr("content", "list"))
 
+
+class ContainerdTests(ContainerdCase):
     def test_pulls_through_its_host_and_again_without_the_upstream(self) -> None:
         """ctr, which says ?ns=docker.io, pulls a tag once; the upstream goes, and ctr pulls it again."""
         before = self._pull(APP)
@@ -63,10 +65,25 @@ class ContainerdTests(ClientCase):
     def test_pushes_what_it_pulled(self) -> None:
         """Ctr pushes an image, and pulls the same one back when it has it no more."""
         self._pull(APP)
-        pushed = f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        pushed = self.pushed
         self._ctr("images", "push", "--plain-http", pushed, f"docker.io/{APP}:latest")
         self._forget(APP)
         self.let_upstream_go()
         self._ctr("images", "pull", "--plain-http", "--snapshotter", "native", pushed)
 
         self.assertIn(pushed, self._ctr("images", "list"))
+
+
+class ContainerdLoginTests(ContainerdCase):
+    has_users = True
+
+    def test_pushes_with_credentials(self) -> None:
+        """Ctr pulls without credentials, pushes with them only, and what it pushed everybody pulls."""
+        self._pull(APP)
+        push = ("images", "push", "--plain-http")
+        self._ctr(*push, self.pushed, f"docker.io/{APP}:latest", is_good=False)
+        credentials = ("--user", f"{USER}:{PASSWORD}")
+        self._ctr(*push, *credentials, self.pushed, f"docker.io/{APP}:latest")
+        self._forget(APP)
+        self._ctr("images", "pull", "--plain-http", "--snapshotter", "native", self.pushed)
+        self.assertIn(self.pushed, self._ctr("images", "list"))

@@ -1,11 +1,11 @@
 import contextlib
 from pathlib import Path
 
-from tests.clients.case import APP, MULTI, PUSHED, ClientCase
+from tests.clients.case import APP, MULTI, PASSWORD, USER, ClientCase
 from tests.clients.programs import Service, find, run
 
 
-class DockerTests(ClientCase):
+class DockerCase(ClientCase):
     def setUp(self) -> None:
         self.docker, dockerd = find("docker"), find("dockerd")
         find("containerd")
@@ -33,10 +33,13 @@ class DockerTests(ClientCase):
             return self.socket.exists() and "Server Version" in self._docker("info")
         return False
 
-    def _docker(self, *arguments: str) -> str:
+    def _docker(self, *arguments: str, is_good: bool = True) -> str:
         environment = {"DOCKER_CONFIG": str(self.folder / "config"), "DOCKER_CONTEXT": ""}
-        return run(self.docker, "-H", f"unix://{self.socket}", *arguments, environment=environment)
+        host = ("-H", f"unix://{self.socket}")
+        return run(self.docker, *host, *arguments, environment=environment, is_good=is_good)
 
+
+class DockerTests(DockerCase):
     def test_pulls_through_its_mirror_and_again_without_the_upstream(self) -> None:
         """Docker pulls a tag once; the upstream goes, the image is deleted, and docker pulls it again."""
         name = APP.removeprefix("library/")
@@ -57,7 +60,7 @@ class DockerTests(ClientCase):
 
     def test_pushes_what_it_pulled(self) -> None:
         """Docker pushes an image beside the mirror that it came from, and pulls it back from there."""
-        name, pushed = APP.removeprefix("library/"), f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        name, pushed = APP.removeprefix("library/"), self.pushed
         self._docker("pull", name)
         self._docker("tag", name, pushed)
         self.let_upstream_go()
@@ -65,3 +68,22 @@ class DockerTests(ClientCase):
         self._docker("rmi", name, pushed)
 
         self.assertIn("Downloaded newer image", self._docker("pull", pushed))
+
+
+class DockerLoginTests(DockerCase):
+    has_users = True
+
+    def test_pushes_when_it_is_logged_in(self) -> None:
+        """Docker pulls without a login, pushes with one only, and what it pushed everybody pulls."""
+        name = APP.removeprefix("library/")
+        self._docker("pull", name)
+        self._docker("tag", name, self.pushed)
+        self.assertIn("denied", self._docker("push", self.pushed, is_good=False))
+        registry = self.pushed.partition("/")[0]
+        self._docker("login", "-u", USER, "-p", "wrong", registry, is_good=False)
+        self._docker("login", "-u", USER, "-p", PASSWORD, registry)
+        self.assertIn("digest: sha256:", self._docker("push", self.pushed))
+        self._docker("logout", registry)
+        self._docker("rmi", name, self.pushed)
+        self.let_upstream_go()
+        self.assertIn("Downloaded newer image", self._docker("pull", self.pushed))

@@ -1,6 +1,6 @@
 import json
 
-from tests.clients.case import APP, MULTI, PUSHED, ClientCase
+from tests.clients.case import APP, MULTI, PASSWORD, USER, ClientCase
 from tests.clients.programs import find, run
 
 _REGISTRIES = """
@@ -14,7 +14,7 @@ insecure = true
 """
 
 
-class PodmanTests(ClientCase):
+class PodmanCase(ClientCase):
     def setUp(self) -> None:
         self.podman = find("podman")
         super().setUp()
@@ -22,8 +22,11 @@ class PodmanTests(ClientCase):
         self.registries.write_text(_REGISTRIES.format(port=self.daemon.port))
         self.policy = self.folder / "policy.json"
         self.policy.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+        self.logins = self.folder / "auth.json"
+        self.logins.write_text("{}")
+        self.options = ("--signature-policy", str(self.policy), "--tls-verify=false")
 
-    def _podman(self, *arguments: str) -> str:
+    def _podman(self, *arguments: str, is_good: bool = True) -> str:
         places = (
             "--root",
             str(self.folder / "p"),
@@ -32,13 +35,19 @@ class PodmanTests(ClientCase):
             "--tmpdir",
             str(self.folder / "t"),
         )
-        environment = {"CONTAINERS_REGISTRIES_CONF": str(self.registries)}
-        return run(self.podman, *places, "--storage-driver=vfs", *arguments, environment=environment)
+        environment = {
+            "CONTAINERS_REGISTRIES_CONF": str(self.registries),
+            "REGISTRY_AUTH_FILE": str(self.logins),
+        }
+        command = (self.podman, *places, "--storage-driver=vfs", *arguments)
+        return run(*command, environment=environment, is_good=is_good)
 
     def _pull(self, name: str) -> str:
         said = self._podman("pull", "-q", "--signature-policy", str(self.policy), f"docker.io/{name}:latest")
         return said.strip().splitlines()[-1]
 
+
+class PodmanTests(PodmanCase):
     def test_pulls_through_its_mirror_and_again_without_the_upstream(self) -> None:
         """podman, told of a mirror for docker.io, pulls an image, and again when the upstream has gone."""
         image = self._pull(APP)
@@ -53,11 +62,26 @@ class PodmanTests(ClientCase):
 
     def test_pushes_what_it_pulled(self) -> None:
         """Podman pushes an image, and pulls the same one back when it has it no more."""
-        image, pushed = self._pull(APP), f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
-        policy = ("--signature-policy", str(self.policy), "--tls-verify=false")
-        self._podman("push", *policy, image, pushed)
+        image = self._pull(APP)
+        self._podman("push", *self.options, image, self.pushed)
         self._podman("rmi", "-f", image)
         self.let_upstream_go()
-        said = self._podman("pull", "-q", *policy, pushed)
+        said = self._podman("pull", "-q", *self.options, self.pushed)
 
+        self.assertEqual(image, said.strip().splitlines()[-1])
+
+
+class PodmanLoginTests(PodmanCase):
+    has_users = True
+
+    def test_pushes_when_it_is_logged_in(self) -> None:
+        """Podman pulls without a login, pushes with one only, and what it pushed everybody pulls."""
+        image = self._pull(APP)
+        self._podman("push", *self.options, image, self.pushed, is_good=False)
+        registry = self.pushed.partition("/")[0]
+        self._podman("login", "--tls-verify=false", "-u", USER, "-p", PASSWORD, registry)
+        self._podman("push", *self.options, image, self.pushed)
+        self._podman("logout", registry)
+        self._podman("rmi", "-f", image)
+        said = self._podman("pull", "-q", *self.options, self.pushed)
         self.assertEqual(image, said.strip().splitlines()[-1])

@@ -1,6 +1,6 @@
 from hashlib import sha256
 
-from tests.clients.case import APP, MULTI, PUSHED, ClientCase
+from tests.clients.case import APP, MULTI, PASSWORD, PUSHED, USER, ClientCase
 from tests.clients.programs import find, run
 
 
@@ -44,7 +44,7 @@ class SkopeoTests(ClientCase):
     def test_pushes_and_deletes(self) -> None:
         """Skopeo pushes an index with all its images, copies it back byte for byte, and deletes it."""
         layout = f"oci:{self.folder / MULTI.replace('/', '-')}:latest"
-        pushed = f"docker://127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
+        pushed = f"docker://{self.pushed}"
         insecure = "--tls-verify=false"
         run(find("skopeo"), "copy", "--all", "--dest-tls-verify=false", layout, pushed)
         self.let_upstream_go()
@@ -54,3 +54,21 @@ class SkopeoTests(ClientCase):
 
         said = run(find("skopeo"), "inspect", insecure, pushed, is_good=False)
         self.assertIn("manifest unknown", said.lower())
+
+
+class SkopeoLoginTests(ClientCase):
+    has_users = True
+
+    def test_pushes_with_credentials(self) -> None:
+        """Skopeo pushes and deletes with a password only, a right one, and reads without."""
+        skopeo, pushed = find("skopeo"), f"docker://{self.pushed}"
+        copy = ("copy", "--dest-tls-verify=false", f"oci:{self.folder / APP.replace('/', '-')}:latest")
+        inspect = (skopeo, "inspect", "--tls-verify=false", "--no-creds", pushed)
+        delete = (skopeo, "delete", "--tls-verify=false", pushed)
+        run(skopeo, *copy, pushed, is_good=False)
+        run(skopeo, *copy, "--dest-creds", f"{USER}:wrong", pushed, is_good=False)
+        run(skopeo, *copy, "--dest-creds", f"{USER}:{PASSWORD}", pushed)
+        self.assertIn("sha256:", run(*inspect))
+        run(*delete, is_good=False)
+        run(*delete, "--creds", f"{USER}:{PASSWORD}")
+        run(*inspect, is_good=False)
