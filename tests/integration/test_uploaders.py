@@ -23,7 +23,7 @@ SENDING = 200
 REST_BYTES = 2 * KIB
 """What an upload at rest may cost the daemon, as docs/configuration.md says."""
 
-SENDING_BYTES = 64 * KIB
+SENDING_BYTES = 128 * KIB
 """And one whose client is slow to send."""
 
 
