@@ -12,6 +12,7 @@ A rule sees a mirrored repository under its upstream's name, whatever the client
 from collections.abc import Iterable
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import attrs
@@ -121,6 +122,7 @@ def _is_of(identity: Identity, party: Party) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
 def _read_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address; one of IPv4 that came in over IPv6 is one of IPv4."""
     try:
