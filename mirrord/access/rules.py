@@ -9,7 +9,6 @@ A rule sees a mirrored repository under its upstream's name, whatever the client
 `team/*` can never mean a team at an upstream.
 """
 
-from collections.abc import Iterable
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -41,10 +40,11 @@ class Identity:
     @property
     def without_user(self) -> "Identity":
         """The same for somebody who has not said who they are."""
-        return attrs.evolve(self, user=None)
+        return self if self.user is None else attrs.evolve(self, user=None)
 
 
 _NOBODY: frozenset[Party] = frozenset()
+_ANYBODY = Party("anonymous")
 
 
 @attrs.frozen
@@ -68,6 +68,7 @@ class _Rule:
         )
 
     def matches(self, name: str) -> bool:
+        """Whether this rule is about the repository of that name."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
@@ -84,14 +85,15 @@ class Rules:
         if access is not None:
             return cls(tuple(map(_Rule.of, access.rules)))
         here = (Party("network", "127.0.0.0/8"), Party("network", "::1/128"))
-        rule = RuleConfig(("*",), pull=(Party("anonymous"),), push=here, delete=here)
+        rule = RuleConfig(("*",), pull=(_ANYBODY,), push=here, delete=here)
         return cls(
             (_Rule.of(rule),), "without [access] in its configuration mirrord lets only its own host do this"
         )
 
     def allows(self, identity: Identity, action: Action, source: Source) -> bool:
         """Whether this may be done in the repository."""
-        return _has(self.parties(action, source), identity)
+        parties = self.parties(action, source)
+        return _ANYBODY in parties or any(_is_of(identity, party) for party in parties)
 
     def parties(self, action: Action, source: Source) -> frozenset[Party]:
         """Who may do this in the repository."""
@@ -102,14 +104,8 @@ class Rules:
         return _NOBODY
 
 
-def _has(parties: Iterable[Party], identity: Identity) -> bool:
-    return any(_is_of(identity, party) for party in parties)
-
-
 def _is_of(identity: Identity, party: Party) -> bool:
     match party.kind:
-        case "anonymous":
-            return True
         case "users":
             return identity.user is not None
         case "user":

@@ -12,6 +12,7 @@ Two things are less obvious:
 - Twisted stops asking for room when its own buffer is empty; there may still be a file to send.
 """
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import attrs
@@ -50,6 +51,7 @@ class FileServer(Meter, tcp.Server):
         self._pages = pages
         super().__init__(*args)
 
+    @abstractmethod
     def send_chunk(self, fd: int, offset: int, count: int) -> int:
         """Send some of these bytes of a file, now; gives how many, 0 where there is no room.
 
@@ -60,7 +62,6 @@ class FileServer(Meter, tcp.Server):
             ConnectionError: The client is gone.
             OSError: The disk failed.
         """
-        raise NotImplementedError
 
     def send_file(self, fd: int, offset: int, count: int) -> Deferred[None]:
         """Send `count` bytes of a file, from `offset`, after what was written so far.

@@ -22,7 +22,7 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether the peer of this address is such a proxy; on a Unix socket, where any are configured."""
-        if address == NO_ADDRESS:
+        if not self.networks or address == NO_ADDRESS:
             return bool(self.networks)
         read = _read(address)
         return read is not None and any(read in network for network in self.networks)
