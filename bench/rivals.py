@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import attrs
 
-from mirrord.config import CertificateConfig
+from mirrord.config.config import CertificateConfig
 from tests.integration.daemon import Daemon, Settings, free_port
 
 _REGISTRY = """

@@ -13,11 +13,11 @@ from twisted.internet import reactor as global_reactor
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
-from mirrord.assembly import assemble
-from mirrord.config import Config, ConfigError, override, parse_config, render
+from mirrord.config.checks import check_files
+from mirrord.config.config import Config, ConfigError, override, parse_config, render
+from mirrord.daemon.assembly import assemble
+from mirrord.daemon.service import MirrorService
 from mirrord.observe.logs import observer
-from mirrord.preflight import check_files
-from mirrord.service import MirrorService
 
 
 class Options(TwistedOptions):

@@ -9,9 +9,10 @@ from typing import Any, get_args
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord import config, defaults, hosting, schema
 from mirrord.cli.manual import CHAPTERS
 from mirrord.cli.statuses import STATUSES
+from mirrord.config import config, defaults, schema
+from mirrord.config import hosted as hosting
 from mirrord.observe.entry import FIELDS
 from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
@@ -30,7 +31,7 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "`[admin]`": config.AdminConfig,
     "`[log]`": config.LogConfig,
     "`[hosted]`": hosting.HostedConfig,
-    "`[[hosted.keep]]`": hosting.KeepConfig,
+    "`[[hosted.keep]]`": hosting.RetentionConfig,
     "`[access]`": hosting.AccessConfig,
     "`[[access.rules]]`": hosting.RuleConfig,
 }

@@ -5,7 +5,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.names import Repository, Source
+from mirrord.oci.names import RepositoryKey, RepositoryName
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,6 +22,6 @@ class Threads(Protocol):
 class Names(Protocol):
     """What clients call repositories."""
 
-    def meanings(self, repository: Repository) -> Iterable[Source]:
+    def meanings(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
         """Every source that a client may call so, for a token's scope has neither `ns` nor a prefix."""
         ...

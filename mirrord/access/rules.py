@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import attrs
 
-from mirrord.hosting import AccessConfig, Party, RuleConfig
+from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
 from mirrord.oci.hosted import HOSTED
-from mirrord.oci.names import Source
+from mirrord.oci.names import RepositoryKey
 
 
 class Action(Enum):
@@ -43,8 +43,8 @@ class Identity:
         return self if self.user is None else attrs.evolve(self, user=None)
 
 
-_NOBODY: frozenset[Party] = frozenset()
-_ANYBODY = Party("anonymous")
+_NOBODY: frozenset[Principal] = frozenset()
+_ANYBODY = Principal("anonymous")
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class _Rule:
     """Patterns, and for each action the parties that may do it."""
 
     patterns: tuple[str, ...]
-    parties: dict[Action, frozenset[Party]]
+    parties: dict[Action, frozenset[Principal]]
 
     @classmethod
     def of(cls, config: RuleConfig) -> "_Rule":
@@ -84,18 +84,18 @@ class Rules:
         """The configured rules; without any, everybody may pull and this host's clients may do the rest."""
         if access is not None:
             return cls(tuple(map(_Rule.of, access.rules)))
-        here = (Party("network", "127.0.0.0/8"), Party("network", "::1/128"))
+        here = (Principal("network", "127.0.0.0/8"), Principal("network", "::1/128"))
         rule = RuleConfig(("*",), pull=(_ANYBODY,), push=here, delete=here)
         return cls(
             (_Rule.of(rule),), "without [access] in its configuration mirrord lets only its own host do this"
         )
 
-    def allows(self, identity: Identity, action: Action, source: Source) -> bool:
+    def allows(self, identity: Identity, action: Action, source: RepositoryKey) -> bool:
         """Whether this may be done in the repository."""
         parties = self.parties(action, source)
         return _ANYBODY in parties or any(_is_of(identity, party) for party in parties)
 
-    def parties(self, action: Action, source: Source) -> frozenset[Party]:
+    def parties(self, action: Action, source: RepositoryKey) -> frozenset[Principal]:
         """Who may do this in the repository."""
         name = str(source.repository if source.upstream == HOSTED else source)
         for rule in self._rules:
@@ -104,7 +104,7 @@ class Rules:
         return _NOBODY
 
 
-def _is_of(identity: Identity, party: Party) -> bool:
+def _is_of(identity: Identity, party: Principal) -> bool:
     match party.kind:
         case "users":
             return identity.user is not None

@@ -11,7 +11,7 @@ import attrs
 
 from mirrord.access.rules import Action
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 
 MAX_SCOPES = 64
 
@@ -23,7 +23,7 @@ _ALL = "*"
 class Scope:
     """Actions in the repository that clients call `name`."""
 
-    name: Repository
+    name: RepositoryName
     actions: frozenset[Action]
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def _read(word: str) -> Scope | None:
     if kind != "repository":
         return None
     try:
-        repository = Repository.parse(name)
+        repository = RepositoryName.parse(name)
     except NameInvalid:
         return None
     asked = set(listed.split(","))

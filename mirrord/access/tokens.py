@@ -22,7 +22,7 @@ from mirrord.access.credentials import MAX_LENGTH
 from mirrord.access.recent import Recent
 from mirrord.access.rules import Action
 from mirrord.access.scopes import Scope
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 
 TOKEN_SECONDS = 300
 _SKEW_SECONDS = 30
@@ -41,7 +41,7 @@ class Claims:
     expires_at: float
     scopes: tuple[Scope, ...]
 
-    def covers(self, name: Repository, action: Action) -> bool:
+    def covers(self, name: RepositoryName, action: Action) -> bool:
         """Whether it is for this action in the repository that the client calls so."""
         return any(scope.name == name and action in scope.actions for scope in self.scopes)
 
@@ -51,7 +51,7 @@ class InvalidToken(Exception):
 
 
 @attrs.define(eq=False)
-class Tokens:
+class TokenIssuer:
     """Issues tokens and reads them; `wall_clock` gives Unix seconds.
 
     A signature takes most of a millisecond to check, and a pull brings the same token many times: those
@@ -122,4 +122,4 @@ class Tokens:
 
 def _scope(claim: dict[str, Any]) -> Scope:
     """A scope that we have signed, and so written."""
-    return Scope(Repository(claim["name"]), frozenset(map(Action, claim["actions"])))
+    return Scope(RepositoryName(claim["name"]), frozenset(map(Action, claim["actions"])))

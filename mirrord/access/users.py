@@ -18,11 +18,11 @@ import bcrypt
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mirrord.access.attempts import Attempts
+from mirrord.access.login_throttle import LoginThrottle
 from mirrord.access.ports import Threads
 from mirrord.access.recent import Recent
+from mirrord.config.htpasswd import read_users
 from mirrord.flight.single import SingleFlight
-from mirrord.htpasswd import read_users
 from mirrord.observe.events import Event
 from mirrord.oci.errors import TooManyRequests
 
@@ -51,7 +51,7 @@ class Users:
     _threads: Threads
     _clock: Callable[[], float]
     _sleep: Callable[[float], Deferred[None]]
-    _attempts: Attempts
+    _attempts: LoginThrottle
     _hashes: dict[str, bytes] = attrs.field(repr=False)
     _stamp: _Stamp
     trouble: str | None = attrs.field(default=None, init=False)
@@ -88,7 +88,7 @@ class Users:
             hashes = read_users(file)
         except ValueError as error:
             raise OSError(f"{file}: {error}") from None
-        return cls(file, threads, clock, sleep, Attempts(clock), hashes, stamp)
+        return cls(file, threads, clock, sleep, LoginThrottle(clock), hashes, stamp)
 
     def has(self, username: str) -> bool:
         """Whether there is such a user now."""

@@ -22,15 +22,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mirrord.admin.gate import refuse_strangers
+from mirrord.admin.origin import refuse_strangers
 from mirrord.admin.ports import Operations
-from mirrord.listen.answer import Answer, Header
-from mirrord.listen.outlet import Outlet
-from mirrord.listen.request import MirrorRequest
+from mirrord.admin.results import CommandFailed
+from mirrord.http.body_writer import BodyWriter
+from mirrord.http.request import MirrorRequest
+from mirrord.http.response import Header, Response
 from mirrord.oci.errors import NameInvalid, RegistryError, Unavailable, Unsupported
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-from mirrord.operate.answers import Failed
 
 METHODS = {
     b"/repositories": (b"GET", b"DELETE"),
@@ -117,7 +117,7 @@ class Commands:
         if request.startedWriting:
             request.break_off()
         else:
-            request.respond(Answer.of_error(_public(error), _NO_STORE))
+            request.respond(Response.of_error(_public(error), _NO_STORE))
 
 
 async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> None:
@@ -126,9 +126,9 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
         event = await anext(events, None)
         is_chunked = request.clientproto == b"HTTP/1.1"
         headers = (_LINES, _NO_STORE, _CHUNKED) if is_chunked else (_LINES, _NO_STORE)
-        request.begin(Answer(200, headers, None))
+        request.begin(Response(200, headers, None))
         request.chunked = int(is_chunked)
-        with Outlet(request, _uncounted) as outlet:
+        with BodyWriter(request, _uncounted) as outlet:
             while event is not None:
                 outlet.write(json.dumps(document(event), separators=(",", ":")).encode() + b"\n")
                 await outlet.has_room()
@@ -136,12 +136,12 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
                     event = await anext(events, None)
                 except (RegistryError, OSError) as error:
                     said = _public(error)
-                    event = Failed(said.message, said.code)
+                    event = CommandFailed(said.message, said.code)
         request.finish()
 
 
 def _reply(request: MirrorRequest, value: Any) -> None:
-    request.respond(Answer.of_json(document(value), _NO_STORE))
+    request.respond(Response.of_json(document(value), _NO_STORE))
 
 
 def document(value: Any) -> dict[str, Any]:

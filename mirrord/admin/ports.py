@@ -5,11 +5,11 @@ from typing import Any, Protocol
 
 import attrs
 
-from mirrord.oci.names import Repository
+from mirrord.admin.results import Explanation, ListedRepository, Removal
+from mirrord.admin.sweep_report import SweepReport
+from mirrord.oci.names import RepositoryName
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-from mirrord.operate.answers import Explanation, ListedRepository, Removal
-from mirrord.operate.swept import Swept
 
 Events = AsyncGenerator[Any, None]
 """Frozen values, each with its `event`; closed before its end, it stops."""
@@ -34,7 +34,7 @@ class Remover(Protocol):
 class Sweeper(Protocol):
     """Sweeping."""
 
-    async def sweep(self, *, is_dry_run: bool) -> Swept:
+    async def sweep(self, *, is_dry_run: bool) -> SweepReport:
         """Sweep now, or say what that would do."""
         ...
 
@@ -76,4 +76,4 @@ class Operations:
     puller: Puller
     verifier: Verifier
     explainer: Explainer
-    is_hosted: Callable[[Repository], bool]
+    is_hosted: Callable[[RepositoryName], bool]

@@ -9,9 +9,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mirrord.admin.commands import METHODS, Commands
-from mirrord.admin.gate import refuse_pages
-from mirrord.listen.answer import Answer, Header
-from mirrord.listen.request import READING, MirrorRequest, not_allowed
+from mirrord.admin.origin import refuse_pages
+from mirrord.http.request import READING, MirrorRequest, not_allowed
+from mirrord.http.response import Header, Response
 from mirrord.observe.health import Health
 from mirrord.oci.errors import NameUnknown, RegistryError
 
@@ -43,43 +43,43 @@ class AdminRoot:
         try:
             answer = self._answer(request)
         except RegistryError as error:
-            answer = Answer.of_error(error)
+            answer = Response.of_error(error)
         except Exception:  # noqa: BLE001 - the last resort, and logged
             self._log.failure("A request to the admin listener failed", Failure())
-            answer = Answer.of_error(RegistryError("the mirror failed; its log says how"))
+            answer = Response.of_error(RegistryError("the mirror failed; its log says how"))
         request.respond(answer)
 
-    def _answer(self, request: MirrorRequest) -> Answer:
+    def _answer(self, request: MirrorRequest) -> Response:
         if request.method not in READING:
             return not_allowed()
         match request.uri.partition(b"?")[0]:
             case b"/metrics":
                 return self._metrics(request)
             case b"/healthz":
-                return Answer.whole(200, b"ok\n", _TEXT, _NO_STORE)
+                return Response.whole(200, b"ok\n", _TEXT, _NO_STORE)
             case b"/readyz":
                 return self._readiness()
             case b"/status":
                 refuse_pages(request)
-                return Answer.of_json(self._status(), _NO_STORE)
-        return Answer.of_error(NameUnknown("here are /metrics, /healthz, /readyz and /status"))
+                return Response.of_json(self._status(), _NO_STORE)
+        return Response.of_error(NameUnknown("here are /metrics, /healthz, /readyz and /status"))
 
-    def _metrics(self, request: MirrorRequest) -> Answer:
+    def _metrics(self, request: MirrorRequest) -> Response:
         """All metrics, in the format that the scraper likes best."""
         accept = (request.header(b"Accept") or b"").decode("latin-1")
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # so it fails where a version is no number
             encode, content_type = choose_encoder("")
-        return Answer.whole(
+        return Response.whole(
             200, encode(self._registry), (b"Content-Type", content_type.encode("ascii")), _NO_STORE
         )
 
-    def _readiness(self) -> Answer:
+    def _readiness(self) -> Response:
         """Every check by name; 503 while one of them says no."""
         findings = self._health.findings()
         is_ready = all(finding.is_well for finding in findings)
         checks = {finding.name: finding.trouble or "ok" for finding in findings}
-        return Answer.of_json(
+        return Response.of_json(
             {"ready": is_ready, "checks": checks}, _NO_STORE, status=200 if is_ready else 503
         )

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Source
+from mirrord.oci.names import RepositoryKey
 
 
 @attrs.frozen
@@ -112,4 +112,4 @@ def _plain(value: Any) -> object:
 def _word(_instance: Any, _attribute: Any, value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
-    return str(value) if isinstance(value, Digest | Source) else value
+    return str(value) if isinstance(value, Digest | RepositoryKey) else value

@@ -12,8 +12,8 @@ from mirrord.cli.daemon import Daemon
 from mirrord.cli.placing import place
 from mirrord.cli.seen import client_url
 from mirrord.cli.settings import Settings, located
-from mirrord.pem import read_certificates
-from mirrord.recipes import RECIPES, Mirror, Registry
+from mirrord.client_config import RECIPES, MirrorAddress, Registry
+from mirrord.config.pem import read_certificates
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _URL = re.compile(r"(https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)/?")
@@ -67,7 +67,7 @@ def client(settings: Settings, client: str, mirror: str | None, ca: str, *, writ
     listener = config.listen[0]
     registries = tuple(Registry(one.name, one.prefix) for one in config.upstream)
     url = mirror or client_url(listener, Daemon(settings.admin()))
-    recipe = RECIPES[client](Mirror(url, registries, listener.upstream, ca))
+    recipe = RECIPES[client](MirrorAddress(url, registries, listener.upstream, ca))
     for file in recipe.files:
         if write:
             click.echo(place(file, root))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from mirrord.cli.settings import SERVICE_CONFIG, Settings
 from mirrord.cli.statuses import Failed
-from mirrord.config import Config, ConfigError, parse_config
+from mirrord.config.config import Config, ConfigError, parse_config
 
 _SERVICE_CACHE = "/var/cache/mirrord"
 

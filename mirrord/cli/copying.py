@@ -11,11 +11,11 @@ import click
 from mirrord.cli import figures
 from mirrord.cli.screen import Screen, open_screen
 from mirrord.cli.statuses import Failed
-from mirrord.store.backup import Progress
+from mirrord.store.backup import BackupProgress
 
 _TELL_SECONDS = 0.5
 
-Work = Callable[[Callable[[Progress], None]], Progress]
+Work = Callable[[Callable[[BackupProgress], None]], BackupProgress]
 """Copies, tells how far it is, and answers how it ended."""
 
 
@@ -43,7 +43,7 @@ def follow(work: Work, *, is_json: bool) -> None:
         raise Failed(f"{figures.count(len(progress.lost), 'entry')} could not be copied")
 
 
-def _say_end(progress: Progress, seconds: float, *, is_json: bool) -> None:
+def _say_end(progress: BackupProgress, seconds: float, *, is_json: bool) -> None:
     if is_json:
         end = {**_document(progress), "removed": progress.removed, "lost": len(progress.lost)}
         figures.say_json({"event": "done", **end, "seconds": seconds})
@@ -60,18 +60,18 @@ class _Reporter:
 
     _told_at: float = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: BackupProgress) -> None:
         now = time.monotonic()
         if now - self._told_at >= _TELL_SECONDS:
             self._told_at = now
             figures.say_json({"event": "progress", **_document(progress)})
 
 
-def _mover(screen: Screen) -> Callable[[Progress], None]:
+def _mover(screen: Screen) -> Callable[[BackupProgress], None]:
     return lambda progress: screen.move("copied", progress.bytes, progress.of_bytes)
 
 
-def _document(progress: Progress) -> dict[str, int]:
+def _document(progress: BackupProgress) -> dict[str, int]:
     return {
         "entries": progress.entries,
         "of_entries": progress.of_entries,

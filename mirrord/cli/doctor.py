@@ -16,8 +16,8 @@ from mirrord.cli.listener_checks import check_port, check_pull
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.statuses import Failed, NotRunning
 from mirrord.cli.upstream_checks import check_clock, check_quota, check_upstreams
-from mirrord.config import Config
-from mirrord.preflight import check_files
+from mirrord.config.checks import check_files
+from mirrord.config.config import Config
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 

@@ -12,7 +12,7 @@ from mirrord.cli import figures
 from mirrord.cli.finding import Finding, fail, ok, warn
 from mirrord.cli.seen import names_of
 from mirrord.cli.settings import SERVICE_CONFIG, Settings
-from mirrord.config import Config, ListenConfig, StoreConfig
+from mirrord.config.config import Config, ListenConfig, StoreConfig
 
 _RENEW_DAYS = 14
 _RENEW = "renew it; the daemon sees new files by itself"

@@ -11,7 +11,7 @@ from mirrord.cli.finding import Finding, fail, ok, warn
 from mirrord.cli.proof import Proof, Unproven
 from mirrord.cli.seen import address_of
 from mirrord.cli.statuses import Failed
-from mirrord.config import ListenConfig
+from mirrord.config.config import ListenConfig
 
 _SECONDS = 30.0
 _SMALLEST = ("docker.io", "library/hello-world", "latest")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mirrord.cli.statuses import Failed
-from mirrord.recipes import File
+from mirrord.client_config import ClientFile
 
 _MODE = 0o644
 
 
-def place(file: File, root: Path) -> str:
+def place(file: ClientFile, root: Path) -> str:
     """Write a file below `root`; a line that says what was done.
 
     A JSON file keeps its other keys. What stood there and differs is kept beside it, as `.bak`. To place
@@ -46,7 +46,7 @@ def _below(root: Path, path: str) -> Path:
     return found
 
 
-def _join(old: str | None, file: File, path: Path) -> str:
+def _join(old: str | None, file: ClientFile, path: Path) -> str:
     """What has to stand there: of a JSON file our words go to the front of its own lists."""
     if not file.path.endswith(".json") or old is None or not old.strip():
         return file.text

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 import attrs
 
-from mirrord.oci.content import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid
+from mirrord.oci.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 _ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _MAX_MANIFEST_BYTES = 4 * 1024 * 1024

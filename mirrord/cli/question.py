@@ -22,10 +22,10 @@ from urllib.request import (
 import attrs
 from twisted.web.http_headers import Headers
 
-from mirrord.config import Account, UpstreamConfig
+from mirrord.config.config import Account, UpstreamConfig
+from mirrord.config.types import read_password
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.quota import Quota
-from mirrord.words import read_password
 
 _QUOTA_REPOSITORY = "ratelimitpreview/test"
 """Docker's own, for this question (docs.docker.com, "Usage and limits")."""
@@ -34,7 +34,7 @@ _MAX_BYTES = 64 * 1024
 
 
 @attrs.frozen
-class Asked:
+class ProbeResponse:
     """An answer, and how long it took."""
 
     status: int
@@ -50,7 +50,7 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
-def ask(upstream: UpstreamConfig, method: str, url: str, authorization: str = "") -> Asked:
+def ask(upstream: UpstreamConfig, method: str, url: str, authorization: str = "") -> ProbeResponse:
     """Ask once. Any status is an answer.
 
     Raises:
@@ -62,10 +62,12 @@ def ask(upstream: UpstreamConfig, method: str, url: str, authorization: str = ""
     began = time.monotonic()
     try:
         with opener.open(request, timeout=2 * upstream.connect_timeout) as answer:
-            return Asked(answer.status, answer.headers, answer.read(_MAX_BYTES), time.monotonic() - began)
+            return ProbeResponse(
+                answer.status, answer.headers, answer.read(_MAX_BYTES), time.monotonic() - began
+            )
     except HTTPError as error:
         with error:
-            return Asked(error.code, error.headers, b"", time.monotonic() - began)
+            return ProbeResponse(error.code, error.headers, b"", time.monotonic() - began)
     except URLError as error:
         raise (error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason))) from None
     except HTTPException as error:

@@ -12,7 +12,7 @@ from mirrord.cli.configuration import read_config
 from mirrord.cli.copying import follow
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.statuses import Failed, NotHeld
-from mirrord.store.backup import NoBackup, Progress
+from mirrord.store.backup import BackupProgress, NoBackup
 from mirrord.store.backup import restore as put_back
 from mirrord.store.lock import StoreInUse
 
@@ -33,7 +33,9 @@ def restore(settings: Settings, folder: Path, *, is_json: bool) -> None:
         follow(partial(_restore, folder.absolute(), store, may_link=may_link), is_json=is_json)
 
 
-def _restore(folder: Path, store: Path, tell: Callable[[Progress], None], *, may_link: bool) -> Progress:
+def _restore(
+    folder: Path, store: Path, tell: Callable[[BackupProgress], None], *, may_link: bool
+) -> BackupProgress:
     try:
         return put_back(folder, store, tell, may_link=may_link)
     except NoBackup as error:

@@ -10,7 +10,7 @@ from cryptography.x509.extensions import ExtensionNotFound
 from mirrord.cli.address import Address
 from mirrord.cli.daemon import Daemon
 from mirrord.cli.statuses import Failed
-from mirrord.config import ListenConfig
+from mirrord.config.config import ListenConfig
 
 _ELSEWHERE = ("192.0.2.1", 9)
 """An address that nobody has (RFC 5737): to mean to send there shows our own, and nothing is sent."""

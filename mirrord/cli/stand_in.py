@@ -26,7 +26,7 @@ from mirrord.cli.daemon import Daemon
 from mirrord.cli.run import daemon_command
 from mirrord.cli.settings import Settings
 from mirrord.cli.statuses import Failed, NotRunning
-from mirrord.config import AdminConfig, Config, ListenConfig, LogConfig, render
+from mirrord.config.config import AdminConfig, Config, ListenConfig, LogConfig, render
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0

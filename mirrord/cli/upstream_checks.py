@@ -14,8 +14,8 @@ import attrs
 
 from mirrord.cli import figures
 from mirrord.cli.finding import Finding, fail, ok, warn
-from mirrord.cli.question import Asked, ask, ask_quota, reason_of
-from mirrord.config import UpstreamConfig
+from mirrord.cli.question import ProbeResponse, ask, ask_quota, reason_of
+from mirrord.config.config import UpstreamConfig
 from mirrord.oci.names import DOCKER_HUB
 
 _AT_ONCE = 8
@@ -106,7 +106,7 @@ def _check(upstream: UpstreamConfig, complain: Callable[[str, str, str], Finding
     return Seen(ok("upstream", f"{upstream.name} answers in {answer.seconds * 1000:.0f} ms"), _ahead(answer))
 
 
-def _ahead(answer: Asked) -> float | None:
+def _ahead(answer: ProbeResponse) -> float | None:
     try:
         told = parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:

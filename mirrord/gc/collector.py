@@ -17,9 +17,9 @@ from twisted.logger import Logger
 
 from mirrord.flight.single import SingleFlight
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.outcome import MAX_NAMED, Evicted, Rehearsal, Sweep
-from mirrord.gc.plan import Limits, Occupancy, in_order, victims
-from mirrord.gc.ports import Shelf, Tally
+from mirrord.gc.plan import DiskUsage, GCLimits, in_order, victims
+from mirrord.gc.ports import EvictableContent, Tally
+from mirrord.gc.results import MAX_NAMED, EvictedContent, SweepPreview, SweepResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry
 
@@ -40,18 +40,18 @@ class Collector:
     `free_bytes` says how much the store's file system has left, `wall_clock` what time it is.
     """
 
-    _shelf: Shelf
-    limits: Limits
+    _shelf: EvictableContent
+    limits: GCLimits
     _interval_seconds: float
     _clock: IReactorTime
     _wall_clock: Callable[[], float]
     _free_bytes: Callable[[], int]
     _tally: Tally
     _hosted: HostedSweeper
-    last_sweep: Sweep | None = attrs.field(default=None, init=False)
+    last_sweep: SweepResult | None = attrs.field(default=None, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _one_at_a_time: DeferredLock = attrs.field(factory=DeferredLock, init=False)
-    _sweeps: SingleFlight[None, Sweep] = attrs.field(factory=SingleFlight, init=False)
+    _sweeps: SingleFlight[None, SweepResult] = attrs.field(factory=SingleFlight, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _log = Logger()
 
@@ -69,7 +69,7 @@ class Collector:
         """Sweep now, and then at every interval, whatever a sweep runs into."""
         self._loop.start(self._interval_seconds)
 
-    def configure(self, limits: Limits, interval_seconds: float) -> None:
+    def configure(self, limits: GCLimits, interval_seconds: float) -> None:
         """Keep to other limits from now on, and begin a sweep if it is running."""
         self.limits, self._interval_seconds = limits, interval_seconds
         if self._loop.running:
@@ -85,7 +85,7 @@ class Collector:
         if self._sweeps.is_running(None):
             await self._sweep_guarded()
 
-    async def sweep(self) -> Sweep:
+    async def sweep(self) -> SweepResult:
         """Bring the store within its limits, and rid of what is not needed; joins a running sweep.
 
         Raises:
@@ -93,7 +93,7 @@ class Collector:
         """
         return await self._sweeps.run(None, self._sweep)
 
-    async def rehearse(self) -> Rehearsal:
+    async def rehearse(self) -> SweepPreview:
         """What a sweep would evict now; nothing goes.
 
         Raises:
@@ -103,20 +103,20 @@ class Collector:
         shelf, limits = self._shelf, self.limits
         order = in_order(shelf.leftovers(), shelf.entries(), limits)
         going = victims(order, self._excess(0, limits)(), limits, shelf.is_busy)
-        total = Evicted()
+        total = EvictedContent()
         named: list[Entry] = []
         while batch := list(islice(going, SLICE_ENTRIES)):
-            total += Evicted(len(batch), sum(entry.size for entry in batch))
+            total += EvictedContent(len(batch), sum(entry.size for entry in batch))
             named += batch[: MAX_NAMED - len(named)]
             await self._others()
-        return Rehearsal(total, tuple(named), await self._hosted.rehearse(limits))
+        return SweepPreview(total, tuple(named), await self._hosted.rehearse(limits))
 
-    async def _sweep(self) -> Sweep:
+    async def _sweep(self) -> SweepResult:
         started_at, began = self._wall_clock(), self._clock.seconds()
         evicted = await self._evict(self._excess(0, self.limits), self._one_at_a_time)
         forgotten = await self._forget()
         hosted = await self._hosted.sweep(self.limits)
-        self.last_sweep = Sweep(started_at, self._clock.seconds() - began, evicted, forgotten, hosted)
+        self.last_sweep = SweepResult(started_at, self._clock.seconds() - began, evicted, forgotten, hosted)
         return self.last_sweep
 
     async def make(self, size: int, digest: Digest | None = None) -> bool:
@@ -188,26 +188,26 @@ class Collector:
         self._log.warn("the disk is full: {size} bytes were evicted", size=evicted.size)
         return evicted.size > 0
 
-    async def _fit(self, size: int, limits: Limits) -> bool:
+    async def _fit(self, size: int, limits: GCLimits) -> bool:
         """Evict what `size` more bytes need; whether they fit then."""
         occupancy = self._occupancy()
         if occupancy.excess(size, limits) > 0 and occupancy.can_fit(size, limits):
             await self._evict(self._excess(size, limits), DeferredLock())
         return self._occupancy().excess(size, limits) <= 0
 
-    def _excess(self, size: int, limits: Limits) -> Callable[[], int]:
+    def _excess(self, size: int, limits: GCLimits) -> Callable[[], int]:
         """How many bytes are too many for `size` more, whenever one asks; with some slack if any are now."""
         is_too_full = self._occupancy().excess(size, limits) > 0
         goal = limits.with_slack() if is_too_full else limits
         return lambda: self._occupancy().excess(size, goal)
 
-    def _occupancy(self) -> Occupancy:
+    def _occupancy(self) -> DiskUsage:
         shelf = self._shelf
-        return Occupancy(
+        return DiskUsage(
             shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes(), shelf.lent_bytes
         )
 
-    async def _evict(self, excess: Callable[[], int], turn: DeferredLock) -> Evicted:
+    async def _evict(self, excess: Callable[[], int], turn: DeferredLock) -> EvictedContent:
         """Evict what is expired, and as much as is in `excess`: slice by slice, each in its `turn`.
 
         The excess is looked at anew before each slice, for others make room in between; but no more
@@ -215,7 +215,7 @@ class Collector:
         """
         await self._settle()
         shelf, limits = self._shelf, self.limits
-        going, most, total = in_order(shelf.leftovers(), shelf.entries(), limits), excess(), Evicted()
+        going, most, total = in_order(shelf.leftovers(), shelf.entries(), limits), excess(), EvictedContent()
         while not self._is_stopped:
             async with turn:
                 left = min(most - total.size, excess())
@@ -223,7 +223,7 @@ class Collector:
                 if not batch:
                     break
                 gone = await shelf.evict(batch)
-            evicted = Evicted(len(gone), sum(entry.size for entry in gone))
+            evicted = EvictedContent(len(gone), sum(entry.size for entry in gone))
             self._tally.evicted(evicted.count, evicted.size)
             total += evicted
             await self._others()

@@ -12,14 +12,14 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from mirrord.gc.keep import KeepRule, Retention, thin_out
-from mirrord.gc.outcome import MAX_NAMED, Evicted, HostedRehearsal, HostedSweep
-from mirrord.gc.plan import Limits
-from mirrord.gc.ports import HostedShelf
+from mirrord.gc.plan import GCLimits
+from mirrord.gc.ports import CollectableHostedContent
+from mirrord.gc.results import MAX_NAMED, EvictedContent, HostedSweepPreview, HostedSweepResult
+from mirrord.gc.retention import RetentionRule, RetentionRules, plan_retention
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry
-from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
-from mirrord.oci.names import Repository
+from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
+from mirrord.oci.names import RepositoryName
 
 SLICE_MANIFESTS = 256
 """How many manifests one transaction removes: others wait for their own to be written."""
@@ -32,7 +32,7 @@ _SLICE_UPLOADS = 32
 class HostedSweeper:
     """Sweeps hosted repositories, as far as it is not stopped."""
 
-    _shelf: HostedShelf
+    _shelf: CollectableHostedContent
     _clock: IReactorTime
     _is_stopped: bool = attrs.field(default=False, init=False)
 
@@ -40,7 +40,7 @@ class HostedSweeper:
         """End a running sweep with its slice."""
         self._is_stopped = True
 
-    async def sweep(self, limits: Limits) -> HostedSweep:
+    async def sweep(self, limits: GCLimits) -> HostedSweepResult:
         """Remove what is not needed.
 
         Raises:
@@ -49,9 +49,9 @@ class HostedSweeper:
         uploads = await self._remove_uploads(limits.partials_seconds)
         tags, manifests = await self._thin_out(limits.retention)
         blobs = await self._unlink(limits.retention.grace_seconds)
-        return HostedSweep(tags, manifests, blobs, uploads, await self._remove_unlinked())
+        return HostedSweepResult(tags, manifests, blobs, uploads, await self._remove_unlinked())
 
-    async def rehearse(self, limits: Limits) -> HostedRehearsal:
+    async def rehearse(self, limits: GCLimits) -> HostedSweepPreview:
         """What a sweep would remove now; nothing goes.
 
         Raises:
@@ -59,8 +59,8 @@ class HostedSweeper:
         """
         uploads = len(self._shelf.expired_uploads(limits.partials_seconds))
         tags = manifests = blobs = 0
-        named: list[Thinning] = []
-        lone: list[tuple[Repository, Digest]] = []
+        named: list[RetentionPlan] = []
+        lone: list[tuple[RepositoryName, Digest]] = []
         for repository, rules in self._ruled(limits.retention):
             thinning = await self._plan(repository, rules)
             tags += len(thinning.tags)
@@ -71,12 +71,12 @@ class HostedSweeper:
             blobs += len(page)
             lone += page[: MAX_NAMED - len(lone)]
             await self._others()
-        removed = Evicted()
+        removed = EvictedContent()
         for entries in self._shelf.unlinked():
             removed += _sum(entries)
             await self._others()
-        sweep = HostedSweep(tags, manifests, blobs, uploads, removed)
-        return HostedRehearsal(sweep, tuple(named), tuple(lone))
+        sweep = HostedSweepResult(tags, manifests, blobs, uploads, removed)
+        return HostedSweepPreview(sweep, tuple(named), tuple(lone))
 
     async def _remove_uploads(self, idle_seconds: float) -> int:
         expired = iter(self._shelf.expired_uploads(idle_seconds))
@@ -86,7 +86,7 @@ class HostedSweeper:
             count += len(some)
         return count
 
-    async def _thin_out(self, retention: Retention) -> tuple[int, int]:
+    async def _thin_out(self, retention: RetentionRules) -> tuple[int, int]:
         tags = manifests = 0
         for repository, rules in self._ruled(retention):
             for portion in _portions(await self._plan(repository, rules)):
@@ -96,7 +96,7 @@ class HostedSweeper:
                 tags, manifests = tags + gone_tags, manifests + gone_manifests
         return tags, manifests
 
-    def _ruled(self, retention: Retention) -> Iterator[tuple[Repository, tuple[KeepRule, ...]]]:
+    def _ruled(self, retention: RetentionRules) -> Iterator[tuple[RepositoryName, tuple[RetentionRule, ...]]]:
         """The repositories that there are rules for."""
         last = ""
         while retention.rules and (page := self._shelf.repositories(last, _REPOSITORIES_A_PAGE)):
@@ -106,16 +106,16 @@ class HostedSweeper:
                     yield repository, rules
             last = str(page[-1])
 
-    async def _plan(self, repository: Repository, rules: tuple[KeepRule, ...]) -> Thinning:
-        manifests: dict[Digest, KeptManifest] = {}
-        tags: list[KeptTag] = []
+    async def _plan(self, repository: RepositoryName, rules: tuple[RetentionRule, ...]) -> RetentionPlan:
+        manifests: dict[Digest, HostedManifest] = {}
+        tags: list[HostedTag] = []
         for page in self._shelf.manifests(repository):
             manifests.update((manifest.digest, manifest) for manifest in page)
             await self._others()
         for some in self._shelf.tags(repository):
             tags += some
             await self._others()
-        planning = thin_out(repository, manifests, tags, rules)
+        planning = plan_retention(repository, manifests, tags, rules)
         while True:
             try:
                 next(planning)
@@ -133,8 +133,8 @@ class HostedSweeper:
             await self._others()
         return count
 
-    async def _remove_unlinked(self) -> Evicted:
-        removed = Evicted()
+    async def _remove_unlinked(self) -> EvictedContent:
+        removed = EvictedContent()
         for entries in self._shelf.unlinked():
             if self._is_stopped:
                 break
@@ -153,20 +153,20 @@ class HostedSweeper:
         await deferLater(self._clock, 0)
 
 
-def _sum(entries: Iterable[Entry]) -> Evicted:
+def _sum(entries: Iterable[Entry]) -> EvictedContent:
     sizes = [entry.size for entry in entries]
-    return Evicted(len(sizes), sum(sizes))
+    return EvictedContent(len(sizes), sum(sizes))
 
 
-def _portions(thinning: Thinning) -> Iterator[Thinning]:
+def _portions(thinning: RetentionPlan) -> Iterator[RetentionPlan]:
     """The same, a transaction's worth at a time; the tags of a manifest go together with it."""
-    tags_of: dict[Digest, list[KeptTag]] = {}
+    tags_of: dict[Digest, list[HostedTag]] = {}
     for tag in thinning.tags:
         tags_of.setdefault(tag.digest, []).append(tag)
     manifests = iter(thinning.manifests)
     while some := tuple(islice(manifests, SLICE_MANIFESTS)):
         tags = tuple(tag for manifest in some for tag in tags_of.pop(manifest.digest, ()))
-        yield Thinning(thinning.repository, tags, some)
+        yield RetentionPlan(thinning.repository, tags, some)
     rest = (tag for tags in tags_of.values() for tag in tags)
     while some_tags := tuple(islice(rest, SLICE_MANIFESTS)):
-        yield Thinning(thinning.repository, some_tags)
+        yield RetentionPlan(thinning.repository, some_tags)

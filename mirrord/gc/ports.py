@@ -5,11 +5,11 @@ from typing import Protocol
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry
-from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
-from mirrord.oci.names import Repository
+from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
+from mirrord.oci.names import RepositoryName
 
 
-class Shelf(Protocol):
+class EvictableContent(Protocol):
     """What the store holds, and taking it away. Bytes are those that files take of the disk."""
 
     @property
@@ -73,7 +73,7 @@ class Shelf(Protocol):
         ...
 
 
-class HostedShelf(Protocol):
+class CollectableHostedContent(Protocol):
     """What hosted repositories hold, and taking away what they need not. Seconds are service time."""
 
     def expired_uploads(self, idle_seconds: float) -> list[str]:
@@ -88,19 +88,19 @@ class HostedShelf(Protocol):
         """
         ...
 
-    def repositories(self, after: str, limit: int) -> list[Repository]:
+    def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         """The next hosted repositories in order of name, `limit` at most."""
         ...
 
-    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+    def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         """The manifests of a repository, a page an item."""
         ...
 
-    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+    def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         """The tags of a repository, a page an item."""
         ...
 
-    async def thin(self, thinning: Thinning, grace_seconds: float) -> tuple[int, int]:
+    async def thin(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
         """Remove tags, and then manifests, that nothing needs by now; how many of both went.
 
         What an index that is being pushed asked for within the grace time stays.
@@ -110,11 +110,11 @@ class HostedShelf(Protocol):
         """
         ...
 
-    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[Repository, Digest]]]:
+    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
         """The blobs that no manifest of their repository names, nor anybody asked for; a page an item."""
         ...
 
-    async def unlink(self, blobs: Sequence[tuple[Repository, Digest]], grace_seconds: float) -> int:
+    async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
         """Take these blobs from their repositories, as far as they are still unreferenced; how many went.
 
         Raises:

@@ -9,22 +9,22 @@ import attrs
 
 
 @attrs.frozen
-class Check:
+class HealthCheck:
     """One thing that must be well before clients are sent here; `ask` gives None, or what is the trouble."""
 
     name: str
     ask: Callable[[], str | None]
 
-    def finding(self) -> "Finding":
+    def finding(self) -> "CheckResult":
         """What it finds now. A check that breaks has found trouble, and is named by its error's kind only."""
         try:
-            return Finding(self.name, self.ask())
+            return CheckResult(self.name, self.ask())
         except Exception as error:  # noqa: BLE001 - whatever it is, /readyz must answer
-            return Finding(self.name, type(error).__name__)
+            return CheckResult(self.name, type(error).__name__)
 
 
 @attrs.frozen
-class Finding:
+class CheckResult:
     """What a check found: nothing, or some trouble in a few words without secrets."""
 
     name: str
@@ -40,8 +40,8 @@ class Finding:
 class Health:
     """All the checks of a daemon."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[HealthCheck, ...]
 
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[CheckResult, ...]:
         """What every check finds now, in their order; we are ready when all of them are well."""
         return tuple(check.finding() for check in self.checks)

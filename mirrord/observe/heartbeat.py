@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from mirrord.observe.notify import Notifier
+from mirrord.observe.systemd import Notifier
 
 IDLE_SECONDS = 10.0
 """Between two beats where no watchdog waits: how old `systemctl status` may be."""

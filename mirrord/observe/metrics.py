@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mirrord.observe.watched import Watched
+from mirrord.observe.stats import StatsCollector
 
 KINDS = ("manifest", "blob", "tags", "referrers")
 """What clients ask for."""
 
 WAYS = ("hit", "stored", "collapsed", "asked", "partial", "revalidated", "changed", "stale", "error")
-"""How it is answered: the ways of pull/outcome.py, and error."""
+"""How it is answered: the ways of oci/cache_status.py, and error."""
 
 HITS = frozenset({"hit", "revalidated"})
 """The ways for which no content came from the upstream; collapsed and stale are counted apart."""
@@ -38,7 +38,7 @@ _UNKNOWN = float("nan")
 
 
 @attrs.frozen
-class Saved:
+class SavedTraffic:
     """What clients had since the start and the upstreams were not asked for: pulls, and bytes."""
 
     pulls: int
@@ -50,7 +50,7 @@ class Metrics:
     """All that is counted. Method names say what happened."""
 
     registry: CollectorRegistry
-    watched: Watched
+    watched: StatsCollector
     _requests: Counter
     _answered_bytes: Counter
     _hits: Counter
@@ -87,7 +87,7 @@ class Metrics:
 
         metrics = cls(
             registry,
-            Watched(),
+            StatsCollector(),
             counter("requests", "Answers given to clients.", "upstream", "kind", "outcome"),
             counter(
                 "answered_bytes", "Bytes of the bodies of answers that ended.", "upstream", "kind", "outcome"
@@ -160,9 +160,9 @@ class Metrics:
         self._turned_away.labels(upstream).set_function(is_turned_away)
 
     @property
-    def saved(self) -> Saved:
+    def saved(self) -> SavedTraffic:
         """What clients had and upstreams were not asked for; never less than nothing."""
-        return Saved(self._pulls, max(0, self._sent - self._received))
+        return SavedTraffic(self._pulls, max(0, self._sent - self._received))
 
     def answered(self, upstream: str, kind: str, way: str) -> None:
         """A client got its answer: one of WAYS."""

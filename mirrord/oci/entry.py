@@ -5,7 +5,7 @@ from enum import StrEnum
 import attrs
 
 
-class Kind(StrEnum):
+class ContentKind(StrEnum):
     """What an entry is: committed content, or what an unfinished download left."""
 
     BLOB = "blob"
@@ -21,7 +21,7 @@ class Entry:
     the disk, in bytes; `idle_seconds` is how long nobody has asked for it.
     """
 
-    kind: Kind
+    kind: ContentKind
     name: str
     size: int
     idle_seconds: float

@@ -2,13 +2,13 @@
 
 import attrs
 
-from mirrord.oci.content import Descriptor, TagRecord
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
+from mirrord.oci.manifests import Descriptor, TagRecord
 from mirrord.oci.names import Tag
 
 
 @attrs.frozen
-class Holding:
+class ContentLink:
     """One link of a repository.
 
     `kind` says what is held under its digest (None: nothing), and `size` what that takes of the disk, in
@@ -17,14 +17,14 @@ class Holding:
     """
 
     descriptor: Descriptor
-    kind: Kind | None
+    kind: ContentKind | None
     size: int
     is_manifest: bool
     used_at: float
 
 
 @attrs.frozen
-class KnownTag:
+class CachedTag:
     """A tag of a repository; `used_at` is wall clock, in seconds."""
 
     tag: Tag

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
+from mirrord.oci.manifests import Descriptor
 
 HOSTED = "hosted"
 """What stands for an upstream in the source, the metrics and the logs of a hosted repository."""

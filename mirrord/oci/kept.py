@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 
 
 @attrs.frozen
-class KeptManifest:
+class HostedManifest:
     """A manifest of a hosted repository.
 
     `idle_seconds` is how long ago it was pushed, or got or lost a tag. `subject` is what it refers to,
@@ -24,7 +24,7 @@ class KeptManifest:
 
 
 @attrs.frozen
-class KeptTag:
+class HostedTag:
     """A tag of a hosted repository; `age_seconds` is how long it has named this manifest."""
 
     tag: Tag
@@ -33,14 +33,14 @@ class KeptTag:
 
 
 @attrs.frozen
-class Thinning:
+class RetentionPlan:
     """What goes of a hosted repository: tags, as far as they name that digest still, and manifests.
 
     `rules` says by the number of which of the operator's rules; what is not in there goes with something
     that is.
     """
 
-    repository: Repository
-    tags: tuple[KeptTag, ...] = ()
-    manifests: tuple[KeptManifest, ...] = ()
+    repository: RepositoryName
+    tags: tuple[HostedTag, ...] = ()
+    manifests: tuple[HostedManifest, ...] = ()
     rules: Mapping[Tag | Digest, int] = attrs.field(factory=dict, hash=False)

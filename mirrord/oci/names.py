@@ -26,7 +26,7 @@ def canonical_registry(name: str) -> str:
 
 
 @attrs.frozen(order=True, cache_hash=True)
-class Repository:
+class RepositoryName:
     """A repository's name, such as `library/ubuntu`."""
 
     name: str
@@ -47,10 +47,10 @@ class Repository:
         """Whether the text is a repository name."""
         return len(text) <= _MAX_NAME_LENGTH and _REPOSITORY.fullmatch(text) is not None
 
-    def without_prefix(self, prefix: str) -> "Repository | None":
+    def without_prefix(self, prefix: str) -> "RepositoryName | None":
         """What remains when the first component is `prefix`; None when it is not, or nothing remains."""
         first, _, rest = self.name.partition("/")
-        return Repository(rest) if first == prefix and rest else None
+        return RepositoryName(rest) if first == prefix and rest else None
 
     def __str__(self) -> str:
         return self.name
@@ -97,7 +97,7 @@ def parse_reference(text: str) -> Reference:
 
 
 @attrs.frozen(order=True, cache_hash=True)
-class Source:
+class RepositoryKey:
     """Where content is pulled from: a repository at the upstream of that name.
 
     Permission to read, tags and negative answers are kept by source; content itself is
@@ -105,7 +105,7 @@ class Source:
     """
 
     upstream: str
-    repository: Repository
+    repository: RepositoryName
 
     def __str__(self) -> str:
         return f"{self.upstream}/{self.repository}"

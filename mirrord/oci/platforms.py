@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import attrs
 
-from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.errors import ManifestUnknown, NameInvalid
+from mirrord.oci.manifests import Descriptor, Manifest
 
 _WORD = re.compile(r"[a-z0-9_.]{1,32}", re.ASCII)
 _ARCHITECTURES = {

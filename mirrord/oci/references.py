@@ -15,7 +15,7 @@ import attrs
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import NameInvalid
 from mirrord.oci.hosted import HOSTED
-from mirrord.oci.names import DOCKER_HUB, Reference, Repository, Source, Tag, canonical_registry
+from mirrord.oci.names import DOCKER_HUB, Reference, RepositoryKey, RepositoryName, Tag, canonical_registry
 
 LATEST = Tag("latest")
 
@@ -33,12 +33,12 @@ class ImageReference:
     """
 
     registry: str
-    repository: Repository
+    repository: RepositoryName
     tag: Tag | None = None
     digest: Digest | None = None
 
     @classmethod
-    def parse(cls, text: str, is_hosted: Callable[[Repository], bool] = lambda _: False) -> Self:
+    def parse(cls, text: str, is_hosted: Callable[[RepositoryName], bool] = lambda _: False) -> Self:
         """Read a reference as docker writes it; the host of a registry may be in any case.
 
         `is_hosted` says which repositories are meant to be ours, where no registry is named.
@@ -54,8 +54,8 @@ class ImageReference:
         if not colon or "/" in tag:
             name, colon, tag = rest, "", ""
         registry, repository = _read(name)
-        if not _is_host(name) and Repository.is_one(name) and is_hosted(Repository(name)):
-            registry, repository = HOSTED, Repository(name)
+        if not _is_host(name) and RepositoryName.is_one(name) and is_hosted(RepositoryName(name)):
+            registry, repository = HOSTED, RepositoryName(name)
         return cls(
             registry,
             repository,
@@ -64,7 +64,7 @@ class ImageReference:
         )
 
     @classmethod
-    def of(cls, source: Source) -> Self:
+    def of(cls, source: RepositoryKey) -> Self:
         """The repository of a source, all of it."""
         return cls(source.upstream, source.repository)
 
@@ -96,7 +96,7 @@ def _is_host(name: str) -> bool:
     return bool(slash) and ("." in first or ":" in first or first.lower() == "localhost")
 
 
-def _read(name: str) -> tuple[str, Repository]:
+def _read(name: str) -> tuple[str, RepositoryName]:
     """The registry and the repository of a name."""
     first, _, rest = name.partition("/")
     host = first.lower()
@@ -110,4 +110,4 @@ def _read(name: str) -> tuple[str, Repository]:
         raise NameInvalid("the name of a repository is lowercase", detail=name[:256])
     if registry == DOCKER_HUB and "/" not in path:
         path = f"{_OFFICIAL}/{path}"
-    return registry, Repository.parse(path)
+    return registry, RepositoryName.parse(path)

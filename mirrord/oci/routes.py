@@ -3,7 +3,7 @@
 A repository's name may itself contain `manifests`, `blobs` or `tags`, so a path is read from
 the right: a fixed tail decides the route, and what stands before it is the repository
 (reference/protocol.md, section 1.1). A `/prefix` before `/v2/` is kept apart; which upstream
-it means is not decided here (pull/sources.py).
+it means is not decided here (routing.py).
 
 Only the path is matched, whatever the method: that a mirror takes no PUT is the web's to say.
 """
@@ -20,7 +20,7 @@ from mirrord.oci.errors import (
     PaginationNumberInvalid,
     QueryTooLong,
 )
-from mirrord.oci.names import Reference, Repository, Tag, parse_reference
+from mirrord.oci.names import Reference, RepositoryName, Tag, parse_reference
 
 MAX_PAGE = 10_000
 """The largest page of tags or repositories that one request may ask for."""
@@ -56,7 +56,7 @@ class CatalogRoute:
 class ManifestRoute:
     """`/v2/<repository>/manifests/<reference>`; a push may give a manifest more `tags`."""
 
-    repository: Repository
+    repository: RepositoryName
     reference: Reference
     tags: tuple[Tag, ...] = ()
 
@@ -65,7 +65,7 @@ class ManifestRoute:
 class BlobRoute:
     """`/v2/<repository>/blobs/<digest>`."""
 
-    repository: Repository
+    repository: RepositoryName
     digest: Digest
 
 
@@ -77,18 +77,18 @@ class UploadRoute:
     (None: for somebody may).
     """
 
-    repository: Repository
+    repository: RepositoryName
     session: str | None = None
     digest: Digest | None = None
     mount: Digest | None = None
-    origin: Repository | None = None
+    origin: RepositoryName | None = None
 
 
 @attrs.frozen
 class TagsRoute:
     """`/v2/<repository>/tags/list`."""
 
-    repository: Repository
+    repository: RepositoryName
     page: Page
 
 
@@ -96,7 +96,7 @@ class TagsRoute:
 class ReferrersRoute:
     """`/v2/<repository>/referrers/<digest>`; of a list in pages, those that come after `last`."""
 
-    repository: Repository
+    repository: RepositoryName
     digest: Digest
     artifact_type: str | None
     last: str = ""
@@ -201,8 +201,8 @@ def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa:
     raise NameUnknown("no such path in the distribution API")
 
 
-def _repository(name: list[str]) -> Repository:
-    return Repository.parse("/".join(name))
+def _repository(name: list[str]) -> RepositoryName:
+    return RepositoryName.parse("/".join(name))
 
 
 def _tags(parameters: dict[str, list[str]]) -> tuple[Tag, ...]:
@@ -210,7 +210,7 @@ def _tags(parameters: dict[str, list[str]]) -> tuple[Tag, ...]:
     return tuple(dict.fromkeys(map(Tag.parse, parameters.get("tag", ()))))
 
 
-def _upload(repository: Repository, session: str | None, parameters: dict[str, list[str]]) -> UploadRoute:
+def _upload(repository: RepositoryName, session: str | None, parameters: dict[str, list[str]]) -> UploadRoute:
     """The algorithm of the digest to come may be announced; it is refused where it is none of ours."""
     algorithm, origin = _only(parameters, "digest-algorithm"), _only(parameters, "from")
     if algorithm is not None and algorithm not in ALGORITHMS:
@@ -220,7 +220,7 @@ def _upload(repository: Repository, session: str | None, parameters: dict[str, l
         for text in (_only(parameters, "digest"), _only(parameters, "mount"))
     )
     return UploadRoute(
-        repository, session, digest, mount, None if origin is None else Repository.parse(origin)
+        repository, session, digest, mount, None if origin is None else RepositoryName.parse(origin)
     )
 
 

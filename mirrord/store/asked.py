@@ -13,7 +13,7 @@ Name = tuple[str, str]
 
 
 @attrs.define(eq=False)
-class Asked:
+class AccessTimes:
     """When blobs, and manifests that somebody names, were asked for last, in service time.
 
     It remembers so many; of all others it takes it that they were asked for when the last forgotten one

@@ -14,7 +14,7 @@ import attrs
 from twisted.logger import Logger
 
 from mirrord.oci.digest import Digest, Hasher
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store import files
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
@@ -22,7 +22,7 @@ from mirrord.store.layout import Layout, footprint
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
 from mirrord.store.threads import Threads
-from mirrord.store.unfinished import Unfinished
+from mirrord.store.unfinished import PartialStore
 
 SLICE_BYTES = 16 * 1024 * 1024
 
@@ -33,7 +33,7 @@ _NEXT = f"SELECT * FROM content WHERE (digest, kind) > (?, ?) ORDER BY digest, k
 class Examination:
     """One file at rest that is being hashed. Close it."""
 
-    _kind: Kind
+    _kind: ContentKind
     _digest: Digest
     _audit: "Audit"
     _fd: int | None
@@ -83,7 +83,7 @@ class Audit:
     _layout: Layout
     _rows: Rows
     _contents: Contents
-    _unfinished: Unfinished
+    _unfinished: PartialStore
     _cache: BodyCache
     threads: Threads
     _log = Logger()
@@ -103,7 +103,9 @@ class Audit:
         last = ("", "")
         while page := [ContentRow._make(row) for row in self._rows.select(_NEXT, last)]:
             yield [
-                Entry(Kind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
+                Entry(
+                    ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row)
+                )
                 for row in page
                 if not self._rows.is_overlaid(CONTENT, CONTENT.key_of(row))
             ]
@@ -120,7 +122,7 @@ class Audit:
             return Examination(entry.kind, digest, self, None, digest.hasher())
         return Examination(entry.kind, digest, self, fd, digest.hasher())
 
-    def set_aside(self, kind: Kind, digest: Digest, fd: int | None) -> bool:
+    def set_aside(self, kind: ContentKind, digest: Digest, fd: int | None) -> bool:
         """Have the file that was opened as `fd` absent (examinations call this)."""
         path = self._layout.content(kind, digest)
         if self._contents.get(kind, digest) is None or not _is_the_same(path, fd):

@@ -23,7 +23,7 @@ from pathlib import Path
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.store import files, hosted_rows
 from mirrord.store.copies import copy_hosted, open_copy, restore_hosted
 from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
@@ -46,7 +46,7 @@ class NoBackup(OSError):
 
 
 @attrs.frozen
-class Progress:
+class BackupProgress:
     """How far it is: entries and bytes so far, of how many; `copied` of them were not there before.
 
     `lost` are those that were not whole where they came from.
@@ -58,21 +58,21 @@ class Progress:
     bytes: int = 0
     copied: int = 0
     removed: int = 0
-    lost: tuple[tuple[Kind, Digest], ...] = ()
+    lost: tuple[tuple[ContentKind, Digest], ...] = ()
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[BackupProgress], None]
 
 
 @attrs.frozen
 class _Content:
-    kind: Kind
+    kind: ContentKind
     digest: Digest
     size: int
     media_type: str
 
 
-def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool = True) -> Progress:
+def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool = True) -> BackupProgress:
     """Bring the backup in `target` up to date with the store, which may be in use; `now` is wall clock.
 
     On one file system content gets a second name if it `may_link`: that takes no room, and is no help
@@ -97,7 +97,7 @@ def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool
     return progress
 
 
-def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> Progress:
+def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> BackupProgress:
     """Put what is in a backup into a store that no daemon uses, over what that has of the same name.
 
     Content gets a second name as in `back_up`. Everything is hashed; what is damaged in the backup is left
@@ -126,13 +126,13 @@ def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> 
 
 def _bring(
     source: Layout, target: Layout, index: Path, tell: Tell, *, may_link: bool, is_sceptical: bool = False
-) -> Progress:
+) -> BackupProgress:
     """Have `target` hold whatever `index` names and `source` has whole; what it lacks is taken from it.
 
     Where `is_sceptical`, what is there already is hashed too.
     """
     wanted = list(_contents(index))
-    progress = Progress(len(wanted), sum(content.size for content in wanted))
+    progress = BackupProgress(len(wanted), sum(content.size for content in wanted))
     for content in wanted:
         kind, digest = content.kind, content.digest
         path = target.content(kind, digest)
@@ -149,12 +149,12 @@ def _bring(
     return progress
 
 
-def _leave_out(connection: sqlite3.Connection, lost: Iterable[tuple[Kind, Digest]]) -> None:
+def _leave_out(connection: sqlite3.Connection, lost: Iterable[tuple[ContentKind, Digest]]) -> None:
     for kind, digest in lost:
-        hosted_rows.delete_content(connection, str(digest), is_manifest=kind is Kind.MANIFEST)
+        hosted_rows.delete_content(connection, str(digest), is_manifest=kind is ContentKind.MANIFEST)
 
 
-def _list(connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[Kind, Digest]]) -> None:
+def _list(connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[ContentKind, Digest]]) -> None:
     """Have an index know the content that is there now, whose files it would else have to find first."""
     missing = set(lost)
     there = (
@@ -169,7 +169,7 @@ def _list(connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[Kind
 def _contents(index: Path) -> Iterator[_Content]:
     with closing(open_copy(index)) as connection:
         for digest, is_manifest, size, media_type in connection.execute(_CONTENT):
-            kind = Kind.MANIFEST if is_manifest else Kind.BLOB
+            kind = ContentKind.MANIFEST if is_manifest else ContentKind.BLOB
             yield _Content(kind, Digest.parse(digest), size, media_type)
 
 

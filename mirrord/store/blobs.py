@@ -8,15 +8,15 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
+from mirrord.oci.manifests import Descriptor
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.partials import PartialFile
 from mirrord.store.tables import ContentRow
-from mirrord.store.unfinished import Unfinished
+from mirrord.store.unfinished import PartialStore
 
 SMALL_BYTES = 64 * 1024
 """Blobs up to this size are read whole, verified, and served from memory."""
@@ -62,7 +62,7 @@ class BlobStore:
 
     _layout: Layout
     _contents: Contents
-    _unfinished: Unfinished
+    _unfinished: PartialStore
     _cache: BodyCache
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _awaited: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
@@ -85,7 +85,7 @@ class BlobStore:
             OSError: The disk failed.
         """
         try:
-            size = self._layout.content(Kind.BLOB, blob.digest).stat().st_size
+            size = self._layout.content(ContentKind.BLOB, blob.digest).stat().st_size
         except FileNotFoundError:
             return False
         if size == blob.size:
@@ -107,7 +107,7 @@ class BlobStore:
         # Hosted content takes no room from what is mirrored: that it cannot go is no news to the collector.
         busy_bytes = 0 if row.is_hosted else footprint(row.size)
         self._pin(digest, busy_bytes)
-        path = self._layout.content(Kind.BLOB, digest)
+        path = self._layout.content(ContentKind.BLOB, digest)
         return StoredBlob(row.size, body, path, fd, lambda: self._unpin(digest))
 
     def find_partial(self, digest: Digest) -> PartialFile | None:
@@ -133,11 +133,11 @@ class BlobStore:
         Raises:
             OSError: The disk refused.
         """
-        if self._contents.is_hosted(Kind.BLOB, digest) or self.is_pinned(digest):
+        if self._contents.is_hosted(ContentKind.BLOB, digest) or self.is_pinned(digest):
             return False
-        self._contents.drop(Kind.BLOB, digest)
-        self._cache.drop(Kind.BLOB, digest)
-        self._layout.content(Kind.BLOB, digest).rename(path)
+        self._contents.drop(ContentKind.BLOB, digest)
+        self._cache.drop(ContentKind.BLOB, digest)
+        self._layout.content(ContentKind.BLOB, digest).rename(path)
         return True
 
     def is_pinned(self, digest: Digest) -> bool:
@@ -155,25 +155,25 @@ class BlobStore:
 
     def _find(self, digest: Digest) -> ContentRow | None:
         """The row of a blob; a file that has none was committed just before the end of an earlier run."""
-        row = self._contents.get(Kind.BLOB, digest)
+        row = self._contents.get(ContentKind.BLOB, digest)
         if row is not None:
             return row
         try:
-            size = self._layout.content(Kind.BLOB, digest).stat().st_size
+            size = self._layout.content(ContentKind.BLOB, digest).stat().st_size
         except FileNotFoundError:
             return None
-        return self._contents.add(Kind.BLOB, digest, size)
+        return self._contents.add(ContentKind.BLOB, digest, size)
 
     def _load(self, digest: Digest, row: ContentRow) -> tuple[bytes | None, int | None] | None:
         """The body of a small blob, else a descriptor; None if it is gone or damaged, which is noted."""
-        body = self._cache.get(Kind.BLOB, digest)
+        body = self._cache.get(ContentKind.BLOB, digest)
         if body is not None:
             return body, None
-        path = self._layout.content(Kind.BLOB, digest)
+        path = self._layout.content(ContentKind.BLOB, digest)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._contents.drop(Kind.BLOB, digest)
+            self._contents.drop(ContentKind.BLOB, digest)
             return None
         is_whole = os.fstat(fd).st_size == row.size
         if is_whole and row.size > SMALL_BYTES:
@@ -183,11 +183,11 @@ class BlobStore:
         finally:
             os.close(fd)
         if is_whole and digest.matches(body):
-            self._cache.put(Kind.BLOB, digest, body)
+            self._cache.put(ContentKind.BLOB, digest, body)
             return body, None
         self._log.error("{digest} is damaged on the disk and set aside", digest=str(digest))
-        self._contents.drop(Kind.BLOB, digest)
-        self._unfinished.set_aside(Kind.BLOB, digest, path)
+        self._contents.drop(ContentKind.BLOB, digest)
+        self._unfinished.set_aside(ContentKind.BLOB, digest, path)
         return None
 
     def _pin(self, digest: Digest, busy_bytes: int) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.store.layout import BLOCK_BYTES, footprint
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
@@ -54,7 +54,7 @@ class Contents:
     _rows: Rows
     mirrored: Total = attrs.field(init=False)
     hosted: Total = attrs.field(init=False)
-    _claims: Counter[tuple[Kind, Digest]] = attrs.field(factory=Counter, init=False)
+    _claims: Counter[tuple[ContentKind, Digest]] = attrs.field(factory=Counter, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.mirrored, self.hosted = (
@@ -66,11 +66,11 @@ class Contents:
         """All content."""
         return self.mirrored + self.hosted
 
-    def get(self, kind: Kind, digest: Digest) -> ContentRow | None:
+    def get(self, kind: ContentKind, digest: Digest) -> ContentRow | None:
         """What is held under this digest; None if nothing is."""
         return self._rows.get(CONTENT, (str(digest), kind))
 
-    def add(self, kind: Kind, digest: Digest, size: int, media_type: str = "") -> ContentRow:
+    def add(self, kind: ContentKind, digest: Digest, size: int, media_type: str = "") -> ContentRow:
         """Note that content is on the disk, used now."""
         self.drop(kind, digest)
         hosted_as = self.hosted_as(kind, digest)
@@ -83,7 +83,7 @@ class Contents:
         """Note that content is used now."""
         self._rows.use(CONTENT, (str(digest),))
 
-    def drop(self, kind: Kind, digest: Digest) -> bool:
+    def drop(self, kind: ContentKind, digest: Digest) -> bool:
         """Note that content is gone; false if it was not there."""
         row = self.get(kind, digest)
         if row is None:
@@ -92,13 +92,13 @@ class Contents:
         self._total_of(row).count(row, -1)
         return True
 
-    def hosted_as(self, kind: Kind, digest: Digest) -> str | None:
+    def hosted_as(self, kind: ContentKind, digest: Digest) -> str | None:
         """The media type under which a hosted repository holds this; None if none does."""
-        for (media_type,) in self._rows.select(_HOSTED_AS, (str(digest), kind is Kind.MANIFEST)):
+        for (media_type,) in self._rows.select(_HOSTED_AS, (str(digest), kind is ContentKind.MANIFEST)):
             return str(media_type)
         return None
 
-    def is_hosted(self, kind: Kind, digest: Digest) -> bool:
+    def is_hosted(self, kind: ContentKind, digest: Digest) -> bool:
         """Whether content is claimed, or a hosted repository holds it, whatever its row says."""
         is_hosted = (kind, digest) in self._claims or self.hosted_as(kind, digest) is not None
         if is_hosted:
@@ -106,7 +106,7 @@ class Contents:
         return is_hosted
 
     @contextmanager
-    def claimed(self, kind: Kind, digest: Digest) -> Iterator[None]:
+    def claimed(self, kind: ContentKind, digest: Digest) -> Iterator[None]:
         """Keep content from going, be it there or still to come, while a link to it is being written.
 
         If none is in the end, it is still marked as hosted, until a sweep finds that nobody holds it.
@@ -120,7 +120,7 @@ class Contents:
             if not self._claims[kind, digest]:
                 del self._claims[kind, digest]
 
-    def mark(self, kind: Kind, digest: Digest, *, is_hosted: bool) -> None:
+    def mark(self, kind: ContentKind, digest: Digest, *, is_hosted: bool) -> None:
         """Count content among what is hosted, or among what is mirrored."""
         row = self.get(kind, digest)
         if row is not None and row.is_hosted != is_hosted:
@@ -143,12 +143,12 @@ class Contents:
         """How long nobody has asked for this content, as the row has it."""
         return self._rows.now() - row.last_used
 
-    def was_idle_for(self, kind: Kind, digest: Digest, seconds: float) -> bool:
+    def was_idle_for(self, kind: ContentKind, digest: Digest, seconds: float) -> bool:
         """Whether nobody has asked for this content for so long, as of now; false if there is none."""
         last_used = self._rows.last_used(CONTENT, (str(digest), kind))
         return last_used is not None and self._rows.now() - last_used >= seconds
 
-    def under(self, kind: Kind, prefix: str) -> list[ContentRow]:
+    def under(self, kind: ContentKind, prefix: str) -> list[ContentRow]:
         """The rows of the file whose digest begins with `prefix`."""
         rows = self._rows.select(_BY_PREFIX, (prefix, prefix + "g", kind))
         return [ContentRow._make(row) for row in rows]

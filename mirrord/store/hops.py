@@ -19,7 +19,7 @@ P = ParamSpec("P")
 
 
 @attrs.define(eq=False)
-class Hops:
+class ThreadedFile:
     """An open file and who works on it; `closed` is told once, on the reactor, when it is closed."""
 
     _fd: int

@@ -17,13 +17,13 @@ from typing import TypeVar
 
 import attrs
 
-from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.oci.hosted import HostedLink
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
-from mirrord.store.asked import Asked
+from mirrord.store.asked import AccessTimes
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.hosted_rows import LinkRow
@@ -72,17 +72,17 @@ class HostedIndex:
     _manifests: ManifestStore
     _wall_clock: Callable[[], float]
     _changed: Callable[[], None]
-    asked: Asked = attrs.field(init=False)
+    asked: AccessTimes = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.asked = Asked(self._rows.now())
+        self.asked = AccessTimes(self._rows.now())
 
-    def has(self, repository: Repository) -> bool:
+    def has(self, repository: RepositoryName) -> bool:
         """Whether it holds anything."""
         sql = "SELECT 1 FROM hosted_links WHERE repository = ? LIMIT 1"
         return bool(self._rows.select(sql, (str(repository),)))
 
-    def repositories(self, after: str, limit: int) -> list[Repository]:
+    def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         """The next hosted repositories in order of name, `limit` at most."""
         names: list[str] = []
         while len(names) < limit:
@@ -91,10 +91,10 @@ class HostedIndex:
             if name is None:
                 break
             names.append(name)
-        return [Repository(name) for name in names]
+        return [RepositoryName(name) for name in names]
 
     def link(
-        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+        self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> HostedLink | None:
         """What the repository holds under this digest: the manifest, where it holds that and a blob.
 
@@ -108,7 +108,7 @@ class HostedIndex:
                 return row.link() if row.is_manifest or not is_going else None
         return None
 
-    def links(self, repository: Repository) -> Iterator[list[HostedLink]]:
+    def links(self, repository: RepositoryName) -> Iterator[list[HostedLink]]:
         """All that the repository holds, a page an item; to look at it keeps nothing."""
         last: tuple[str, bool] = ("", False)
         while page := self._rows.select(_LINKS_OF, (str(repository), *last)):
@@ -116,24 +116,24 @@ class HostedIndex:
             yield [row.link() for row in rows]
             last = rows[-1].digest, rows[-1].is_manifest
 
-    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[Repository]:
+    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
         """The hosted repositories that hold a blob, or a manifest."""
         last = ""
         while page := self._rows.select(_HOLDERS, (str(digest), is_manifest, last)):
-            yield from (Repository(name) for (name,) in page)
+            yield from (RepositoryName(name) for (name,) in page)
             last = page[-1][0]
 
-    def tag(self, repository: Repository, tag: Tag) -> Descriptor | None:
+    def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
         """The manifest that a tag names."""
         for media_type, digest, size in self._rows.select(_TAGGED, (str(repository), str(tag))):
             return Descriptor(media_type, Digest.parse(digest), size)
         return None
 
-    def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+    def tags(self, repository: RepositoryName, after: str, limit: int) -> list[str]:
         """The next tags in ASCII order, `limit` at most."""
         return [tag for (tag,) in self._rows.select(_TAGS, (str(repository), after, limit))]
 
-    def tagged(self, repository: Repository) -> Iterator[list[tuple[Tag, Digest, float]]]:
+    def tagged(self, repository: RepositoryName) -> Iterator[list[tuple[Tag, Digest, float]]]:
         """All tags, what they name and since when by wall clock; a page an item."""
         last = ""
         while page := self._rows.select(_TAGGED_AT, (str(repository), last)):
@@ -141,7 +141,7 @@ class HostedIndex:
             last = page[-1][0]
 
     def referrers(
-        self, repository: Repository, subject: Digest, artifact_type: str | None = None, after: str = ""
+        self, repository: RepositoryName, subject: Digest, artifact_type: str | None = None, after: str = ""
     ) -> Iterator[HostedLink]:
         """The manifests whose subject this is, in order of digest and after that one, read as they are taken.
 
@@ -153,12 +153,16 @@ class HostedIndex:
             yield from (row.link() for row in rows)
             after = rows[-1].digest
 
-    def lost(self) -> Iterator[list[tuple[Repository, Kind, Digest]]]:
+    def lost(self) -> Iterator[list[tuple[RepositoryName, ContentKind, Digest]]]:
         """What repositories should hold, and the disk does not; a page of all links an item."""
         last = ("", "")
         while page := self._rows.select(_LINKS, last):
             held = (
-                (Repository(repository), Kind.MANIFEST if is_manifest else Kind.BLOB, Digest.parse(digest))
+                (
+                    RepositoryName(repository),
+                    ContentKind.MANIFEST if is_manifest else ContentKind.BLOB,
+                    Digest.parse(digest),
+                )
                 for repository, digest, is_manifest in page
             )
             yield [each for each in held if self._contents.get(*each[1:]) is None]
@@ -166,7 +170,7 @@ class HostedIndex:
 
     async def add_blob(
         self,
-        repository: Repository,
+        repository: RepositoryName,
         descriptor: Descriptor,
         place: Callable[[], Awaitable[None]] | None = None,
     ) -> bool:
@@ -177,7 +181,7 @@ class HostedIndex:
         Raises:
             OSError: The disk refused; it is not linked.
         """
-        with self._contents.claimed(Kind.BLOB, descriptor.digest):
+        with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
             if place is not None:
                 await place()
             if not self._blobs.has(descriptor):
@@ -189,7 +193,7 @@ class HostedIndex:
 
     async def put_manifest(
         self,
-        repository: Repository,
+        repository: RepositoryName,
         manifest: Manifest,
         link: HostedLink,
         tags: Iterable[Tag],
@@ -214,12 +218,12 @@ class HostedIndex:
             hosted_rows.require(connection, str(repository), blobs, children)
             hosted_rows.put_manifest(connection, row, named, tags)
 
-        with self._contents.claimed(Kind.MANIFEST, manifest.digest):
+        with self._contents.claimed(ContentKind.MANIFEST, manifest.digest):
             await self._manifests.keep(manifest)
             row = LinkRow.of(repository, link, self._rows.now())
             await self._write(link_all)
 
-    async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
+    async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
         """Remove a tag; False if there was none.
 
         Raises:
@@ -229,7 +233,7 @@ class HostedIndex:
         return await self._write(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
 
     async def delete(
-        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+        self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> bool:
         """Remove a blob's or manifest's link, and the tags that name it; False if there was none.
 
@@ -242,7 +246,7 @@ class HostedIndex:
         name = str(repository)
         return await self._write(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
 
-    async def delete_repository(self, repository: Repository) -> bool:
+    async def delete_repository(self, repository: RepositoryName) -> bool:
         """Remove all that a repository holds; False if that was nothing.
 
         Raises:

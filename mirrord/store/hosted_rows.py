@@ -12,12 +12,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestBlobUnknown
 from mirrord.oci.hosted import HostedLink
-from mirrord.oci.kept import Thinning
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.kept import RetentionPlan
+from mirrord.oci.manifests import Descriptor
+from mirrord.oci.names import RepositoryName, Tag
 
 COLUMNS = {
     "hosted_links": "repository, digest, is_manifest, media_type, size, linked_at, touched, subject, "
@@ -78,7 +78,7 @@ class LinkRow(NamedTuple):
     annotations: str | None
 
     @classmethod
-    def of(cls, repository: Repository, link: HostedLink, touched: float) -> Self:
+    def of(cls, repository: RepositoryName, link: HostedLink, touched: float) -> Self:
         """The row of a link."""
         of = link.descriptor
         return cls(
@@ -194,7 +194,7 @@ def unlink_unreferenced(
     return sum(connection.execute(sql, (*link, before)).rowcount for link in links)
 
 
-def thin(connection: sqlite3.Connection, thinning: Thinning, now: float) -> tuple[int, int]:
+def thin(connection: sqlite3.Connection, thinning: RetentionPlan, now: float) -> tuple[int, int]:
     """Remove what was planned to go, as far as nobody has come to need it since; how many of both went."""
     repository = str(thinning.repository)
     tags = sum(

@@ -11,17 +11,17 @@ from functools import partial
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
-from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.contents import Contents
 from mirrord.store.hosted import HostedIndex
 from mirrord.store.hosted_rows import IS_REFERENCED
-from mirrord.store.inventory import EVICT_ENTRIES, Inventory
+from mirrord.store.inventory import EVICT_ENTRIES, StoreBrowser
 from mirrord.store.layout import footprint
 from mirrord.store.rows import Rows
-from mirrord.store.shelf import Shelf
+from mirrord.store.shelf import EvictionStore
 from mirrord.store.tables import CONTENT, PAGE_ROWS
 from mirrord.store.uploads import Uploads
 
@@ -56,15 +56,15 @@ _TAGS = (
 
 
 @attrs.define(eq=False)
-class HostedShelf:
+class HostedGCStore:
     """Links, tags and content of hosted repositories, and uploads that nobody goes on with."""
 
     _rows: Rows
     _contents: Contents
     _hosted: HostedIndex
     _uploads: Uploads
-    _shelf: Shelf
-    _inventory: Inventory
+    _shelf: EvictionStore
+    _inventory: StoreBrowser
     _changed: Callable[[], None]
 
     @property
@@ -89,19 +89,19 @@ class HostedShelf:
         """
         return await self._uploads.remove(names)
 
-    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[Repository, Digest]]]:
+    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
         """The blobs that no manifest of their repository names, and nobody asked for since; page by page."""
         before = self._rows.now() - grace_seconds
         last = ("", "")
         while page := self._rows.select(_BLOBS, (before, *last)):
             yield [
-                (Repository(repository), Digest.parse(digest))
+                (RepositoryName(repository), Digest.parse(digest))
                 for repository, digest, is_idle in page
                 if is_idle and self._hosted.asked.last((repository, digest)) <= before
             ]
             last = page[-1][0], page[-1][1]
 
-    async def unlink(self, blobs: Sequence[tuple[Repository, Digest]], grace_seconds: float) -> int:
+    async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
         """Remove the links of these blobs, as far as they are still unreferenced; how many went.
 
         Raises:
@@ -123,7 +123,7 @@ class HostedShelf:
         last = ("", "")
         while page := self._rows.select(_UNLINKED, last):
             yield [
-                Entry(Kind(kind), digest, footprint(size), 0.0)
+                Entry(ContentKind(kind), digest, footprint(size), 0.0)
                 for digest, kind, size, is_unlinked in page
                 if is_unlinked and not self._rows.is_overlaid(CONTENT, (digest, kind))
             ]
@@ -153,11 +153,11 @@ class HostedShelf:
             if not self._is_held(entry):
                 self._contents.mark(entry.kind, Digest.parse(entry.name), is_hosted=False)
 
-    def repositories(self, after: str, limit: int) -> list[Repository]:
+    def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         """The next hosted repositories in order of name, `limit` at most."""
         return self._hosted.repositories(after, limit)
 
-    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+    def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         """The manifests of a repository, page by page."""
         name, last, now = str(repository), "", self._rows.now()
         while page := self._rows.select(_MANIFESTS, (name, last)):
@@ -165,7 +165,7 @@ class HostedShelf:
             for parent, child in self._rows.select(_CHILDREN, (name, page[0][0], page[-1][0])):
                 children.setdefault(parent, []).append(Digest.parse(child))
             yield [
-                KeptManifest(
+                HostedManifest(
                     Digest.parse(digest),
                     size,
                     now - touched,
@@ -176,14 +176,14 @@ class HostedShelf:
             ]
             last = page[-1][0]
 
-    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+    def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         """The tags of a repository, page by page."""
         last, now = "", self._rows.now()
         while page := self._rows.select(_TAGS, (str(repository), last)):
-            yield [KeptTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
+            yield [HostedTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
             last = page[-1][0]
 
-    async def thin(self, thinning: Thinning, grace_seconds: float = 0.0) -> tuple[int, int]:
+    async def thin(self, thinning: RetentionPlan, grace_seconds: float = 0.0) -> tuple[int, int]:
         """Remove tags, and then manifests that nothing needs by now; how many of both went.
 
         What an index that is being pushed asked for within the grace time stays, with its tags.

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from mirrord.oci.content import Descriptor, Manifest, Sighting, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.entry import ContentKind
+from mirrord.oci.manifests import Descriptor, Manifest, TagObservation, TagRecord
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
 
@@ -34,7 +34,7 @@ class Index:
 
     _rows: Rows
 
-    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+    def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
         """What `source` may read under this digest; None if it is not known to. Counts as a use of both."""
         key = _link_key(source, digest)
         row = self._rows.get(LINKS, key)
@@ -44,7 +44,7 @@ class Index:
         self._rows.use(CONTENT, (row.digest,))
         return Descriptor(row.media_type, digest, row.size)
 
-    def add_links(self, source: Source, descriptors: Iterable[Descriptor]) -> None:
+    def add_links(self, source: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
         """Let `source` read these. What is known already is only used: a pull repeated writes nothing."""
         now = self._rows.now()
         for descriptor in descriptors:
@@ -59,7 +59,7 @@ class Index:
                 is_manifest = known is not None and known.is_manifest
                 self._rows.put(LINKS, LinkRow.of(key, descriptor, now, is_manifest=is_manifest))
 
-    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+    def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         """What is known of a tag. Counts as a use."""
         key = _tag_key(source, tag)
         row = self._rows.get(TAGS, key)
@@ -68,7 +68,7 @@ class Index:
         self._rows.use(TAGS, key)
         return self.as_held(source, row.record())
 
-    def saw_tag(self, source: Source, tag: Tag, sighting: Sighting) -> TagRecord:
+    def saw_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
         """Note what the upstream said that a tag names; what is held stays held."""
         if self._is_held(source, sighting.descriptor.digest):
             record = TagRecord(held=sighting)
@@ -78,11 +78,11 @@ class Index:
         self._put_tag(_tag_key(source, tag), record)
         return record
 
-    def forget_tag(self, source: Source, tag: Tag) -> None:
+    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """The upstream says that the tag is gone."""
         self._rows.delete(TAGS, _tag_key(source, tag))
 
-    def hold(self, source: Source, manifest: Manifest) -> None:
+    def hold(self, source: RepositoryKey, manifest: Manifest) -> None:
         """A manifest is stored now: `source` reads it, and its pending tags that name it become held."""
         link = _link_key(source, manifest.digest)
         self._rows.put(LINKS, LinkRow.of(link, manifest.descriptor, self._rows.now(), is_manifest=True))
@@ -90,18 +90,18 @@ class Index:
             record = row.record()
             self._put_tag(TAGS.key_of(row), TagRecord(held=record.pending))
 
-    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[Repository, bool]]:
+    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
         """The next repositories in order of name, `limit` at most, and whether a manifest of each is held."""
         are_held = dict(self._rows.select(_REPOSITORIES, (upstream, after, limit)))
         last = max(are_held) if len(are_held) == limit else None
         for row in self._rows.unwritten(LINKS):
             name = row.repository
             if row.is_manifest and row.upstream == upstream and after < name and (not last or name <= last):
-                is_stored = self._rows.get(CONTENT, (row.digest, Kind.MANIFEST)) is not None
+                is_stored = self._rows.get(CONTENT, (row.digest, ContentKind.MANIFEST)) is not None
                 are_held[name] = is_stored or are_held.get(name, False)
-        return [(Repository(name), bool(is_held)) for name, is_held in sorted(are_held.items())[:limit]]
+        return [(RepositoryName(name), bool(is_held)) for name, is_held in sorted(are_held.items())[:limit]]
 
-    def as_held(self, source: Source, record: TagRecord) -> TagRecord:
+    def as_held(self, source: RepositoryKey, record: TagRecord) -> TagRecord:
         """The record as far as it is still true: a held manifest may have been evicted since."""
         if record.held is None or self._is_held(source, record.held.descriptor.digest):
             return record
@@ -132,11 +132,11 @@ class Index:
             last = page[-1][:-1]
             yield len(unused)
 
-    def _is_held(self, source: Source, digest: Digest) -> bool:
-        is_stored = self._rows.get(CONTENT, (str(digest), Kind.MANIFEST)) is not None
+    def _is_held(self, source: RepositoryKey, digest: Digest) -> bool:
+        is_stored = self._rows.get(CONTENT, (str(digest), ContentKind.MANIFEST)) is not None
         return is_stored and self._rows.get(LINKS, _link_key(source, digest)) is not None
 
-    def _pending(self, source: Source, digest: str) -> Iterator[TagRow]:
+    def _pending(self, source: RepositoryKey, digest: str) -> Iterator[TagRow]:
         upstream, repository = source.upstream, str(source.repository)
         for row in self._rows.unwritten(TAGS):
             if (row.upstream, row.repository, row.pending_digest) == (upstream, repository, digest):
@@ -150,9 +150,9 @@ class Index:
         self._rows.put(TAGS, TagRow.of(key, record, self._rows.now()))
 
 
-def _link_key(source: Source, digest: Digest) -> Key:
+def _link_key(source: RepositoryKey, digest: Digest) -> Key:
     return source.upstream, str(source.repository), str(digest)
 
 
-def _tag_key(source: Source, tag: Tag) -> Key:
+def _tag_key(source: RepositoryKey, tag: Tag) -> Key:
     return source.upstream, str(source.repository), str(tag)

@@ -9,21 +9,21 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Descriptor, Manifest, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
-from mirrord.oci.holdings import Holding, KnownTag
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.holdings import CachedTag, ContentLink
+from mirrord.oci.manifests import Descriptor, Manifest, TagRecord
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.manifests import read_manifest
 from mirrord.store.rows import Rows
-from mirrord.store.shelf import Shelf
+from mirrord.store.shelf import EvictionStore
 from mirrord.store.tables import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
 from mirrord.store.threads import Threads
-from mirrord.store.unfinished import Unfinished
+from mirrord.store.unfinished import PartialStore
 
 EVICT_ENTRIES = 32
 
@@ -43,7 +43,7 @@ _LINKED = "SELECT digest FROM links WHERE upstream = ? AND repository = ? AND di
 
 
 @attrs.define(eq=False)
-class Inventory:
+class StoreBrowser:
     """What repositories hold, and taking it out of them."""
 
     _layout: Layout
@@ -51,8 +51,8 @@ class Inventory:
     _contents: Contents
     _index: Index
     _blobs: BlobStore
-    _unfinished: Unfinished
-    _shelf: Shelf
+    _unfinished: PartialStore
+    _shelf: EvictionStore
     _threads: Threads
     _wall_clock: Callable[[], float]
 
@@ -64,44 +64,44 @@ class Inventory:
         """
         await self._rows.flush()
 
-    def sources(self) -> Iterator[Source]:
+    def sources(self) -> Iterator[RepositoryKey]:
         """All repositories of which something is known, sorted; one look at the file an item."""
         last = ("", "")
         while found := [
             row for table in (LINKS, TAGS) for row in self._rows.select(_NEXT_SOURCE.format(table.name), last)
         ]:
             last = min(found)
-            yield Source(last[0], Repository(last[1]))
+            yield RepositoryKey(last[0], RepositoryName(last[1]))
 
-    def holdings(self, source: Source) -> Iterator[list[Holding]]:
+    def holdings(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         """The links of a repository by digest, a page an item. Content of two kinds is listed twice."""
         last = ""
         while page := self._rows.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
             yield [self._holding(LinkRow._make(row[:-2]), *row[-2:]) for row in page]
             last = page[-1][2]
 
-    def tags(self, source: Source) -> Iterator[list[KnownTag]]:
+    def tags(self, source: RepositoryKey) -> Iterator[list[CachedTag]]:
         """The tags of a repository, sorted, a page an item."""
         last = ""
         while page := self._rows.select(_TAGS_OF, (source.upstream, str(source.repository), last)):
             rows = [TagRow._make(values) for values in page]
             yield [
-                KnownTag(Tag(row.tag), self._index.as_held(source, row.record()), self._time(row.last_used))
+                CachedTag(Tag(row.tag), self._index.as_held(source, row.record()), self._time(row.last_used))
                 for row in rows
             ]
             last = rows[-1].tag
 
-    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+    def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         """What is known of a tag."""
         row = self._rows.get(TAGS, (source.upstream, str(source.repository), str(tag)))
         return None if row is None else self._index.as_held(source, row.record())
 
-    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+    def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
         """What a repository may read under this digest."""
         row = self._rows.get(LINKS, (source.upstream, str(source.repository), str(digest)))
         return None if row is None else Descriptor(row.media_type, digest, row.size)
 
-    def size_of(self, kind: Kind, digest: Digest) -> int | None:
+    def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
         """The bytes of what is held; None if it is not."""
         row = self._contents.get(kind, digest)
         return None if row is None else row.size
@@ -116,25 +116,25 @@ class Inventory:
         Raises:
             OSError: The disk failed.
         """
-        row = self._contents.get(Kind.MANIFEST, digest)
+        row = self._contents.get(ContentKind.MANIFEST, digest)
         if row is None:
             return None
-        path = self._layout.content(Kind.MANIFEST, digest)
+        path = self._layout.content(ContentKind.MANIFEST, digest)
         try:
             return await self._threads.run(read_manifest, path, digest, row.media_type)
         except FileNotFoundError:
             return None
 
-    def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[Source, Digest]]]:
+    def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[RepositoryKey, Digest]]]:
         """Who may read these, a repository an item. There is no index by digest: each is asked about all."""
         names = sorted(map(str, digests))
         yield [
-            (Source(row.upstream, Repository(row.repository)), Digest.parse(row.digest))
+            (RepositoryKey(row.upstream, RepositoryName(row.repository)), Digest.parse(row.digest))
             for row in self._rows.unwritten(LINKS)
             if row.digest in names
         ]
         for source in self.sources():
-            found: list[tuple[Source, Digest]] = []
+            found: list[tuple[RepositoryKey, Digest]] = []
             for start in range(0, len(names), PAGE_ROWS):
                 some = names[start : start + PAGE_ROWS]
                 sql = _LINKED.format(", ".join("?" * len(some)))
@@ -142,11 +142,11 @@ class Inventory:
                 found += [(source, Digest.parse(digest)) for (digest,) in rows]
             yield found
 
-    def unlink(self, source: Source, digest: Digest) -> None:
+    def unlink(self, source: RepositoryKey, digest: Digest) -> None:
         """Let a repository no longer read this; whoever asks for it there asks the upstream."""
         self._rows.delete(LINKS, (source.upstream, str(source.repository), str(digest)))
 
-    def forget_tag(self, source: Source, tag: Tag) -> None:
+    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """Know nothing of a tag."""
         self._index.forget_tag(source, tag)
 
@@ -172,18 +172,18 @@ class Inventory:
 
     def _entries(self, digest: Digest) -> Iterator[Entry]:
         """What is on the disk under a digest; not idle at all, so that it goes however lately it was used."""
-        for kind in (Kind.BLOB, Kind.MANIFEST):
+        for kind in (ContentKind.BLOB, ContentKind.MANIFEST):
             row = self._contents.get(kind, digest)
             if row is not None:
                 yield Entry(kind, row.digest, footprint(row.size), 0.0)
         left = self._unfinished.left_of(digest)
         if left is not None:
-            yield Entry(Kind.LEFTOVER, self._layout.partial(digest).name, footprint(left), 0.0)
+            yield Entry(ContentKind.LEFTOVER, self._layout.partial(digest).name, footprint(left), 0.0)
 
-    def _holding(self, row: LinkRow, kind: str | None, size: int | None) -> Holding:
-        return Holding(
+    def _holding(self, row: LinkRow, kind: str | None, size: int | None) -> ContentLink:
+        return ContentLink(
             Descriptor(row.media_type, Digest.parse(row.digest), row.size),
-            None if kind is None else Kind(kind),
+            None if kind is None else ContentKind(kind),
             footprint(size or 0),
             bool(row.is_manifest),
             self._time(row.last_used),

@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import DigestInvalid
 
 FOLDER_MODE = 0o700
@@ -33,7 +33,7 @@ FILE_MODE = 0o600
 BLOCK_BYTES = 4096
 
 _ALGORITHMS = ("sha256", "sha512")
-_FOLDERS = {Kind.BLOB: "blobs", Kind.MANIFEST: "manifests"}
+_FOLDERS = {ContentKind.BLOB: "blobs", ContentKind.MANIFEST: "manifests"}
 
 
 def footprint(size: int) -> int:
@@ -45,7 +45,7 @@ def footprint(size: int) -> int:
 class FanOut:
     """One folder of content: all of `kind` whose digest begins with `prefix` (`sha256:ab`)."""
 
-    kind: Kind
+    kind: ContentKind
     prefix: str
     path: Path
 
@@ -102,7 +102,7 @@ class Layout:
         """The folder of which nothing survives a restart."""
         return self.root / "scratch"
 
-    def content(self, kind: Kind, digest: Digest) -> Path:
+    def content(self, kind: ContentKind, digest: Digest) -> Path:
         """A committed blob or a stored manifest."""
         return self.root / _FOLDERS[kind] / digest.algorithm / digest.encoded[:2] / digest.encoded
 
@@ -110,7 +110,7 @@ class Layout:
         """What an unfinished download of this blob has written."""
         return self.partials / f"{digest.algorithm}-{digest.encoded}"
 
-    def broken(self, kind: Kind, digest: Digest) -> Path:
+    def broken(self, kind: ContentKind, digest: Digest) -> Path:
         """Where damaged content is set aside."""
         return self.partials / f"broken-{kind}-{digest.algorithm}-{digest.encoded}"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import attrs
 from twisted.logger import Logger
 
-from mirrord.oci.content import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import RegistryError
-from mirrord.oci.names import Source
+from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
+from mirrord.oci.names import RepositoryKey
 from mirrord.store import files
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
@@ -19,7 +19,7 @@ from mirrord.store.index import Index
 from mirrord.store.layout import Layout
 from mirrord.store.tables import ContentRow
 from mirrord.store.threads import Threads
-from mirrord.store.unfinished import Unfinished
+from mirrord.store.unfinished import PartialStore
 
 
 @attrs.define(eq=False)
@@ -29,7 +29,7 @@ class ManifestStore:
     _layout: Layout
     _contents: Contents
     _index: Index
-    _unfinished: Unfinished
+    _unfinished: PartialStore
     _cache: BodyCache
     _threads: Threads
     _being_stored: dict[Digest, Manifest] = attrs.field(factory=dict, init=False)
@@ -44,14 +44,14 @@ class ManifestStore:
         """
         if digest in self._being_stored:
             return self._being_stored[digest]
-        row = self._contents.get(Kind.MANIFEST, digest)
-        body = None if row is None else self._cache.get(Kind.MANIFEST, digest)
+        row = self._contents.get(ContentKind.MANIFEST, digest)
+        body = None if row is None else self._cache.get(ContentKind.MANIFEST, digest)
         if row is None or body is None:
             return await self._read_file(digest, row)
         self._contents.use(digest)
         return Manifest(digest, row.media_type, body)
 
-    async def store(self, source: Source, manifest: Manifest) -> None:
+    async def store(self, source: RepositoryKey, manifest: Manifest) -> None:
         """Keep a verified manifest: `read` finds it as soon as this was called, the disk has it on return.
 
         Links it and all that it names to `source`; pending tags of `source` that name it become held,
@@ -63,7 +63,7 @@ class ManifestStore:
         """
         digest = manifest.digest
         self._index.add_links(source, [manifest.descriptor, *manifest.references()])
-        if self._contents.get(Kind.MANIFEST, digest) is None:
+        if self._contents.get(ContentKind.MANIFEST, digest) is None:
             self._being_stored[digest] = manifest
             try:
                 await self._write(manifest)
@@ -83,23 +83,23 @@ class ManifestStore:
     async def _write(self, manifest: Manifest) -> None:
         digest = manifest.digest
         scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
-        path = self._layout.content(Kind.MANIFEST, digest)
+        path = self._layout.content(ContentKind.MANIFEST, digest)
         await self._threads.run(files.write_committed, scratch, path, manifest.body)
         self._keep(manifest, is_known=False)
 
     async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:
         """Read and verify a manifest; one without a row was stored just before the end of an earlier run."""
-        path = self._layout.content(Kind.MANIFEST, digest)
+        path = self._layout.content(ContentKind.MANIFEST, digest)
         if row is None and not path.exists():
             return None
         media_type = "" if row is None else row.media_type
-        media_type = media_type or self._contents.hosted_as(Kind.MANIFEST, digest) or ""
+        media_type = media_type or self._contents.hosted_as(ContentKind.MANIFEST, digest) or ""
         try:
             manifest = await self._threads.run(read_manifest, path, digest, media_type)
         except FileNotFoundError:
-            self._contents.drop(Kind.MANIFEST, digest)
+            self._contents.drop(ContentKind.MANIFEST, digest)
             return None
-        known = self._contents.get(Kind.MANIFEST, digest)
+        known = self._contents.get(ContentKind.MANIFEST, digest)
         if manifest is None:
             self._set_aside(digest, path)
         elif known is not None or row is None:
@@ -108,14 +108,14 @@ class ManifestStore:
 
     def _keep(self, manifest: Manifest, *, is_known: bool) -> None:
         if not is_known:
-            self._contents.add(Kind.MANIFEST, manifest.digest, len(manifest.body), manifest.media_type)
+            self._contents.add(ContentKind.MANIFEST, manifest.digest, len(manifest.body), manifest.media_type)
         self._contents.use(manifest.digest)
-        self._cache.put(Kind.MANIFEST, manifest.digest, manifest.body)
+        self._cache.put(ContentKind.MANIFEST, manifest.digest, manifest.body)
 
     def _set_aside(self, digest: Digest, path: Path) -> None:
         self._log.error("manifest {digest} is damaged on the disk and set aside", digest=str(digest))
-        self._contents.drop(Kind.MANIFEST, digest)
-        self._unfinished.set_aside(Kind.MANIFEST, digest, path)
+        self._contents.drop(ContentKind.MANIFEST, digest)
+        self._unfinished.set_aside(ContentKind.MANIFEST, digest, path)
 
 
 def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:

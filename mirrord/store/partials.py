@@ -13,7 +13,7 @@ import attrs
 
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import files
-from mirrord.store.hops import Hops
+from mirrord.store.hops import ThreadedFile
 from mirrord.store.threads import Threads
 
 HASH_SLICE_BYTES = 16 * 1024 * 1024
@@ -37,10 +37,10 @@ class PartialFile:
     _ended: Callable[["PartialFile"], None]
     _hasher: Hasher = attrs.field(init=False)
     _hashed: int = attrs.field(default=0, init=False)
-    _hops: Hops = attrs.field(init=False)
+    _hops: ThreadedFile = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._hops = Hops(self._fd, self._threads, lambda: self._ended(self))
+        self._hops = ThreadedFile(self._fd, self._threads, lambda: self._ended(self))
         self._hasher = self.digest.hasher()
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
 from mirrord.store.cache import BodyCache
@@ -17,11 +17,11 @@ from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.rows import Rows
 from mirrord.store.threads import Threads
-from mirrord.store.unfinished import Unfinished
+from mirrord.store.unfinished import PartialStore
 
 
 @attrs.define(eq=False)
-class Shelf:
+class EvictionStore:
     """Entries by least recent use, and room that was promised."""
 
     _layout: Layout
@@ -29,7 +29,7 @@ class Shelf:
     _contents: Contents
     _index: Index
     _blobs: BlobStore
-    _unfinished: Unfinished
+    _unfinished: PartialStore
     _cache: BodyCache
     _threads: Threads
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
@@ -72,7 +72,7 @@ class Shelf:
 
     def is_busy(self, entry: Entry) -> bool:
         """Whether this entry cannot go now."""
-        return entry.kind is Kind.BLOB and self._blobs.is_pinned(Digest.parse(entry.name))
+        return entry.kind is ContentKind.BLOB and self._blobs.is_pinned(Digest.parse(entry.name))
 
     async def settle(self) -> None:
         """Bring the order of `entries` up to date.
@@ -85,7 +85,7 @@ class Shelf:
     def entries(self) -> Iterator[Entry]:
         """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
         content = (
-            Entry(Kind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
+            Entry(ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
             for row in self._contents.least_recently_used()
         )
         return heapq.merge(content, self.leftovers(), key=lambda entry: -entry.idle_seconds)
@@ -94,7 +94,7 @@ class Shelf:
         """Those of `entries` that unfinished downloads left."""
         now = self._rows.now()
         for left in self._unfinished.leftovers():
-            yield Entry(Kind.LEFTOVER, left.name, footprint(left.size), now - left.since)
+            yield Entry(ContentKind.LEFTOVER, left.name, footprint(left.size), now - left.since)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take entries away, those that are not busy, and answer which; they are absent at once.
@@ -140,14 +140,14 @@ class Shelf:
 
     def _take(self, entry: Entry) -> Path | None:
         """The path of what is absent from now on; None where it is absent, busy, hosted or used lately."""
-        if entry.kind is Kind.LEFTOVER:
+        if entry.kind is ContentKind.LEFTOVER:
             return self._unfinished.take(entry.name)
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None
         return None if self._contents.is_hosted(entry.kind, digest) else self._drop(entry.kind, digest)
 
-    def _drop(self, kind: Kind, digest: Digest) -> Path:
+    def _drop(self, kind: ContentKind, digest: Digest) -> Path:
         self._contents.drop(kind, digest)
         self._cache.drop(kind, digest)
         return self._layout.content(kind, digest)

@@ -13,7 +13,7 @@ from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, Tas
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.store import recovery
 from mirrord.store.audit import Audit
 from mirrord.store.blobs import BlobStore
@@ -22,9 +22,9 @@ from mirrord.store.contents import Contents
 from mirrord.store.copies import Copies
 from mirrord.store.faults import Faults
 from mirrord.store.hosted import HostedIndex
-from mirrord.store.hosted_shelf import HostedShelf
+from mirrord.store.hosted_shelf import HostedGCStore
 from mirrord.store.index import Index
-from mirrord.store.inventory import Inventory
+from mirrord.store.inventory import StoreBrowser
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.lock import StoreLock
 from mirrord.store.manifests import ManifestStore
@@ -32,9 +32,9 @@ from mirrord.store.overlay import Overlay
 from mirrord.store.partials import PartialFile
 from mirrord.store.rows import Rows
 from mirrord.store.service_time import ServiceTime
-from mirrord.store.shelf import Shelf
+from mirrord.store.shelf import EvictionStore
 from mirrord.store.threads import Threads
-from mirrord.store.unfinished import Unfinished
+from mirrord.store.unfinished import PartialStore
 from mirrord.store.uploads import Uploads
 from mirrord.store.writer import Writer
 
@@ -56,12 +56,12 @@ class Store:
     index: Index
     uploads: Uploads
     hosted: HostedIndex
-    shelf: Shelf
-    hosted_shelf: HostedShelf
-    inventory: Inventory
+    shelf: EvictionStore
+    hosted_shelf: HostedGCStore
+    inventory: StoreBrowser
     audit: Audit
     _rows: Rows
-    _unfinished: Unfinished
+    _unfinished: PartialStore
     _copies: Copies
     _reconciliation: Reconciling
     _lock: StoreLock
@@ -118,18 +118,18 @@ def open_store(
     contents, index, cache = Contents(rows), Index(rows), BodyCache(cache_bytes)
 
     def committed(partial: PartialFile) -> None:
-        contents.add(Kind.BLOB, partial.digest, partial.offset)
+        contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
-    unfinished = Unfinished(layout, threads, rows.now, committed)
+    unfinished = PartialStore(layout, threads, rows.now, committed)
     blobs = BlobStore(layout, contents, unfinished, cache)
     manifests = ManifestStore(layout, contents, index, unfinished, cache, threads)
-    shelf = Shelf(layout, rows, contents, index, blobs, unfinished, cache, threads)
+    shelf = EvictionStore(layout, rows, contents, index, blobs, unfinished, cache, threads)
     copies = Copies(layout, threads, clock, wall_clock)
     hosted = HostedIndex(rows, contents, blobs, manifests, wall_clock, copies.changed)
     uploads = Uploads(layout, blobs, hosted, threads, rows.now, token)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, hosted, threads), clock)
-    inventory = Inventory(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
-    hosted_shelf = HostedShelf(rows, contents, hosted, uploads, shelf, inventory, copies.changed)
+    inventory = StoreBrowser(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
+    hosted_shelf = HostedGCStore(rows, contents, hosted, uploads, shelf, inventory, copies.changed)
     audit = Audit(layout, rows, contents, unfinished, cache, threads)
     return Store(
         blobs,

@@ -16,8 +16,8 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
-from mirrord.oci.content import Descriptor, Sighting, TagRecord
 from mirrord.oci.digest import Digest
+from mirrord.oci.manifests import Descriptor, TagObservation, TagRecord
 from mirrord.store.layout import FILE_MODE
 from mirrord.store.versions import upgrade
 
@@ -172,7 +172,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _columns(sighting: Sighting | None) -> tuple[str | None, str | None, int | None, float | None]:
+def _columns(sighting: TagObservation | None) -> tuple[str | None, str | None, int | None, float | None]:
     if sighting is None:
         return None, None, None, None
     descriptor = sighting.descriptor
@@ -181,7 +181,7 @@ def _columns(sighting: Sighting | None) -> tuple[str | None, str | None, int | N
 
 def _sighting(
     digest: str | None, media_type: str | None, size: int | None, seen_at: float | None
-) -> Sighting | None:
+) -> TagObservation | None:
     if digest is None or media_type is None or size is None or seen_at is None:
         return None
-    return Sighting(Descriptor(media_type, Digest.parse(digest), size), seen_at)
+    return TagObservation(Descriptor(media_type, Digest.parse(digest), size), seen_at)

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.partials import PartialFile
 from mirrord.store.stamps import read_stamp, stamp
@@ -29,7 +29,7 @@ class Leftover:
 
 
 @attrs.define(eq=False)
-class Unfinished:
+class PartialStore:
     """Partials by digest, one live at a time, and damaged content that was set aside.
 
     `now` is service time.
@@ -119,7 +119,7 @@ class Unfinished:
             self._leftovers.pop(path.name, None)
         return self._begin(digest, path, fd, 0)
 
-    def set_aside(self, kind: Kind, digest: Digest, path: Path) -> None:
+    def set_aside(self, kind: ContentKind, digest: Digest, path: Path) -> None:
         """Put damaged content where nobody reads it.
 
         Raises:
@@ -144,7 +144,7 @@ class Unfinished:
             partial.park()
 
     def _begin(self, digest: Digest, path: Path | None, fd: int, offset: int) -> PartialFile:
-        target = self._layout.content(Kind.BLOB, digest)
+        target = self._layout.content(ContentKind.BLOB, digest)
         partial = PartialFile(digest, path, target, offset, fd, self._threads, self._committed, self._end)
         self._live[digest] = partial
         return partial

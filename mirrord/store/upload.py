@@ -15,14 +15,14 @@ from pathlib import Path
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Descriptor
 from mirrord.oci.digest import Digest, Hasher
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import DigestInvalid
-from mirrord.oci.names import Repository
+from mirrord.oci.manifests import Descriptor
+from mirrord.oci.names import RepositoryName
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
-from mirrord.store.hops import Hops
+from mirrord.store.hops import ThreadedFile
 from mirrord.store.hosted import HostedIndex
 from mirrord.store.layout import Layout
 from mirrord.store.partials import HASH_SLICE_BYTES
@@ -43,7 +43,7 @@ class Session:
 
 
 @attrs.frozen(eq=False)
-class Workshop:
+class UploadContext:
     """What an upload works with. `ended` is told once, when its request has let go of it."""
 
     layout: Layout
@@ -57,19 +57,19 @@ class Workshop:
 class Upload:
     """A session in the hands of a request; `release` it. `is_over` when nothing of it is left."""
 
-    _repository: Repository
+    _repository: RepositoryName
     _session: Session
     _fd: int
-    _workshop: Workshop
+    _workshop: UploadContext
     _hasher: Hasher
     _hashed: int
     offset: int = attrs.field(init=False)
     is_over: bool = attrs.field(default=False, init=False)
-    _hops: Hops = attrs.field(init=False)
+    _hops: ThreadedFile = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.offset = self._session.size
-        self._hops = Hops(self._fd, self._workshop.threads, lambda: self._workshop.ended(self))
+        self._hops = ThreadedFile(self._fd, self._workshop.threads, lambda: self._workshop.ended(self))
 
     @property
     def session(self) -> str:
@@ -163,7 +163,7 @@ class Upload:
         Raises:
             OSError: The disk refused.
         """
-        target = self._workshop.layout.content(Kind.BLOB, blob.digest)
+        target = self._workshop.layout.content(ContentKind.BLOB, blob.digest)
         try:
             await self._workshop.threads.run(files.commit, self._fd, self.path, target)
         except OSError as error:

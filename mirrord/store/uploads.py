@@ -20,14 +20,14 @@ import attrs
 
 from mirrord.oci.digest import Hasher
 from mirrord.oci.errors import UploadBusy
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
 from mirrord.store.hosted import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.stamps import read_stamp, stamp
 from mirrord.store.threads import Threads
-from mirrord.store.upload import Session, Upload, Workshop
+from mirrord.store.upload import Session, Upload, UploadContext
 
 MAX_HASHERS = 256
 
@@ -67,7 +67,7 @@ class Uploads:
         """How many sessions there are."""
         return len(self._busy) + len(self._resting)
 
-    def begin(self, repository: Repository) -> Upload:
+    def begin(self, repository: RepositoryName) -> Upload:
         """A new session.
 
         Raises:
@@ -78,7 +78,7 @@ class Uploads:
         fd = os.open(path, _NEW, FILE_MODE)
         return self._open(repository, Session(name, path, 0, self._now()), fd)
 
-    def find(self, repository: Repository, session: str) -> Upload | None:
+    def find(self, repository: RepositoryName, session: str) -> Upload | None:
         """The session of this name and repository; None if there is none.
 
         Raises:
@@ -118,10 +118,10 @@ class Uploads:
         for upload in list(self._busy.values()):
             upload.release()
 
-    def _open(self, repository: Repository, session: Session, fd: int) -> Upload:
+    def _open(self, repository: RepositoryName, session: Session, fd: int) -> Upload:
         self._resting.pop(session.name, None)
         hasher, hashed = self._hashers.pop(session.name, (hashlib.sha256(), 0))
-        workshop = Workshop(self._layout, self._blobs, self._hosted, self._threads, self._ended)
+        workshop = UploadContext(self._layout, self._blobs, self._hosted, self._threads, self._ended)
         upload = Upload(repository, session, fd, workshop, hasher, hashed)
         self._busy[session.name] = upload
         return upload
@@ -142,5 +142,5 @@ class Uploads:
         return self._resting.pop(name, None)
 
 
-def _mark(repository: Repository) -> str:
+def _mark(repository: RepositoryName) -> str:
     return hashlib.sha256(str(repository).encode()).hexdigest()[:16]

@@ -37,9 +37,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
-from mirrord.config import UpstreamConfig
+from mirrord.config.config import UpstreamConfig
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.peers import GuardedEndpoint, Peers
+from mirrord.upstream.peers import AddressPolicy, GuardedEndpoint
 from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
 
 
@@ -107,7 +107,7 @@ class Endpoints:
     _reactor: Any
     _policy: IPolicyForHTTPS
     _connect_seconds: float
-    _peers: Peers
+    _peers: AddressPolicy
     _proxies: ProxyRules
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802 - Twisted's name
@@ -178,7 +178,7 @@ def network_agent(
     config: UpstreamConfig,
     reactor: Any,
     pool: HTTPConnectionPool,
-    peers: Peers,
+    peers: AddressPolicy,
     environment: Mapping[str, str],
 ) -> IAgent:
     """The agent that speaks to an upstream over the network.

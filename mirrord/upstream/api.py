@@ -17,16 +17,16 @@ from mirrord.oci.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 from mirrord.upstream.authorizer import Authorizer
 from mirrord.upstream.circuit import Circuit, Ticket
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.outages import Outages
+from mirrord.upstream.outages import OutageLogger
 from mirrord.upstream.quota import UNKNOWN, Quota
 from mirrord.upstream.retry import retry
 from mirrord.upstream.tokens import TokenDenied
-from mirrord.upstream.wire import UpstreamAnswer, Wire
+from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
 
 T = TypeVar("T")
 
@@ -38,13 +38,13 @@ _MAX_SENDS = 3
 
 
 @attrs.frozen
-class Request:
+class UpstreamRequest:
     """One question to the registry; `url` is absolute. `more` says which headers go to an origin."""
 
     method: str
     url: str
     kind: str
-    repository: Repository
+    repository: RepositoryName
     more: Callable[[WebOrigin], Headers] = lambda _: Headers()
     is_followed: bool = True
 
@@ -63,24 +63,24 @@ class LastError:
 
 
 @attrs.define(eq=False)
-class Api:
+class RegistryAPI:
     """The registry's API, as all calls of one client use it."""
 
     _upstream: str
     home: WebOrigin
-    wire: Wire
+    wire: HTTPTransport
     circuit: Circuit
     clock: IReactorTime
     _authorizer: Authorizer
     _random: Random
     quota: Quota = attrs.field(default=UNKNOWN, init=False)
     last_error: LastError | None = attrs.field(default=None, init=False)
-    _outages: Outages = attrs.field(init=False)
+    _outages: OutageLogger = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._outages = Outages(self._upstream, self.circuit, self.clock)
+        self._outages = OutageLogger(self._upstream, self.circuit, self.clock)
 
-    async def ask(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
+    async def ask(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
         """Ask once. Any status but 401 (which is met, or Denied), 429 and 5xx is an answer.
 
         Raises:
@@ -122,11 +122,11 @@ class Api:
             retried=self.wire.retried,
         )
 
-    async def discard(self, answer: UpstreamAnswer, deadline: Deadline) -> None:
+    async def discard(self, answer: UpstreamResponse, deadline: Deadline) -> None:
         """Be done with an answer whose body says nothing to us."""
         await self.wire.bodies.discard(answer.response, deadline)
 
-    async def _send(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
+    async def _send(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
         """The answer to a request, authorised as the registry wants it."""
         began_at = self.clock.seconds()
         grant = await self._authorizer.known(request.repository, deadline)
@@ -154,7 +154,7 @@ class Api:
             grant = await self._authorizer.meet(answer, request.repository, grant, began_at, deadline)
 
     async def _judge(
-        self, answer: UpstreamAnswer, ticket: Ticket, request: Request, deadline: Deadline
+        self, answer: UpstreamResponse, ticket: Ticket, request: UpstreamRequest, deadline: Deadline
     ) -> None:
         """Settle the ticket by the answer's status."""
         self.quota = Quota.parse(answer.response.headers) or self.quota

@@ -10,25 +10,25 @@ is http already, and to that host. An https upstream does not lead to an http re
 import attrs
 from twisted.web.http_headers import Headers
 
-from mirrord.config import Account
+from mirrord.config.config import Account
 from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy, UpstreamRefused
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.tokens import Token, TokenOrder, Tokens, basic
-from mirrord.upstream.wire import UpstreamAnswer, Wire
+from mirrord.upstream.tokens import TokenCache, TokenRequest, UpstreamToken, basic
+from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
 
 _MAX_REMEMBERED = 1000
 
 
 @attrs.frozen
-class Grant:
+class Authorization:
     """What lets one request in: a header, and the token in it as ordered; no token if it is the account."""
 
     authorization: str = attrs.field(repr=False)
-    order: TokenOrder | None = None
-    token: Token | None = None
+    order: TokenRequest | None = None
+    token: UpstreamToken | None = None
 
 
 @attrs.define(eq=False)
@@ -38,11 +38,11 @@ class Authorizer:
     _home: WebOrigin
     _realm: WebOrigin | None
     _account: Account | None
-    _wire: Wire
-    _tokens: Tokens
-    _orders: dict[Repository, TokenOrder | None] = attrs.field(factory=dict, init=False)
+    _wire: HTTPTransport
+    _tokens: TokenCache
+    _orders: dict[RepositoryName, TokenRequest | None] = attrs.field(factory=dict, init=False)
 
-    async def known(self, repository: Repository, deadline: Deadline) -> Grant | None:
+    async def known(self, repository: RepositoryName, deadline: Deadline) -> Authorization | None:
         """What its last challenge asked for, met in advance; None where there was none."""
         if repository not in self._orders:
             return None
@@ -59,12 +59,12 @@ class Authorizer:
 
     async def meet(
         self,
-        answer: UpstreamAnswer,
-        repository: Repository,
-        refused: Grant | None,
+        answer: UpstreamResponse,
+        repository: RepositoryName,
+        refused: Authorization | None,
         began_at: float,
         deadline: Deadline,
-    ) -> Grant:
+    ) -> Authorization:
         """What to ask again with, after a 401 to a request that carried `refused`.
 
         A token that was fetched since `began_at` is as good as tokens get: the registry then means
@@ -93,13 +93,13 @@ class Authorizer:
         self._remember(repository, order)
         return await self._grant(order, deadline)
 
-    async def _grant(self, order: TokenOrder | None, deadline: Deadline) -> Grant:
+    async def _grant(self, order: TokenRequest | None, deadline: Deadline) -> Authorization:
         if order is not None:
             token = await self._tokens.get(order, deadline)
-            return Grant(f"Bearer {token.value}", order, token)
+            return Authorization(f"Bearer {token.value}", order, token)
         if self._account is None:
             raise Denied("the upstream asks for an account, and none is configured")
-        return Grant(basic(self._account))
+        return Authorization(basic(self._account))
 
     async def _ping(self, deadline: Deadline) -> Challenge | None:
         """The challenge of `/v2/`: Artifact Registry sends none with its other answers."""
@@ -109,7 +109,7 @@ class Authorizer:
         await self._wire.bodies.discard(answer.response, deadline)
         return choose(Challenge.parse_all(answer.headers("WWW-Authenticate")))
 
-    def _order(self, challenge: Challenge, repository: Repository) -> TokenOrder:
+    def _order(self, challenge: Challenge, repository: RepositoryName) -> TokenRequest:
         """The token that a Bearer challenge asks for."""
         realm = challenge.parameters.get("realm", "")
         origin = WebOrigin.of(realm)
@@ -117,14 +117,14 @@ class Authorizer:
             raise UpstreamRefused("the upstream named a token service without TLS")
         scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
         account = self._account if self._may_have_account(origin) else None
-        return TokenOrder(realm, challenge.parameters.get("service"), tuple(scopes), account)
+        return TokenRequest(realm, challenge.parameters.get("service"), tuple(scopes), account)
 
     def _may_have_account(self, realm: WebOrigin) -> bool:
         if not realm.is_secure:
             return not self._home.is_secure and realm.host == self._home.host
         return realm.host == self._home.host or (self._realm is not None and realm.host == self._realm.host)
 
-    def _remember(self, repository: Repository, order: TokenOrder | None) -> None:
+    def _remember(self, repository: RepositoryName, order: TokenRequest | None) -> None:
         self._orders.pop(repository, None)
         while len(self._orders) >= _MAX_REMEMBERED:
             del self._orders[next(iter(self._orders))]

@@ -12,13 +12,13 @@ from twisted.web.http_headers import Headers
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, Denied, RegistryError, UpstreamRefused
-from mirrord.oci.names import Repository
-from mirrord.upstream.api import Api, Request
-from mirrord.upstream.body import BlobBody
+from mirrord.oci.names import RepositoryName
+from mirrord.upstream.api import RegistryAPI, UpstreamRequest
+from mirrord.upstream.body import UpstreamBlobBody
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.ranges import ContentRange, Validator, range_header
-from mirrord.upstream.wire import UpstreamAnswer
+from mirrord.upstream.wire import UpstreamResponse
 
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What stores answer to a signed URL that is not good any more."""
@@ -28,9 +28,9 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 class BlobRequests:
     """Asks for blobs."""
 
-    _api: Api
+    _api: RegistryAPI
 
-    async def head(self, repository: Repository, digest: Digest, deadline: Deadline) -> int | None:
+    async def head(self, repository: RepositoryName, digest: Digest, deadline: Deadline) -> int | None:
         """The blob's size, None where it is not told.
 
         By HEAD, and where that is refused (public.ecr.aws to those with a token, some stores
@@ -48,14 +48,14 @@ class BlobRequests:
 
     async def fetch(
         self,
-        repository: Repository,
+        repository: RepositoryName,
         digest: Digest,
         *,
         offset: int,
         stop: int | None,
         validator: str | None,
         deadline: Deadline,
-    ) -> BlobBody:
+    ) -> UpstreamBlobBody:
         """The bytes from `offset` to before `stop`, or what the upstream sends instead."""
         request = self._request("GET", repository, digest, _range_for(offset, stop, validator))
         answer = await self._ask(request, deadline)
@@ -69,7 +69,9 @@ class BlobRequests:
             raise UpstreamRefused("the upstream sent another range than asked for", upstream_status=206)
         raise _refusal(answer)
 
-    async def _size_by_range(self, repository: Repository, digest: Digest, deadline: Deadline) -> int | None:
+    async def _size_by_range(
+        self, repository: RepositoryName, digest: Digest, deadline: Deadline
+    ) -> int | None:
         request = self._request("GET", repository, digest, _range_for(0, 1, None))
         answer = await self._ask(request, deadline)
         content = ContentRange.parse(answer.header("Content-Range"))
@@ -81,7 +83,7 @@ class BlobRequests:
             return None if content is None else content.size
         raise _refusal(answer)
 
-    async def _ask(self, request: Request, deadline: Deadline) -> UpstreamAnswer:
+    async def _ask(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
         """The answer to a GET; asked twice where a store did not take the URL that the registry gave."""
         answer = await self._api.ask(request, deadline)
         if answer.was_redirected and answer.status in _EXPIRED:
@@ -89,7 +91,7 @@ class BlobRequests:
             answer = await self._api.ask(request, deadline)
         return answer
 
-    def _open(self, answer: UpstreamAnswer, offset: int, size: int | None) -> BlobBody:
+    def _open(self, answer: UpstreamResponse, offset: int, size: int | None) -> UpstreamBlobBody:
         validator = Validator.of(answer.origin, answer.header("ETag"))
         return self._api.wire.bodies.open(
             answer.response,
@@ -102,11 +104,13 @@ class BlobRequests:
     def _request(
         self,
         method: str,
-        repository: Repository,
+        repository: RepositoryName,
         digest: Digest,
         more: Callable[[WebOrigin], Headers] = lambda _: Headers(),
-    ) -> Request:
-        return Request(method, f"{self._api.home}/v2/{repository}/blobs/{digest}", "blob", repository, more)
+    ) -> UpstreamRequest:
+        return UpstreamRequest(
+            method, f"{self._api.home}/v2/{repository}/blobs/{digest}", "blob", repository, more
+        )
 
 
 def _range_for(offset: int, stop: int | None, validator: str | None) -> Callable[[WebOrigin], Headers]:
@@ -124,7 +128,7 @@ def _range_for(offset: int, stop: int | None, validator: str | None) -> Callable
     return headers_for
 
 
-def _refusal(answer: UpstreamAnswer) -> RegistryError:
+def _refusal(answer: UpstreamResponse) -> RegistryError:
     """What an answer without the blob means."""
     status = answer.status
     if not answer.was_redirected and status in {404, 410}:

@@ -184,8 +184,8 @@ class _Buffer(Protocol):
 
 
 @attrs.define(eq=False)
-class BlobBody:
-    """The bytes of an answer, and where in the blob they stand; `pull/ports.py` says what it promises.
+class UpstreamBlobBody:
+    """The bytes of an answer, and where in the blob they stand; `mirrored/ports.py` says what it promises.
 
     `expected` is how many bytes it has to have, as far as the answer tells.
     """
@@ -231,14 +231,14 @@ class BodyReader:
         size: int | None = None,
         validator: str | None = None,
         progressed: Callable[[], None] = lambda: None,
-    ) -> BlobBody:
+    ) -> UpstreamBlobBody:
         """The body of a response whose first byte stands at `offset` of the whole.
 
         `progressed` is called when bytes of it have come: these were wanted, unlike an error's page.
         """
         expected = None if response.length is UNKNOWN_LENGTH else int(response.length)
         buffer = _Buffer(self._clock, self._idle_seconds, self._received, progressed)
-        body = BlobBody(offset, size, validator, expected, buffer)
+        body = UpstreamBlobBody(offset, size, validator, expected, buffer)
         response.deliverBody(buffer)
         return body
 

@@ -33,7 +33,7 @@ MIN_RETRY_AFTER_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
-class GateState(Enum):
+class CircuitState(Enum):
     """Whether requests pass (closed, as a switch is), are turned away, or pass one by one."""
 
     CLOSED = "closed"
@@ -42,7 +42,7 @@ class GateState(Enum):
 
 
 @attrs.define(eq=False)
-class Gate:
+class CircuitGate:
     """One switch: closed, requests flow; open, they do not."""
 
     _open_until: float | None = None
@@ -50,11 +50,11 @@ class Gate:
     _probe: "Ticket | None" = None
     _probed_at: float = 0.0
 
-    def state(self, now: float) -> GateState:
+    def state(self, now: float) -> CircuitState:
         """What the next request meets."""
         if self._open_until is None:
-            return GateState.CLOSED
-        return GateState.OPEN if now < self._open_until else GateState.PROBING
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if now < self._open_until else CircuitState.PROBING
 
     def wait_seconds(self, now: float) -> float:
         """For how long the next request would be turned away; 0 if it would pass."""
@@ -100,8 +100,8 @@ class Circuit:
     """The two gates of one upstream and account."""
 
     _random: Random
-    _all: Gate = attrs.field(factory=Gate, init=False)
-    _manifest_gets: Gate = attrs.field(factory=Gate, init=False)
+    _all: CircuitGate = attrs.field(factory=CircuitGate, init=False)
+    _manifest_gets: CircuitGate = attrs.field(factory=CircuitGate, init=False)
     _failures: int = attrs.field(default=0, init=False)
     _progress: int = attrs.field(default=0, init=False)
     _doubtful_until: float = attrs.field(default=0.0, init=False)
@@ -120,10 +120,10 @@ class Circuit:
         ticket.enter(now)
         return ticket
 
-    def state(self, now: float, *, of_manifests: bool) -> GateState:
+    def state(self, now: float, *, of_manifests: bool) -> CircuitState:
         """What the next manifest GET, or anything else, meets."""
         everything = self._all.state(now)
-        if of_manifests and everything is GateState.CLOSED:
+        if of_manifests and everything is CircuitState.CLOSED:
             return self._manifest_gets.state(now)
         return everything
 
@@ -182,10 +182,10 @@ class Ticket:
     """One admitted request. How it ends decides about those that come after; only its first end counts."""
 
     _circuit: Circuit
-    _gates: tuple[Gate, ...]
+    _gates: tuple[CircuitGate, ...]
     _began_at: float
     _seen_progress: int
-    _probed: tuple[Gate, ...] = attrs.field(default=(), init=False)
+    _probed: tuple[CircuitGate, ...] = attrs.field(default=(), init=False)
     is_settled: bool = attrs.field(default=False, init=False)
 
     def enter(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""UpstreamClient: a registry we pull from, as `pull/ports.py` wants it (`Upstream`).
+"""UpstreamClient: a registry we pull from, as `mirrored/ports.py` wants it (`Upstream`).
 
 One client speaks to one upstream as one account; what it knows (tokens, connections, circuit, quota)
 is its own. Nothing is asked before somebody wants something.
@@ -13,26 +13,26 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IAgent
 
-from mirrord.config import UpstreamConfig
+from mirrord.config.config import UpstreamConfig
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Reference, Repository
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import Reference, RepositoryName
 from mirrord.upstream.agent import http_client, network_agent
-from mirrord.upstream.api import Api
+from mirrord.upstream.api import RegistryAPI
 from mirrord.upstream.authorizer import Authorizer
 from mirrord.upstream.blobs import BlobRequests
-from mirrord.upstream.body import BlobBody, BodyReader
-from mirrord.upstream.circuit import Circuit, GateState
+from mirrord.upstream.body import BodyReader, UpstreamBlobBody
+from mirrord.upstream.circuit import Circuit, CircuitState
 from mirrord.upstream.connection import connection_pool
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.lists import ListRequests
 from mirrord.upstream.manifests import ManifestRequests
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.peers import Peers
+from mirrord.upstream.peers import AddressPolicy
 from mirrord.upstream.quota import Quota
-from mirrord.upstream.tokens import Tokens
-from mirrord.upstream.wire import Wire
+from mirrord.upstream.tokens import TokenCache
+from mirrord.upstream.wire import HTTPTransport
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for idle connections to say goodbye."""
@@ -50,9 +50,9 @@ class UpstreamStatus:
     """
 
     name: str
-    manifests: GateState
+    manifests: CircuitState
     manifests_wait_seconds: float
-    others: GateState
+    others: CircuitState
     others_wait_seconds: float
     quota: Quota
     last_error: str | None
@@ -60,7 +60,7 @@ class UpstreamStatus:
 
 
 class UpstreamClient:
-    """A registry we pull from; `pull/ports.py` (`Upstream`) says what each method promises.
+    """A registry we pull from; `mirrored/ports.py` (`Upstream`) says what each method promises.
 
     `environment` is where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are looked up; `agent` replaces the
     network. The reactor connects, tells the time, resolves names and has a thread pool.
@@ -84,16 +84,16 @@ class UpstreamClient:
         self._pool = connection_pool(reactor)
         home = WebOrigin.of(config.url)
         realm = WebOrigin.of(config.realm) if config.realm is not None else None
-        peers = Peers(home.host, () if realm is None else (realm.host,))
+        peers = AddressPolicy(home.host, () if realm is None else (realm.host,))
         if agent is None:
             agent = network_agent(config, reactor, self._pool, peers, environment)
         self._circuit = circuit = Circuit(random)
         bodies = BodyReader(reactor, config.idle_timeout, partial(metrics.received, config.name))
-        wire = Wire(config.name, http_client(agent), reactor, peers, metrics, bodies)
-        tokens = Tokens(wire, reactor, random)
+        wire = HTTPTransport(config.name, http_client(agent), reactor, peers, metrics, bodies)
+        tokens = TokenCache(wire, reactor, random)
         account = config.account[0] if config.account else None
         authorizer = Authorizer(home, realm, account, wire, tokens)
-        self._api = api = Api(config.name, home, wire, circuit, reactor, authorizer, random)
+        self._api = api = RegistryAPI(config.name, home, wire, circuit, reactor, authorizer, random)
         self._manifests = ManifestRequests(api, reactor)
         self._blobs = BlobRequests(api)
         self._lists = ListRequests(api)
@@ -112,7 +112,7 @@ class UpstreamClient:
         self._circuit.doubt(self._reactor.seconds())
 
     async def resolve(
-        self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
+        self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
         """What a reference names, by HEAD; None where the upstream does not say so in its headers."""
         deadline = self._deadline(budget_seconds)
@@ -121,7 +121,7 @@ class UpstreamClient:
         )
 
     async def fetch_manifest(
-        self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
+        self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
         """A manifest, verified against `reference` if that is a digest, and against the digest header."""
         deadline = self._deadline(budget_seconds)
@@ -129,7 +129,9 @@ class UpstreamClient:
             lambda: self._manifests.fetch(repository, reference, deadline), attempts, deadline
         )
 
-    async def head_blob(self, repository: Repository, digest: Digest, *, budget_seconds: float) -> int | None:
+    async def head_blob(
+        self, repository: RepositoryName, digest: Digest, *, budget_seconds: float
+    ) -> int | None:
         """That the repository has the blob: its size, None where the upstream does not tell."""
         deadline = self._deadline(budget_seconds)
         return await self._api.persist(
@@ -138,14 +140,14 @@ class UpstreamClient:
 
     async def fetch_blob(
         self,
-        repository: Repository,
+        repository: RepositoryName,
         digest: Digest,
         *,
         offset: int = 0,
         stop: int | None = None,
         validator: str | None = None,
         budget_seconds: float,
-    ) -> BlobBody:
+    ) -> UpstreamBlobBody:
         """Ask once for the bytes from `offset` to before `stop`; the body says what really comes."""
         deadline = self._deadline(budget_seconds)
         if offset and stop is None:
@@ -154,7 +156,7 @@ class UpstreamClient:
             repository, digest, offset=offset, stop=stop, validator=validator, deadline=deadline
         )
 
-    async def list_tags(self, repository: Repository, *, budget_seconds: float) -> list[str]:
+    async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:
         """All tags of a repository, every page of them, sorted."""
         deadline = self._deadline(budget_seconds)
         return await self._api.persist(
@@ -162,7 +164,7 @@ class UpstreamClient:
         )
 
     async def list_referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None, *, budget_seconds: float
+        self, repository: RepositoryName, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
         """The image index of what refers to `digest`, all pages; and whether the artifact type was applied.
 

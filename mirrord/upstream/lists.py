@@ -14,14 +14,14 @@ from urllib.parse import urlencode
 import attrs
 from twisted.web.http_headers import Headers
 
-from mirrord.oci.content import MAX_MANIFEST_BYTES, OCI_INDEX
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, RegistryError, UpstreamRefused
-from mirrord.oci.names import Repository
-from mirrord.upstream.api import Api, Request
+from mirrord.oci.manifests import MAX_MANIFEST_BYTES, OCI_INDEX
+from mirrord.oci.names import RepositoryName
+from mirrord.upstream.api import RegistryAPI, UpstreamRequest
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin, resolve
-from mirrord.upstream.wire import UpstreamAnswer
+from mirrord.upstream.wire import UpstreamResponse
 
 PAGE_SIZE = 1000
 """Tags a page; the most that distribution gives, others give fewer."""
@@ -44,13 +44,13 @@ _REL_NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.ASCII | re.IGNORE
 class ListRequests:
     """Asks for lists."""
 
-    _api: Api
+    _api: RegistryAPI
 
-    async def tags(self, repository: Repository, deadline: Deadline) -> list[str]:
+    async def tags(self, repository: RepositoryName, deadline: Deadline) -> list[str]:
         """All tags, sorted."""
         tags: dict[str, None] = {}
         url = f"{self._api.home}/v2/{repository}/tags/list?n={PAGE_SIZE}"
-        request = Request("GET", url, "tags", repository)
+        request = UpstreamRequest("GET", url, "tags", repository)
         async for _, body in self._pages(request, MAX_TAGS_BYTES, deadline, _tags_refusal):
             listed = _read(body).get("tags")
             if listed is not None and not isinstance(listed, list):
@@ -61,7 +61,7 @@ class ListRequests:
         return sorted(tags)
 
     async def referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None, deadline: Deadline
+        self, repository: RepositoryName, digest: Digest, artifact_type: str | None, deadline: Deadline
     ) -> tuple[bytes, bool]:
         """One image index of all referrers; and whether each page was filtered by the artifact type.
 
@@ -69,7 +69,7 @@ class ListRequests:
         """
         query = "" if artifact_type is None else "?" + urlencode({"artifactType": artifact_type})
         url = f"{self._api.home}/v2/{repository}/referrers/{digest}{query}"
-        request = Request(
+        request = UpstreamRequest(
             "GET", url, "referrers", repository, lambda _: Headers({"Accept": [OCI_INDEX]}), is_followed=False
         )
         pages: list[dict[str, Any]] = []
@@ -80,8 +80,12 @@ class ListRequests:
         return (body if len(pages) == 1 else _merge(pages)), all(filtered)
 
     async def _pages(
-        self, request: Request, max_bytes: int, deadline: Deadline, refusal: Callable[[int], RegistryError]
-    ) -> AsyncIterator[tuple[UpstreamAnswer, bytes]]:
+        self,
+        request: UpstreamRequest,
+        max_bytes: int,
+        deadline: Deadline,
+        refusal: Callable[[int], RegistryError],
+    ) -> AsyncIterator[tuple[UpstreamResponse, bytes]]:
         """The pages in order, `max_bytes` in all."""
         seen = set[str]()
         url: str | None = request.url
@@ -101,7 +105,7 @@ class ListRequests:
             url = self._next(answer)
 
     @staticmethod
-    def _next(answer: UpstreamAnswer) -> str | None:
+    def _next(answer: UpstreamResponse) -> str | None:
         """The URL of the next page; None after the last."""
         for target, parameters in _NEXT.findall(", ".join(answer.headers("Link"))):
             if _REL_NEXT.search(parameters):

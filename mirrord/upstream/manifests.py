@@ -7,15 +7,6 @@ import attrs
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.http_headers import Headers
 
-from mirrord.oci.content import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    MAX_MANIFEST_BYTES,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Manifest,
-)
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     Denied,
@@ -25,10 +16,19 @@ from mirrord.oci.errors import (
     UpstreamCorrupt,
     UpstreamRefused,
 )
-from mirrord.oci.names import Reference, Repository
-from mirrord.upstream.api import Api, Request
+from mirrord.oci.manifests import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+)
+from mirrord.oci.names import Reference, RepositoryName
+from mirrord.upstream.api import RegistryAPI, UpstreamRequest
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.wire import UpstreamAnswer
+from mirrord.upstream.wire import UpstreamResponse
 
 _TYPES = frozenset({OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST})
 
@@ -43,11 +43,11 @@ _THREAD_BYTES = 64 * 1024
 class ManifestRequests:
     """Asks for manifests. The reactor has a thread pool."""
 
-    _api: Api
+    _api: RegistryAPI
     _reactor: Any
 
     async def resolve(
-        self, repository: Repository, reference: Reference, deadline: Deadline
+        self, repository: RepositoryName, reference: Reference, deadline: Deadline
     ) -> Descriptor | None:
         """What HEAD says that `reference` names; None where it leaves a part of that out."""
         answer = await self._api.ask(self._request("HEAD", repository, reference), deadline)
@@ -63,7 +63,7 @@ class ManifestRequests:
             return None
         return Descriptor(media_type, digest, size)
 
-    async def fetch(self, repository: Repository, reference: Reference, deadline: Deadline) -> Manifest:
+    async def fetch(self, repository: RepositoryName, reference: Reference, deadline: Deadline) -> Manifest:
         """The manifest, verified."""
         answer = await self._api.ask(self._request("GET", repository, reference), deadline)
         if answer.status != 200:
@@ -77,11 +77,11 @@ class ManifestRequests:
             return parse()
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), parse)
 
-    def _request(self, method: str, repository: Repository, reference: Reference) -> Request:
+    def _request(self, method: str, repository: RepositoryName, reference: Reference) -> UpstreamRequest:
         url = f"{self._api.home}/v2/{repository}/manifests/{reference}"
-        return Request(method, url, "manifest", repository, lambda _: Headers({"Accept": [ACCEPT]}))
+        return UpstreamRequest(method, url, "manifest", repository, lambda _: Headers({"Accept": [ACCEPT]}))
 
-    def _check(self, answer: UpstreamAnswer) -> None:
+    def _check(self, answer: UpstreamResponse) -> None:
         """Raise what an answer other than 200 means.
 
         A redirect's target speaks for the registry here: registry.k8s.io answers nothing itself.
@@ -109,7 +109,7 @@ def _parse(body: bytes, content_type: str | None, digest: Digest | None, told: D
         ) from None
 
 
-def _digest_header(answer: UpstreamAnswer) -> Digest | None:
+def _digest_header(answer: UpstreamResponse) -> Digest | None:
     try:
         return Digest.parse(answer.header("Docker-Content-Digest") or "")
     except DigestInvalid:

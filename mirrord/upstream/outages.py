@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 
 from mirrord.observe.events import Event
-from mirrord.upstream.circuit import Circuit, GateState
+from mirrord.upstream.circuit import Circuit, CircuitState
 
 
 @attrs.define(eq=False)
-class Outages:
+class OutageLogger:
     """The times at which one upstream is not asked, for manifests or for anything."""
 
     _upstream: str
@@ -42,7 +42,7 @@ class Outages:
             return
         now = self._clock.seconds()
         for manifest_gets_only, since in list(self._since.items()):
-            if self._circuit.state(now, of_manifests=manifest_gets_only) is GateState.CLOSED:
+            if self._circuit.state(now, of_manifests=manifest_gets_only) is CircuitState.CLOSED:
                 del self._since[manifest_gets_only]
                 self._log.info(
                     "{upstream} is asked for {what} again, after {seconds:.1f} s",

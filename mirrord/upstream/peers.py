@@ -26,7 +26,7 @@ from mirrord.upstream.origin import is_private
 
 
 @attrs.define(eq=False)
-class Peers:
+class AddressPolicy:
     """Judges the hosts and addresses that one upstream leads to."""
 
     _home: str
@@ -71,7 +71,7 @@ class GuardedEndpoint:
     """Connects as another endpoint does, and hangs up on a peer that is refused."""
 
     _endpoint: IStreamClientEndpoint
-    _peers: Peers
+    _peers: AddressPolicy
     _host: str
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
@@ -87,7 +87,7 @@ class _GuardedFactory(Factory):
 
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, peers: Peers, host: str) -> None:
+    def __init__(self, factory: IProtocolFactory, peers: AddressPolicy, host: str) -> None:
         self._factory = factory
         self._peers = peers
         self._host = host

@@ -20,10 +20,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mirrord.defaults import proxy_variables
+from mirrord.config.defaults import proxy_variables
+from mirrord.config.types import split_proxy
 from mirrord.oci.errors import UpstreamUnreachable
 from mirrord.upstream.origin import WebOrigin
-from mirrord.words import split_proxy
 
 _MAX_REPLY_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")

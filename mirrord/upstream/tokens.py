@@ -14,13 +14,13 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
-from mirrord.config import Account
+from mirrord.config.config import Account
 from mirrord.flight.single import SingleFlight
 from mirrord.oci.errors import AccountRefused, Denied, UpstreamBusy, UpstreamRefused
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.retry import retry
-from mirrord.upstream.wire import UpstreamAnswer, Wire
+from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
 
 ATTEMPTS = 3
 ATTEMPT_SECONDS = 5.0
@@ -39,7 +39,7 @@ _MAX_KEPT = 1000
 
 
 @attrs.frozen(cache_hash=True)
-class TokenOrder:
+class TokenRequest:
     """What a token is asked for: the service, the scopes, and as whom (None: as nobody)."""
 
     realm: str
@@ -56,7 +56,7 @@ class TokenOrder:
 
 
 @attrs.frozen
-class Token:
+class UpstreamToken:
     """A token, and the times (of the reactor's clock) between which it is good."""
 
     value: str = attrs.field(repr=False)
@@ -97,16 +97,16 @@ class TokenDenied(Denied):
 
 
 @attrs.define(eq=False)
-class Tokens:
+class TokenCache:
     """The tokens of one upstream."""
 
-    _wire: Wire
+    _wire: HTTPTransport
     _clock: IReactorTime
     _random: Random
-    _kept: dict[TokenOrder, Token] = attrs.field(factory=dict, init=False, repr=False)
-    _flight: SingleFlight[TokenOrder, Token] = attrs.field(factory=SingleFlight, init=False)
+    _kept: dict[TokenRequest, UpstreamToken] = attrs.field(factory=dict, init=False, repr=False)
+    _flight: SingleFlight[TokenRequest, UpstreamToken] = attrs.field(factory=SingleFlight, init=False)
 
-    async def get(self, order: TokenOrder, deadline: Deadline) -> Token:
+    async def get(self, order: TokenRequest, deadline: Deadline) -> UpstreamToken:
         """A token that is good now, held or fetched.
 
         Raises:
@@ -119,12 +119,12 @@ class Tokens:
             return token
         return await deadline.wait(self._flight.run(order, lambda: self._fetch(order)), "a token")
 
-    def drop(self, order: TokenOrder, token: Token) -> None:
+    def drop(self, order: TokenRequest, token: UpstreamToken) -> None:
         """The registry did not take this one; a newer one stays."""
         if self._kept.get(order) is token:
             del self._kept[order]
 
-    async def _fetch(self, order: TokenOrder) -> Token:
+    async def _fetch(self, order: TokenRequest) -> UpstreamToken:
         deadline = Deadline.after(self._clock, ATTEMPTS * (ATTEMPT_SECONDS + 1))
         token = await retry(
             lambda: self._ask(order),
@@ -137,7 +137,7 @@ class Tokens:
         self._keep(order, token)
         return token
 
-    async def _ask(self, order: TokenOrder) -> Token:
+    async def _ask(self, order: TokenRequest) -> UpstreamToken:
         deadline = Deadline.after(self._clock, ATTEMPT_SECONDS)
         realm = WebOrigin.of(order.realm)
 
@@ -152,9 +152,9 @@ class Tokens:
             await self._wire.bodies.discard(answer.response, deadline)
             raise _refusal(answer, order)
         body = await self._wire.bodies.read_all(answer.response, MAX_BYTES, deadline)
-        return Token.parse(body, self._clock.seconds())
+        return UpstreamToken.parse(body, self._clock.seconds())
 
-    def _keep(self, order: TokenOrder, token: Token) -> None:
+    def _keep(self, order: TokenRequest, token: UpstreamToken) -> None:
         self._kept.pop(order, None)
         while len(self._kept) >= _MAX_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -167,7 +167,7 @@ def basic(account: Account) -> str:
     return "Basic " + base64.b64encode(pair).decode("ascii")
 
 
-def _refusal(answer: UpstreamAnswer, order: TokenOrder) -> Exception:
+def _refusal(answer: UpstreamResponse, order: TokenRequest) -> Exception:
     """What a token service's answer other than 200 means."""
     status = answer.status
     if status in {401, 403}:

@@ -21,7 +21,7 @@ from mirrord.oci.errors import RegistryError, UpstreamRefused, UpstreamUnreachab
 from mirrord.upstream.body import BodyReader
 from mirrord.upstream.deadline import Deadline, parse_retry_after
 from mirrord.upstream.origin import WebOrigin, resolve
-from mirrord.upstream.peers import Peers
+from mirrord.upstream.peers import AddressPolicy
 
 MAX_REDIRECTS = 5
 ANSWER_SECONDS = 10.0
@@ -37,7 +37,7 @@ HeadersFor = Callable[[WebOrigin], Headers]
 
 
 @attrs.frozen
-class UpstreamAnswer:
+class UpstreamResponse:
     """What came in the end, and from where. Read or discard its body, or a connection is lost."""
 
     response: IResponse
@@ -82,13 +82,13 @@ class UpstreamAnswer:
 
 
 @attrs.frozen
-class Wire:
+class HTTPTransport:
     """Sends requests for one upstream. The reactor tells the time."""
 
     _upstream: str
     _client: HTTPClient
     _reactor: Any
-    _peers: Peers
+    _peers: AddressPolicy
     _metrics: Metrics
     bodies: BodyReader
 
@@ -101,7 +101,7 @@ class Wire:
         kind: str,
         deadline: Deadline,
         follow: bool = True,
-    ) -> UpstreamAnswer:
+    ) -> UpstreamResponse:
         """The answer to one GET or HEAD, after five redirects at most; each says `headers_for` its origin.
 
         Raises:
@@ -115,7 +115,7 @@ class Wire:
             origin = WebOrigin.of(url)
             self._peers.check_host(origin.host)
             response = await self._exchange(method, url, headers_for(origin), kind, deadline)
-            answer = UpstreamAnswer(response, url, origin, was_redirected)
+            answer = UpstreamResponse(response, url, origin, was_redirected)
             location = answer.header("Location")
             if not follow or answer.status not in _REDIRECTS or location is None:
                 return answer

@@ -10,14 +10,14 @@ from twisted.python.failure import Failure
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamUnreachable
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 from tests.fakes.images import make_image
 from tests.fakes.registry import FakeRegistry
 from tests.unit.upstream.sockets import REACTOR, SocketTestCase, say, until
 from tests.unit.upstream.test_agent import Certificates
 
 TINYPROXY = shutil.which("tinyproxy")
-APP = Repository("library/app")
+APP = RepositoryName("library/app")
 
 _CONFIGURATION = """
 Port {port}

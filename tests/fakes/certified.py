@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import trustme
 
-from mirrord.config import CertificateConfig
-from mirrord.listen.certificates import Certificates
-from mirrord.listen.context import Ciphers
+from mirrord.config.config import CertificateConfig
+from mirrord.http.certificates import Certificates
+from mirrord.http.tls_context import CipherPreference
 
 
 @attrs.define(eq=False)
@@ -37,7 +37,7 @@ class Certified:
     def certificates(self, *pairs: CertificateConfig, client_ca: Path | None = None) -> Certificates:
         """What a listener would serve of them, by a clock that stands still."""
         clock: Any = None
-        return Certificates.load(pairs, client_ca, Ciphers.for_processor(""), clock, lambda: 0.0)
+        return Certificates.load(pairs, client_ca, CipherPreference.for_processor(""), clock, lambda: 0.0)
 
     def trust(self) -> ssl.SSLContext:
         """How a client trusts them."""

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Descriptor, Manifest
+from mirrord.api.hosted import Hosting
+from mirrord.hosted.deletion import HostedDeletion
+from mirrord.hosted.manifests import ManifestPusher
+from mirrord.hosted.mounts import Mounter
+from mirrord.hosted.reading import HostedReader
+from mirrord.hosted.referrers import HostedReferrers
+from mirrord.hosted.uploads import Uploader
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, UploadBusy
 from mirrord.oci.hosted import HostedLink
-from mirrord.oci.names import Repository, Source, Tag
-from mirrord.push.deletion import Deleter
-from mirrord.push.manifests import ManifestPusher
-from mirrord.push.mounts import Mounter
-from mirrord.push.reading import HostedReader
-from mirrord.push.referrers import HostedReferrers
-from mirrord.push.uploads import Uploader
-from mirrord.web.hosted import Hosting
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from tests.fakes.store import MemoryBlobs
 
 NOW = 1_000_000.0
@@ -27,7 +27,7 @@ class MemoryUpload:
     """A session; `refusals` of its store are raised by the next writes and commits."""
 
     session: str
-    repository: Repository
+    repository: RepositoryName
     uploads: "MemoryUploads"
     content: bytes = b""
     is_busy: bool = True
@@ -68,13 +68,13 @@ class MemoryUploads:
     begun: int = 0
     slow_disk: Deferred[None] | None = None
 
-    def begin(self, repository: Repository) -> MemoryUpload:
+    def begin(self, repository: RepositoryName) -> MemoryUpload:
         self.begun += 1
         name = f"session-{self.begun}"
         self.sessions[name] = MemoryUpload(name, repository, self)
         return self.sessions[name]
 
-    def find(self, repository: Repository, session: str) -> MemoryUpload | None:
+    def find(self, repository: RepositoryName, session: str) -> MemoryUpload | None:
         upload = self.sessions.get(session)
         if upload is None or upload.repository != repository:
             return None
@@ -94,43 +94,43 @@ class MemoryHosted:
 
     blobs: MemoryBlobs = attrs.field(factory=MemoryBlobs)
     manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
-    links: dict[tuple[Repository, Digest, bool], HostedLink] = attrs.field(factory=dict)
-    tagged: dict[tuple[Repository, Tag], Digest] = attrs.field(factory=dict)
+    links: dict[tuple[RepositoryName, Digest, bool], HostedLink] = attrs.field(factory=dict)
+    tagged: dict[tuple[RepositoryName, Tag], Digest] = attrs.field(factory=dict)
     looked_up: list[Digest] = attrs.field(factory=list)
     told: list[Digest] = attrs.field(factory=list)
 
-    def hold(self, repository: Repository, digest: Digest, content: bytes) -> None:
+    def hold(self, repository: RepositoryName, digest: Digest, content: bytes) -> None:
         """Have a blob in a repository."""
         self.blobs.committed[digest] = content
         self._link(repository, Descriptor("application/octet-stream", digest, len(content)))
 
-    def has(self, repository: Repository) -> bool:
+    def has(self, repository: RepositoryName) -> bool:
         return any(holder == repository for holder, _, _ in self.links)
 
-    def repositories(self, after: str, limit: int) -> list[Repository]:
+    def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         held = sorted({holder for holder, _, _ in self.links})
         return [holder for holder in held if holder.name > after][:limit]
 
     def link(
-        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+        self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> HostedLink | None:
         self.looked_up.append(digest)
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         return next(filter(None, (self.links.get((repository, digest, kind)) for kind in kinds)), None)
 
-    def holders(self, digest: Digest) -> Iterator[Repository]:
+    def holders(self, digest: Digest) -> Iterator[RepositoryName]:
         yield from sorted(holder for holder, held, kind in self.links if held == digest and not kind)
 
-    def tag(self, repository: Repository, tag: Tag) -> Descriptor | None:
+    def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
         digest = self.tagged.get((repository, tag))
         return None if digest is None else self.links[repository, digest, True].descriptor
 
-    def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+    def tags(self, repository: RepositoryName, after: str, limit: int) -> list[str]:
         names = sorted(tag.name for holder, tag in self.tagged if holder == repository)
         return [name for name in names if name > after][:limit]
 
     def referrers(
-        self, repository: Repository, subject: Digest, artifact_type: str | None = None, after: str = ""
+        self, repository: RepositoryName, subject: Digest, artifact_type: str | None = None, after: str = ""
     ) -> Iterator[HostedLink]:
         found = [link for (holder, _, _), link in self.links.items() if holder == repository]
         for link in sorted(found, key=lambda link: link.descriptor.digest):
@@ -139,7 +139,7 @@ class MemoryHosted:
                 self.told.append(link.descriptor.digest)
                 yield link
 
-    async def add_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+    async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
         if descriptor.digest not in self.blobs.committed:
             return False
         self._link(repository, descriptor)
@@ -147,7 +147,7 @@ class MemoryHosted:
 
     async def put_manifest(
         self,
-        repository: Repository,
+        repository: RepositoryName,
         manifest: Manifest,
         link: HostedLink,
         tags: Iterable[Tag],
@@ -165,11 +165,11 @@ class MemoryHosted:
         for tag in tags:
             self.tagged[repository, tag] = manifest.digest
 
-    async def delete_tag(self, repository: Repository, tag: Tag) -> bool:
+    async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
         return self.tagged.pop((repository, tag), None) is not None
 
     async def delete(
-        self, repository: Repository, digest: Digest, *, is_manifest: bool | None = None
+        self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> bool:
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         gone = [self.links.pop((repository, digest, kind), None) for kind in kinds]
@@ -182,10 +182,10 @@ class MemoryHosted:
     async def read(self, digest: Digest) -> Manifest | None:
         return self.manifests.get(digest)
 
-    async def store(self, source: Source, manifest: Manifest) -> None:
+    async def store(self, source: RepositoryKey, manifest: Manifest) -> None:
         raise AssertionError("nothing is mirrored here")
 
-    def _link(self, repository: Repository, descriptor: Descriptor) -> None:
+    def _link(self, repository: RepositoryName, descriptor: Descriptor) -> None:
         self.links[repository, descriptor.digest, False] = HostedLink(
             descriptor, is_manifest=False, linked_at=NOW
         )
@@ -207,9 +207,9 @@ class FakeHostedRoom:
 class FakeMirrored:
     """Blobs that sources may read, and their sizes."""
 
-    sizes: dict[tuple[Source, Digest], int] = attrs.field(factory=dict)
+    sizes: dict[tuple[RepositoryKey, Digest], int] = attrs.field(factory=dict)
 
-    def size_of(self, source: Source, digest: Digest) -> int | None:
+    def size_of(self, source: RepositoryKey, digest: Digest) -> int | None:
         return self.sizes.get((source, digest))
 
 
@@ -241,7 +241,7 @@ class FakeHosting:
             Uploader(self.uploads, self.room, self.max_bytes),
             Mounter(index, self.mirrored),
             ManifestPusher(index, self.room, lambda: NOW, self.pause),
-            Deleter(index, self.can_delete),
+            HostedDeletion(index, self.can_delete),
             index.blobs,
             index,
         )

@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Descriptor, Manifest, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
-from mirrord.oci.holdings import Holding, KnownTag
-from mirrord.oci.names import Reference, Source, Tag
+from mirrord.oci.holdings import CachedTag, ContentLink
+from mirrord.oci.manifests import Descriptor, Manifest, TagRecord
+from mirrord.oci.names import Reference, RepositoryKey, Tag
 from mirrord.oci.platforms import offers
 
 
@@ -19,15 +19,15 @@ from mirrord.oci.platforms import offers
 class FakeShelves:
     """Links, tags, manifests and blobs in dictionaries; a page is one item. `reading` are not removed."""
 
-    links: dict[tuple[Source, Digest], Descriptor] = attrs.field(factory=dict)
-    known: dict[tuple[Source, Tag], TagRecord] = attrs.field(factory=dict)
+    links: dict[tuple[RepositoryKey, Digest], Descriptor] = attrs.field(factory=dict)
+    known: dict[tuple[RepositoryKey, Tag], TagRecord] = attrs.field(factory=dict)
     manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
     blobs: dict[Digest, int] = attrs.field(factory=dict)
     left: dict[Digest, int] = attrs.field(factory=dict)
     reading: dict[Digest, Deferred[None]] = attrs.field(factory=dict)
     trouble: OSError | None = None
 
-    def hold(self, source: Source, *manifests: Manifest) -> None:
+    def hold(self, source: RepositoryKey, *manifests: Manifest) -> None:
         """Have manifests, and all blobs that they name, in a repository."""
         for manifest in manifests:
             self.manifests[manifest.digest] = manifest
@@ -41,29 +41,29 @@ class FakeShelves:
         if self.trouble is not None:
             raise self.trouble
 
-    def sources(self) -> Iterator[Source]:
+    def sources(self) -> Iterator[RepositoryKey]:
         yield from sorted({source for source, _ in (*self.links, *self.known)})
 
-    def holdings(self, source: Source) -> Iterator[list[Holding]]:
+    def holdings(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         for (of, digest), descriptor in list(self.links.items()):
             if of == source:
                 kind = self._kind(digest)
                 size = descriptor.size if kind else 0
-                yield [Holding(descriptor, kind, size, digest in self.manifests, 50.0)]
+                yield [ContentLink(descriptor, kind, size, digest in self.manifests, 50.0)]
 
-    def tags(self, source: Source) -> Iterator[list[KnownTag]]:
+    def tags(self, source: RepositoryKey) -> Iterator[list[CachedTag]]:
         for (of, tag), record in list(self.known.items()):
             if of == source:
-                yield [KnownTag(tag, record, 60.0)]
+                yield [CachedTag(tag, record, 60.0)]
 
-    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+    def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         return self.known.get((source, tag))
 
-    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+    def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
         return self.links.get((source, digest))
 
-    def size_of(self, kind: Kind, digest: Digest) -> int | None:
-        if kind is Kind.BLOB:
+    def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
+        if kind is ContentKind.BLOB:
             return self.blobs.get(digest)
         manifest = self.manifests.get(digest)
         return None if manifest is None else len(manifest.body)
@@ -74,14 +74,14 @@ class FakeShelves:
     async def manifest(self, digest: Digest) -> Manifest | None:
         return self.manifests.get(digest)
 
-    def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[Source, Digest]]]:
+    def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[RepositoryKey, Digest]]]:
         for source, digest in list(self.links):
             yield [(source, digest)] if digest in digests else []
 
-    def unlink(self, source: Source, digest: Digest) -> None:
+    def unlink(self, source: RepositoryKey, digest: Digest) -> None:
         self.links.pop((source, digest), None)
 
-    def forget_tag(self, source: Source, tag: Tag) -> None:
+    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
         self.known.pop((source, tag), None)
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
@@ -104,10 +104,10 @@ class FakeShelves:
         """The last reader of a blob has gone."""
         self.reading.pop(digest).callback(None)
 
-    def _kind(self, digest: Digest) -> Kind | None:
+    def _kind(self, digest: Digest) -> ContentKind | None:
         if digest in self.manifests:
-            return Kind.MANIFEST
-        return Kind.BLOB if digest in self.blobs else None
+            return ContentKind.MANIFEST
+        return ContentKind.BLOB if digest in self.blobs else None
 
 
 @attrs.define(eq=False)
@@ -152,8 +152,8 @@ class FakeUpstream:
 
     manifests: dict[Reference, Manifest] = attrs.field(factory=dict)
     blobs: dict[Digest, GrowingBlob] = attrs.field(factory=dict)
-    refusals: dict[Source, RegistryError] = attrs.field(factory=dict)
-    asked: list[tuple[Source, Reference]] = attrs.field(factory=list)
+    refusals: dict[RepositoryKey, RegistryError] = attrs.field(factory=dict)
+    asked: list[tuple[RepositoryKey, Reference]] = attrs.field(factory=list)
 
     def add(self, *manifests: Manifest, tag: str | None = None, whole: bool = True) -> None:
         """Have images whose blobs are whole, or still to come; the first one is what the tag names."""
@@ -164,19 +164,19 @@ class FakeUpstream:
             for named in () if offers(manifest) else manifest.references():
                 self.blobs[named.digest] = GrowingBlob(named.size, named.size if whole else 0)
 
-    async def get(self, source: Source, reference: Reference) -> _Pulled:
+    async def get(self, source: RepositoryKey, reference: Reference) -> _Pulled:
         self._ask(source, reference)
         if reference not in self.manifests:
             raise ManifestUnknown("no such manifest")
         return _Pulled(self.manifests[reference])
 
-    async def open(self, source: Source, digest: Digest) -> GrowingBlob:
+    async def open(self, source: RepositoryKey, digest: Digest) -> GrowingBlob:
         self._ask(source, digest)
         if digest not in self.blobs:
             raise BlobUnknown("no such blob")
         return self.blobs[digest]
 
-    def _ask(self, source: Source, reference: Reference) -> None:
+    def _ask(self, source: RepositoryKey, reference: Reference) -> None:
         self.asked.append((source, reference))
         if source in self.refusals:
             raise self.refusals[source]

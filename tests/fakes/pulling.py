@@ -1,4 +1,4 @@
-"""The use cases of pulling, from memory: what web/ports.py asks for, and nothing behind it."""
+"""The use cases of pulling, from memory: what api/ports.py asks for, and nothing behind it."""
 
 import os
 import tempfile
@@ -9,16 +9,22 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import OCI_INDEX, Descriptor, Manifest
+from mirrord.api.ports import UseCases
+from mirrord.hosted.repositories import HostedNames
+from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown
-from mirrord.oci.names import Reference, Repository, Source
+from mirrord.oci.manifests import OCI_INDEX, Descriptor, Manifest
+from mirrord.oci.names import Reference, RepositoryKey, RepositoryName
 from mirrord.oci.routes import Target
-from mirrord.pull.answers import PulledDescriptor, PulledManifest, PulledReferrers, PulledSize, PulledTags
-from mirrord.pull.outcome import Outcome
-from mirrord.pull.sources import Origin, Sources
-from mirrord.push.repositories import HostedNames
-from mirrord.web.ports import UseCases
+from mirrord.repository import (
+    BlobSizeResult,
+    DescriptorResult,
+    ManifestResult,
+    ReferrersResult,
+    TagListResult,
+)
+from mirrord.routing import Router, UpstreamRoute
 from tests.fakes.hosted import FakeHosting
 
 HUB, QUAY = "docker.io", "quay.io"
@@ -31,7 +37,7 @@ class FakeBlob:
     content: bytes
     readable: int
     body: bytes | None = None
-    outcome: Outcome = attrs.field(factory=Outcome.hit)
+    outcome: CacheResult = attrs.field(factory=CacheResult.hit)
     passed: Any = None
     asking: Deferred[None] | None = None
     passed_ranges: list[tuple[int, int]] = attrs.field(factory=list)
@@ -122,9 +128,9 @@ class FakePulling:
     tags: tuple[str, ...] = ()
     index: bytes = b'{"manifests":[]}'
     repositories: list[str] = attrs.field(factory=list)
-    outcome: Outcome = attrs.field(factory=Outcome.hit)
+    outcome: CacheResult = attrs.field(factory=CacheResult.hit)
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
-    visits: list[tuple[Source, Reference, str]] = attrs.field(factory=list)
+    visits: list[tuple[RepositoryKey, Reference, str]] = attrs.field(factory=list)
     error: Exception | None = None
     pause: Deferred[None] | None = None
     is_filtered: bool = False
@@ -132,10 +138,10 @@ class FakePulling:
     hosting: FakeHosting = attrs.field(factory=FakeHosting)
 
     @property
-    def sources(self) -> Sources:
+    def sources(self) -> Router:
         """Where names lead."""
         names = HostedNames(("team/*",))
-        return Sources.of([Origin(HUB, "dockerhub"), Origin(QUAY, "quay")], names.has)
+        return Router.of([UpstreamRoute(HUB, "dockerhub"), UpstreamRoute(QUAY, "quay")], names.has)
 
     def use_cases(self) -> UseCases:
         """These fakes, as the web takes them; docker.io is `dockerhub`, quay.io `quay`, `team/*` hosted."""
@@ -179,7 +185,7 @@ class FakePulling:
 class _Visitors:
     pulling: FakePulling
 
-    def saw(self, source: Source, reference: Reference, client: str) -> None:
+    def saw(self, source: RepositoryKey, reference: Reference, client: str) -> None:
         self.pulling.visits.append((source, reference, client))
 
 
@@ -187,29 +193,29 @@ class _Visitors:
 class _Manifests:
     pulling: FakePulling
 
-    async def get(self, source: Source, reference: Reference) -> PulledManifest:
+    async def get(self, source: RepositoryKey, reference: Reference) -> ManifestResult:
         await self.pulling.ask("get", source, reference)
-        return PulledManifest(self.pulling.manifest(reference), self.pulling.outcome)
+        return ManifestResult(self.pulling.manifest(reference), self.pulling.outcome)
 
-    async def head(self, source: Source, reference: Reference) -> PulledDescriptor:
+    async def head(self, source: RepositoryKey, reference: Reference) -> DescriptorResult:
         await self.pulling.ask("head", source, reference)
         manifest = self.pulling.manifest(reference)
         descriptor = Descriptor(manifest.media_type, manifest.digest, len(manifest.body))
-        return PulledDescriptor(descriptor, self.pulling.outcome)
+        return DescriptorResult(descriptor, self.pulling.outcome)
 
 
 @attrs.frozen
 class _Blobs:
     pulling: FakePulling
 
-    async def open(self, source: Source, digest: Digest) -> FakeBlob:
+    async def open(self, source: RepositoryKey, digest: Digest) -> FakeBlob:
         await self.pulling.ask("open", source, digest)
         return self._blob(digest)
 
-    async def head(self, source: Source, digest: Digest) -> PulledSize:
+    async def head(self, source: RepositoryKey, digest: Digest) -> BlobSizeResult:
         await self.pulling.ask("head", source, digest)
         size = self._blob(digest).size
-        return PulledSize(size if self.pulling.tells_size else None, self.pulling.outcome)
+        return BlobSizeResult(size if self.pulling.tells_size else None, self.pulling.outcome)
 
     def _blob(self, digest: Digest) -> FakeBlob:
         if digest not in self.pulling.blobs:
@@ -221,26 +227,28 @@ class _Blobs:
 class _Tags:
     pulling: FakePulling
 
-    async def list(self, source: Source) -> PulledTags:
+    async def list(self, source: RepositoryKey) -> TagListResult:
         await self.pulling.ask("tags", source)
-        return PulledTags(self.pulling.tags, self.pulling.outcome)
+        return TagListResult(self.pulling.tags, self.pulling.outcome)
 
 
 @attrs.frozen
 class _Referrers:
     pulling: FakePulling
 
-    async def list(self, source: Source, digest: Digest, artifact_type: str | None) -> PulledReferrers:
+    async def list(self, source: RepositoryKey, digest: Digest, artifact_type: str | None) -> ReferrersResult:
         await self.pulling.ask("referrers", source, digest, artifact_type)
-        return PulledReferrers(self.pulling.index, self.pulling.is_filtered, self.pulling.outcome)
+        return ReferrersResult(self.pulling.index, self.pulling.is_filtered, self.pulling.outcome)
 
 
 @attrs.frozen
 class _Catalog:
     pulling: FakePulling
 
-    def repositories(self, target: Target, default: str, last: str) -> Iterator[tuple[str, Source | None]]:
+    def repositories(
+        self, target: Target, default: str, last: str
+    ) -> Iterator[tuple[str, RepositoryKey | None]]:
         for name in self.pulling.repositories:
             if name > last:
                 self.pulling.asked.append(("catalog", name))
-                yield name, Source(default, Repository(name))
+                yield name, RepositoryKey(default, RepositoryName(name))

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Descriptor, Manifest, Sighting, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.manifests import Descriptor, Manifest, TagObservation, TagRecord
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 
 
 @attrs.define(eq=False)
@@ -119,22 +119,22 @@ class MemoryBlobs:
 class MemoryIndex:
     """Links and tags in dictionaries, and the manifests that make tags held."""
 
-    links: dict[tuple[Source, Digest], Descriptor] = attrs.field(factory=dict)
-    tags: dict[tuple[Source, Tag], TagRecord] = attrs.field(factory=dict)
+    links: dict[tuple[RepositoryKey, Digest], Descriptor] = attrs.field(factory=dict)
+    tags: dict[tuple[RepositoryKey, Tag], TagRecord] = attrs.field(factory=dict)
     manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
     listed: int = 0
 
-    def link(self, source: Source, digest: Digest) -> Descriptor | None:
+    def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
         return self.links.get((source, digest))
 
-    def add_links(self, source: Source, descriptors: Iterable[Descriptor]) -> None:
+    def add_links(self, source: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
         for descriptor in descriptors:
             self.links[source, descriptor.digest] = descriptor
 
-    def tag(self, source: Source, tag: Tag) -> TagRecord | None:
+    def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         return self.tags.get((source, tag))
 
-    def saw_tag(self, source: Source, tag: Tag, sighting: Sighting) -> TagRecord:
+    def saw_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
         record = self.tags.get((source, tag)) or TagRecord()
         digest = sighting.descriptor.digest
         if digest in self.manifests and (source, digest) in self.links:
@@ -144,10 +144,10 @@ class MemoryIndex:
         self.tags[source, tag] = record
         return record
 
-    def forget_tag(self, source: Source, tag: Tag) -> None:
+    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
         self.tags.pop((source, tag), None)
 
-    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[Repository, bool]]:
+    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
         held = {source.repository for source, digest in self.links if source.upstream == upstream}
         page = [(one, True) for one in sorted(held) if one.name > after][:limit]
         self.listed += len(page)
@@ -166,7 +166,7 @@ class MemoryManifests:
     async def read(self, digest: Digest) -> Manifest | None:
         return self.being_stored.get(digest) or self.index.manifests.get(digest)
 
-    async def store(self, source: Source, manifest: Manifest) -> None:
+    async def store(self, source: RepositoryKey, manifest: Manifest) -> None:
         if self.refusals:
             raise self.refusals.pop(0)
         self.index.add_links(source, [manifest.descriptor, *manifest.references()])

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     BlobUnknown,
@@ -14,7 +13,8 @@ from mirrord.oci.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from mirrord.oci.names import Reference, Repository, Tag
+from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, Manifest
+from mirrord.oci.names import Reference, RepositoryName, Tag
 
 
 @attrs.frozen
@@ -141,7 +141,7 @@ class FakeUpstream:
         self.doubted = True
 
     async def resolve(
-        self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
+        self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
         await self._note(Asked("HEAD manifest", repository.name, str(reference), attempts=attempts))
         if self.hides_absence:
@@ -150,12 +150,14 @@ class FakeUpstream:
         return manifest.descriptor if self.tells_digests else None
 
     async def fetch_manifest(
-        self, repository: Repository, reference: Reference, *, budget_seconds: float, attempts: int
+        self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
         await self._note(Asked("GET manifest", repository.name, str(reference), attempts=attempts))
         return self._find(repository, reference)
 
-    async def head_blob(self, repository: Repository, digest: Digest, *, budget_seconds: float) -> int | None:
+    async def head_blob(
+        self, repository: RepositoryName, digest: Digest, *, budget_seconds: float
+    ) -> int | None:
         await self._note(Asked("HEAD blob", repository.name, str(digest)))
         self._check(repository, digest)
         if self.head_size is not None:
@@ -164,7 +166,7 @@ class FakeUpstream:
 
     async def fetch_blob(
         self,
-        repository: Repository,
+        repository: RepositoryName,
         digest: Digest,
         *,
         offset: int = 0,
@@ -185,12 +187,12 @@ class FakeUpstream:
         self.bodies.append(body)
         return body
 
-    async def list_tags(self, repository: Repository, *, budget_seconds: float) -> list[str]:
+    async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:
         await self._note(Asked("GET tags", repository.name, ""))
         return sorted(self.tags)
 
     async def list_referrers(
-        self, repository: Repository, digest: Digest, artifact_type: str | None, *, budget_seconds: float
+        self, repository: RepositoryName, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
         await self._note(Asked("GET referrers", repository.name, str(digest)))
         return b"{}", artifact_type is not None
@@ -204,15 +206,15 @@ class FakeUpstream:
         if self.failing is not None and self.failing_method in (None, asked.method):
             raise self.failing
 
-    def _find(self, repository: Repository, reference: Reference) -> Manifest:
+    def _find(self, repository: RepositoryName, reference: Reference) -> Manifest:
         digest = self.tags.get(reference.name) if isinstance(reference, Tag) else reference
         if digest is None or digest not in self.manifests or not self._is_there(repository):
             raise ManifestUnknown("no such manifest")
         return self.manifests[digest]
 
-    def _check(self, repository: Repository, digest: Digest) -> None:
+    def _check(self, repository: RepositoryName, digest: Digest) -> None:
         if digest not in self.blobs or not self._is_there(repository):
             raise BlobUnknown("no such blob")
 
-    def _is_there(self, repository: Repository) -> bool:
+    def _is_there(self, repository: RepositoryName) -> bool:
         return self.repositories is None or repository.name in self.repositories

@@ -9,7 +9,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from mirrord.listen.site import MirrorSite
+from mirrord.http.site import MirrorSite
 
 
 class Wire(StringTransport):
@@ -30,7 +30,7 @@ class Wire(StringTransport):
             self.producer.pauseProducing()
 
     def progress(self) -> tuple[int, bool]:
-        """What the real transports tell (listen/meter.py)."""
+        """What the real transports tell (http/ack_meter.py)."""
         return self.taken, self.is_behind
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST
+from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from tests.integration.daemon import Daemon, Settings
 
 OCTETS = "application/octet-stream"

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST
+from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from tests.integration.pushing import EMPTY_CONFIG, HostedCase, descriptor, digest_of, image, index
 
 NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"

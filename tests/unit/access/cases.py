@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.access.gate import Asking
+from mirrord.access.authenticator import Asking
 from mirrord.access.users import Users
 from mirrord.oci.hosted import HOSTED
-from mirrord.oci.names import Repository, Source
+from mirrord.oci.names import RepositoryKey, RepositoryName
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,12 +36,12 @@ def basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
-def hosted(name: str) -> Source:
-    return Source(HOSTED, Repository(name))
+def hosted(name: str) -> RepositoryKey:
+    return RepositoryKey(HOSTED, RepositoryName(name))
 
 
-def hub(name: str) -> Source:
-    return Source("docker.io", Repository(name))
+def hub(name: str) -> RepositoryKey:
+    return RepositoryKey("docker.io", RepositoryName(name))
 
 
 def asking(authorization: str | None = None, address: str = ADDRESS, *certificates: str) -> Asking:
@@ -73,7 +73,7 @@ class FakeThreads:
 class FakeNames:
     """Hosted below `team/` and `private/`; Docker Hub's otherwise."""
 
-    def meanings(self, repository: Repository) -> Iterable[Source]:
+    def meanings(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
         is_hosted = repository.name.startswith(("team/", "private/"))
         return (hosted(repository.name),) if is_hosted else (hub(repository.name),)
 

@@ -5,16 +5,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.rules import Action, Identity, Rules
-from mirrord.hosting import AccessConfig, Party, RuleConfig
-from mirrord.oci.names import Source
+from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
+from mirrord.oci.names import RepositoryKey
 from tests.unit.access.cases import hosted, hub
 
 PARTIES = [
-    Party("anonymous"),
-    Party("users"),
-    Party("user", "ann"),
-    Party("certificate", "ci"),
-    Party("network", "10.0.0.0/8"),
+    Principal("anonymous"),
+    Principal("users"),
+    Principal("user", "ann"),
+    Principal("certificate", "ci"),
+    Principal("network", "10.0.0.0/8"),
 ]
 PATTERNS = ["*", "team/*", "team/a", "docker.io/*", "private/*"]
 SOURCES = [hosted("team/a"), hosted("private/b"), hub("library/x"), hub("team/a")]
@@ -45,7 +45,7 @@ def rules(*configs: RuleConfig) -> Rules:
     return Rules.of(access)
 
 
-def allowed(by: Rules, identity: Identity, source: Source) -> list[str]:
+def allowed(by: Rules, identity: Identity, source: RepositoryKey) -> list[str]:
     return [action.value for action in Action if by.allows(identity, action, source)]
 
 
@@ -61,14 +61,14 @@ class RulesTests(SynchronousTestCase):
             ("network:10.0.0.0/8", Identity(address="::ffff:10.9.9.9"), Identity(address="")),
             ("network:fd00::/8", Identity(address="fd00::1"), Identity(address="10.0.0.1")),
         ):
-            by = rules(RuleConfig(("*",), pull=(Party.parse(party),)))
+            by = rules(RuleConfig(("*",), pull=(Principal.parse(party),)))
             self.assertEqual(allowed(by, inside, hosted("a")), ["pull"], party)
             if outside is not None:
                 self.assertEqual(allowed(by, outside, hosted("a")), [], party)
 
     def test_who_may(self) -> None:
         """Who may do what is what the first rule that matches says, and nobody where none does."""
-        by = rules(RuleConfig(("team/*",), pull=(Party("users"),), push=(Party("user", "ann"),)))
+        by = rules(RuleConfig(("team/*",), pull=(Principal("users"),), push=(Principal("user", "ann"),)))
         self.assertEqual({"users", "user:ann"}, set(map(str, by.parties(Action.PULL, hosted("team/a")))))
         self.assertEqual({"user:ann"}, set(map(str, by.parties(Action.PUSH, hosted("team/a")))))
         for action, source in ((Action.DELETE, hosted("team/a")), (Action.PULL, hub("team/a"))):
@@ -76,16 +76,16 @@ class RulesTests(SynchronousTestCase):
 
     def test_changing_needs_reading(self) -> None:
         """Whoever may push or delete may pull, and no more than that."""
-        by = rules(RuleConfig(("*",), push=(Party("user", "ann"),), delete=(Party("user", "bob"),)))
+        by = rules(RuleConfig(("*",), push=(Principal("user", "ann"),), delete=(Principal("user", "bob"),)))
         self.assertEqual(allowed(by, Identity("ann"), hosted("a")), ["pull", "push"])
         self.assertEqual(allowed(by, Identity("bob"), hosted("a")), ["pull", "delete"])
 
     def test_upstreams_are_named(self) -> None:
         """A pattern of hosted repositories does not mean those that an upstream calls the same."""
-        by = rules(RuleConfig(("team/*",), pull=(Party("anonymous"),)))
+        by = rules(RuleConfig(("team/*",), pull=(Principal("anonymous"),)))
         self.assertEqual(allowed(by, Identity(), hosted("team/a")), ["pull"])
         self.assertEqual(allowed(by, Identity(), hub("team/a")), [])
-        by = rules(RuleConfig(("docker.io/library/*",), pull=(Party("anonymous"),)))
+        by = rules(RuleConfig(("docker.io/library/*",), pull=(Principal("anonymous"),)))
         self.assertEqual(allowed(by, Identity(), hub("library/a")), ["pull"])
 
     def test_without_access(self) -> None:
@@ -97,9 +97,11 @@ class RulesTests(SynchronousTestCase):
             self.assertEqual(allowed(by, Identity(address=address), hosted("a")), ["pull", "push", "delete"])
 
     @given(rules_of, identities, sources)
-    def test_first_decides(self, configs: list[RuleConfig], identity: Identity, source: Source) -> None:
+    def test_first_decides(
+        self, configs: list[RuleConfig], identity: Identity, source: RepositoryKey
+    ) -> None:
         """The first rule that matches decides as if it were the only one; without one nothing is allowed."""
-        everybody = (Party("anonymous"),)
+        everybody = (Principal("anonymous"),)
         matching = [
             config
             for config in configs
@@ -113,7 +115,7 @@ class RulesTests(SynchronousTestCase):
 
     @given(rules_of, identities, actions, sources)
     def test_logging_in_takes_nothing(
-        self, configs: list[RuleConfig], identity: Identity, action: Action, source: Source
+        self, configs: list[RuleConfig], identity: Identity, action: Action, source: RepositoryKey
     ) -> None:
         """What somebody may do unknown they may do as any user."""
         by = rules(*configs)

@@ -6,14 +6,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.rules import Action
 from mirrord.access.scopes import MAX_SCOPES, Scope, read_scopes
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 
 
 class ScopeTests(SynchronousTestCase):
     def test_reading(self) -> None:
         """Scopes come in parameters or in one, with actions in any order; skopeo's star is all of them."""
-        one = Scope(Repository("team/a"), frozenset({Action.PULL, Action.PUSH}))
-        two = Scope(Repository("b"), frozenset(Action))
+        one = Scope(RepositoryName("team/a"), frozenset({Action.PULL, Action.PUSH}))
+        two = Scope(RepositoryName("b"), frozenset(Action))
         for asked in (
             ["repository:team/a:push,pull", "repository:b:*"],
             ["repository:team/a:pull,push,fly repository:b:pull,push,delete"],

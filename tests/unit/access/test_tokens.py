@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.rules import Action
 from mirrord.access.scopes import read_scopes
-from mirrord.access.tokens import TOKEN_SECONDS, InvalidToken, Tokens
-from mirrord.oci.names import Repository
+from mirrord.access.tokens import TOKEN_SECONDS, InvalidToken, TokenIssuer
+from mirrord.oci.names import RepositoryName
 
 SCOPES = read_scopes(["repository:team/a:pull,push", "repository:b:pull"])
 
@@ -28,7 +28,7 @@ class TokenTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1_800_000_000.5)
         self.key = Ed25519PrivateKey.generate()
-        self.tokens = Tokens(self.key, self.clock.seconds)
+        self.tokens = TokenIssuer(self.key, self.clock.seconds)
 
     def claims(self, **others: Any) -> dict[str, Any]:
         """Those of a token of Ann's, or others."""
@@ -47,9 +47,9 @@ class TokenTests(SynchronousTestCase):
         """A token says whom it was given to, and for what."""
         claims = self.tokens.read(self.tokens.issue("ann", SCOPES))
         self.assertEqual((claims.user, claims.scopes), ("ann", SCOPES))
-        self.assertTrue(claims.covers(Repository("team/a"), Action.PUSH))
-        self.assertFalse(claims.covers(Repository("b"), Action.PUSH))
-        self.assertFalse(claims.covers(Repository("team"), Action.PULL))
+        self.assertTrue(claims.covers(RepositoryName("team/a"), Action.PUSH))
+        self.assertFalse(claims.covers(RepositoryName("b"), Action.PUSH))
+        self.assertFalse(claims.covers(RepositoryName("team"), Action.PULL))
         self.assertIsNone(self.tokens.read(self.tokens.issue(None, ())).user)
 
     def test_claims(self) -> None:
@@ -85,7 +85,9 @@ class TokenTests(SynchronousTestCase):
 
     def test_another_key(self) -> None:
         """A token that another key has signed is not believed."""
-        self.assert_invalid(Tokens(Ed25519PrivateKey.generate(), self.clock.seconds).issue("ann", SCOPES))
+        self.assert_invalid(
+            TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds).issue("ann", SCOPES)
+        )
 
     def test_other_algorithms(self) -> None:
         """Unsigned, or signed with our public key as if it were a secret, it is not believed."""

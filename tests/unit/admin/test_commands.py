@@ -12,24 +12,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.admin.commands import METHODS, Commands, document
 from mirrord.admin.ports import Operations
-from mirrord.listen.site import MirrorSite
-from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
-from mirrord.oci.names import Repository, Tag
-from mirrord.oci.platforms import Platform
-from mirrord.oci.references import ImageReference
-from mirrord.operate.answers import (
+from mirrord.admin.results import (
+    ContentFetched,
     Explanation,
-    Fetched,
-    GotManifest,
     ListedRepository,
     ListedTag,
+    ManifestPulled,
     Removal,
     RemovedContent,
     RemovedTag,
-    Verifying,
+    VerificationProgress,
 )
-from mirrord.operate.swept import Swept
+from mirrord.admin.sweep_report import SweepReport
+from mirrord.http.site import MirrorSite
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
+from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.platforms import Platform
+from mirrord.oci.references import ImageReference
 from tests.fakes.wire import Client, Got, Wire
 
 DIGEST = Digest.of(b"x")
@@ -79,8 +79,8 @@ class FakeOperations:
             raise self.error
         return Removal((RemovedTag(ImageReference.parse("ubuntu:1")), RemovedContent(DIGEST)), 7)
 
-    async def sweep(self, *, is_dry_run: bool) -> Swept:
-        return Swept(is_dry_run, 1, 2)
+    async def sweep(self, *, is_dry_run: bool) -> SweepReport:
+        return SweepReport(is_dry_run, 1, 2)
 
     async def explain(self, reference: ImageReference) -> Explanation:
         return Explanation(reference, reference.registry, reference.repository, is_known=False)
@@ -106,7 +106,7 @@ class CommandsTests(SynchronousTestCase):
         """A list comes as one JSON value a line, and the connection goes on after it."""
         listed = ListedTag(Tag("1"), DIGEST, 1.5, 2.5, is_held=True)
         self.operations.events = [
-            ListedRepository("docker.io", Repository("library/x"), "x", (listed,), 1, 2, 3, 4.5)
+            ListedRepository("docker.io", RepositoryName("library/x"), "x", (listed,), 1, 2, 3, 4.5)
         ]
         got = self.client.get("/repositories?pattern=x*")
 
@@ -125,7 +125,7 @@ class CommandsTests(SynchronousTestCase):
     def test_events(self) -> None:
         """A stream's lines say first what happened, and are written as it happens."""
         pausing: Deferred[None] = Deferred()
-        self.operations.events = [GotManifest(DIGEST, OWN), pausing, Fetched(DIGEST)]
+        self.operations.events = [ManifestPulled(DIGEST, OWN), pausing, ContentFetched(DIGEST)]
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
         self.assertIn(
             b'{"event":"manifest","digest":"%b","platform":"linux/arm64/v8"}\n' % str(DIGEST).encode(),
@@ -138,14 +138,14 @@ class CommandsTests(SynchronousTestCase):
 
     def test_old_client(self) -> None:
         """A client of HTTP/1.0 gets its lines as they are, up to the end of the connection."""
-        self.operations.events = [Fetched(DIGEST)]
+        self.operations.events = [ContentFetched(DIGEST)]
         self.client.send(b"POST /verify HTTP/1.0\r\nMirrord-Command: 1\r\n\r\n")
         self.assertEqual(1, len(self.lines(self.client.got())))
         self.assertTrue(self.client.wire.disconnecting)
 
     def test_platform(self) -> None:
         """An image is pulled for this host, for another platform, or for all."""
-        self.operations.events = [Fetched(DIGEST)]
+        self.operations.events = [ContentFetched(DIGEST)]
         for query, platform in {
             "": OWN,
             "&platform=linux/amd64": Platform("linux", "amd64"),
@@ -188,7 +188,7 @@ class CommandsTests(SynchronousTestCase):
 
     def test_failure_after_a_line(self) -> None:
         """What fails on its way is a last line, in the words of the error."""
-        self.operations.events = [Fetched(DIGEST)]
+        self.operations.events = [ContentFetched(DIGEST)]
         for error, message, code in (
             (UpstreamTimeout("silent"), "silent", "UNAVAILABLE"),
             (OSError("secret path"), "the mirror's disk does not work", "UNAVAILABLE"),
@@ -201,7 +201,7 @@ class CommandsTests(SynchronousTestCase):
         """A bug before the first line is a 500 that tells nothing; after it, the answer ends short."""
         self.operations.error = ZeroDivisionError("inside")
         self.assertEqual(500, self.order("/verify").status)
-        self.operations.events = [Fetched(DIGEST)]
+        self.operations.events = [ContentFetched(DIGEST)]
         self.client.wire.clear()
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
 
@@ -234,7 +234,7 @@ class CommandsTests(SynchronousTestCase):
 
     def test_leaving(self) -> None:
         """A stream ends when its client leaves."""
-        self.operations.events = [Fetched(DIGEST), Deferred()]
+        self.operations.events = [ContentFetched(DIGEST), Deferred()]
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
         self.assertFalse(self.operations.is_closed)
         self.client.leave()
@@ -242,7 +242,7 @@ class CommandsTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """Commands that run are ended before the store is closed; their clients see an early end."""
-        self.operations.events = [Fetched(DIGEST), Deferred()]
+        self.operations.events = [ContentFetched(DIGEST), Deferred()]
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
         self.commands.stop()
         self.assertTrue(self.operations.is_closed)
@@ -250,7 +250,7 @@ class CommandsTests(SynchronousTestCase):
 
     def test_slow_reader(self) -> None:
         """Nothing more is asked of a stream whose client takes nothing."""
-        self.operations.events = [Verifying(number, 1, 1, 1) for number in range(10_000)]
+        self.operations.events = [VerificationProgress(number, 1, 1, 1) for number in range(10_000)]
         wire = self.client.wire
         written = wire.writeSequence
 
@@ -269,5 +269,6 @@ class CommandsTests(SynchronousTestCase):
     def test_document(self) -> None:
         """A value is written by the names of its fields, the event first."""
         self.assertEqual(
-            ["event", "bytes", "of_bytes", "entries", "of_entries"], list(document(Verifying(1, 2, 3, 4)))
+            ["event", "bytes", "of_bytes", "entries", "of_entries"],
+            list(document(VerificationProgress(1, 2, 3, 4))),
         )

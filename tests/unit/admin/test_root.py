@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.admin.commands import Commands
 from mirrord.admin.ports import Operations
 from mirrord.admin.root import AdminRoot
-from mirrord.listen.site import MirrorSite
-from mirrord.observe.health import Check, Health
+from mirrord.http.site import MirrorSite
+from mirrord.observe.health import Health, HealthCheck
 from mirrord.oci.platforms import Platform
 from tests.fakes.wire import Client, Wire, read_answers
 
@@ -23,7 +23,7 @@ class AdminTests(SynchronousTestCase):
         self.troubles: dict[str, str | None] = {"disk": None, "ports": None}
         root = AdminRoot(
             registry,
-            Health(tuple(Check(name, lambda name=name: self.troubles[name]) for name in self.troubles)),  # type: ignore[misc]
+            Health(tuple(HealthCheck(name, lambda name=name: self.troubles[name]) for name in self.troubles)),  # type: ignore[misc]
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
             Commands(self.operations, Platform("linux", "amd64")),
         )

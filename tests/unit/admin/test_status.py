@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.admin.status import Holdings, HostedHoldings, ListenerStatus, LogStatus, Status
-from mirrord.observe.metrics import Saved
+from mirrord.observe.metrics import SavedTraffic
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Repository, Source
+from mirrord.oci.names import RepositoryKey, RepositoryName
 
 DIGEST = Digest.of(b"blob")
 
@@ -22,7 +22,7 @@ class Mood(Enum):
 @attrs.frozen
 class Running:
     digest: Digest
-    source: Source
+    source: RepositoryKey
     mood: Mood
     size: int | None
 
@@ -34,13 +34,13 @@ class StatusTests(SynchronousTestCase):
         """Values become strings and numbers that JSON takes, and the uptime is counted from the making."""
         clock = Clock()
         clock.advance(100)
-        running = Running(DIGEST, Source("docker.io", Repository("a/b")), Mood.WELL, None)
+        running = Running(DIGEST, RepositoryKey("docker.io", RepositoryName("a/b")), Mood.WELL, None)
         status = Status(
             version="1.2",
             clock=clock.seconds,
             store=lambda: Holdings(10, 2, None),
             hosted=lambda: HostedHoldings(7, 3, 1),
-            saved=lambda: Saved(3, 100),
+            saved=lambda: SavedTraffic(3, 100),
             last_sweep=lambda: None,
             listeners=lambda: [ListenerStatus("tcp:443", 1, True, {"mirror.lan": 5.0}, "expired")],
             upstreams=list,

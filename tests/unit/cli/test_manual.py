@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.cli import main
 from mirrord.cli.manual import CHAPTERS, Manual
 from mirrord.cli.settings import ADMIN_ENDPOINT, Settings
-from mirrord.config import AdminConfig
+from mirrord.config.config import AdminConfig
 
 ROOT = Path(__file__).parents[3]
 SUMMARIES = {name: summary for chapter in CHAPTERS.values() for name, summary in chapter.items()}

@@ -7,10 +7,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli.placing import place
 from mirrord.cli.statuses import Failed
-from mirrord.recipes import File
+from mirrord.client_config import ClientFile
 
-DAEMON = File("/etc/docker/daemon.json", '{ "registry-mirrors": ["http://m"] }\n')
-CONF = File("/etc/x.conf", "ours\n")
+DAEMON = ClientFile("/etc/docker/daemon.json", '{ "registry-mirrors": ["http://m"] }\n')
+CONF = ClientFile("/etc/x.conf", "ours\n")
 
 
 class PlacingTests(SynchronousTestCase):
@@ -94,5 +94,5 @@ class PlacingTests(SynchronousTestCase):
         """Where no folder can be made it ends with one line that names the file."""
         self.write("x.conf", "a file")
         with self.assertRaises(Failed) as caught:
-            place(File("/etc/x.conf/y", ""), self.root)
+            place(ClientFile("/etc/x.conf/y", ""), self.root)
         self.assertIn("x.conf/y", caught.exception.message)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.config import (
+from mirrord.config.config import (
     Account,
     AdminConfig,
     CertificateConfig,
@@ -22,7 +22,7 @@ from mirrord.config import (
     UpstreamConfig,
     parse_config,
 )
-from mirrord.defaults import state_folder
+from mirrord.config.defaults import state_folder
 
 HOME = {"HOME": "/home/me"}
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.config import Account, ConfigError, parse_config
+from mirrord.config.config import Account, ConfigError, parse_config
 
 DOCKER_IO = 'upstream]]\nname = "docker.io"'
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.config import (
+from mirrord.config.config import (
     Account,
     Config,
     ConfigError,

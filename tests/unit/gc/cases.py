@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import Limits
+from mirrord.gc.plan import GCLimits
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
-from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
-from mirrord.oci.names import Repository
+from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
+from mirrord.oci.names import RepositoryName
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class FakeShelf:
         yield from list(self.held)
 
     def leftovers(self) -> Iterator[Entry]:
-        return (entry for entry in list(self.held) if entry.kind is Kind.LEFTOVER)
+        return (entry for entry in list(self.held) if entry.kind is ContentKind.LEFTOVER)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         self._fail("evict")
@@ -104,13 +104,13 @@ class FakeHostedShelf:
     `failures` are raised by the next calls of that name.
     """
 
-    kept: dict[Repository, tuple[list[KeptManifest], list[KeptTag]]] = attrs.field(factory=dict)
+    kept: dict[RepositoryName, tuple[list[HostedManifest], list[HostedTag]]] = attrs.field(factory=dict)
     uploads: dict[str, float] = attrs.field(factory=dict)
-    lone: list[tuple[Repository, Digest]] = attrs.field(factory=list)
+    lone: list[tuple[RepositoryName, Digest]] = attrs.field(factory=list)
     content: list[Entry] = attrs.field(factory=list)
     elsewhere: set[str] = attrs.field(factory=set)
     handed_over: list[Entry] = attrs.field(factory=list)
-    portions: list[Thinning] = attrs.field(factory=list)
+    portions: list[RetentionPlan] = attrs.field(factory=list)
     failures: dict[str, Exception] = attrs.field(factory=dict)
 
     def expired_uploads(self, idle_seconds: float) -> list[str]:
@@ -121,16 +121,16 @@ class FakeHostedShelf:
             del self.uploads[name]
         return 0
 
-    def repositories(self, after: str, limit: int) -> list[Repository]:
+    def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         return sorted(each for each in self.kept if str(each) > after)[:limit]
 
-    def manifests(self, repository: Repository) -> Iterator[list[KeptManifest]]:
+    def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         yield from ([manifest] for manifest in self.kept[repository][0])
 
-    def tags(self, repository: Repository) -> Iterator[list[KeptTag]]:
+    def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         yield from ([tag] for tag in self.kept[repository][1])
 
-    async def thin(self, thinning: Thinning, grace_seconds: float) -> tuple[int, int]:
+    async def thin(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
         if "thin" in self.failures:
             raise self.failures.pop("thin")
         self.portions.append(thinning)
@@ -141,10 +141,10 @@ class FakeHostedShelf:
         )
         return len(thinning.tags), len(thinning.manifests)
 
-    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[Repository, Digest]]]:
+    def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
         yield from [list(self.lone)] if self.lone else []
 
-    async def unlink(self, blobs: Sequence[tuple[Repository, Digest]], grace_seconds: float) -> int:
+    async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
         self.lone = [blob for blob in self.lone if blob not in blobs]
         return len(blobs)
 
@@ -187,7 +187,7 @@ class CollectorTestCase(SynchronousTestCase):
     def collector(self, max_size: int | None = 100 * MIB, min_free: int = 0) -> Collector:
         return Collector(
             self.shelf,
-            Limits(max_size, min_free, unused_for_seconds=1000.0, partials_seconds=100.0),
+            GCLimits(max_size, min_free, unused_for_seconds=1000.0, partials_seconds=100.0),
             60.0,
             self.clock,
             lambda: 5.0,
@@ -204,7 +204,7 @@ class CollectorTestCase(SynchronousTestCase):
         first = len(self.shelf.held)
         self.filled += count * size
         self.shelf.held.extend(
-            Entry(Kind.BLOB, str(first + number), size, idle_seconds) for number in range(count)
+            Entry(ContentKind.BLOB, str(first + number), size, idle_seconds) for number in range(count)
         )
 
     def result(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -3,7 +3,7 @@ import errno
 from twisted.internet.defer import Deferred
 
 from mirrord.gc.collector import EMERGENCY_BYTES, SLICE_ENTRIES
-from mirrord.gc.outcome import Evicted, Sweep
+from mirrord.gc.results import EvictedContent, SweepResult
 from tests.unit.gc.cases import DIGEST, MIB, OTHER, CollectorTestCase
 
 
@@ -152,7 +152,7 @@ class SweepTests(CollectorTestCase):
         collector = self.collector()
         sweep = self.result(collector.sweep())
         self.assertEqual(95, len(self.names()))
-        self.assertEqual(Sweep(5.0, 0.0, Evicted(25, 25 * MIB), forgotten=7), sweep)
+        self.assertEqual(SweepResult(5.0, 0.0, EvictedContent(25, 25 * MIB), forgotten=7), sweep)
         self.assertIs(sweep, collector.last_sweep)
 
     def test_what_is_old_goes(self) -> None:
@@ -258,7 +258,7 @@ class SweepTests(CollectorTestCase):
 
         rehearsal = self.result(collector.rehearse())
 
-        self.assertEqual(Evicted(1100, 1100 * MIB), rehearsal.evicted)
+        self.assertEqual(EvictedContent(1100, 1100 * MIB), rehearsal.evicted)
         self.assertEqual([str(number) for number in range(1000)], [entry.name for entry in rehearsal.named])
         self.assertEqual((1110, 0), (len(self.shelf.held), self.tally.count))
         self.assertEqual(rehearsal.evicted, self.result(collector.sweep()).evicted)
@@ -271,7 +271,7 @@ class SweepTests(CollectorTestCase):
         rehearsal = self.result(collector.rehearse())
 
         self.assertEqual(rehearsal.evicted, self.result(collector.sweep()).evicted)
-        self.assertEqual(Evicted(15, 15 * MIB), rehearsal.evicted)
+        self.assertEqual(EvictedContent(15, 15 * MIB), rehearsal.evicted)
 
     def test_joined(self) -> None:
         """Whoever wants a sweep while one runs gets what that one does."""

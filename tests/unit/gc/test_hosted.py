@@ -1,46 +1,46 @@
 import errno
 
 from mirrord.gc import hosted
-from mirrord.gc.keep import KeepRule, Retention
-from mirrord.gc.outcome import Evicted, HostedSweep
-from mirrord.gc.plan import Limits
+from mirrord.gc.plan import GCLimits
+from mirrord.gc.results import EvictedContent, HostedSweepResult
+from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
-from mirrord.oci.kept import KeptManifest, KeptTag
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.kept import HostedManifest, HostedTag
+from mirrord.oci.names import RepositoryName, Tag
 from tests.unit.gc.cases import DIGEST, MIB, CollectorTestCase
 
-APP, WEB = Repository("team/app"), Repository("web")
+APP, WEB = RepositoryName("team/app"), RepositoryName("web")
 
 
 class HostedSweepTests(CollectorTestCase):
-    def limits(self, *rules: KeepRule) -> Limits:
-        return Limits(100 * MIB, 0, 1000.0, 100.0, Retention(60.0, rules))
+    def limits(self, *rules: RetentionRule) -> GCLimits:
+        return GCLimits(100 * MIB, 0, 1000.0, 100.0, RetentionRules(60.0, rules))
 
-    def sweep(self, *rules: KeepRule) -> HostedSweep:
+    def sweep(self, *rules: RetentionRule) -> HostedSweepResult:
         collector = self.collector()
         collector.limits = self.limits(*rules)
         return self.result(collector.sweep()).hosted
 
-    def keep(self, repository: Repository, count: int, *, tagged: bool = False) -> None:
+    def keep(self, repository: RepositoryName, count: int, *, tagged: bool = False) -> None:
         digests = [Digest.of(b"%d" % number) for number in range(count)]
         self.hosted_shelf.kept[repository] = (
-            [KeptManifest(digest, 1, 99.0) for digest in digests],
-            [KeptTag(Tag(f"t{number}"), digest, 99.0) for number, digest in enumerate(digests) if tagged],
+            [HostedManifest(digest, 1, 99.0) for digest in digests],
+            [HostedTag(Tag(f"t{number}"), digest, 99.0) for number, digest in enumerate(digests) if tagged],
         )
 
     def test_rules_are_applied_where_they_match(self) -> None:
         """A repository that no rule is for keeps everything."""
         self.keep(APP, 3)
         self.keep(WEB, 3)
-        swept = self.sweep(KeepRule(("team/*",), untagged_for=50.0))
-        self.assertEqual(HostedSweep(manifests=3), swept)
+        swept = self.sweep(RetentionRule(("team/*",), untagged_for=50.0))
+        self.assertEqual(HostedSweepResult(manifests=3), swept)
         self.assertEqual((0, 3), tuple(len(self.hosted_shelf.kept[each][0]) for each in (APP, WEB)))
 
     def test_much_goes_in_portions(self) -> None:
         """Nobody's write waits for all that goes; a manifest and its tags go together."""
         self.keep(APP, hosted.SLICE_MANIFESTS + 1, tagged=True)
-        swept = self.sweep(KeepRule(older_than=50.0))
+        swept = self.sweep(RetentionRule(older_than=50.0))
         self.assertEqual((swept.tags, swept.manifests), (hosted.SLICE_MANIFESTS + 1,) * 2)
         self.assertEqual(
             [hosted.SLICE_MANIFESTS, 1], [len(each.manifests) for each in self.hosted_shelf.portions]
@@ -54,9 +54,12 @@ class HostedSweepTests(CollectorTestCase):
         """Blobs without a manifest, uploads left alone and content without a link go."""
         self.hosted_shelf.lone = [(APP, DIGEST)]
         self.hosted_shelf.uploads = {"old": 100.0, "young": 99.0}
-        self.hosted_shelf.content = [Entry(Kind.BLOB, "x", 4096, 0.0), Entry(Kind.BLOB, "y", 8192, 0.0)]
+        self.hosted_shelf.content = [
+            Entry(ContentKind.BLOB, "x", 4096, 0.0),
+            Entry(ContentKind.BLOB, "y", 8192, 0.0),
+        ]
         self.hosted_shelf.elsewhere = {"y"}
-        self.assertEqual(HostedSweep(0, 0, 1, 1, Evicted(1, 4096)), self.sweep())
+        self.assertEqual(HostedSweepResult(0, 0, 1, 1, EvictedContent(1, 4096)), self.sweep())
         self.assertEqual(["young"], list(self.hosted_shelf.uploads))
         self.assertEqual(["y"], [entry.name for entry in self.hosted_shelf.handed_over])
 
@@ -65,11 +68,11 @@ class HostedSweepTests(CollectorTestCase):
         self.keep(APP, 3, tagged=True)
         self.hosted_shelf.lone = [(APP, DIGEST)]
         self.hosted_shelf.uploads = {"old": 100.0}
-        self.hosted_shelf.content = [Entry(Kind.BLOB, "x", 4096, 0.0)]
+        self.hosted_shelf.content = [Entry(ContentKind.BLOB, "x", 4096, 0.0)]
         collector = self.collector()
-        collector.limits = self.limits(KeepRule(newest=1))
+        collector.limits = self.limits(RetentionRule(newest=1))
         rehearsal = self.result(collector.rehearse()).hosted
-        self.assertEqual(HostedSweep(2, 2, 1, 1, Evicted(1, 4096)), rehearsal.sweep)
+        self.assertEqual(HostedSweepResult(2, 2, 1, 1, EvictedContent(1, 4096)), rehearsal.sweep)
         self.assertEqual([APP], [thinning.repository for thinning in rehearsal.named])
         self.assertEqual(((APP, DIGEST),), rehearsal.lone)
         self.assertEqual((3, 1, 1), (len(self.hosted_shelf.kept[APP][0]), len(self.hosted_shelf.lone), 1))
@@ -80,7 +83,7 @@ class HostedSweepTests(CollectorTestCase):
         self.keep(APP, 1)
         self.hosted_shelf.failures["thin"] = OSError(errno.ENOSPC, "full")
         collector = self.collector()
-        collector.limits = self.limits(KeepRule(untagged_for=1.0))
+        collector.limits = self.limits(RetentionRule(untagged_for=1.0))
         collector.start()
         self.clock.pump([0.0] * 100)
         self.assertLess(self.shelf.total_bytes, 100 * MIB)
@@ -90,7 +93,7 @@ class HostedSweepTests(CollectorTestCase):
         """A sweep of hosted repositories ends with its slice when the collector is stopped."""
         self.keep(APP, hosted.SLICE_MANIFESTS * 3)
         collector = self.collector()
-        collector.limits = self.limits(KeepRule(untagged_for=1.0))
+        collector.limits = self.limits(RetentionRule(untagged_for=1.0))
         collector.start()
         self.result(collector.stop())
         self.assertEqual([], self.hosted_shelf.portions)

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.gc.plan import LOW_WATER, Limits, Occupancy, in_order, victims
-from mirrord.oci.entry import Entry, Kind
+from mirrord.gc.plan import LOW_WATER, DiskUsage, GCLimits, in_order, victims
+from mirrord.oci.entry import ContentKind, Entry
 
 DAY = 86400.0
-LIMITS = Limits(max_size=None, min_free=0, unused_for_seconds=30 * DAY, partials_seconds=7 * DAY)
+LIMITS = GCLimits(max_size=None, min_free=0, unused_for_seconds=30 * DAY, partials_seconds=7 * DAY)
 
 
-def entry(number: int, size: int, idle_seconds: float, kind: Kind = Kind.BLOB) -> Entry:
+def entry(number: int, size: int, idle_seconds: float, kind: ContentKind = ContentKind.BLOB) -> Entry:
     return Entry(kind, str(number), size, idle_seconds)
 
 
@@ -19,13 +19,13 @@ def entry(number: int, size: int, idle_seconds: float, kind: Kind = Kind.BLOB) -
 def shelves(draw: st.DrawFn) -> list[Entry]:
     idles = sorted(draw(st.lists(st.floats(0, 60 * DAY), max_size=40)), reverse=True)
     return [
-        entry(number, draw(st.integers(0, 1000)), idle, draw(st.sampled_from(Kind)))
+        entry(number, draw(st.integers(0, 1000)), idle, draw(st.sampled_from(ContentKind)))
         for number, idle in enumerate(idles)
     ]
 
 
 def plan(entries: list[Entry], excess: int, is_busy: Callable[[Entry], bool]) -> list[Entry]:
-    leftovers = [each for each in entries if each.kind is Kind.LEFTOVER]
+    leftovers = [each for each in entries if each.kind is ContentKind.LEFTOVER]
     return list(victims(in_order(leftovers, entries, LIMITS), excess, LIMITS, is_busy))
 
 
@@ -52,8 +52,8 @@ class VictimTests(SynchronousTestCase):
         entries = [
             entry(1, 10, 30 * DAY),
             entry(2, 10, 8 * DAY),
-            entry(3, 10, 8 * DAY, Kind.LEFTOVER),
-            entry(4, 10, 6 * DAY, Kind.LEFTOVER),
+            entry(3, 10, 8 * DAY, ContentKind.LEFTOVER),
+            entry(4, 10, 6 * DAY, ContentKind.LEFTOVER),
         ]
         self.assertEqual(["3", "1"], self.names(entries, 0))
 
@@ -71,7 +71,7 @@ class VictimTests(SynchronousTestCase):
 
     def test_content_is_not_searched_for_leftovers(self) -> None:
         """Where leftovers go sooner than content, content that is older than they may be is not read."""
-        old = entry(1001, 10, 8 * DAY, Kind.LEFTOVER)
+        old = entry(1001, 10, 8 * DAY, ContentKind.LEFTOVER)
         read = []
 
         def reading() -> Iterator[Entry]:
@@ -86,8 +86,8 @@ class VictimTests(SynchronousTestCase):
 
     def test_a_leftover_that_may_be_older_than_content_hides_nothing(self) -> None:
         """Where leftovers stay longer than content, old content behind a young leftover goes."""
-        limits = Limits(None, 0, unused_for_seconds=7 * DAY, partials_seconds=30 * DAY)
-        left, old = entry(1, 10, 9 * DAY, Kind.LEFTOVER), entry(2, 10, 8 * DAY)
+        limits = GCLimits(None, 0, unused_for_seconds=7 * DAY, partials_seconds=30 * DAY)
+        left, old = entry(1, 10, 9 * DAY, ContentKind.LEFTOVER), entry(2, 10, 8 * DAY)
         order = in_order([left], [left, old], limits)
         self.assertEqual([old], list(victims(order, 0, limits, lambda _: False)))
 
@@ -108,31 +108,31 @@ class VictimTests(SynchronousTestCase):
 
 
 class OccupancyTests(SynchronousTestCase):
-    limits = Limits(max_size=1000, min_free=100, unused_for_seconds=DAY, partials_seconds=DAY)
+    limits = GCLimits(max_size=1000, min_free=100, unused_for_seconds=DAY, partials_seconds=DAY)
 
     def test_promised_room_is_taken(self) -> None:
         """Room that was promised to another download is not there a second time."""
-        half = Occupancy(total=0, busy=0, promised=600, free=10_000)
+        half = DiskUsage(total=0, busy=0, promised=600, free=10_000)
         self.assertLessEqual(half.excess(400, self.limits), 0)
         self.assertEqual(1, half.excess(401, self.limits))
 
     def test_some_of_the_file_system_stays_free(self) -> None:
         """What must stay free is not given away, whatever `max_size` allows."""
-        tight = Occupancy(total=10, busy=0, promised=50, free=200)
+        tight = DiskUsage(total=10, busy=0, promised=50, free=200)
         self.assertEqual(0, tight.excess(50, self.limits))
         self.assertEqual(1, tight.excess(51, self.limits))
-        unbounded = Limits(None, 100, DAY, DAY)
+        unbounded = GCLimits(None, 100, DAY, DAY)
         self.assertEqual(1, tight.excess(51, unbounded))
 
     def test_what_cannot_fit_is_known_before(self) -> None:
         """Only what can go counts: not the busy, and not what was promised."""
-        full = Occupancy(total=1000, busy=300, promised=200, free=10_000)
+        full = DiskUsage(total=1000, busy=300, promised=200, free=10_000)
         self.assertTrue(full.can_fit(500, self.limits))
         self.assertFalse(full.can_fit(501, self.limits))
 
     def test_slack_is_a_little_of_each_limit(self) -> None:
         """What makes room goes on to a little below `max_size`, and to a little more than `min_free`."""
-        self.assertEqual(51, Occupancy(1001, 0, 0, 10_000).excess(0, self.limits.with_slack()))
-        self.assertEqual(6, Occupancy(0, 0, 0, 99).excess(0, self.limits.with_slack()))
+        self.assertEqual(51, DiskUsage(1001, 0, 0, 10_000).excess(0, self.limits.with_slack()))
+        self.assertEqual(6, DiskUsage(0, 0, 0, 99).excess(0, self.limits.with_slack()))
         self.assertEqual(1000 * LOW_WATER, self.limits.with_slack().max_size)
         self.assertIsNone(LIMITS.with_slack().max_size)

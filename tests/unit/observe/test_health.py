@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.observe.health import Check, Finding, Health
+from mirrord.observe.health import CheckResult, Health, HealthCheck
 
 
 def broken() -> str | None:
@@ -13,8 +13,14 @@ class HealthTests(SynchronousTestCase):
     def test_findings(self) -> None:
         """Every check is asked, in order, and a broken one is trouble of which only the kind is told."""
         health = Health(
-            (Check("store", lambda: None), Check("port", lambda: "closed"), Check("disk", broken))
+            (
+                HealthCheck("store", lambda: None),
+                HealthCheck("port", lambda: "closed"),
+                HealthCheck("disk", broken),
+            )
         )
         findings = health.findings()
-        self.assertEqual(findings, (Finding("store"), Finding("port", "closed"), Finding("disk", "OSError")))
+        self.assertEqual(
+            findings, (CheckResult("store"), CheckResult("port", "closed"), CheckResult("disk", "OSError"))
+        )
         self.assertEqual([finding.is_well for finding in findings], [True, False, False])

@@ -9,9 +9,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.observe.metrics import HITS, MISSES, WAYS, Metrics, Saved
-from mirrord.observe.watched import Expiry
-from mirrord.pull.outcome import Way
+from mirrord.observe.metrics import HITS, MISSES, WAYS, Metrics, SavedTraffic
+from mirrord.observe.stats import CertificateExpiry
+from mirrord.oci.cache_status import CacheStatus
 
 HUB, QUAY = "docker.io", "quay.io"
 _WATCHED = ("hosted_bytes", "hosted_entries", "uploads_open", "logins_failed_total")
@@ -33,7 +33,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_parsers(self) -> None:
         """What is exposed is read back by both parsers of Prometheus, family by family."""
-        self.metrics.watched.certificates = lambda: [Expiry('tcp:443:"x"', "a\\b\nc", 5.0)]
+        self.metrics.watched.certificates = lambda: [CertificateExpiry('tcp:443:"x"', "a\\b\nc", 5.0)]
         plain = generate_latest(self.metrics.registry).decode()
         modern = generate_openmetrics(self.metrics.registry).decode()
         own = {family.name: family for family in self.metrics.registry.collect()}
@@ -47,7 +47,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_ways(self) -> None:
         """Every way that pulling knows is counted, as a hit, a miss, stale or collapsed and never as two."""
-        self.assertEqual(set(WAYS), {way.value for way in Way} | {"error"})
+        self.assertEqual(set(WAYS), {way.value for way in CacheStatus} | {"error"})
         self.assertEqual(set(WAYS) - HITS - MISSES, {"stale", "collapsed", "error"})
         self.assertFalse(HITS & MISSES)
         for way in WAYS:
@@ -69,9 +69,9 @@ class MetricsTests(SynchronousTestCase):
             self.metrics.pulled(way)
         self.metrics.received(HUB, 100)
         self.metrics.sent(60)
-        self.assertEqual(Saved(4, 0), self.metrics.saved)
+        self.assertEqual(SavedTraffic(4, 0), self.metrics.saved)
         self.metrics.sent(60)
-        self.assertEqual(Saved(4, 20), self.metrics.saved)
+        self.assertEqual(SavedTraffic(4, 20), self.metrics.saved)
         self.assertEqual(4.0, self.value("saved_pulls_total"))
 
     def test_upstream(self) -> None:
@@ -110,7 +110,7 @@ class MetricsTests(SynchronousTestCase):
     def test_certificates(self) -> None:
         """Every certificate has its expiry; without any there is one sample, that is no number."""
         self.assertTrue(math.isnan(self.value("certificate_expiry_seconds", listener="", name="") or 0))
-        self.metrics.watched.certificates = lambda: [Expiry("tcp:443", "mirror.lan", 5.0)]
+        self.metrics.watched.certificates = lambda: [CertificateExpiry("tcp:443", "mirror.lan", 5.0)]
         self.assertEqual(5.0, self.value("certificate_expiry_seconds", listener="tcp:443", name="mirror.lan"))
         self.assertIsNone(self.value("certificate_expiry_seconds", listener="", name=""))
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, NameInvalid, TagInvalid
-from mirrord.oci.names import Repository, Source, Tag, parse_reference
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag, parse_reference
 
 # As distribution-spec prints them ("Pulling manifests").
 SPEC_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
@@ -25,7 +25,7 @@ class RepositoryTests(SynchronousTestCase):
         """A text is a repository's name exactly where the specification says so, up to 255 characters."""
         is_name = SPEC_NAME.fullmatch(text) is not None and len(text) <= 255
         try:
-            repository = Repository.parse(text)
+            repository = RepositoryName.parse(text)
         except NameInvalid:
             self.assertFalse(is_name)
         else:
@@ -34,19 +34,19 @@ class RepositoryTests(SynchronousTestCase):
 
     def test_length(self) -> None:
         """255 characters are a name, 256 are not."""
-        self.assertEqual(str(Repository.parse("a" * 255)), "a" * 255)
-        self.assertRaises(NameInvalid, Repository.parse, "a" * 256)
+        self.assertEqual(str(RepositoryName.parse("a" * 255)), "a" * 255)
+        self.assertRaises(NameInvalid, RepositoryName.parse, "a" * 256)
 
     def test_time(self) -> None:
         """A name that nearly matches is refused at once, however it is made."""
         for text in ("a-" * 127, "a__" * 85, "a" * 254 + "!", "a/" * 127, "a" + "-" * 254):
-            self.assertRaises(NameInvalid, Repository.parse, text)
+            self.assertRaises(NameInvalid, RepositoryName.parse, text)
 
     def test_without_prefix(self) -> None:
         """A prefix goes only where it is the whole first component and something remains."""
-        self.assertEqual(Repository("quay/team/app").without_prefix("quay"), Repository("team/app"))
+        self.assertEqual(RepositoryName("quay/team/app").without_prefix("quay"), RepositoryName("team/app"))
         for name in ("quay", "quayside/app", "team/quay"):
-            self.assertIsNone(Repository(name).without_prefix("quay"))
+            self.assertIsNone(RepositoryName(name).without_prefix("quay"))
 
 
 class TagTests(SynchronousTestCase):
@@ -79,4 +79,4 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_source(self) -> None:
         """A source is written as an image name is."""
-        self.assertEqual(str(Source("ghcr.io", Repository("team/app"))), "ghcr.io/team/app")
+        self.assertEqual(str(RepositoryKey("ghcr.io", RepositoryName("team/app"))), "ghcr.io/team/app")

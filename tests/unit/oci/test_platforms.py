@@ -5,9 +5,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameInvalid
+from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Manifest
 from mirrord.oci.platforms import Offer, Platform, choose, offers
 
 

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, NameInvalid, RegistryError, TagInvalid
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import LATEST, ImageReference
 
 DIGEST = Digest.of(b"x")
@@ -30,7 +30,7 @@ def _references(draw: st.DrawFn) -> ImageReference:
         if not slash or "." in first or first == "localhost":
             path = f"library/{path}"
     digest = draw(st.none() | st.binary(max_size=4).map(Digest.of))
-    return ImageReference(registry, Repository(path), draw(_TAGS), digest)
+    return ImageReference(registry, RepositoryName(path), draw(_TAGS), digest)
 
 
 class ParsingTests(SynchronousTestCase):
@@ -87,8 +87,12 @@ class ParsingTests(SynchronousTestCase):
 
     def test_source(self) -> None:
         """A source's name is what a client types for it."""
-        self.assertEqual("ubuntu", str(ImageReference.of(Source("docker.io", Repository("library/ubuntu")))))
-        self.assertEqual("quay.io/a/b", str(ImageReference.of(Source("quay.io", Repository("a/b")))))
+        self.assertEqual(
+            "ubuntu", str(ImageReference.of(RepositoryKey("docker.io", RepositoryName("library/ubuntu"))))
+        )
+        self.assertEqual(
+            "quay.io/a/b", str(ImageReference.of(RepositoryKey("quay.io", RepositoryName("a/b"))))
+        )
 
     @given(_references())
     def test_round_trip(self, reference: ImageReference) -> None:

@@ -16,7 +16,7 @@ from mirrord.oci.errors import (
     RegistryError,
     TagInvalid,
 )
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.oci.routes import (
     MAX_PAGE,
     BlobRoute,
@@ -33,7 +33,7 @@ from mirrord.oci.routes import (
 )
 
 DIGEST = Digest.of(b"x")
-APP = Repository("team/app")
+APP = RepositoryName("team/app")
 
 ROUTES: list[tuple[str, Route]] = [
     ("/v2", Ping()),
@@ -50,7 +50,7 @@ ROUTES: list[tuple[str, Route]] = [
     (f"/v2/team/app/blobs/uploads/?mount={DIGEST}", UploadRoute(APP, mount=DIGEST)),
     (
         f"/v2/team/app/blobs/uploads/?mount={DIGEST}&from=library/x&digest-algorithm=sha512",
-        UploadRoute(APP, mount=DIGEST, origin=Repository("library/x")),
+        UploadRoute(APP, mount=DIGEST, origin=RepositoryName("library/x")),
     ),
     (f"/v2/team/app/manifests/{DIGEST}?tag=b&tag=a&tag=b", ManifestRoute(APP, DIGEST, (Tag("b"), Tag("a")))),
     (f"/v2/team/app/referrers/{DIGEST}?last=x", ReferrersRoute(APP, DIGEST, None, "x")),
@@ -61,9 +61,9 @@ ROUTES: list[tuple[str, Route]] = [
     (f"/v2/team/app/referrers/{DIGEST}?artifactType=a%2Fb", ReferrersRoute(APP, DIGEST, "a/b")),
     (
         "/v2/blobs/manifests/tags/manifests/list",
-        ManifestRoute(Repository("blobs/manifests/tags"), Tag("list")),
+        ManifestRoute(RepositoryName("blobs/manifests/tags"), Tag("list")),
     ),
-    (f"/v2/tags/list/blobs/{DIGEST}", BlobRoute(Repository("tags/list"), DIGEST)),
+    (f"/v2/tags/list/blobs/{DIGEST}", BlobRoute(RepositoryName("tags/list"), DIGEST)),
 ]
 
 REFUSED: list[tuple[str, type[RegistryError]]] = [
@@ -145,7 +145,7 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(parse(b"/v2/?ns=reg.io%3A5000"), Target(ping, namespace="reg.io:5000"))
         self.assertEqual(parse(b"/quay/v2/?ns=x"), Target(ping, leading="quay", namespace="x"))
         self.assertEqual(parse(b"/v2/?ns="), Target(ping, namespace=""))
-        self.assertEqual(parse(b"/v2/v2/tags/list"), Target(TagsRoute(Repository("v2"), Page())))
+        self.assertEqual(parse(b"/v2/v2/tags/list"), Target(TagsRoute(RepositoryName("v2"), Page())))
 
     def test_refused(self) -> None:
         """What is not in the API is refused with the specification's code."""
@@ -169,4 +169,4 @@ class RouteTests(SynchronousTestCase):
     def test_any_name(self, name: str, tag: str) -> None:
         """A valid name and tag arrive as they were sent."""
         target = parse(f"/v2/{name}/manifests/{tag}".encode())
-        self.assertEqual(target, Target(ManifestRoute(Repository(name), Tag(tag))))
+        self.assertEqual(target, Target(ManifestRoute(RepositoryName(name), Tag(tag))))

@@ -6,9 +6,9 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mirrord.oci.content import Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.hosted import HostedLink
+from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import Tag
 from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads

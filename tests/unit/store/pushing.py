@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable
 
-from mirrord.oci.content import Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.hosted import HostedLink
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.manifests import Manifest
+from mirrord.oci.names import RepositoryName, Tag
 from tests.unit.store.shop import StoreTestCase
 
-APP, WEB = Repository("team/app"), Repository("team/web")
+APP, WEB = RepositoryName("team/app"), RepositoryName("team/web")
 V1, V2 = Tag("v1"), Tag("v2")
 
 
 class PushTestCase(StoreTestCase):
     """Pushes to `self.store` as a client would."""
 
-    def push_blob(self, body: bytes, repository: Repository = APP) -> Digest:
+    def push_blob(self, body: bytes, repository: RepositoryName = APP) -> Digest:
         upload = self.store.uploads.begin(repository)
         self.result(upload.write(body))
         self.result(upload.commit(Digest.of(body)))
@@ -25,7 +25,7 @@ class PushTestCase(StoreTestCase):
         self,
         manifest: Manifest,
         *tags: Tag,
-        repository: Repository = APP,
+        repository: RepositoryName = APP,
         subject: Digest | None = None,
     ) -> Digest:
         self.result(
@@ -36,7 +36,7 @@ class PushTestCase(StoreTestCase):
     def link_of(self, manifest: Manifest, subject: Digest | None = None) -> HostedLink:
         return HostedLink(manifest.descriptor, True, self.wall.seconds(), subject)
 
-    def holds(self, digest: Digest, repository: Repository = APP) -> bool:
+    def holds(self, digest: Digest, repository: RepositoryName = APP) -> bool:
         return self.store.hosted.link(repository, digest) is not None
 
     def read_manifest(self, digest: Digest) -> bytes | None:
@@ -53,7 +53,7 @@ class PushTestCase(StoreTestCase):
         self.clock.advance(seconds)
         self.wall.advance(seconds)
 
-    def tags(self, repository: Repository = APP) -> list[str]:
+    def tags(self, repository: RepositoryName = APP) -> list[str]:
         return self.store.hosted.tags(repository, "", 1000)
 
     def unlink_unreferenced(self, grace_seconds: float) -> Iterable[Digest]:

@@ -10,17 +10,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, TaskFinished
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import OCI_MANIFEST, Descriptor, Manifest, Sighting
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, Manifest, TagObservation
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import Layout
 from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads
 
 T = TypeVar("T")
 
-UBUNTU = Source("docker.io", Repository("library/ubuntu"))
-DEBIAN = Source("docker.io", Repository("library/debian"))
+UBUNTU = RepositoryKey("docker.io", RepositoryName("library/ubuntu"))
+DEBIAN = RepositoryKey("docker.io", RepositoryName("library/debian"))
 LATEST = Tag("latest")
 
 
@@ -86,7 +86,7 @@ class StoreTestCase(SynchronousTestCase):
         finally:
             blob.close()
 
-    def add_manifest(self, source: Source, manifest: Manifest) -> None:
+    def add_manifest(self, source: RepositoryKey, manifest: Manifest) -> None:
         self.result(self.store.manifests.store(source, manifest))
 
 
@@ -105,6 +105,6 @@ def layer(body: bytes) -> Descriptor:
     return Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", Digest.of(body), len(body))
 
 
-def sighting(of: Manifest, seen_at: float = 0.0) -> Sighting:
+def sighting(of: Manifest, seen_at: float = 0.0) -> TagObservation:
     """That an upstream named this manifest."""
-    return Sighting(of.descriptor, seen_at)
+    return TagObservation(of.descriptor, seen_at)

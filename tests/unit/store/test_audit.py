@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store.audit import SLICE_BYTES, Examination
 from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 
@@ -12,7 +12,7 @@ class AuditTests(StoreTestCase):
         self.result(self.store.inventory.settle())
         return [entry for page in self.store.audit.pages() for entry in page]
 
-    def examine(self, digest: Digest, kind: Kind = Kind.BLOB) -> Examination:
+    def examine(self, digest: Digest, kind: ContentKind = ContentKind.BLOB) -> Examination:
         (entry,) = (entry for entry in self.entries() if (entry.name, entry.kind) == (str(digest), kind))
         examination = self.store.audit.examine(entry)
         assert examination is not None
@@ -33,7 +33,7 @@ class AuditTests(StoreTestCase):
         listed = self.entries()
 
         self.assertEqual(301, len(listed))
-        self.assertEqual(digests, {entry.name for entry in listed if entry.kind is Kind.BLOB})
+        self.assertEqual(digests, {entry.name for entry in listed if entry.kind is ContentKind.BLOB})
         self.assertEqual(self.store.audit.total_bytes, sum(entry.size for entry in listed))
         self.assertEqual(self.store.audit.total_entries, len(listed))
 
@@ -47,11 +47,11 @@ class AuditTests(StoreTestCase):
 
     def test_damaged(self) -> None:
         """What is not what its digest names is absent at once, also from memory, and kept aside."""
-        for kind in Kind.BLOB, Kind.MANIFEST:
+        for kind in ContentKind.BLOB, ContentKind.MANIFEST:
             with self.subTest(kind):
                 image = manifest(layer(b"x"))
-                digest = image.digest if kind is Kind.MANIFEST else self.add_blob(b"good")
-                if kind is Kind.MANIFEST:
+                digest = image.digest if kind is ContentKind.MANIFEST else self.add_blob(b"good")
+                if kind is ContentKind.MANIFEST:
                     self.add_manifest(UBUNTU, image)
                 self.read_blob(digest)
                 self.layout.content(kind, digest).write_bytes(b"evil")
@@ -73,12 +73,12 @@ class AuditTests(StoreTestCase):
     def test_missing(self) -> None:
         """A file that is not there cannot be hashed, and is noted to be absent."""
         digest = self.add_blob(b"gone")
-        self.layout.content(Kind.BLOB, digest).unlink()
+        self.layout.content(ContentKind.BLOB, digest).unlink()
         examination = self.examine(digest)
 
         self.failure(examination.go_on(), OSError)
         self.assertTrue(examination.set_aside())
-        self.assertIsNone(self.store.inventory.size_of(Kind.BLOB, digest))
+        self.assertIsNone(self.store.inventory.size_of(ContentKind.BLOB, digest))
 
     def test_gone_meanwhile(self) -> None:
         """What was evicted since it was listed is not examined, nor set aside if it was examined."""
@@ -93,7 +93,7 @@ class AuditTests(StoreTestCase):
     def test_written_anew(self) -> None:
         """A file that was written anew in the meantime is not the one that was found damaged."""
         digest = self.add_blob(b"good")
-        path = self.layout.content(Kind.BLOB, digest)
+        path = self.layout.content(ContentKind.BLOB, digest)
         examination = self.examine(digest)
         path.unlink()
         missing = self.examine(digest)

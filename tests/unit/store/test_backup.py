@@ -2,8 +2,8 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.entry import Kind
-from mirrord.store.backup import NoBackup, Progress, back_up, restore
+from mirrord.oci.entry import ContentKind
+from mirrord.store.backup import BackupProgress, NoBackup, back_up, restore
 from mirrord.store.layout import Layout
 from mirrord.store.lock import StoreInUse
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
@@ -17,12 +17,12 @@ class BackupTests(PushTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.target = Path(self.mktemp())
-        self.told: list[Progress] = []
+        self.told: list[BackupProgress] = []
 
-    def back_up(self, *, may_link: bool = True) -> Progress:
+    def back_up(self, *, may_link: bool = True) -> BackupProgress:
         return back_up(self.root, self.target, self.wall.seconds(), self.told.append, may_link=may_link)
 
-    def restore_here(self) -> Progress:
+    def restore_here(self) -> BackupProgress:
         self.result(self.store.close())
         progress = restore(self.target, self.root, self.told.append)
         self.store = self.open()
@@ -61,7 +61,7 @@ class BackupTests(PushTestCase):
         self.back_up()
         self.start_anew()
         self.restore_here()
-        self.assertEqual(1, self.store.inventory.size_of(Kind.BLOB, digest))
+        self.assertEqual(1, self.store.inventory.size_of(ContentKind.BLOB, digest))
         self.assertEqual([], [each for page in self.store.hosted.lost() for each in page])
         self.assertEqual(held, (self.store.hosted_shelf.total_entries, self.store.hosted_shelf.total_bytes))
         reconciled = Deferred.fromCoroutine(self.store.reconciled())
@@ -109,7 +109,7 @@ class BackupTests(PushTestCase):
         """A file that rotted on this disk, its length unchanged, comes from the backup."""
         digest = self.push_blob(b"x" * 100_000)
         self.back_up(may_link=False)
-        self.layout.content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
+        self.layout.content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         self.assertEqual(1, self.restore_here().copied)
         self.assertEqual(b"x" * 100_000, self.read_blob(digest))
 
@@ -117,9 +117,9 @@ class BackupTests(PushTestCase):
         """Damaged content neither enters a backup nor leaves it; it is told, and nobody is linked to it."""
         digest = self.push_blob(b"x" * 100_000)
         self.push_manifest(IMAGE, V1)
-        self.layout.content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
+        self.layout.content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         progress = self.back_up()
-        self.assertEqual(((Kind.BLOB, digest),), progress.lost)
+        self.assertEqual(((ContentKind.BLOB, digest),), progress.lost)
         self.start_anew()
         self.assertEqual(1, self.restore_here().entries)
         self.assertEqual((["v1"], False), (self.tags(), self.holds(digest)))
@@ -128,10 +128,10 @@ class BackupTests(PushTestCase):
         """What has rotted since the backup was made is told, and the restored store does not know it."""
         digest, whole = self.push_blob(b"x" * 100_000), self.push_blob(b"whole")
         self.back_up(may_link=False)
-        Layout(self.target).content(Kind.BLOB, digest).write_bytes(b"y" * 100_000)
+        Layout(self.target).content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         self.start_anew()
-        self.assertEqual(((Kind.BLOB, digest),), self.restore_here().lost)
-        sizes = [self.store.inventory.size_of(Kind.BLOB, each) for each in (digest, whole)]
+        self.assertEqual(((ContentKind.BLOB, digest),), self.restore_here().lost)
+        sizes = [self.store.inventory.size_of(ContentKind.BLOB, each) for each in (digest, whole)]
         self.assertEqual(([None, 5], False), (sizes, self.holds(digest)))
 
     def test_a_backup_that_is_cut_short(self) -> None:
@@ -141,7 +141,7 @@ class BackupTests(PushTestCase):
         self.back_up()
         self.push_manifest(OTHER, V1)
 
-        def stop(progress: Progress) -> None:
+        def stop(progress: BackupProgress) -> None:
             raise KeyboardInterrupt
 
         self.assertRaises(KeyboardInterrupt, back_up, self.root, self.target, 0.0, stop)

@@ -1,7 +1,7 @@
 import os
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store.blobs import SMALL_BYTES
 from tests.unit.store.shop import StoreTestCase
 
@@ -43,7 +43,7 @@ class BlobStoreTests(StoreTestCase):
         """An open blob is not evicted, a closed one is."""
         for body in (SMALL, LARGE):
             digest = self.add_blob(body)
-            entry = Entry(Kind.BLOB, str(digest), 4096, 0.0)
+            entry = Entry(ContentKind.BLOB, str(digest), 4096, 0.0)
             blob = self.store.blobs.open(digest)
             assert blob is not None
             self.assertEqual([], self.result(self.store.shelf.evict([entry])))
@@ -55,18 +55,18 @@ class BlobStoreTests(StoreTestCase):
         """A blob whose file is not as long as it was, or not what it was, is set aside and absent."""
         for body, damage in ((LARGE, LARGE[:-1]), (SMALL, SMALL[:-1]), (SMALL + b"!", SMALL + b"?")):
             digest = self.add_blob(body)
-            path = self.layout.content(Kind.BLOB, digest)
+            path = self.layout.content(ContentKind.BLOB, digest)
             path.write_bytes(damage)
             self.assertIsNone(self.store.blobs.open(digest))
             self.assertIsNone(self.store.blobs.size_of(digest))
-            self.assertEqual(damage, self.layout.broken(Kind.BLOB, digest).read_bytes())
+            self.assertEqual(damage, self.layout.broken(ContentKind.BLOB, digest).read_bytes())
             self.add_blob(body)
             self.assertEqual(body, self.read_blob(digest))
 
     def test_a_deleted_file_counts_as_absent(self) -> None:
         """A blob whose file somebody deleted is None, and is counted no more."""
         digest = self.add_blob(LARGE)
-        self.layout.content(Kind.BLOB, digest).unlink()
+        self.layout.content(ContentKind.BLOB, digest).unlink()
         self.assertIsNone(self.store.blobs.open(digest))
         self.assertEqual((0, 0), (self.store.shelf.total_entries, self.store.shelf.total_bytes))
 
@@ -82,7 +82,7 @@ class BlobStoreTests(StoreTestCase):
     def test_a_disk_that_fails_is_an_error(self) -> None:
         """A blob that cannot be opened raises OSError: it is not absent."""
         digest = self.add_blob(LARGE)
-        path = self.layout.content(Kind.BLOB, digest)
+        path = self.layout.content(ContentKind.BLOB, digest)
         path.unlink()
         path.symlink_to(path.name)
         self.assertRaises(OSError, self.store.blobs.open, digest)

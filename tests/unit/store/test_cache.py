@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.store.cache import BodyCache
 
 A, B, C = (Digest.of(name) for name in (b"a", b"b", b"c"))
@@ -13,32 +13,34 @@ class BodyCacheTests(SynchronousTestCase):
     def test_the_least_recently_used_goes_first(self) -> None:
         """What was read last stays when another body needs the room."""
         cache = BodyCache(10)
-        cache.put(Kind.BLOB, A, b"aaaaa")
-        cache.put(Kind.BLOB, B, b"bbbbb")
-        cache.get(Kind.BLOB, A)
-        cache.put(Kind.BLOB, C, b"ccccc")
-        self.assertEqual([b"aaaaa", None, b"ccccc"], [cache.get(Kind.BLOB, digest) for digest in (A, B, C)])
+        cache.put(ContentKind.BLOB, A, b"aaaaa")
+        cache.put(ContentKind.BLOB, B, b"bbbbb")
+        cache.get(ContentKind.BLOB, A)
+        cache.put(ContentKind.BLOB, C, b"ccccc")
+        self.assertEqual(
+            [b"aaaaa", None, b"ccccc"], [cache.get(ContentKind.BLOB, digest) for digest in (A, B, C)]
+        )
 
     def test_a_large_body_is_not_cached(self) -> None:
         """A body of more than half the cache pushes nothing out."""
         cache = BodyCache(10)
-        cache.put(Kind.BLOB, A, b"aaaaa")
-        cache.put(Kind.BLOB, B, b"bbbbbb")
-        self.assertIsNone(cache.get(Kind.BLOB, B))
-        self.assertEqual(b"aaaaa", cache.get(Kind.BLOB, A))
+        cache.put(ContentKind.BLOB, A, b"aaaaa")
+        cache.put(ContentKind.BLOB, B, b"bbbbbb")
+        self.assertIsNone(cache.get(ContentKind.BLOB, B))
+        self.assertEqual(b"aaaaa", cache.get(ContentKind.BLOB, A))
 
     def test_kinds_are_apart(self) -> None:
         """A manifest is not found as a blob."""
         cache = BodyCache(10)
-        cache.put(Kind.MANIFEST, A, b"a")
-        self.assertIsNone(cache.get(Kind.BLOB, A))
+        cache.put(ContentKind.MANIFEST, A, b"a")
+        self.assertIsNone(cache.get(ContentKind.BLOB, A))
 
     @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.binary(max_size=12)), max_size=30))
     def test_it_is_bounded(self, puts: list[tuple[Digest, bytes]]) -> None:
         """Whatever is put, the bytes are counted rightly and never more than allowed."""
         cache = BodyCache(16)
         for digest, body in puts:
-            cache.put(Kind.BLOB, digest, body)
-            held = [cache.get(Kind.BLOB, each) or b"" for each in (A, B, C)]
+            cache.put(ContentKind.BLOB, digest, body)
+            held = [cache.get(ContentKind.BLOB, each) or b"" for each in (A, B, C)]
             self.assertEqual(sum(map(len, held)), cache.total_bytes)
             self.assertLessEqual(cache.total_bytes, 16)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.names import Tag
 from tests.unit.store.pushing import APP, V1, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
@@ -62,7 +62,7 @@ class FullDiskTests(FullDiskTestCase):
         self.assertEqual(errno.ENOSPC, error.errno)
         path = self.layout.partial(Digest.of(body))
         self.assertEqual((MIB, MIB), (partial.offset, path.stat().st_size))
-        self.result(self.store.shelf.evict([Entry(Kind.BLOB, str(old), 4 * MIB, 0.0)]))
+        self.result(self.store.shelf.evict([Entry(ContentKind.BLOB, str(old), 4 * MIB, 0.0)]))
         self.result(partial.write(body[MIB:]))
         self.assertTrue(self.result(partial.is_verified()))
         self.result(partial.commit())

@@ -4,12 +4,12 @@ import sqlite3
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
-from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.errors import ManifestBlobUnknown
 from mirrord.oci.hosted import HostedLink
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.hosted_rows import LinkRow
 from mirrord.store.tables import PAGE_ROWS
@@ -170,10 +170,10 @@ class HostedIndexTests(PushTestCase):
     def test_the_link_decides_whatever_the_row_says(self) -> None:
         """Content whose row was lost and adopted, or is not marked, stays because it is linked."""
         digest = self.push_blob(b"x")
-        self.store.blobs._contents.mark(Kind.BLOB, digest, is_hosted=False)
-        self.result(self.store.shelf.evict([Entry(Kind.BLOB, str(digest), 4096, 0.0)]))
+        self.store.blobs._contents.mark(ContentKind.BLOB, digest, is_hosted=False)
+        self.result(self.store.shelf.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
         self.assertEqual(b"x", self.read_blob(digest))
-        self.store.blobs._contents.drop(Kind.BLOB, digest)
+        self.store.blobs._contents.drop(ContentKind.BLOB, digest)
         self.assertEqual(1, self.store.blobs.size_of(digest))
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(digest))
@@ -183,11 +183,11 @@ class HostedIndexTests(PushTestCase):
         body = b'{"schemaVersion": 2, "whatever": []}'
         odd = Manifest(Digest.of(body), "application/vnd.example+json", body)
         self.push_manifest(odd, V1)
-        self.store.manifests._contents.drop(Kind.MANIFEST, odd.digest)
-        adopted = self.store.manifests._contents.add(Kind.MANIFEST, odd.digest, len(body))
+        self.store.manifests._contents.drop(ContentKind.MANIFEST, odd.digest)
+        adopted = self.store.manifests._contents.add(ContentKind.MANIFEST, odd.digest, len(body))
         self.assertEqual((odd.media_type, True), (adopted.media_type, adopted.is_hosted))
-        self.store.manifests._contents.drop(Kind.MANIFEST, odd.digest)
-        self.store.manifests._cache.drop(Kind.MANIFEST, odd.digest)
+        self.store.manifests._contents.drop(ContentKind.MANIFEST, odd.digest)
+        self.store.manifests._cache.drop(ContentKind.MANIFEST, odd.digest)
         self.assertEqual(odd, self.result(self.store.manifests.read(odd.digest)))
 
     def test_reading_hosted_content_takes_no_room(self) -> None:
@@ -261,7 +261,7 @@ class HostedIndexTests(PushTestCase):
     def test_paging(self) -> None:
         """Repositories and tags come in order, as many as asked for, after the last one."""
         for name in ("b/x", "a", "b", "c"):
-            self.push_manifest(IMAGE, repository=Repository(name))
+            self.push_manifest(IMAGE, repository=RepositoryName(name))
         self.push_manifest(IMAGE, *map(Tag, ("b", "B", "a", "_", "10", "9")))
         names = [str(repository) for repository in self.store.hosted.repositories("a", 3)]
         self.assertEqual(["b", "b/x", "c"], names)
@@ -273,8 +273,8 @@ class HostedIndexTests(PushTestCase):
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.result(self.store.close())
-        self.layout.content(Kind.BLOB, digest).unlink()
-        self.layout.content(Kind.MANIFEST, IMAGE.digest).unlink()
+        self.layout.content(ContentKind.BLOB, digest).unlink()
+        self.layout.content(ContentKind.MANIFEST, IMAGE.digest).unlink()
         with capturedLogs() as events:
             self.store = self.open()
             self.reconcile()

@@ -16,13 +16,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.keep import Retention
-from mirrord.gc.outcome import HostedSweep
-from mirrord.gc.plan import Limits
-from mirrord.oci.content import Descriptor, Manifest
+from mirrord.gc.plan import GCLimits
+from mirrord.gc.results import HostedSweepResult
+from mirrord.gc.retention import RetentionRules
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.entry import ContentKind
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
@@ -46,12 +46,12 @@ def image(layers: frozenset[int]) -> Manifest:
 class Model:
     """What should be there: links with the time that keeps them, and what manifests name."""
 
-    blobs: dict[tuple[Repository, Digest], float] = attrs.field(factory=dict)
-    manifests: dict[tuple[Repository, Digest], Manifest] = attrs.field(factory=dict)
-    tags: dict[tuple[Repository, Tag], Digest] = attrs.field(factory=dict)
+    blobs: dict[tuple[RepositoryName, Digest], float] = attrs.field(factory=dict)
+    manifests: dict[tuple[RepositoryName, Digest], Manifest] = attrs.field(factory=dict)
+    tags: dict[tuple[RepositoryName, Tag], Digest] = attrs.field(factory=dict)
     mirrored: set[Digest] = attrs.field(factory=set)
 
-    def named_in(self, repository: Repository) -> set[Digest]:
+    def named_in(self, repository: RepositoryName) -> set[Digest]:
         return {
             named.digest
             for (of, _), one in self.manifests.items()
@@ -78,12 +78,12 @@ class Machine(RuleBasedStateMachine):
         return self.shop.store._rows.now()
 
     @rule(repository=repositories, number=blobs)
-    def push_blob(self, repository: Repository, number: int) -> None:
+    def push_blob(self, repository: RepositoryName, number: int) -> None:
         digest = self.shop.push_blob(body(number), repository)
         self.model.blobs[repository, digest] = self.now
 
     @rule(repository=repositories, number=blobs)
-    def mount(self, repository: Repository, number: int) -> None:
+    def mount(self, repository: RepositoryName, number: int) -> None:
         digest = Digest.of(body(number))
         is_there = digest in self.files()
         descriptor = Descriptor(BLOB_TYPE, digest, len(body(number)))
@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
             self.model.blobs[repository, digest] = self.now
 
     @rule(repository=repositories, layers=st.frozensets(blobs, max_size=3), tag=st.one_of(st.none(), tags))
-    def push_image(self, repository: Repository, layers: frozenset[int], tag: Tag | None) -> None:
+    def push_image(self, repository: RepositoryName, layers: frozenset[int], tag: Tag | None) -> None:
         """As a client does: it looks for each blob, and pushes what is missing."""
         for number in layers:
             digest = Digest.of(body(number))
@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
             self.model.tags[repository, tag] = pushed.digest
 
     @rule(repository=repositories, tag=tags)
-    def delete_tag(self, repository: Repository, tag: Tag) -> None:
+    def delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
         was_there = self.model.tags.pop((repository, tag), None) is not None
         assert self.shop.result(self.shop.store.hosted.delete_tag(repository, tag)) == was_there
 
@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         self.model.tags = kept
 
     @rule(repository=repositories, number=blobs)
-    def delete_blob(self, repository: Repository, number: int) -> None:
+    def delete_blob(self, repository: RepositoryName, number: int) -> None:
         digest = Digest.of(body(number))
         was_there = self.model.blobs.pop((repository, digest), None) is not None
         assert self.shop.result(self.shop.store.hosted.delete(repository, digest)) == was_there
@@ -155,8 +155,8 @@ class Machine(RuleBasedStateMachine):
         """Afterwards there is no blob without a manifest past its time, and no content without a link."""
         self.shop.result(self.shop.store.shelf.settle())
         sweeper = HostedSweeper(self.shop.store.hosted_shelf, self.shop.clock)
-        sweeping: Deferred[HostedSweep] = Deferred.fromCoroutine(
-            sweeper.sweep(Limits(None, 0, 1e9, 1e9, Retention(GRACE)))
+        sweeping: Deferred[HostedSweepResult] = Deferred.fromCoroutine(
+            sweeper.sweep(GCLimits(None, 0, 1e9, 1e9, RetentionRules(GRACE)))
         )
         self.shop.clock.pump([0.0] * 60)
         self.shop.successResultOf(sweeping)
@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
 
     def files(self) -> set[Digest]:
         found = set()
-        for kind in (Kind.BLOB, Kind.MANIFEST):
+        for kind in (ContentKind.BLOB, ContentKind.MANIFEST):
             for number in range(256):
                 folder = self.shop.layout.content(kind, Digest("sha256", f"{number:02x}" + "0" * 62)).parent
                 found |= {Digest("sha256", path.name) for path in folder.glob("*")}

@@ -1,10 +1,10 @@
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Descriptor, Manifest
 from mirrord.oci.digest import Digest
 from mirrord.oci.entry import Entry
-from mirrord.oci.kept import KeptManifest, KeptTag, Thinning
-from mirrord.oci.names import Repository
+from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import RepositoryName
 from mirrord.store import asked
 from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
@@ -15,7 +15,7 @@ X = Digest.of(b"x")
 
 
 class ShelfTestCase(PushTestCase):
-    def lone(self, grace_seconds: float = 60.0) -> list[tuple[Repository, Digest]]:
+    def lone(self, grace_seconds: float = 60.0) -> list[tuple[RepositoryName, Digest]]:
         return [each for page in self.store.hosted_shelf.unreferenced(grace_seconds) for each in page]
 
     def unlinked(self) -> list[Entry]:
@@ -140,18 +140,18 @@ class UnlinkedTests(ShelfTestCase):
 
 
 class ThinTests(ShelfTestCase):
-    def plan(self, *manifests: Manifest, tags: bool = True) -> Thinning:
+    def plan(self, *manifests: Manifest, tags: bool = True) -> RetentionPlan:
         """All that is known of these."""
         digests = {one.digest for one in manifests}
         kept = [one for page in self.store.hosted_shelf.manifests(APP) for one in page]
         named = [tag for page in self.store.hosted_shelf.tags(APP) for tag in page]
-        return Thinning(
+        return RetentionPlan(
             APP,
             tuple(tag for tag in named if tags and tag.digest in digests),
             tuple(one for one in kept if one.digest in digests),
         )
 
-    def thin(self, thinning: Thinning) -> tuple[int, int]:
+    def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
         return self.result(self.store.hosted_shelf.thin(thinning))
 
     def test_what_a_plan_is_made_of(self) -> None:
@@ -163,12 +163,12 @@ class ThinTests(ShelfTestCase):
         self.push_manifest(manifest(note="other"), V1)
         self.pass_time(5)
         kept = {one.digest: one for page in self.store.hosted_shelf.manifests(APP) for one in page}
-        self.assertEqual(KeptManifest(IMAGE.digest, len(IMAGE.body), 5.0), kept[IMAGE.digest])
+        self.assertEqual(HostedManifest(IMAGE.digest, len(IMAGE.body), 5.0), kept[IMAGE.digest])
         self.assertEqual(
-            KeptManifest(index.digest, len(index.body), 15.0, X, (IMAGE.digest,)), kept[index.digest]
+            HostedManifest(index.digest, len(index.body), 15.0, X, (IMAGE.digest,)), kept[index.digest]
         )
         named = [tag for page in self.store.hosted_shelf.tags(APP) for tag in page]
-        self.assertEqual([KeptTag(V1, manifest(note="other").digest, 5.0)], named)
+        self.assertEqual([HostedTag(V1, manifest(note="other").digest, 5.0)], named)
 
     def test_tags_and_manifests_go(self) -> None:
         """What was planned goes: the tags, then their manifests."""

@@ -1,8 +1,8 @@
 import errno
 
-from mirrord.oci.content import TagRecord
-from mirrord.oci.entry import Entry, Kind
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.manifests import TagRecord
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.rows import HOT_ROWS
 from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
@@ -16,7 +16,7 @@ class LinkTests(StoreTestCase):
         self.store.index.add_links(UBUNTU, [blob])
         self.assertEqual(blob, self.store.index.link(UBUNTU, blob.digest))
         self.assertIsNone(self.store.index.link(DEBIAN, blob.digest))
-        self.assertIsNone(self.store.index.link(Source("ghcr.io", UBUNTU.repository), blob.digest))
+        self.assertIsNone(self.store.index.link(RepositoryKey("ghcr.io", UBUNTU.repository), blob.digest))
 
     def test_links_survive(self) -> None:
         """A link is there after a restart, and after kill -9 a moment later."""
@@ -131,7 +131,7 @@ class TagTests(StoreTestCase):
         """A tag whose manifest was evicted says what it names, and that it does not hold it."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
-        self.result(self.store.shelf.evict([Entry(Kind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
+        self.result(self.store.shelf.evict([Entry(ContentKind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
         self.assertEqual(TagRecord(pending=sighting(OLD)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_forgotten_tag_is_unknown(self) -> None:
@@ -147,10 +147,10 @@ class TagTests(StoreTestCase):
 class RepositoryTests(StoreTestCase):
     def test_repositories_are_those_with_a_manifest(self) -> None:
         """A repository is listed from its first stored manifest on, at once and after a restart, sorted."""
-        self.store.index.add_links(Source("docker.io", Repository("blobs/only")), [layer(b"x")])
+        self.store.index.add_links(RepositoryKey("docker.io", RepositoryName("blobs/only")), [layer(b"x")])
         self.add_manifest(UBUNTU, NEW)
         self.add_manifest(DEBIAN, NEW)
-        self.add_manifest(Source("ghcr.io", Repository("else/where")), OLD)
+        self.add_manifest(RepositoryKey("ghcr.io", RepositoryName("else/where")), OLD)
         expected = [(DEBIAN.repository, True), (UBUNTU.repository, True)]
         self.assertEqual(expected, self.store.index.repositories("docker.io", "", 9))
         self.reopen()
@@ -160,10 +160,10 @@ class RepositoryTests(StoreTestCase):
         """Pages follow one another without a gap, whether their rows are written yet or not."""
         names = [f"r{number}" for number in range(8)]
         for name in names[::2]:
-            self.add_manifest(Source("docker.io", Repository(name)), NEW)
+            self.add_manifest(RepositoryKey("docker.io", RepositoryName(name)), NEW)
         self.reopen()
         for name in names[1::2]:
-            self.add_manifest(Source("docker.io", Repository(name)), NEW)
+            self.add_manifest(RepositoryKey("docker.io", RepositoryName(name)), NEW)
         seen: list[str] = []
         while page := self.store.index.repositories("docker.io", seen[-1] if seen else "", 3):
             self.assertGreaterEqual(3, len(page))
@@ -174,7 +174,7 @@ class RepositoryTests(StoreTestCase):
     def test_an_evicted_one_returns_with_its_manifest(self) -> None:
         """A repository is listed again as soon as its evicted manifest is stored anew, as a manifest."""
         self.add_manifest(UBUNTU, NEW)
-        self.result(self.store.shelf.evict([Entry(Kind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
+        self.result(self.store.shelf.evict([Entry(ContentKind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
         self.add_blob(NEW.body)
         self.clock.advance(1)
         self.assertEqual([(UBUNTU.repository, False)], self.store.index.repositories("docker.io", "", 9))

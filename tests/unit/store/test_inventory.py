@@ -1,20 +1,20 @@
 import errno
 
-from mirrord.oci.content import Descriptor, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
-from mirrord.oci.names import Repository, Source, Tag
+from mirrord.oci.entry import ContentKind
+from mirrord.oci.manifests import Descriptor, TagRecord
+from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import BLOCK_BYTES
 from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
-QUAY = Source("quay.io", Repository("a/b"))
+QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
 
 
 class InventoryTests(StoreTestCase):
     def settle(self) -> None:
         self.result(self.store.inventory.settle())
 
-    def hold(self, source: Source, *bodies: bytes) -> Digest:
+    def hold(self, source: RepositoryKey, *bodies: bytes) -> Digest:
         """An image whose layers are these, all of it held."""
         image = manifest(*map(layer, bodies))
         for body in bodies:
@@ -45,8 +45,8 @@ class InventoryTests(StoreTestCase):
         (page,) = self.store.inventory.holdings(UBUNTU)
 
         found = {holding.descriptor.digest: holding for holding in page}
-        self.assertEqual((Kind.MANIFEST, BLOCK_BYTES, True), self.seen(found[image]))
-        self.assertEqual((Kind.BLOB, BLOCK_BYTES, False), self.seen(found[layer(b"held").digest]))
+        self.assertEqual((ContentKind.MANIFEST, BLOCK_BYTES, True), self.seen(found[image]))
+        self.assertEqual((ContentKind.BLOB, BLOCK_BYTES, False), self.seen(found[layer(b"held").digest]))
         self.assertEqual((None, 0, False), self.seen(found[layer(b"absent").digest]))
         self.assertEqual({1005.0 - 15}, {holding.used_at for holding in page})
 
@@ -92,7 +92,7 @@ class InventoryTests(StoreTestCase):
         inventory = self.store.inventory
         inventory.link(UBUNTU, image)
         inventory.tag(UBUNTU, LATEST)
-        inventory.size_of(Kind.BLOB, layer(b"held").digest)
+        inventory.size_of(ContentKind.BLOB, layer(b"held").digest)
         self.assertIsNotNone(self.result(inventory.manifest(image)))
         self.settle()
 
@@ -105,7 +105,7 @@ class InventoryTests(StoreTestCase):
         self.add_manifest(UBUNTU, image)
         self.assertEqual(image, self.result(self.store.inventory.manifest(image.digest)))
 
-        path = self.layout.content(Kind.MANIFEST, image.digest)
+        path = self.layout.content(ContentKind.MANIFEST, image.digest)
         path.write_bytes(b"{}")
         self.assertIsNone(self.result(self.store.inventory.manifest(image.digest)))
         path.unlink()
@@ -146,7 +146,9 @@ class InventoryTests(StoreTestCase):
 
         gone = self.result(self.store.inventory.remove([image, one, two, three, Digest.of(b"none")]))
 
-        self.assertEqual([Kind.MANIFEST, Kind.BLOB, Kind.LEFTOVER], [entry.kind for entry in gone])
+        self.assertEqual(
+            [ContentKind.MANIFEST, ContentKind.BLOB, ContentKind.LEFTOVER], [entry.kind for entry in gone]
+        )
         self.assertFalse(self.layout.partial(three).exists())
         self.assertIsNone(self.store.blobs.size_of(one))
         self.assertEqual(3, self.store.blobs.size_of(two))

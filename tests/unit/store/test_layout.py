@@ -3,7 +3,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.store.layout import Layout, footprint
 
 
@@ -14,15 +14,17 @@ class LayoutTests(SynchronousTestCase):
         """Blobs and manifests are named by their digest, in folders of its first two digits."""
         digest = Digest.of(b"")
         hexadecimal = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        self.assertEqual(Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.content(Kind.BLOB, digest))
         self.assertEqual(
-            Path(f"/s/manifests/sha256/e3/{hexadecimal}"), self.layout.content(Kind.MANIFEST, digest)
+            Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.content(ContentKind.BLOB, digest)
+        )
+        self.assertEqual(
+            Path(f"/s/manifests/sha256/e3/{hexadecimal}"), self.layout.content(ContentKind.MANIFEST, digest)
         )
 
     def test_every_content_is_in_one_fan_out(self) -> None:
         """The folders of the fan-out are those that content is put in, and give its digest back."""
         digest = Digest.of(b"x", "sha512")
-        path = self.layout.content(Kind.MANIFEST, digest)
+        path = self.layout.content(ContentKind.MANIFEST, digest)
         (folder,) = [each for each in self.layout.fan_outs() if each.path == path.parent]
         self.assertEqual(digest, folder.digest_of(path.name))
         self.assertIsNone(folder.digest_of("core"))

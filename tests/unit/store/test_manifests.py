@@ -1,7 +1,7 @@
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import Manifest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
+from mirrord.oci.manifests import Manifest
 from tests.unit.store.shop import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
@@ -52,12 +52,12 @@ class ManifestStoreTests(StoreTestCase):
     def test_a_damaged_one_is_never_served(self) -> None:
         """A file that is not what its name says is set aside and counts as absent."""
         self.add_manifest(UBUNTU, IMAGE)
-        path = self.layout.content(Kind.MANIFEST, IMAGE.digest)
+        path = self.layout.content(ContentKind.MANIFEST, IMAGE.digest)
         path.write_bytes(b"{}")
         self.reopen()
         self.assertIsNone(self.read(IMAGE))
         self.assertFalse(path.exists())
-        self.assertTrue(self.layout.broken(Kind.MANIFEST, IMAGE.digest).exists())
+        self.assertTrue(self.layout.broken(ContentKind.MANIFEST, IMAGE.digest).exists())
         self.add_manifest(UBUNTU, IMAGE)
         self.assertEqual(IMAGE, self.read(IMAGE))
 
@@ -65,7 +65,7 @@ class ManifestStoreTests(StoreTestCase):
         """A file that somebody deleted counts as absent."""
         self.add_manifest(UBUNTU, IMAGE)
         self.reopen()
-        self.layout.content(Kind.MANIFEST, IMAGE.digest).unlink()
+        self.layout.content(ContentKind.MANIFEST, IMAGE.digest).unlink()
         self.assertIsNone(self.read(IMAGE))
         self.assertEqual(0, self.store.shelf.total_entries)
 

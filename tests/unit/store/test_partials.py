@@ -3,8 +3,8 @@ import os
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from mirrord.mirrored.ports import PartialBlob
 from mirrord.oci.digest import Digest
-from mirrord.pull.ports import Partial
 from tests.unit.store.shop import StoreTestCase
 
 BODY = b"0123456789" * 1000
@@ -15,7 +15,7 @@ class PartialFileTests(StoreTestCase):
         super().setUp()
         self.digest = Digest.of(BODY)
 
-    def begin(self, *, is_kept: bool = True) -> Partial:
+    def begin(self, *, is_kept: bool = True) -> PartialBlob:
         return self.store.blobs.create_partial(self.digest, is_kept=is_kept)
 
     def test_it_grows_into_a_blob(self) -> None:

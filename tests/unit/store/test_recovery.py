@@ -2,7 +2,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store.lock import StoreInUse
 from mirrord.store.recovery import Reconciliation
 from mirrord.store.tables import connect
@@ -32,7 +32,7 @@ class ReconciliationTests(StoreTestCase):
         digest = self.add_blob(b"x")
         kept = self.add_blob(b"y")
         self.reopen()
-        self.layout.content(Kind.BLOB, digest).unlink()
+        self.layout.content(ContentKind.BLOB, digest).unlink()
         self.reconcile()
         self.assertEqual((1, 4096), self.totals())
         self.assertEqual(b"y", self.read_blob(kept))
@@ -40,7 +40,7 @@ class ReconciliationTests(StoreTestCase):
     def test_strangers_are_left_alone(self) -> None:
         """A file that is not named by a digest is neither adopted nor deleted."""
         digest = self.add_blob(b"x")
-        stranger = self.layout.content(Kind.BLOB, digest).with_name("notes.txt")
+        stranger = self.layout.content(ContentKind.BLOB, digest).with_name("notes.txt")
         stranger.write_text("mine")
         self.reopen()
         self.reconcile()
@@ -65,7 +65,7 @@ class ReconciliationTests(StoreTestCase):
         slices = Reconciliation(self.layout, contents, self.store.hosted, self.threads).slices()
         self.threads.called.clear()
         for number, folder in enumerate(self.layout.fan_outs(), 1):
-            if folder.path == self.layout.content(Kind.BLOB, digest).parent:
+            if folder.path == self.layout.content(ContentKind.BLOB, digest).parent:
                 while self.threads.called.count("sizes") < number:
                     next(slices)
         return slices
@@ -76,7 +76,7 @@ class ReconciliationTests(StoreTestCase):
         self.lose()
         slices = self.begin_until_listed(digest)
         self.store.blobs.size_of(digest)
-        self.result(self.store.shelf.evict([Entry(Kind.BLOB, str(digest), 4096, 0.0)]))
+        self.result(self.store.shelf.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
         list(slices)
         self.assertEqual((0, 0), self.totals())
 

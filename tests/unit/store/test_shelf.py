@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry, Kind
+from mirrord.oci.entry import ContentKind, Entry
 from tests.unit.store.shop import UBUNTU, StoreTestCase, manifest
 
 
@@ -38,12 +38,12 @@ class ShelfTests(StoreTestCase):
         self.clock.advance(5)
         names = [(entry.kind, entry.name, entry.idle_seconds) for entry in self.entries()]
         expected = [
-            (Kind.BLOB, str(digests[1]), 35.0),
-            (Kind.BLOB, str(digests[2]), 25.0),
-            (Kind.LEFTOVER, self.layout.partial(partial).name, 15.0),
+            (ContentKind.BLOB, str(digests[1]), 35.0),
+            (ContentKind.BLOB, str(digests[2]), 25.0),
+            (ContentKind.LEFTOVER, self.layout.partial(partial).name, 15.0),
         ]
         self.assertEqual(expected, names[:3])
-        last = {(Kind.BLOB, str(digests[0]), 5.0), (Kind.MANIFEST, str(manifest().digest), 5.0)}
+        last = {(ContentKind.BLOB, str(digests[0]), 5.0), (ContentKind.MANIFEST, str(manifest().digest), 5.0)}
         self.assertEqual(last, set(names[3:]))
 
     def test_a_link_used_is_its_content_used(self) -> None:
@@ -125,7 +125,7 @@ class ShelfTests(StoreTestCase):
         self.layout.scratch.rmdir()
         self.layout.scratch.touch()
         self.assertEqual(entries, self.evict(entries))
-        self.assertFalse(self.layout.content(Kind.BLOB, digest).exists())
+        self.assertFalse(self.layout.content(ContentKind.BLOB, digest).exists())
         self.layout.scratch.unlink()
         self.layout.scratch.mkdir()
 

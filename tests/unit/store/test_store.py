@@ -9,12 +9,12 @@ from twisted.trial.unittest import TestCase
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import Limits
-from mirrord.gc.ports import Shelf, Tally
+from mirrord.gc.plan import GCLimits
+from mirrord.gc.ports import EvictableContent, Tally
+from mirrord.mirrored.ports import BlobFiles, CacheSpace, LinkIndex, ManifestFiles, OpenBlob, PartialBlob
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.content import Manifest
 from mirrord.oci.digest import Digest
-from mirrord.pull.ports import Blobs, Index, Manifests, OpenBlob, Partial, Room
+from mirrord.oci.manifests import Manifest
 from mirrord.store.store import Store, open_store
 from mirrord.store.threads import PoolThreads
 from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
@@ -22,7 +22,7 @@ from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 MIB = 1024 * 1024
 
 
-def ports_of(store: Store) -> tuple[Blobs, Manifests, Index, Shelf]:
+def ports_of(store: Store) -> tuple[BlobFiles, ManifestFiles, LinkIndex, EvictableContent]:
     """The store as others see it: that this type-checks is the test of its seams."""
     return store.blobs, store.manifests, store.index, store.shelf
 
@@ -30,10 +30,12 @@ def ports_of(store: Store) -> tuple[Blobs, Manifests, Index, Shelf]:
 class SeamTests(StoreTestCase):
     def test_the_store_is_what_others_ask_for(self) -> None:
         """Blobs, manifests, index and shelf have every member of the ports of pull and gc."""
-        for part, port in zip(ports_of(self.store), (Blobs, Manifests, Index, Shelf), strict=True):
+        for part, port in zip(
+            ports_of(self.store), (BlobFiles, ManifestFiles, LinkIndex, EvictableContent), strict=True
+        ):
             self.assertEqual([], [name for name in public(port) if not hasattr(part, name)])
         partial = self.store.blobs.create_partial(Digest.of(b"x"), is_kept=True)
-        self.assertEqual([], [name for name in public(Partial) if not hasattr(partial, name)])
+        self.assertEqual([], [name for name in public(PartialBlob) if not hasattr(partial, name)])
         blob = self.store.blobs.open(self.add_blob(b"y"))
         self.assertEqual([], [name for name in public(OpenBlob) if not hasattr(blob, name)])
         assert blob is not None
@@ -63,7 +65,7 @@ class StreamTests(TestCase):
             wall_clock=time.time,
         )
         tally: Tally = Metrics.for_upstreams([])
-        limits = Limits(12 * MIB, 0, 86400.0, 86400.0)
+        limits = GCLimits(12 * MIB, 0, 86400.0, 86400.0)
         hosted = HostedSweeper(self.store.hosted_shelf, clock)
         self.collector = Collector(
             self.store.shelf, limits, 60.0, clock, time.time, lambda: 1 << 40, tally, hosted
@@ -72,7 +74,7 @@ class StreamTests(TestCase):
 
     async def test_the_disk_stays_within_max_size(self) -> None:
         """Under a stream of pulls the folder is never larger than `max_size` and a little, and not empty."""
-        room: Room = self.collector
+        room: CacheSpace = self.collector
         usages = []
         images: list[tuple[Manifest, bytes]] = []
         for number in range(40):
@@ -88,7 +90,7 @@ class StreamTests(TestCase):
         self.assertFalse(await room.make(20 * MIB, Digest.of(b"large")))
         self.assertIsNotNone(self.store.blobs.size_of(Digest.of(images[-1][1])))
 
-    async def pull(self, room: Room, image: Manifest, body: bytes) -> None:
+    async def pull(self, room: CacheSpace, image: Manifest, body: bytes) -> None:
         self.assertTrue(await room.make(len(image.body)))
         await self.store.manifests.store(UBUNTU, image)
         digest = Digest.of(body)

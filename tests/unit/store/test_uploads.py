@@ -5,7 +5,7 @@ import os
 from twisted.internet.defer import CancelledError, Deferred
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Kind
+from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import DigestInvalid, UploadBusy
 from mirrord.store import uploads
 from mirrord.store.upload import Upload
@@ -113,7 +113,7 @@ class UploadTests(PushTestCase):
         """A second push of a blob takes as many steps as the first, so that nobody learns of that one."""
         before = len(self.threads.called)
         self.push_blob(BODY)
-        path = self.layout.content(Kind.BLOB, Digest.of(BODY))
+        path = self.layout.content(ContentKind.BLOB, Digest.of(BODY))
         first, inode = self.threads.called[before:], path.stat().st_ino
         self.push_blob(BODY, WEB)
         self.assertEqual(first, self.threads.called[before + len(first) :])
@@ -124,9 +124,9 @@ class UploadTests(PushTestCase):
     def test_a_blob_whose_file_is_short(self) -> None:
         """A push mends a blob whose file is not as long as it should be."""
         self.push_blob(BODY)
-        self.layout.content(Kind.BLOB, Digest.of(BODY)).write_bytes(BODY[:-1])
+        self.layout.content(ContentKind.BLOB, Digest.of(BODY)).write_bytes(BODY[:-1])
         self.push_blob(BODY)
-        self.assertEqual(BODY, self.layout.content(Kind.BLOB, Digest.of(BODY)).read_bytes())
+        self.assertEqual(BODY, self.layout.content(ContentKind.BLOB, Digest.of(BODY)).read_bytes())
 
     def test_two_at_once_of_one_blob(self) -> None:
         """Two sessions that commit the same blob together both have it."""

@@ -8,9 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import OCI_MANIFEST, Descriptor
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.manifests import OCI_MANIFEST, Descriptor
+from mirrord.oci.names import RepositoryName, Tag
 from tests.unit.upstream.scripted import (
     Reply,
     Script,
@@ -20,7 +20,7 @@ from tests.unit.upstream.scripted import (
 
 T = TypeVar("T")
 
-APP = Repository("library/app")
+APP = RepositoryName("library/app")
 LATEST = Tag("latest")
 BODY = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}).encode()
 DIGEST = Digest.of(BODY)

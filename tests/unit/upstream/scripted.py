@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from mirrord.config import Account, UpstreamConfig
+from mirrord.config.config import Account, UpstreamConfig
 from mirrord.observe.metrics import Metrics
 from mirrord.upstream.client import UpstreamClient
 

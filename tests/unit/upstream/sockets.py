@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from mirrord.config import UpstreamConfig
+from mirrord.config.config import UpstreamConfig
 from mirrord.observe.metrics import Metrics
 from mirrord.upstream.client import UpstreamClient
 

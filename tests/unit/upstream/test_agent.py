@@ -8,11 +8,11 @@ from twisted.internet.ssl import PrivateCertificate
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamUnreachable
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.agent import AddedTrust
 from tests.unit.upstream.sockets import SocketTestCase, say
 
-APP = Repository("library/app")
+APP = RepositoryName("library/app")
 BLOB = Digest.of(b"")
 
 

@@ -12,7 +12,7 @@ from mirrord.oci.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from mirrord.upstream.circuit import GateState
+from mirrord.upstream.circuit import CircuitState
 from tests.unit.upstream.cases import CDN, HEAD, ClientTestCase
 from tests.unit.upstream.scripted import (
     FakeResponse,
@@ -33,7 +33,7 @@ class CircuitTests(ClientTestCase):
 
         self.assertTrue(0 < error.retry_after_seconds <= 5)
         self.assertTrue(self.client.is_doubtful(of_manifests=False))
-        self.assertEqual(GateState.OPEN, self.client.status().others)
+        self.assertEqual(CircuitState.OPEN, self.client.status().others)
 
     def test_words_are_no_progress(self) -> None:
         """An error's page, or a redirect's, is no sign of life: three failures with one open the circuit."""
@@ -83,10 +83,10 @@ class CircuitTests(ClientTestCase):
         self.client.doubt()
         self.failure(self.resolve(), Denied)
 
-        self.assertEqual(GateState.PROBING, self.client.status().others)
+        self.assertEqual(CircuitState.PROBING, self.client.status().others)
         self.assertTrue(self.client.is_doubtful(of_manifests=True))
         self.result(self.resolve())
-        self.assertEqual(GateState.CLOSED, self.client.status().others)
+        self.assertEqual(CircuitState.CLOSED, self.client.status().others)
 
     def test_recovers(self) -> None:
         """After its time one request is let through, and its answer opens the way for all."""
@@ -133,6 +133,6 @@ class CircuitTests(ClientTestCase):
             self.failureResultOf(resolving, UpstreamTimeout)
 
         self.assertTrue(self.client.is_doubtful(of_manifests=True))
-        self.assertEqual(GateState.CLOSED, self.client.status().others)
+        self.assertEqual(CircuitState.CLOSED, self.client.status().others)
         self.clock.advance(5)
         self.assertFalse(self.client.is_doubtful(of_manifests=True))

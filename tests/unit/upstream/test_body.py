@@ -13,8 +13,8 @@ from mirrord.upstream.body import (
     HIGH_WATER_BYTES,
     LINGER_SECONDS,
     SILENCE_SECONDS,
-    BlobBody,
     BodyReader,
+    UpstreamBlobBody,
     abort_connection,
 )
 from mirrord.upstream.deadline import Deadline
@@ -30,11 +30,11 @@ class BodyTests(SynchronousTestCase):
         self.received: list[int] = []
         self.reader = BodyReader(self.clock, IDLE, self.received.append)
 
-    def open(self, length: int = 0, *, is_chunked: bool = True) -> tuple[BlobBody, FakeResponse]:
+    def open(self, length: int = 0, *, is_chunked: bool = True) -> tuple[UpstreamBlobBody, FakeResponse]:
         response = FakeResponse(Reply(body=b"x" * length, is_chunked=is_chunked), is_whole=False)
         return self.reader.open(response), response
 
-    def read(self, body: BlobBody) -> "Deferred[bytes]":
+    def read(self, body: UpstreamBlobBody) -> "Deferred[bytes]":
         return Deferred.fromCoroutine(body.read())
 
     def test_waiting_reader(self) -> None:

@@ -10,7 +10,7 @@ from mirrord.upstream.circuit import (
     MAX_OPEN_SECONDS,
     PROBE_PATIENCE_SECONDS,
     Circuit,
-    GateState,
+    CircuitState,
 )
 
 
@@ -66,12 +66,12 @@ class CircuitTests(SynchronousTestCase):
         self.fail(0, 0, 0)
         probe = self.circuit.admit(5, is_manifest_get=False)
         self.assertFalse(self.passes(5.5))
-        self.assertEqual(GateState.PROBING, self.circuit.state(5.5, of_manifests=False))
+        self.assertEqual(CircuitState.PROBING, self.circuit.state(5.5, of_manifests=False))
 
         probe.succeeded()
         self.assertTrue(self.passes(5.5))
         self.assertTrue(self.passes(5.5))
-        self.assertEqual(GateState.CLOSED, self.circuit.state(5.5, of_manifests=False))
+        self.assertEqual(CircuitState.CLOSED, self.circuit.state(5.5, of_manifests=False))
 
     def test_failed_probe(self) -> None:
         """A probe that fails at once opens the circuit again."""

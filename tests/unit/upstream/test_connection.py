@@ -2,11 +2,11 @@
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamUnreachable
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.connection import MAX_HEAD_BYTES
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
 
-APP = Repository("library/app")
+APP = RepositoryName("library/app")
 
 
 class HeadTests(SocketTestCase):

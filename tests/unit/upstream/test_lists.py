@@ -4,12 +4,12 @@ import json
 from collections.abc import Coroutine
 from typing import Any
 
-from mirrord.oci.content import OCI_INDEX
 from mirrord.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     UpstreamRefused,
 )
+from mirrord.oci.manifests import OCI_INDEX
 from tests.unit.upstream.cases import APP, DIGEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     HOME,

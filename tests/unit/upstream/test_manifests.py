@@ -1,6 +1,5 @@
 """Tests of mirrord/upstream/manifests.py, over a network in memory."""
 
-from mirrord.oci.content import OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     Denied,
@@ -8,6 +7,7 @@ from mirrord.oci.errors import (
     UpstreamCorrupt,
     UpstreamRefused,
 )
+from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor
 from tests.unit.upstream.cases import BODY, DIGEST, HEAD, MANIFEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     HOME,

@@ -10,7 +10,7 @@ from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import UpstreamBusy, UpstreamRefused, UpstreamUnreachable
 from mirrord.upstream.circuit import Circuit
-from mirrord.upstream.outages import Outages
+from mirrord.upstream.outages import OutageLogger
 from tests.fakes.logged import Logged
 from tests.unit.upstream.cases import HEAD, ClientTestCase
 from tests.unit.upstream.scripted import Reply
@@ -21,7 +21,7 @@ class OutageTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock, self.circuit = Clock(), Circuit(Random(1))
-        self.outages = Outages("docker.io", self.circuit, self.clock)
+        self.outages = OutageLogger("docker.io", self.circuit, self.clock)
         self.logged = Logged.during(self, "mirrord.upstream.outages")
 
     def limit(self, *, manifest_gets_only: bool) -> None:

@@ -6,7 +6,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import UpstreamRefused
-from mirrord.upstream.peers import GuardedEndpoint, Peers
+from mirrord.upstream.peers import AddressPolicy, GuardedEndpoint
 from tests.unit.upstream.sockets import REACTOR, SocketTestCase, until
 
 PUBLIC = IPv4Address("TCP", "1.1.1.1", 443)
@@ -17,7 +17,7 @@ HOME = "registry.example"
 class PeersTests(SynchronousTestCase):
     def test_public_upstream(self) -> None:
         """A public upstream may lead to public addresses only, by name or literal."""
-        peers = Peers(HOME, ())
+        peers = AddressPolicy(HOME, ())
         peers.check_peer(HOME, PUBLIC)
         peers.check_host("cdn.example")
         peers.check_peer("cdn.example", PUBLIC)
@@ -30,7 +30,7 @@ class PeersTests(SynchronousTestCase):
 
     def test_private_upstream(self) -> None:
         """An upstream that turns out to live on a private address may lead to others."""
-        peers = Peers(HOME, ())
+        peers = AddressPolicy(HOME, ())
         self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", LAN)
         peers.check_peer(HOME, LAN)
         peers.check_peer("cdn.example", LAN)
@@ -38,7 +38,7 @@ class PeersTests(SynchronousTestCase):
 
     def test_public_then_private(self) -> None:
         """An upstream seen in public opens no way into our network by letting its name resolve into it."""
-        peers = Peers(HOME, ())
+        peers = AddressPolicy(HOME, ())
         peers.check_peer(HOME, PUBLIC)
         peers.check_peer(HOME, LAN)
         self.assertRaises(UpstreamRefused, peers.check_host, "169.254.169.254")
@@ -46,7 +46,7 @@ class PeersTests(SynchronousTestCase):
 
     def test_named_by_the_operator(self) -> None:
         """The upstream's own host and its realm are never refused."""
-        peers = Peers(HOME, ("auth.example", "10.0.0.9"))
+        peers = AddressPolicy(HOME, ("auth.example", "10.0.0.9"))
         peers.check_peer(HOME, PUBLIC)
         peers.check_peer("auth.example", LAN)
         peers.check_host("10.0.0.9")
@@ -62,7 +62,7 @@ class GuardedEndpointTests(SocketTestCase):
                 raise AssertionError("connected")
 
         endpoint = GuardedEndpoint(
-            HostnameEndpoint(REACTOR, "127.0.0.1", port), Peers(HOME, ()), "cdn.example"
+            HostnameEndpoint(REACTOR, "127.0.0.1", port), AddressPolicy(HOME, ()), "cdn.example"
         )
         with self.assertRaises(UpstreamRefused):
             await endpoint.connect(Factory.forProtocol(Talkative))

@@ -9,13 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamTimeout, UpstreamUnreachable
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
 from tests.unit.upstream.test_agent import Certificates
 
-APP = Repository("library/app")
+APP = RepositoryName("library/app")
 BLOB = Digest.of(b"")
 
 

@@ -9,7 +9,7 @@ from mirrord.oci.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from mirrord.upstream.circuit import GateState
+from mirrord.upstream.circuit import CircuitState
 from tests.unit.upstream.cases import DIGEST, MANIFEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     Hang,
@@ -76,4 +76,4 @@ class RetryTests(ClientTestCase):
             self.failureResultOf(resolving, CancelledError)
             self.assertEqual([], self.clock.getDelayedCalls())
             self.assertEqual(1, len(self.agent.asked))
-        self.assertEqual(GateState.CLOSED, self.client.status().others)
+        self.assertEqual(CircuitState.CLOSED, self.client.status().others)

@@ -7,7 +7,7 @@ from mirrord.oci.errors import (
     Denied,
     UpstreamRefused,
 )
-from mirrord.oci.names import Repository
+from mirrord.oci.names import RepositoryName
 from mirrord.upstream.tokens import ATTEMPTS
 from tests.unit.upstream.cases import BASIC, HEAD, LATEST, ClientTestCase
 from tests.unit.upstream.scripted import (
@@ -99,7 +99,7 @@ class TokenTests(ClientTestCase):
 
         def cost(number: int) -> int:
             before = len(self.agent.asked)
-            repository = Repository(f"library/app{number}")
+            repository = RepositoryName(f"library/app{number}")
             self.result(self.client.resolve(repository, LATEST, budget_seconds=20, attempts=1))
             return len(self.agent.asked) - before
 

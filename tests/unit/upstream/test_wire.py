@@ -8,7 +8,7 @@ from twisted.web.client import ResponseNeverReceived
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from mirrord.oci.names import Repository, Tag
+from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.client import UpstreamClient
 from tests.fakes.faults import Cut, ExpiredUrl, Kind, NoRange
 from tests.fakes.images import make_image
@@ -16,7 +16,7 @@ from tests.fakes.registry import FakeRegistry
 from tests.unit.upstream.cases import ClientTestCase
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
 
-APP = Repository("library/app")
+APP = RepositoryName("library/app")
 BLOB = Digest.of(b"")
 
 

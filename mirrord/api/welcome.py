@@ -1,0 +1,91 @@
+"""Welcome: what a browser sees at the mirror's address, which is how to set up the hosts that pull.
+
+The recipes are for the address that the browser itself has used: where it came from is where a client
+can come from. They are for the listener's own upstream, so that the page stays one; the others are
+for `mirrord client` to print. The page runs nothing and loads nothing, and tells the browser so (CSP):
+a host name that got past `_ADDRESS` could still do nothing.
+"""
+
+import base64
+import hashlib
+import html
+import re
+
+from mirrord.client_config import RECIPES, ClientFile, ClientRecipe, MirrorAddress, Registry
+from mirrord.http.response import Header, Response
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+_PLACEHOLDER = "mirror.lan:5000"
+"""Stands for an address that a browser does not tell, or that no client could be told."""
+
+_NEVER = re.compile(r"q=0(?:\.0*)?")
+
+_STYLE = """
+:root{color-scheme:light dark;font:16px/1.6 system-ui,sans-serif}
+body{max-width:44rem;margin:3rem auto;padding:0 1rem}
+h2{font-size:1.1rem;margin:2rem 0 0}
+p{margin:.25rem 0;white-space:pre-wrap}
+pre{padding:.75rem 1rem;border-radius:.5rem;background:#8882;overflow-x:auto}
+code,pre{font:.9rem/1.5 ui-monospace,monospace}
+"""
+
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode("utf-8")).digest())
+
+_HEADERS: tuple[Header, ...] = (
+    (b"Content-Type", b"text/html; charset=utf-8"),
+    (
+        b"Content-Security-Policy",
+        b"default-src 'none'; style-src 'sha256-%b'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % _STYLE_HASH,
+    ),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"Cache-Control", b"no-store"),
+    (b"Vary", b"Accept"),
+)
+
+
+def is_wanted(accept: bytes | None) -> bool:
+    """Whether this Accept header names HTML, as a browser's does and that of a registry's client does not."""
+    for each in (accept or b"").decode("latin-1").lower().split(","):
+        media_type, *parameters = [part.strip() for part in each.split(";")]
+        if media_type == "text/html" and not any(map(_NEVER.fullmatch, parameters)):
+            return True
+    return False
+
+
+def welcome(host: bytes, upstream: str, *, is_secure: bool) -> Response:
+    """The page for a browser that found the mirror at `host`, as it stood in its request.
+
+    `upstream` is what requests mean there that name none.
+    """
+    address = host.decode("latin-1")
+    if _ADDRESS.fullmatch(address) is None:
+        address = _PLACEHOLDER
+    url = f"{'https' if is_secure else 'http'}://{address}"
+    body = _page(MirrorAddress(url, (Registry(upstream),), upstream))
+    return Response.whole(200, body.encode("utf-8"), *_HEADERS)
+
+
+def _page(mirror: MirrorAddress) -> str:
+    name, upstream = html.escape(mirror.authority), html.escape(mirror.default)
+    sections = "".join(_section(client, make(mirror)) for client, make in RECIPES.items())
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width">\n'
+        f"<title>mirrord at {name}</title>\n<style>{_STYLE}</style>\n<h1>mirrord</h1>\n"
+        "<p>This is a container registry mirror. Write one of these on a host, and it pulls from "
+        f"<code>{upstream}</code> through <code>{name}</code>. "
+        "For other registries, ask <code>mirrord client</code>.</p>\n"
+        f"{sections}</html>\n"
+    )
+
+
+def _section(client: str, recipe: ClientRecipe) -> str:
+    files = "".join(map(_file, recipe.files))
+    return f"<h2>{html.escape(client)}</h2>\n{files}<p>{html.escape(recipe.then)}</p>\n"
+
+
+def _file(file: ClientFile) -> str:
+    return f"<p><code>{html.escape(file.path)}</code></p>\n<pre>{html.escape(file.text)}</pre>\n"

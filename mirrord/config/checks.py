@@ -1,0 +1,81 @@
+"""Preflight: what can only be known by opening it, asked before anything is started.
+
+`parse_config` judges words; this opens the files that they name, shows the endpoints to Twisted, and
+reads what the environment says of proxies.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from twisted.internet.endpoints import serverFromString
+
+from mirrord.config.config import Config, ListenConfig
+from mirrord.config.defaults import path_of, proxy_variables
+from mirrord.config.htpasswd import read_users
+from mirrord.config.pem import read_certificates, read_key
+from mirrord.config.types import split_proxy
+
+_INTERNAL = re.compile(r"^_?\w+\(\) ")
+
+
+def check_files(config: Config, environment: Mapping[str, str], *, is_running: bool = False) -> list[str]:
+    """What is wrong with the files and endpoints that a configuration names, a line each.
+
+    And with the proxies of the environment, where an upstream leaves it to them. The certificates of a
+    daemon that runs are left to its listeners, which go on with the old ones while a renewal is half done.
+    """
+    return list(_lines(config, environment, is_running=is_running))
+
+
+def _lines(config: Config, environment: Mapping[str, str], *, is_running: bool) -> Iterator[str]:
+    for index, listener in enumerate(config.listen):
+        path = f"listen[{index}]"
+        yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))
+        if not is_running:
+            yield from _check_certificates(path, listener)
+    yield from _attempt("admin.endpoint", partial(_parse_endpoint, config.admin.endpoint))
+    if config.access is not None and config.access.htpasswd is not None:
+        yield from _attempt("access.htpasswd", partial(read_users, config.access.htpasswd))
+    for upstream in config.upstream:
+        if upstream.ca is not None:
+            yield from _attempt(f"{path_of(upstream.name)}.ca", partial(read_certificates, upstream.ca))
+    if any(upstream.proxy is None for upstream in config.upstream):
+        for name, url in proxy_variables(environment).values():
+            yield from _attempt(name, partial(split_proxy, url))
+
+
+def _attempt(path: str, attempt: Callable[[], object]) -> Iterator[str]:
+    try:
+        attempt()
+    except OSError as error:
+        yield f"{path}: cannot be opened: {error.strerror}"
+    except (TypeError, ValueError) as error:
+        yield f"{path}: {_INTERNAL.sub('', str(error))}"
+
+
+def _parse_endpoint(description: str) -> None:
+    try:
+        # No endpoint touches its reactor before it listens.
+        serverFromString(object(), description)
+    except LookupError:
+        if not description.startswith("systemd:"):
+            raise ValueError("not an endpoint") from None
+        # The socket is handed to the service; whoever checks its file has none.
+
+
+def _check_certificates(path: str, listener: ListenConfig) -> Iterator[str]:
+    if listener.certificate is not None and listener.key is not None:
+        yield from _check_pair(path, listener.certificate, listener.key)
+    for index, pair in enumerate(listener.certificates):
+        yield from _check_pair(f"{path}.certificates[{index}]", pair.certificate, pair.key)
+    if listener.client_ca is not None:
+        yield from _attempt(f"{path}.client_ca", partial(read_certificates, listener.client_ca))
+
+
+def _check_pair(path: str, certificate: Path, key: Path) -> Iterator[str]:
+    wrong = list(_attempt(f"{path}.certificate", partial(read_certificates, certificate)))
+    yield from wrong
+    own = None if wrong else read_certificates(certificate)[0]
+    yield from _attempt(f"{path}.key", partial(read_key, key, own))

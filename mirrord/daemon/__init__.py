@@ -1,0 +1,1 @@
+"""The running daemon: what survives a reload, one configuration in effect, and the service around both."""

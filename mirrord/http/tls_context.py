@@ -1,0 +1,108 @@
+"""Contexts of OpenSSL: how TLS is spoken with clients, whatever the certificate.
+
+TLS 1.2 or later, forward secret and authenticated ciphers only, no compression and no resumption:
+docker, containerd and podman keep no sessions, and tickets would only be sent for nothing. OpenSSL
+itself lets no client renegotiate, since its version 3.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509 import Certificate
+from OpenSSL import SSL
+
+_AES_128 = b"TLS_AES_128_GCM_SHA256"
+_AES_256 = b"TLS_AES_256_GCM_SHA384"
+_CHACHA = b"TLS_CHACHA20_POLY1305_SHA256"
+
+_PROTOCOLS = (b"http/1.1", b"http/1.0")
+"""HTTP/1.1 alone: no client of a mirror insists on h2, and Twisted's cuts slow answers."""
+
+# Of OpenSSL's ssl.h; pyOpenSSL names some of them, some of the time.
+_OP_IGNORE_UNEXPECTED_EOF = 1 << 7
+_OP_PRIORITIZE_CHACHA = 1 << 21
+_MODE_ENABLE_PARTIAL_WRITE = 1
+
+_OPTIONS = (
+    SSL.OP_CIPHER_SERVER_PREFERENCE
+    # A client that wants ChaCha20 first, as older Pis do, gets it from an x86 too.
+    | _OP_PRIORITIZE_CHACHA
+    | SSL.OP_NO_COMPRESSION
+    | SSL.OP_NO_TICKET
+    # Many clients hang up without close_notify; HTTP says itself where a message ends (RFC 9112, 9.8).
+    | _OP_IGNORE_UNEXPECTED_EOF
+)
+
+_FLAGS = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
+
+
+@attrs.frozen
+class CipherPreference:
+    """What is preferred: of TLS 1.3, and of TLS 1.2 in OpenSSL's other spelling."""
+
+    tls13: bytes
+    tls12: bytes
+
+    @classmethod
+    def for_processor(cls, cpuinfo: str) -> "CipherPreference":
+        """The cheapest first, for the processor that /proc/cpuinfo describes.
+
+        Without AES instructions (all Raspberry Pis before the fifth) ChaCha20 costs a third of AES.
+        """
+        flags = _FLAGS.search(cpuinfo)
+        if flags is not None and "aes" not in flags[1].split():
+            return cls(
+                b":".join((_CHACHA, _AES_128, _AES_256)), b"ECDHE+CHACHA20:ECDHE+AESGCM+AES128:ECDHE+AESGCM"
+            )
+        return cls(
+            b":".join((_AES_128, _AES_256, _CHACHA)), b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"
+        )
+
+
+def server_context(
+    chain: list[Certificate],
+    key: CertificateIssuerPrivateKeyTypes,
+    client_ca: Path | None,
+    ciphers: CipherPreference,
+) -> Any:
+    """A context that greets with `chain`, the server's certificate first.
+
+    It is an OpenSSL.SSL.Context. Where `client_ca` is given, a client has to show a certificate that is
+    signed by one of those in that file.
+
+    Raises:
+        OpenSSL.SSL.Error: OpenSSL does not take one of them.
+    """
+    context: Any = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(_OPTIONS)
+    # One call is to encrypt and send all that it is given, not a record of it.
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
+    # 34 KiB of buffers a connection are given back while nothing is said: podman idles for 90 s.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_tls13_ciphersuites(ciphers.tls13)
+    context.set_cipher_list(ciphers.tls12)
+    context.set_alpn_select_callback(_choose_protocol)
+    own, *others = chain
+    context.use_certificate(own)
+    for other in others:
+        context.add_extra_chain_cert(other)
+    context.use_privatekey(key)
+    context.check_privatekey()
+    if client_ca is not None:
+        context.load_verify_locations(str(client_ca))
+        context.load_client_ca(bytes(client_ca))
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    return context
+
+
+def _choose_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
+    """The first of ours; a client that has none of them is told so by an alert (RFC 7301, 3.2)."""
+    for protocol in _PROTOCOLS:
+        if protocol in offered:
+            return protocol
+    raise SSL.Error([("", "", "no protocol of the client's is spoken here")])

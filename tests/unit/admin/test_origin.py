@@ -1,0 +1,74 @@
+"""Orders are taken from this host, under no name that a stranger's DNS could give it."""
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.admin.origin import refuse_strangers
+from mirrord.http.request import MirrorRequest
+from mirrord.http.response import Response
+from mirrord.http.site import MirrorSite
+from mirrord.oci.errors import Denied
+from tests.fakes.wire import Client, Wire, read_answers
+
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 4000)
+
+
+def respond(request: MirrorRequest) -> None:
+    """Say whether the gate lets a request pass."""
+    try:
+        refuse_strangers(request)
+    except Denied as error:
+        request.respond(Response.of_error(error))
+    else:
+        request.respond(Response.of_json({}))
+
+
+class GateTests(SynchronousTestCase):
+    def ask(self, peer: object, host: str | None = "127.0.0.1:5001", method: str = "GET", *more: str) -> int:
+        client = Client(MirrorSite(Clock(), respond), Wire(peerAddress=peer, lenient=True))
+        lines = [f"{method} /why HTTP/1.{0 if host is None else 1}", *more]
+        if host is not None:
+            lines.append(f"Host: {host}")
+        client.send("\r\n".join([*lines, "", ""]).encode())
+        return read_answers(client.wire.value())[0].status
+
+    def test_peers(self) -> None:
+        """Only this host may give orders, over whichever address or socket."""
+        for peer, status in {
+            LOOPBACK: 200,
+            IPv4Address("TCP", "127.8.8.8", 1): 200,
+            IPv6Address("TCP", "::1", 1): 200,
+            IPv6Address("TCP", "::ffff:127.0.0.1", 1): 200,
+            UNIXAddress("/run/mirrord.sock"): 200,
+            UNIXAddress(None): 200,
+            IPv4Address("TCP", "192.168.1.7", 1): 403,
+            IPv6Address("TCP", "fe80::1%eth0", 1): 403,
+            IPv6Address("TCP", "::ffff:10.0.0.1", 1): 403,
+        }.items():
+            self.assertEqual(status, self.ask(peer), peer)
+
+    def test_hosts(self) -> None:
+        """A name that somebody else's DNS may have made ours is not listened to (DNS rebinding)."""
+        for host, status in {
+            "127.0.0.1:5001": 200,
+            "localhost": 200,
+            "LOCALHOST:5001": 200,
+            "[::1]:5001": 200,
+            "10.0.0.1": 200,
+            "evil.example:5001": 403,
+            "localhost.evil.example": 403,
+            "127.0.0.1.evil.example": 403,
+            "": 403,
+        }.items():
+            self.assertEqual(status, self.ask(LOOPBACK, host), host)
+        self.assertEqual(403, self.ask(LOOPBACK, None))
+        self.assertEqual(200, self.ask(UNIXAddress(None), "mirrord"))
+
+    def test_changes(self) -> None:
+        """What changes something needs a header that a web page cannot send."""
+        for method in ("POST", "DELETE"):
+            self.assertEqual(403, self.ask(LOOPBACK, "localhost", method))
+            self.assertEqual(403, self.ask(LOOPBACK, "localhost", method, "Mirrord-Command: 0"))
+            self.assertEqual(200, self.ask(LOOPBACK, "localhost", method, "Mirrord-Command: 1"))
+        self.assertEqual(403, self.ask(UNIXAddress(None), "localhost", "POST"))

@@ -1,0 +1,92 @@
+"""Who sent a request, as far as its head and its connection tell."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.access.authenticator import Asking
+from mirrord.api.caller import asking_of
+from mirrord.http.forwarded import TrustedProxies
+from mirrord.http.request import MirrorRequest
+from mirrord.http.response import Response
+from mirrord.http.site import MirrorSite
+from tests.fakes.wire import Client, Wire
+
+
+def certificate(common_name: str, *names: str) -> x509.Certificate:
+    """A certificate of these names, signed by itself."""
+    key, now = Ed25519PrivateKey.generate(), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    )
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(1))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
+    return builder.sign(key, None)
+
+
+class AskingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        proxies = TrustedProxies((ip_network("10.0.0.0/8"),))
+        self.site = MirrorSite(Clock(), self.respond, proxies=proxies)
+        self.asked: list[Asking] = []
+
+    def respond(self, request: MirrorRequest) -> None:
+        self.asked.append(asking_of(request))
+        request.respond(Response.whole(200, b""))
+
+    def asking(self, *headers: str, peer: str = "192.0.2.7", shown: x509.Certificate | None = None) -> Asking:
+        """What a request with these headers says, from this peer."""
+        wire: Any = Wire(peerAddress=IPv4Address("TCP", peer, 4711), lenient=True)
+        if peer == "unix":
+            wire.peerAddr = UNIXAddress(b"")
+        if shown is not None:
+            wire.getPeerCertificate = lambda: shown
+        Client(self.site, wire).get("/v2/", *headers)
+        return self.asked[-1]
+
+    def test_plain(self) -> None:
+        """A client is its connection's peer, and finds us where its Host says."""
+        self.assertEqual(self.asking(), Asking("http://mirror", "192.0.2.7"))
+        self.assertEqual(self.asking("Authorization: Bearer x").authorization, "Bearer x")
+
+    def test_trusted_proxy(self) -> None:
+        """A proxy that is trusted says who the client is, and how it speaks with it."""
+        asked = self.asking("X-Forwarded-For: 198.51.100.9", "X-Forwarded-Proto: https", peer="10.0.0.1")
+        self.assertEqual((asked.origin, asked.address), ("https://mirror", "198.51.100.9"))
+
+    def test_unknown_proxy(self) -> None:
+        """Behind a proxy that nobody vouches for, the address counts for nothing; and so in a browser."""
+        for header in (
+            "X-Forwarded-For: 127.0.0.1",
+            "Forwarded: for=1",
+            "X-Real-IP: 1",
+            "Via: 1.1 x",
+            "Origin: x",
+        ):
+            self.assertEqual(self.asking(header, peer="127.0.0.1").address, "", header)
+
+    def test_unix_socket(self) -> None:
+        """Who may use our Unix socket is on this host, as long as we trust no proxies to use it."""
+        self.site.proxies = TrustedProxies()
+        self.assertEqual(self.asking(peer="unix").address, "127.0.0.1")
+        self.assertEqual(self.asking("Via: 1.1 x", peer="unix").address, "")
+
+    def test_certificate(self) -> None:
+        """The names in a client's certificate are the client's."""
+        self.assertEqual(self.asking(shown=certificate("ci")).certificates, {"ci"})
+        shown = certificate("ci", "a.lan", "b.lan")
+        self.assertEqual(self.asking(shown=shown).certificates, {"ci", "a.lan", "b.lan"})
+
+    def test_proxys_certificate(self) -> None:
+        """The certificate of a proxy says nothing about its client."""
+        asked = self.asking("X-Forwarded-For: 198.51.100.9", peer="10.0.0.1", shown=certificate("proxy"))
+        self.assertEqual(asked.certificates, set())

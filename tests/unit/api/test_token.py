@@ -1,0 +1,130 @@
+"""Where clients get tokens."""
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from mirrord.access.authenticator import Authenticator
+from mirrord.access.rules import Rules
+from mirrord.access.tokens import TokenIssuer
+from mirrord.api.token import MAX_FORM_BYTES, TokenResource
+from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
+from mirrord.http.request import MirrorRequest
+from mirrord.http.response import API_VERSION, Response
+from mirrord.http.site import MirrorSite
+from mirrord.oci.errors import RegistryError
+from tests.fakes.wire import Client, Got, head
+from tests.unit.access.cases import AccessCase, FakeNames, basic
+
+RULE = RuleConfig(("team/*",), pull=(Principal("anonymous"),), push=(Principal("users"),))
+SCOPE = "repository:team/a:pull,push"
+LOGIN = {"grant_type": "password", "service": "mirrord", "client_id": "containerd", "scope": SCOPE}
+
+
+class TokenCase(AccessCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.tokens = TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds)
+        rules = Rules.of(AccessConfig(Path("htpasswd"), rules=(RULE,)))
+        self.resource = TokenResource(Authenticator(rules, FakeNames(), self.load(), self.tokens))
+        self.client = Client(MirrorSite(Clock(), self.respond))
+
+    def respond(self, request: MirrorRequest) -> None:
+        async def answer() -> None:
+            try:
+                request.respond(await self.resource.answer(request))
+            except RegistryError as error:
+                request.respond(Response.of_error(error, API_VERSION))
+
+        Deferred.fromCoroutine(answer())
+
+    def get(self, query: str = "", *headers: str, method: str = "GET") -> Got:
+        return self.client.get(f"/v2/token?{query}", *headers, method=method)
+
+    def post(self, form: bytes) -> Got:
+        self.client.send(head("/v2/token", f"Content-Length: {len(form)}", method="POST") + form)
+        return self.client.got()
+
+    def told(self, got: Got) -> tuple[str | None, str]:
+        """Whose token it is, and for what."""
+        self.assertEqual(got.status, 200)
+        document: dict[str, Any] = json.loads(got.body)
+        self.assertEqual(document["token"], document["access_token"])
+        claims = self.tokens.read(document["token"])
+        self.assertEqual(document["scope"], " ".join(map(str, claims.scopes)))
+        return claims.user, document["scope"]
+
+
+class GetTests(TokenCase):
+    def test_anonymous(self) -> None:
+        """Without a password there is a token for what everybody may do."""
+        self.assertEqual(
+            self.told(self.get(f"service=mirrord&scope={SCOPE}")), (None, "repository:team/a:pull")
+        )
+
+    def test_user(self) -> None:
+        """With a password there is one for what the user may do; docker, logging in, asks for nothing."""
+        authorization = f"Authorization: {basic('ann', 'apple')}"
+        self.assertEqual(self.told(self.get(f"account=ann&scope={SCOPE}", authorization)), ("ann", SCOPE))
+        self.assertEqual(self.told(self.get("account=ann&offline_token=true", authorization)), ("ann", ""))
+
+    def test_wrong_password(self) -> None:
+        """A wrong password is told so, in the words that docker prints."""
+        got = self.get("", f"Authorization: {basic('ann', 'x')}")
+        self.assertEqual(got.status, 401)
+        self.assertEqual(got.headers["www-authenticate"], 'Basic realm="mirrord", charset="UTF-8"')
+        self.assertEqual(json.loads(got.body)["errors"][0]["code"], "UNAUTHORIZED")
+
+    def test_too_often(self) -> None:
+        """Who comes while others wait for their guesses is told in how many seconds to come again."""
+        for number in range(6):
+            other = Client(self.client.site)
+            other.send(head("/v2/token", f"Authorization: {basic('ann', str(number))}"))
+        got = self.get("", f"Authorization: {basic('ann', 'apple')}")
+        self.assertEqual((got.status, got.headers["retry-after"]), (429, "7"))
+
+    def test_answer(self) -> None:
+        """An answer is kept by nobody, and says for how long it is good, but not by which clock."""
+        got = self.get(f"scope={SCOPE}")
+        self.assertEqual(got.headers["cache-control"], "no-store")
+        document = json.loads(got.body)
+        self.assertEqual(document["expires_in"], 300)
+        self.assertEqual(set(document), {"token", "access_token", "token_type", "expires_in", "scope"})
+
+    def test_other_methods(self) -> None:
+        """HEAD is answered as GET is; nothing else but POST is."""
+        self.assertEqual(self.get(method="HEAD").body, b"")
+        got = self.get(method="DELETE")
+        self.assertEqual((got.status, got.headers["allow"]), (405, "GET, HEAD, POST"))
+
+    def test_unreadable(self) -> None:
+        """A query that cannot be read is refused."""
+        for query in ("scope=%ff", "&".join("scope=a" for _ in range(200))):
+            self.assertEqual(self.get(query).status, 400, query[:20])
+
+
+class PostTests(TokenCase):
+    def test_password(self) -> None:
+        """OAuth's form has user and password in it, and gets the same."""
+        form = urlencode({**LOGIN, "username": "ann", "password": "apple"}).encode()
+        self.assertEqual(self.told(self.post(form)), ("ann", SCOPE))
+
+    def test_wrong_password(self) -> None:
+        """A wrong or missing password in a form gets nothing."""
+        for login in ({"username": "ann", "password": "x"}, {"username": "ann"}, {}):
+            self.assertEqual(self.post(urlencode({**LOGIN, **login}).encode()).status, 401)
+
+    def test_other_grants(self) -> None:
+        """A client that has a refresh token, which is none of ours, is sent back to GET."""
+        form = urlencode({"grant_type": "refresh_token", "refresh_token": "x"}).encode()
+        self.assertEqual(self.post(form).status, 405)
+        self.assertEqual(self.post(b"").status, 405)
+
+    def test_too_long(self) -> None:
+        """A form is not read beyond what one need be."""
+        self.assertEqual(self.post(b"x" * (MAX_FORM_BYTES + 1)).status, 400)

@@ -1,0 +1,129 @@
+"""A browser at the mirror's address is told how to set up the hosts that pull; nobody else is."""
+
+import base64
+import hashlib
+import re
+from html import unescape
+
+from twisted.internet.interfaces import ISSLTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
+
+from mirrord.api.welcome import is_wanted, welcome
+from mirrord.client_config import RECIPES, MirrorAddress, Registry
+from tests.fakes.pulling import HUB
+from tests.fakes.wire import Got
+from tests.unit.api.scene import SceneCase
+
+BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def page(host: bytes, upstream: str = "docker.io", *, is_secure: bool = False) -> str:
+    return welcome(host, upstream, is_secure=is_secure).body.decode()
+
+
+class AcceptTests(SynchronousTestCase):
+    def test_browser(self) -> None:
+        """Who names HTML is a browser, whatever else it takes."""
+        for accept in (
+            BROWSER.partition(": ")[2],
+            "TEXT/HTML",
+            "a/b, text/html;level=1;q=0.2",
+            "text/html; q=1",
+        ):
+            self.assertTrue(is_wanted(accept.encode()), accept)
+
+    def test_others(self) -> None:
+        """Who takes anything, or has nothing to say, or will not have HTML, gets no page."""
+        for accept in (
+            "*/*",
+            "",
+            "application/json",
+            "text/*",
+            "text/html;q=0",
+            "text/html;level=1;Q=0",
+            "text/html; q=0.00;a=b",
+            "x;text/html",
+        ):
+            self.assertFalse(is_wanted(accept.encode()), accept)
+        self.assertFalse(is_wanted(None))
+
+
+class PageTests(SynchronousTestCase):
+    def test_own_address(self) -> None:
+        """The page shows every recipe, for the address that the browser used and its own upstream."""
+        for host, upstream in (
+            (b"10.0.0.7:5000", "docker.io"),
+            (b"a_b", "quay.io"),
+            (b"[::1]:5", "x:5000"),
+        ):
+            shown = unescape(page(host, upstream, is_secure=True))
+            mirror = MirrorAddress(f"https://{host.decode()}", (Registry(upstream),), upstream)
+            for recipe in (make(mirror) for make in RECIPES.values()):
+                self.assertIn(recipe.then, shown)
+                for file in recipe.files:
+                    self.assertIn(file.text, shown)
+                    self.assertIn(file.path, shown)
+
+    def test_plain(self) -> None:
+        """Without TLS the recipes say http."""
+        self.assertIn('"registry-mirrors": ["http://10.0.0.7:5000"]', unescape(page(b"10.0.0.7:5000")))
+
+    def test_no_address(self) -> None:
+        """What no client could be told as an address is not shown, whatever stands in it."""
+        for host in (b"", b"<script>", b"a'b", b"a&b", b"a:b", b"a" * 300, b"[<b>]", b"\xe4", b"a\n", b"-"):
+            self.assertEqual(page(b"mirror.lan:5000"), page(host), host)
+
+    def test_small(self) -> None:
+        """Page and headers together are less than 4 KiB."""
+        answer = welcome(b"registry-mirror.example.org:5000", "docker.io", is_secure=False)
+        self.assertLess(len(answer.head(b"HTTP/1.1") + answer.body), 4096)
+
+    def test_nothing_runs(self) -> None:
+        """The policy allows the page's own style, by its hash, and nothing else."""
+        answer = welcome(b"mirror.lan", "docker.io", is_secure=False)
+        policy = dict(answer.headers)[b"Content-Security-Policy"].decode()
+        (style,) = re.findall(r"<style>(.*?)</style>", answer.body.decode(), re.DOTALL)
+        known = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        self.assertIn(f"default-src 'none'; style-src 'sha256-{known}'; ", policy)
+        self.assertNotRegex(answer.body.decode(), r"<script|<img|<link| on\w+=|src=|href=|style=")
+
+
+class RouteTests(SceneCase):
+    def assert_page(self, got: Got) -> None:
+        self.assertEqual((200, "text/html; charset=utf-8"), (got.status, got.headers["content-type"]))
+
+    def test_root(self) -> None:
+        """`/` is the page for a browser; a HEAD has its headers; the query does not matter."""
+        got = self.get("/", BROWSER)
+        self.assert_page(got)
+        self.assertIn(b'["http://mirror"]', got.body.replace(b"&quot;", b'"'))
+        self.assertIn(f"from <code>{HUB}</code>".encode(), got.body)
+        self.assert_page(self.get("/?utm=x", BROWSER))
+        headers = self.get("/", BROWSER, method="HEAD")
+        self.assertEqual((str(len(got.body)), b""), (headers.headers["content-length"], headers.body))
+
+    def test_tls(self) -> None:
+        """A browser that came by TLS is shown https."""
+        alsoProvides(self.wire, ISSLTransport)
+        self.assertIn(b"https://mirror&quot;", self.get("/", BROWSER).body)
+
+    def test_absolute_form(self) -> None:
+        """The host of an absolute target goes before that of the header."""
+        self.assertIn(
+            b"<code>mirror.example:5000</code>", self.get("http://mirror.example:5000", BROWSER).body
+        )
+
+    def test_elsewhere(self) -> None:
+        """No other path is ever HTML, errors least of all, and `/` is not for who does not ask for it."""
+        for path, status, code in (
+            ("/v2/x", 404, "NAME_UNKNOWN"),
+            ("/index.html", 404, "NAME_UNKNOWN"),
+            ("/metrics", 404, "NAME_UNKNOWN"),
+            ("/v2/library/x/manifests/latest", 404, "MANIFEST_UNKNOWN"),
+            ("//", 400, "NAME_INVALID"),
+        ):
+            with self.subTest(path=path):
+                self.assert_error(self.get(path, BROWSER), status, code)
+        self.assert_error(self.get("/", "Accept: */*"), 404, "NAME_UNKNOWN")
+        self.assert_error(self.get("/", BROWSER, method="POST"), 404, "NAME_UNKNOWN")

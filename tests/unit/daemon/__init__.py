@@ -1,0 +1,1 @@
+"""The configuration, its words and what is opened for it."""

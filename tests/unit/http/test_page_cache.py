@@ -1,0 +1,74 @@
+"""Files are read without waiting for a disk."""
+
+import os
+import tempfile
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mirrord.http.page_cache import PageCache
+from tests.fakes.cold import evict
+
+CONTENT = os.urandom(1 << 20)
+
+
+def make_file(case: SynchronousTestCase) -> int:
+    """A file of CONTENT on a disk, on its way to be forgotten by the page cache."""
+    fd, path = tempfile.mkstemp(dir=os.getcwd())  # noqa: PTH109 - /tmp may be memory
+    case.addCleanup(os.unlink, path)
+    os.write(fd, CONTENT)
+    os.fsync(fd)
+    return fd
+
+
+class PagesTests(TestCase):
+    def setUp(self) -> None:
+        self.pool = ThreadPool(0, 2)
+        self.pool.start()
+        self.addCleanup(self.pool.stop)
+        self.pages = PageCache(reactor, self.pool)
+        self.fd = make_file(self)
+
+    def tearDown(self) -> None:
+        os.close(self.fd)
+
+    def test_warm(self) -> None:
+        """What is in the page cache is there, and is read at once."""
+        os.pread(self.fd, 100, 0)
+
+        self.assertTrue(self.pages.has(self.fd, 99))
+        self.assertEqual(CONTENT[10:99], self.pages.read(self.fd, 10, 99))
+
+    async def test_cold(self) -> None:
+        """What is not is not, and a thread brings it."""
+        evict(self.fd)
+        self.assertFalse(self.pages.has(self.fd, 500_000))
+
+        await self.pages.warm(self.fd, 400_000, 500_001)
+
+        self.assertTrue(self.pages.has(self.fd, 500_000))
+
+    async def test_cold_read(self) -> None:
+        """A cold read comes later, and is the file's own even if the asker closed it meanwhile."""
+        evict(self.fd)
+        reading: Any = self.pages.read(self.fd, 1000, 300_000)
+        self.assertIsInstance(reading, Deferred)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), self.fd)
+
+        self.assertEqual(CONTENT[1000:300_000], await reading)
+
+    def test_beyond(self) -> None:
+        """Beyond the end of a file there is nothing to wait for."""
+        self.assertEqual(CONTENT[-10:], self.pages.read(self.fd, len(CONTENT) - 10, len(CONTENT) + 10))
+        self.assertEqual(b"", self.pages.read(self.fd, len(CONTENT), len(CONTENT) + 10))
+
+    def test_cannot_tell(self) -> None:
+        """Where the kernel cannot tell, it is taken to be there: a wait is better than no answer."""
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        self.addCleanup(os.close, write)
+
+        self.assertTrue(self.pages.has(read, 0))

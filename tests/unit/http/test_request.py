@@ -1,0 +1,72 @@
+"""Tests of http/request.py: what is known of a request when it has ended."""
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.http.request import MirrorRequest
+from mirrord.http.response import Response
+from mirrord.http.site import MirrorSite
+from mirrord.observe.access_log import CLIENT_LEFT, AccessRecord
+from tests.fakes.wire import Client, head
+
+
+class EndTests(SynchronousTestCase):
+    """A request that is answered, or not."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(100)
+        self.requests: list[MirrorRequest] = []
+        self.ended: list[tuple[float, bool]] = []
+        self.client = Client(MirrorSite(self.clock, self.take))
+
+    def take(self, request: MirrorRequest) -> None:
+        self.requests.append(request)
+        request.ended = lambda seconds: self.ended.append((seconds, request.is_cut))
+
+    def ask(self, path: str = "/v2/", *headers: str, method: str = "GET") -> MirrorRequest:
+        self.client.send(head(path, *headers, method=method))
+        return self.requests[-1]
+
+    def test_answered(self) -> None:
+        """It is told once, when all is written, how long a request took."""
+        request = self.ask("/v2/x?ns=quay.io", "User-Agent: docker", "Referer: http://here/")
+        self.clock.advance(1.5)
+        self.assertEqual([], self.ended)
+        request.respond(Response.whole(200, b"body"))
+        self.client.leave()
+
+        self.assertEqual([(1.5, False)], self.ended)
+        expected = AccessRecord(
+            "192.168.1.1", 100, "GET", "/v2/x?ns=quay.io", "HTTP/1.1", 200, 4, "http://here/", "docker"
+        )
+        self.assertEqual(expected, request.access())
+
+    def test_head(self) -> None:
+        """The answer to a HEAD has no bytes."""
+        request = self.ask(method="HEAD")
+        request.respond(Response.whole(404, b"body"))
+        self.assertEqual((404, 0), (request.access().status, request.access().sent_bytes))
+
+    def test_left(self) -> None:
+        """A client that leaves before the answer has a status of its own."""
+        request = self.ask()
+        self.clock.advance(2)
+        self.client.leave()
+        self.assertEqual([(2, True)], self.ended)
+        self.assertEqual((CLIENT_LEFT, 0), (request.access().status, request.access().sent_bytes))
+
+    def test_cut(self) -> None:
+        """An answer that is cut has its status, and the bytes that were written of it."""
+        request = self.ask()
+        request.begin(Response(200, (), 10))
+        request.write(b"12345")
+        self.client.leave()
+        self.assertEqual([(0, True)], self.ended)
+        self.assertEqual((200, 5), (request.access().status, request.access().sent_bytes))
+
+    def test_unread(self) -> None:
+        """What was never read to its end was no request."""
+        self.client.send(b"GET /v2/ HTTP/1.1\r\nHost: mi")
+        self.client.leave()
+        self.assertEqual([], self.ended)

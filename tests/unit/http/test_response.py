@@ -1,0 +1,47 @@
+"""Answers are written as HTTP has it, and nobody else writes our headers."""
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.http.response import Response
+from mirrord.oci.errors import NameUnknown, UpstreamBusy
+
+
+class AnswerTests(SynchronousTestCase):
+    def test_head(self) -> None:
+        """The head holds the status, every header, and the length."""
+        answer = Response.whole(200, b"{}", (b"Content-Type", b"application/json"))
+
+        self.assertEqual(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: now\r\nContent-Length: 2\r\n\r\n",
+            answer.head(b"HTTP/1.1", (b"Date", b"now")),
+        )
+
+    def test_no_length(self) -> None:
+        """Where there is no length to tell, none is told."""
+        self.assertEqual(b"HTTP/1.0 304 Not Modified\r\n\r\n", Response(304, (), None).head(b"HTTP/1.0"))
+
+    def test_injection(self) -> None:
+        """A line end inside a value does not end the line."""
+        answer = Response.whole(200, b"", (b"Content-Type", b"a/b\r\nSet-Cookie: x\0"))
+
+        self.assertIn(b"\r\nContent-Type: a/bSet-Cookie: x\r\n", answer.head(b"HTTP/1.1"))
+
+    def test_error(self) -> None:
+        """An error is the spec's document, with its status, its wait and how it came about."""
+        error = UpstreamBusy("the pull limit is reached", detail={"limit": 100}, retry_after_seconds=1.2)
+        error.cache_status = "mirrord; fwd=uri-miss; fwd-status=429"
+
+        answer = Response.of_error(error)
+
+        complaint = {"code": "TOOMANYREQUESTS", "message": error.message, "detail": {"limit": 100}}
+        self.assertEqual({"errors": [complaint]}, json.loads(answer.body))
+        self.assertEqual(429, answer.status)
+        self.assertIn((b"Content-Type", b"application/json"), answer.headers)
+        self.assertIn((b"Retry-After", b"2"), answer.headers)
+        self.assertIn((b"Cache-Status", b"mirrord; fwd=uri-miss; fwd-status=429"), answer.headers)
+
+    def test_finer_status(self) -> None:
+        """HTTP's own status may stand for a code of the spec."""
+        self.assertEqual(431, Response.of_error(NameUnknown("x"), status=431).status)

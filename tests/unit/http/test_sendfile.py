@@ -1,0 +1,62 @@
+"""Files leave a plain TCP connection by sendfile."""
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet import abstract, reactor, tcp
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.http.sendfile import SendfileServer
+from tests.unit.http import file_server
+from tests.unit.http.file_server import CONTENT
+
+
+class SendfileTests(file_server.FileServerTests):
+    def make_transport(self) -> Callable[..., Any]:
+        return partial(SendfileServer, self.pages)
+
+    async def test_progress(self) -> None:
+        """What the client took is told, and that some waits."""
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        self.assertEqual((0, True), self.transport.progress())
+
+        received = await deferToThread(self.receive, 1_000_000)
+        self.assertGreaterEqual(self.transport.progress()[0], received)
+        reading = ensureDeferred(self.read_all())
+        await sending
+        self.transport.loseConnection()
+
+        self.assertEqual(len(CONTENT), received + len(await reading))
+
+    async def test_held_by_the_kernel(self) -> None:
+        """What the kernel took and the client did not is not taken: a slow reader is seen to move."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        await deferLater(reactor, 0.1)
+
+        taken, is_behind = self.transport.progress()
+        self.assertTrue(is_behind)
+        self.assertLess(taken, self.transport.handed_over)
+
+        self.transport.abortConnection()
+        await self.assertFailure(sending, Exception)
+
+
+class TwistedTests(SynchronousTestCase):
+    def test_private_parts(self) -> None:
+        """The parts of Twisted's transport that we rely on are there, though they are private."""
+        for name in (
+            "dataBuffer",
+            "doWrite",
+            "writeSomeData",
+            "stopWriting",
+            "disconnecting",
+        ):
+            self.assertTrue(hasattr(tcp.Server, name), name)
+        self.assertIn("_tempDataLen", abstract.FileDescriptor.write.__code__.co_names)

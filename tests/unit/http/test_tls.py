@@ -1,0 +1,249 @@
+"""TLS with OpenSSL on the socket: files, slow clients, and every way in which a connection can end."""
+
+import contextlib
+import socket
+import ssl
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from zope.interface import implementer
+
+from mirrord.http.tls import CHUNK_BYTES
+from tests.unit.http import file_server
+from tests.unit.http.file_server import CONTENT, Waiter
+from tests.unit.http.secure import CERTIFICATES, SecureCase, connect
+
+
+class SecureFileTests(SecureCase, file_server.FileServerTests):
+    """All that plain connections promise, encrypted."""
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfWaiter(Waiter):
+    """Hears when the client has no more to say, and goes on."""
+
+    has_heard_all = False
+
+    def readConnectionLost(self) -> None:
+        self.has_heard_all = True
+
+    def writeConnectionLost(self) -> None:
+        """Nothing."""
+
+
+class EndTests(SecureCase):
+    protocol: HalfWaiter
+    protocol_type = HalfWaiter
+
+    async def test_goodbye(self) -> None:
+        """Who is told goodbye is told so by TLS, after all that was written."""
+        self.transport.write(b"last words")
+        self.transport.loseConnection()
+
+        def hear() -> tuple[bytes, bytes]:
+            # Without close_notify this would raise.
+            self.client.suppress_ragged_eofs = False
+            return self.client.recv(100), self.client.recv(100)
+
+        self.assertEqual((b"last words", b""), await deferToThread(hear))
+
+    async def test_waits_for_theirs(self) -> None:
+        """After its goodbye a connection waits for the client's end, and drops what it still sends."""
+        self.transport.loseConnection()
+        await deferToThread(self.client.sendall, b"x" * 100_000)
+        await deferLater(reactor, 0.05)
+        self.assertTrue(self.transport.connected)
+        self.assertEqual(b"", self.protocol.received)
+
+        self.client.close()
+        await self.protocol.lost
+
+    async def test_no_goodbye_of_theirs(self) -> None:
+        """A client that leaves without close_notify has left."""
+        self.transport.write(b"so that nothing is unread, which would make a reset of it")
+        await deferToThread(self.client.recv, 100)
+        socket.socket(fileno=self.client.detach()).close()
+
+        await self.until(lambda: self.protocol.has_heard_all)
+
+    async def test_half_close(self) -> None:
+        """A client that has no more to say is served on."""
+        protocol = HalfWaiter()
+        number = await self.listen(protocol)
+
+        def ask() -> int:
+            with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
+                tls = connect(plain)
+                tls.send(b"all of it, please")
+                tls.shutdown()
+                received = 0
+                with contextlib.suppress(SSL.ZeroReturnError):
+                    while True:
+                        received += len(tls.recv(65536))
+                return received
+
+        asking = deferToThread(ask)
+        await self.until(lambda: protocol.has_heard_all)
+        self.assertEqual(b"all of it, please", protocol.received)
+        transport: Any = protocol.transport
+        await transport.send_file(self.fd, 0, len(CONTENT))
+        transport.loseConnection()
+
+        self.assertEqual(len(CONTENT), await asking)
+
+    async def test_our_half(self) -> None:
+        """Our half can be closed alone: the client hears that, and we still hear the client."""
+        self.transport.write(b"no")
+        self.transport.loseWriteConnection()
+        self.assertEqual(b"no", await self.read_all())
+
+        await deferToThread(self.client.sendall, b"but")
+
+        await self.until(lambda: self.protocol.received == b"but")
+
+    async def test_goodbye_that_waits(self) -> None:
+        """A goodbye for which there is no room is said when there is."""
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+        self.transport.write(CONTENT)
+        self.transport.loseConnection()
+        await deferLater(reactor, 0.05)
+        self.client.suppress_ragged_eofs = False
+
+        self.assertEqual(CONTENT, await self.read_all())
+
+    async def test_lose_while_opening(self) -> None:
+        """A connection that is told to close in its handshake closes."""
+        protocol = Waiter()
+        client = socket.create_connection(("127.0.0.1", await self.listen(protocol)), timeout=5)
+        self.addCleanup(client.close)
+        (await protocol.met).loseConnection()
+
+        self.assertEqual(b"", await deferToThread(client.recv, 100))
+        client.close()
+        await protocol.lost
+
+
+class SlowTests(SecureCase):
+    """Clients that take less than is written."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+
+    async def test_same_bytes(self) -> None:
+        """What found no room is sent again from where it was, though others have used the scratch since."""
+        scratch = bytearray(CHUNK_BYTES)
+        self.transport._scratch = memoryview(scratch)
+        reading = ensureDeferred(self.read_all())
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending.addCallback(file_server.close, self.transport)
+        while not sending.called:
+            scratch[:] = bytes(CHUNK_BYTES)
+            await deferLater(reactor, 0)
+
+        self.assertEqual(CONTENT, await reading)
+
+    async def test_buffered(self) -> None:
+        """What Twisted buffers arrives in order, however little room there is, and grows meanwhile."""
+        reading = ensureDeferred(self.read_all())
+        for first in range(0, len(CONTENT), 100_000):
+            self.transport.write(CONTENT[first : first + 100_000])
+            await deferLater(reactor, 0)
+        self.transport.loseConnection()
+
+        self.assertEqual(CONTENT, await reading)
+
+    async def test_written_meanwhile(self) -> None:
+        """What is written while a file is stuck comes after it."""
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        await self.until(lambda: self.transport._is_stuck)
+        self.transport.write(b"after")
+        reading = ensureDeferred(self.read_all())
+        await sending
+        self.transport.loseConnection()
+
+        self.assertEqual(CONTENT + b"after", await reading)
+
+    async def test_cut(self) -> None:
+        """An answer that is broken off within a record ends without close_notify: the client sees the cut."""
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        await self.until(lambda: self.transport._is_stuck)
+        sending.cancel()
+        self.failureResultOf(sending)
+        self.transport.loseConnection()
+        self.client.suppress_ragged_eofs = False
+
+        with self.assertRaises(ssl.SSLEOFError):
+            await self.read_all()
+
+    async def test_progress(self) -> None:
+        """Each read of the client's is seen, though no chunk is through; one that reads nothing is behind."""
+        self.transport.send_file(self.fd, 0, len(CONTENT)).addErrback(lambda _: None)
+        await self.until(lambda: self.transport._is_stuck)
+        await deferLater(reactor, 0.1)
+        taken, is_behind = self.transport.progress()
+        self.assertTrue(is_behind)
+        await deferLater(reactor, 0.1)
+        self.assertEqual((taken, True), self.transport.progress())
+
+        await deferToThread(self.receive, 1_000_000)
+
+        await self.until(lambda: self.transport.progress()[0] > taken)
+
+
+class Reluctant:
+    """A connection of OpenSSL's that will not write before it has read, nor give before it can write."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._held = b""
+        self._has_heard = self._has_ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def send(self, data: Any) -> int:
+        if not self._has_heard:
+            raise SSL.WantReadError
+        return int(self._connection.send(data))
+
+    def recv(self, count: int) -> bytes:
+        if not self._has_heard:
+            self._held = self._connection.recv(count)
+            self._has_heard = True
+            raise SSL.WantWriteError
+        held, self._held = self._held, b""
+        return held or bytes(self._connection.recv(count))
+
+    def shutdown(self) -> bool:
+        if not self._has_ended:
+            self._has_ended = True
+            raise SSL.WantWriteError
+        return bool(self._connection.shutdown())
+
+
+class ReluctantTests(SecureCase):
+    class certificates:  # noqa: N801 - stands for an attribute
+        @staticmethod
+        def accept(connected: socket.socket) -> Any:
+            return Reluctant(CERTIFICATES.accept(connected))
+
+    async def test_wants(self) -> None:
+        """A write that wants to read and a read that wants to write each get what they want; nobody spins."""
+        sending = self.transport.send_file(self.fd, 0, 100_000)
+        await deferLater(reactor, 0.05)
+        self.assertNotIn(self.transport, reactor.getWriters())
+
+        await deferToThread(self.client.sendall, b"question")
+        await sending
+        self.assertEqual(100_000, await deferToThread(self.receive, 100_000))
+        await self.until(lambda: self.protocol.received == b"question")
+
+        self.client.suppress_ragged_eofs = False
+        self.transport.loseConnection()
+        self.assertEqual(b"", await self.read_all())

@@ -1,0 +1,111 @@
+"""Tests of routing.py."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci import routes
+from mirrord.oci.errors import Denied, NameUnknown
+from mirrord.oci.names import RepositoryKey, RepositoryName
+from mirrord.routing import Router, UpstreamRoute
+
+SOURCES = Router.of(
+    [
+        UpstreamRoute("docker.io", "dockerhub"),
+        UpstreamRoute("quay.io", "quay", allow=("coreos/*", "team/*"), deny=("team/secret*",)),
+        UpstreamRoute("registry.lan:5000"),
+    ]
+)
+
+
+def locate(uri: str, default: str = "docker.io") -> str:
+    return str(SOURCES.locate(routes.parse(uri.encode()), default))
+
+
+class SourcesTests(SynchronousTestCase):
+    """Which upstream and repository a request means."""
+
+    def test_layouts(self) -> None:
+        """Every layout that clients use finds its upstream and repository."""
+        for uri, source in (
+            ("/v2/library/ubuntu/tags/list", "docker.io/library/ubuntu"),
+            ("/v2/coreos/etcd/tags/list?ns=quay.io", "quay.io/coreos/etcd"),
+            ("/quay/v2/coreos/etcd/tags/list", "quay.io/coreos/etcd"),
+            ("/v2/quay/coreos/etcd/tags/list", "quay.io/coreos/etcd"),
+            ("/v2/quay/coreos/etcd/tags/list?ns=quay.io", "quay.io/coreos/etcd"),
+            ("/quay/v2/coreos/etcd/tags/list?ns=quay.io", "quay.io/coreos/etcd"),
+            ("/v2/app/tags/list?ns=registry.lan:5000", "registry.lan:5000/app"),
+            ("/v2/library/ubuntu/tags/list?ns=registry-1.docker.io", "docker.io/library/ubuntu"),
+            ("/v2/library/ubuntu/tags/list?ns=index.docker.io", "docker.io/library/ubuntu"),
+        ):
+            self.assertEqual(source, locate(uri), uri)
+
+    def test_namespace_wins(self) -> None:
+        """With `ns` first, a prefix of another upstream is part of the repository's name."""
+        self.assertEqual("docker.io/quay/x", locate("/v2/quay/x/tags/list?ns=docker.io"))
+
+    def test_contradiction(self) -> None:
+        """A prefix before /v2/ that contradicts `ns` is unknown."""
+        with self.assertRaises(NameUnknown):
+            locate("/quay/v2/x/tags/list?ns=docker.io")
+
+    def test_unknown(self) -> None:
+        """An unknown registry or prefix is unknown at once."""
+        for uri in ("/v2/x/tags/list?ns=evil.example", "/evil/v2/x/tags/list", "/v2/x/tags/list?ns="):
+            with self.assertRaises(NameUnknown):
+                locate(uri)
+
+    def test_default_of_the_listener(self) -> None:
+        """Where nothing else is said, the listener's own upstream is meant."""
+        self.assertEqual("registry.lan:5000/a/b", locate("/v2/a/b/tags/list", "registry.lan:5000"))
+
+    def test_official_images(self) -> None:
+        """`library/` is added for people who type a prefix, and for nobody else."""
+        for uri, source in (
+            ("/v2/dockerhub/ubuntu/tags/list", "docker.io/library/ubuntu"),
+            ("/dockerhub/v2/ubuntu/tags/list", "docker.io/library/ubuntu"),
+            ("/v2/dockerhub/grafana/loki/tags/list", "docker.io/grafana/loki"),
+            ("/v2/ubuntu/tags/list", "docker.io/ubuntu"),
+        ):
+            self.assertEqual(source, locate(uri), uri)
+
+    def test_a_repository_called_like_a_prefix(self) -> None:
+        """A repository that is nothing but a prefix keeps its name."""
+        self.assertEqual("docker.io/quay", locate("/v2/quay/tags/list"))
+
+    def test_allow_and_deny(self) -> None:
+        """What is not allowed, or denied, is refused without asking anyone."""
+        self.assertEqual("quay.io/team/app", locate("/quay/v2/team/app/tags/list"))
+        for uri in ("/quay/v2/team/secrets/tags/list", "/quay/v2/other/app/tags/list"):
+            with self.assertRaises(Denied):
+                locate(uri)
+
+    def test_round_trip(self) -> None:
+        """The same repository name at two upstreams is two sources."""
+        one = SOURCES.locate(routes.parse(b"/v2/coreos/etcd/tags/list?ns=quay.io"), "docker.io")
+        two = SOURCES.locate(routes.parse(b"/v2/coreos/etcd/tags/list"), "docker.io")
+        self.assertIsInstance(one, RepositoryKey)
+        self.assertNotEqual(one, two)
+
+
+class MeaningsTests(SynchronousTestCase):
+    """What a name can stand for in the scope of a token, where no request says which is meant."""
+
+    def meanings(self, name: str) -> set[str]:
+        sources = Router.of(
+            [UpstreamRoute("docker.io", "dockerhub"), UpstreamRoute("quay.io", "quay")],
+            lambda repository: repository.name.startswith("team/"),
+        )
+        return {str(each) for each in sources.meanings(RepositoryName(name))}
+
+    def test_plain(self) -> None:
+        """A name can be any upstream's, by ns; a single one at Docker Hub is an official image's too."""
+        self.assertEqual(self.meanings("a/b"), {"docker.io/a/b", "quay.io/a/b"})
+        self.assertEqual(self.meanings("a"), {"docker.io/a", "docker.io/library/a", "quay.io/a"})
+
+    def test_prefixed(self) -> None:
+        """A name that begins with a prefix can be one without it at that upstream."""
+        self.assertIn("quay.io/a/b", self.meanings("quay/a/b"))
+        self.assertIn("docker.io/library/a", self.meanings("dockerhub/a"))
+
+    def test_hosted(self) -> None:
+        """A hosted name can still be an upstream's, by ns."""
+        self.assertEqual(self.meanings("team/a"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"})
