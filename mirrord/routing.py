@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 
 import attrs
 
+from mirrord.oci.content import HOSTED
 from mirrord.oci.errors import Denied, NameUnknown
-from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import DOCKER_HUB, RepositoryKey, RepositoryName, canonical_registry
 from mirrord.oci.routes import CatalogRoute, Ping, Target
 

@@ -21,8 +21,8 @@ from mirrord.access.rules import Action, Identity, Rules
 from mirrord.access.scopes import Scope
 from mirrord.access.tokens import TOKEN_SECONDS, Claims, InvalidToken, TokenIssuer
 from mirrord.access.users import Users
+from mirrord.oci.content import HOSTED
 from mirrord.oci.errors import Denied, NameUnknown, Unauthorized
-from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import RepositoryKey, RepositoryName
 
 

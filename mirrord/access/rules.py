@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import attrs
 
 from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
-from mirrord.oci.hosted import HOSTED
+from mirrord.oci.content import HOSTED
 from mirrord.oci.names import RepositoryKey
 
 

@@ -9,9 +9,8 @@ from mirrord.admin.images import images_of
 from mirrord.admin.results import BlobState, Explanation, ManifestState, TagState
 from mirrord.admin.store_ports import Inventory
 from mirrord.last_clients import LastClients
+from mirrord.oci.content import HOSTED, ContentKind, HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
-from mirrord.oci.hosted import HOSTED, HostedLink
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference

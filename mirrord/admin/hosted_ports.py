@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from mirrord.oci.content import ContentKind, HostedLink, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
-from mirrord.oci.hosted import HostedLink
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryName, Tag
 

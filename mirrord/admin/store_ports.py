@@ -9,10 +9,9 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.content import CachedTag, ContentKind, ContentLink, Entry, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
-from mirrord.oci.holdings import CachedTag, ContentLink
-from mirrord.oci.manifests import Descriptor, Manifest, TagRecord
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
 from mirrord.oci.routes import Target
 

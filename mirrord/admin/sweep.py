@@ -7,8 +7,8 @@ import attrs
 
 from mirrord.admin.sweep_ports import Collector, HostedRehearsal, HostedSweep
 from mirrord.admin.sweep_report import HostedSweepReport, HostedVictim, SweepReport, Victim
+from mirrord.oci.content import RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.kept import RetentionPlan
 from mirrord.oci.names import Tag
 
 _MAX_NAMED = 1000

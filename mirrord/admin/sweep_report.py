@@ -4,7 +4,7 @@ from typing import Literal
 
 import attrs
 
-from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.names import RepositoryName
 
 

@@ -26,8 +26,8 @@ from mirrord.admin.results import (
 )
 from mirrord.admin.store_ports import Audit, Blobs, Examination, Inventory, Manifests, Sources
 from mirrord.admin.turns import cooperate
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.errors import Conflict, RegistryError
 from mirrord.oci.names import RepositoryKey
 from mirrord.oci.references import ImageReference

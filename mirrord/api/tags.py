@@ -17,7 +17,7 @@ from mirrord.hosted.ports import Pause
 from mirrord.hosted.reading import HostedReader
 from mirrord.http.response import Header, Response
 from mirrord.oci.cache_status import CacheResult
-from mirrord.oci.hosted import HOSTED
+from mirrord.oci.content import HOSTED
 from mirrord.oci.names import RepositoryKey, Tag
 from mirrord.oci.routes import CatalogRoute, Page, TagsRoute, Target
 

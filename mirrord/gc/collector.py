@@ -20,8 +20,8 @@ from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import DiskUsage, GCLimits, in_order, victims
 from mirrord.gc.ports import EvictableContent, Tally
 from mirrord.gc.results import MAX_NAMED, EvictedContent, SweepPreview, SweepResult
+from mirrord.oci.content import Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry
 
 SLICE_ENTRIES = 32
 """How many entries go at a time: a millisecond of renames on the reactor, the rest in a thread."""

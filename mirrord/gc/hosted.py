@@ -16,9 +16,8 @@ from mirrord.gc.plan import GCLimits
 from mirrord.gc.ports import CollectableHostedContent
 from mirrord.gc.results import MAX_NAMED, EvictedContent, HostedSweepPreview, HostedSweepResult
 from mirrord.gc.retention import RetentionRule, RetentionRules, plan_retention
+from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.names import RepositoryName
 
 SLICE_MANIFESTS = 256

@@ -6,7 +6,7 @@ from itertools import chain
 import attrs
 
 from mirrord.gc.retention import RetentionRules
-from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.content import ContentKind, Entry
 
 LOW_WATER = 0.95
 """What has to make room makes a little more of it, so that the next pull does not have to again."""

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.names import RepositoryName
 
 

@@ -2,9 +2,8 @@
 
 import attrs
 
+from mirrord.oci.content import Entry, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry
-from mirrord.oci.kept import RetentionPlan
 from mirrord.oci.names import RepositoryName
 
 MAX_NAMED = 1000

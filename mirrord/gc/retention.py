@@ -17,8 +17,8 @@ from typing import TypeVar
 
 import attrs
 
+from mirrord.oci.content import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.names import RepositoryName, Tag
 
 STEPS_A_SLICE = 256

@@ -13,9 +13,9 @@ import attrs
 from mirrord.hosted.ports import HostedLinks, HostedSpace, Pause, RequestBody
 from mirrord.hosted.pushed_manifest import PushedManifest
 from mirrord.hosted.uploads import ContentTooLarge
+from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, Unavailable
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Descriptor
 from mirrord.oci.names import Reference, RepositoryName, Tag
 

@@ -12,8 +12,8 @@ from itertools import islice
 import attrs
 
 from mirrord.hosted.ports import HostedLinks, Mirrored
+from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
-from mirrord.oci.hosted import HOSTED
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName
 

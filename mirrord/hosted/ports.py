@@ -7,8 +7,8 @@ wrote is durable: fsynced, and in the index. If it raises OSError instead, nothi
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
+from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 

@@ -8,7 +8,7 @@ asked about again, and counts as new for as long as it has to be served stale.
 
 import attrs
 
-from mirrord.oci.manifests import TagObservation, TagRecord
+from mirrord.oci.content import TagObservation, TagRecord
 
 _CLOCK_SLACK_SECONDS = 5.0
 

@@ -16,9 +16,10 @@ from mirrord.mirrored.ports import LinkIndex, ManifestFiles, Upstream
 from mirrord.mirrored.remembered import Remembered
 from mirrord.mirrored.timeouts import ASK_SECONDS
 from mirrord.oci.cache_status import CacheResult
+from mirrord.oci.content import TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
-from mirrord.oci.manifests import Descriptor, Manifest, TagObservation
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
 
 _ATTEMPTS_UNHELD = 3

@@ -16,9 +16,10 @@ from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.ports import LinkIndex, ManifestFiles
 from mirrord.mirrored.stale_if_error import StaleFallback, StaleIfError
 from mirrord.oci.cache_status import CacheResult, CacheStatus, with_cache_status
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, UpstreamRefused
-from mirrord.oci.manifests import Manifest, TagObservation, TagRecord
+from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
 from mirrord.repository import DescriptorResult, ManifestResult
 

@@ -8,8 +8,9 @@ awaited on the reactor and does its slow work elsewhere.
 from collections.abc import Iterable
 from typing import Protocol
 
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor, Manifest, TagObservation, TagRecord
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, RepositoryName, Tag
 
 

@@ -176,31 +176,3 @@ def read_descriptor(entry: Any) -> Descriptor | None:
             except DigestInvalid:
                 return None
     return None
-
-
-@attrs.frozen
-class TagObservation:
-    """What an upstream said that a tag names, and when it was last asked (wall clock, seconds)."""
-
-    descriptor: Descriptor
-    seen_at: float
-
-
-@attrs.frozen
-class TagRecord:
-    """What is known of a tag.
-
-    `held` names a manifest that is stored; `pending` one that was only seen by HEAD. A pending
-    sighting never replaces a held one: it becomes held when its manifest is stored, by whatever
-    route (design.md, section 3.6).
-    """
-
-    held: TagObservation | None = None
-    pending: TagObservation | None = None
-
-    @property
-    def newest(self) -> TagObservation | None:
-        """What the tag is, as far as is known: what was seen last, held or not."""
-        if self.held is None or self.pending is None:
-            return self.held or self.pending
-        return max(self.held, self.pending, key=lambda sighting: sighting.seen_at)

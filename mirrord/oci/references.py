@@ -12,9 +12,9 @@ from typing import Self
 
 import attrs
 
+from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.hosted import HOSTED
 from mirrord.oci.names import DOCKER_HUB, Reference, RepositoryKey, RepositoryName, Tag, canonical_registry
 
 LATEST = Tag("latest")

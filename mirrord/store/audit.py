@@ -13,8 +13,8 @@ from pathlib import Path
 import attrs
 from twisted.logger import Logger
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest, Hasher
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store import files
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import attrs
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.store import files, hosted_rows
 from mirrord.store.copies import copy_hosted, open_copy, restore_hosted
 from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout

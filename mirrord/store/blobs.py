@@ -8,8 +8,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.oci.manifests import Descriptor
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents

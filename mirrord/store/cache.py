@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 import attrs
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 
 
 @attrs.define(eq=False)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import attrs
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.store.layout import BLOCK_BYTES, footprint
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow

@@ -17,9 +17,8 @@ from typing import TypeVar
 
 import attrs
 
+from mirrord.oci.content import ContentKind, HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows

@@ -12,10 +12,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
+from mirrord.oci.content import HostedLink, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestBlobUnknown
-from mirrord.oci.hosted import HostedLink
-from mirrord.oci.kept import RetentionPlan
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryName, Tag
 

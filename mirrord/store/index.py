@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from mirrord.oci.content import ContentKind, TagObservation, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
-from mirrord.oci.manifests import Descriptor, Manifest, TagObservation, TagRecord
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.rows import Rows
 from mirrord.store.tables import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow

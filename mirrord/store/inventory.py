@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import attrs
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.content import CachedTag, ContentKind, ContentLink, Entry, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
-from mirrord.oci.holdings import CachedTag, ContentLink
-from mirrord.oci.manifests import Descriptor, Manifest, TagRecord
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents

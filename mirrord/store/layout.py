@@ -24,8 +24,8 @@ from pathlib import Path
 
 import attrs
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import DigestInvalid
 
 FOLDER_MODE = 0o700

@@ -7,8 +7,8 @@ from pathlib import Path
 import attrs
 from twisted.logger import Logger
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import RegistryError
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.names import RepositoryKey

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
 from mirrord.store.cache import BodyCache

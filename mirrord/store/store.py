@@ -13,7 +13,7 @@ from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, Tas
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mirrord.oci.entry import ContentKind
+from mirrord.oci.content import ContentKind
 from mirrord.store import recovery
 from mirrord.store.audit import Audit
 from mirrord.store.blobs import BlobStore

@@ -16,8 +16,9 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor, TagObservation, TagRecord
+from mirrord.oci.manifests import Descriptor
 from mirrord.store.layout import FILE_MODE
 from mirrord.store.versions import upgrade
 

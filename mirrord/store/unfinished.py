@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attrs
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.partials import PartialFile
 from mirrord.store.stamps import read_stamp, stamp

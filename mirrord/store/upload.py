@@ -15,8 +15,8 @@ from pathlib import Path
 import attrs
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest, Hasher
-from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import DigestInvalid
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryName

@@ -12,9 +12,9 @@ from mirrord.hosted.mounts import Mounter
 from mirrord.hosted.reading import HostedReader
 from mirrord.hosted.referrers import HostedReferrers
 from mirrord.hosted.uploads import Uploader
+from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, UploadBusy
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from tests.fakes.store import MemoryBlobs

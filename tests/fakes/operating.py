@@ -6,11 +6,10 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.content import CachedTag, ContentKind, ContentLink, Entry, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
-from mirrord.oci.holdings import CachedTag, ContentLink
-from mirrord.oci.manifests import Descriptor, Manifest, TagRecord
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
 from mirrord.oci.platforms import offers
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 import attrs
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor, Manifest, TagObservation, TagRecord
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 
 

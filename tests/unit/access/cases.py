@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.authenticator import Asking
 from mirrord.access.users import Users
-from mirrord.oci.hosted import HOSTED
+from mirrord.oci.content import HOSTED
 from mirrord.oci.names import RepositoryKey, RepositoryName
 
 P = ParamSpec("P")

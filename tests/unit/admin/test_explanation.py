@@ -4,8 +4,8 @@ from mirrord.admin.explanation import Explainer
 from mirrord.admin.hosted_explanation import HostedExplainer
 from mirrord.admin.results import BlobState, Explanation, ManifestState, TagState
 from mirrord.last_clients import LastClients
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import TagObservation, TagRecord
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 from tests.unit.admin.case import UBUNTU, OperateCase, image, index, layer

@@ -2,9 +2,8 @@ import errno
 
 from mirrord.admin.listing import RepositoryLister
 from mirrord.admin.results import ListedRepository, ListedTag
+from mirrord.oci.content import HOSTED, TagObservation, TagRecord
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.hosted import HOSTED
-from mirrord.oci.manifests import TagObservation, TagRecord
 from mirrord.oci.names import RepositoryName, Tag
 from tests.fakes.hosted_repositories import PUSHED_AT
 from tests.unit.admin.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer

@@ -3,9 +3,10 @@ from twisted.internet.defer import Deferred
 from mirrord.admin.hosted_removal import HostedRemover
 from mirrord.admin.removal import Remover
 from mirrord.admin.results import Removal, RemovedContent, RemovedTag
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
-from mirrord.oci.manifests import Manifest, TagObservation, TagRecord
+from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import RepositoryKey, Tag
 from mirrord.oci.references import ImageReference
 from tests.unit.admin.case import DEBIAN, UBUNTU, OperateCase, image, index, layer

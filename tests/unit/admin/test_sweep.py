@@ -2,9 +2,8 @@ import attrs
 
 from mirrord.admin.sweep import Sweeper
 from mirrord.admin.sweep_report import HostedSweepReport, HostedVictim, SweepReport, Victim
+from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.names import RepositoryName, Tag
 from tests.unit.admin.case import OperateCase
 

@@ -11,8 +11,8 @@ from mirrord.admin.results import (
     VerificationProgress,
 )
 from mirrord.admin.verification import Event, Verifier
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.errors import Conflict, UpstreamTimeout
 from mirrord.oci.names import RepositoryName
 from tests.fakes.operating import FakeAudit, FakeExamination

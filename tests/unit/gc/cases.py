@@ -11,9 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
+from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.names import RepositoryName
 
 T = TypeVar("T")

@@ -4,9 +4,8 @@ from mirrord.gc import hosted
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.results import EvictedContent, HostedSweepResult
 from mirrord.gc.retention import RetentionRule, RetentionRules
+from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
-from mirrord.oci.kept import HostedManifest, HostedTag
 from mirrord.oci.names import RepositoryName, Tag
 from tests.unit.gc.cases import DIGEST, MIB, CollectorTestCase
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.plan import LOW_WATER, DiskUsage, GCLimits, in_order, victims
-from mirrord.oci.entry import ContentKind, Entry
+from mirrord.oci.content import ContentKind, Entry
 
 DAY = 86400.0
 LIMITS = GCLimits(max_size=None, min_free=0, unused_for_seconds=30 * DAY, partials_seconds=7 * DAY)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.retention import RetentionRule, RetentionRules, plan_retention
+from mirrord.oci.content import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.names import RepositoryName, Tag
 
 APP = RepositoryName("team/app")

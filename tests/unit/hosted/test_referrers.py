@@ -7,8 +7,8 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.hosted.referrers import MAX_PAGE_BYTES, ReferrersPage, fallback_tag
+from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.names import Tag
 from tests.unit.hosted.cases import APP, PushCase

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.mirrored.freshness import FreshnessPolicy, FreshTag, StaleTag
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, TagObservation, TagRecord
+from mirrord.oci.manifests import OCI_MANIFEST, Descriptor
 
 FRESHNESS = FreshnessPolicy(tag_ttl_seconds=300.0, stale_if_error_seconds=1000.0)
 

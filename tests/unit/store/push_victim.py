@@ -6,8 +6,8 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import Tag
 from mirrord.store.store import Store, open_store

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from tests.unit.store.shop import StoreTestCase

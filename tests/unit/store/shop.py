@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, TaskFinished
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.oci.content import TagObservation
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, Manifest, TagObservation
+from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import Layout
 from mirrord.store.store import Store, open_store

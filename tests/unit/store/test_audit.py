@@ -1,8 +1,8 @@
 import os
 from pathlib import Path
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store.audit import SLICE_BYTES, Examination
 from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 

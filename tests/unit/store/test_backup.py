@@ -2,7 +2,7 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.entry import ContentKind
+from mirrord.oci.content import ContentKind
 from mirrord.store.backup import BackupProgress, NoBackup, back_up, restore
 from mirrord.store.layout import Layout
 from mirrord.store.lock import StoreInUse

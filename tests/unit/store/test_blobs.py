@@ -1,7 +1,7 @@
 import os
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store.blobs import SMALL_BYTES
 from tests.unit.store.shop import StoreTestCase
 

@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.names import Tag
 from tests.unit.store.pushing import APP, V1, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest

@@ -4,10 +4,9 @@ import sqlite3
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
+from mirrord.oci.content import ContentKind, Entry, HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.oci.errors import ManifestBlobUnknown
-from mirrord.oci.hosted import HostedLink
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows

@@ -19,8 +19,8 @@ from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.results import HostedSweepResult
 from mirrord.gc.retention import RetentionRules
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store.upload import BLOB_TYPE

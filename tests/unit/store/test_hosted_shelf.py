@@ -1,8 +1,7 @@
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import Entry
-from mirrord.oci.kept import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName
 from mirrord.store import asked

@@ -1,7 +1,6 @@
 import errno
 
-from mirrord.oci.entry import ContentKind, Entry
-from mirrord.oci.manifests import TagRecord
+from mirrord.oci.content import ContentKind, Entry, TagRecord
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.rows import HOT_ROWS
 from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting

@@ -1,8 +1,8 @@
 import errno
 
+from mirrord.oci.content import ContentKind, TagRecord
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
-from mirrord.oci.manifests import Descriptor, TagRecord
+from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import BLOCK_BYTES
 from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting

@@ -2,8 +2,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.store.layout import Layout, footprint
 
 

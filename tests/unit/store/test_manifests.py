@@ -1,6 +1,6 @@
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.entry import ContentKind
+from mirrord.oci.content import ContentKind
 from mirrord.oci.manifests import Manifest
 from tests.unit.store.shop import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
 

@@ -1,8 +1,8 @@
 import sqlite3
 from collections.abc import Iterator
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from mirrord.store.lock import StoreInUse
 from mirrord.store.recovery import Reconciliation
 from mirrord.store.tables import connect

@@ -3,8 +3,8 @@ import os
 from collections.abc import Iterable
 from itertools import islice
 
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind, Entry
 from tests.unit.store.shop import UBUNTU, StoreTestCase, manifest
 
 

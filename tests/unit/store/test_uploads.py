@@ -4,8 +4,8 @@ import os
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.entry import ContentKind
 from mirrord.oci.errors import DigestInvalid, UploadBusy
 from mirrord.store import uploads
 from mirrord.store.upload import Upload
