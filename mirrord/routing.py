@@ -10,9 +10,8 @@ from fnmatch import fnmatchcase
 
 import attrs
 
-from mirrord.oci.content import HOSTED
 from mirrord.oci.errors import Denied, NameUnknown
-from mirrord.oci.names import DOCKER_HUB, RepositoryKey, RepositoryName, canonical_registry
+from mirrord.oci.names import DOCKER_HUB, HOSTED, RepositoryKey, RepositoryName, canonical_registry
 from mirrord.oci.routes import CatalogRoute, Ping, Target
 
 
@@ -92,7 +91,7 @@ class Router:
         """All upstreams, in the order of the configuration."""
         return self._by_name.values()
 
-    def meanings(self, repository: RepositoryName) -> Iterator[RepositoryKey]:
+    def resolve_scope(self, repository: RepositoryName) -> Iterator[RepositoryKey]:
         """Every source that a client may call so in a token's scope, which has neither `ns` nor a path."""
         if self._is_hosted(repository):
             yield RepositoryKey(HOSTED, repository)

@@ -21,7 +21,6 @@ from mirrord.access.rules import Action, Identity, Rules
 from mirrord.access.scopes import Scope
 from mirrord.access.tokens import TOKEN_SECONDS, Claims, InvalidToken, TokenIssuer
 from mirrord.access.users import Users
-from mirrord.oci.content import HOSTED
 from mirrord.oci.errors import Denied, NameUnknown, Unauthorized
 from mirrord.oci.names import RepositoryKey, RepositoryName
 
@@ -169,7 +168,7 @@ class Authenticator:
 
     def _allowed(self, identity: Identity, scope: Scope) -> Scope | None:
         """What of a scope may be done in any of the repositories that its name may mean."""
-        sources = tuple(self._names.meanings(scope.name))
+        sources = tuple(self._names.resolve_scope(scope.name))
         actions = frozenset(
             action
             for action in scope.actions
@@ -180,9 +179,9 @@ class Authenticator:
     def _is_open(self, asking: Asking, scopes: tuple[Scope, ...]) -> bool:
         """Whether these are all mirrored repositories, in which everybody may do what is asked."""
         return bool(scopes) and all(
-            source.upstream != HOSTED and self._rules.allows(asking.identity(), action, source)
+            not source.is_hosted and self._rules.allows(asking.identity(), action, source)
             for scope in scopes
-            for source in self._names.meanings(scope.name)
+            for source in self._names.resolve_scope(scope.name)
             for action in scope.actions
         )
 

@@ -22,6 +22,6 @@ class Threads(Protocol):
 class Names(Protocol):
     """What clients call repositories."""
 
-    def meanings(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
+    def resolve_scope(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
         """Every source that a client may call so, for a token's scope has neither `ns` nor a prefix."""
         ...

@@ -17,7 +17,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import attrs
 
 from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
-from mirrord.oci.content import HOSTED
 from mirrord.oci.names import RepositoryKey
 
 
@@ -97,7 +96,7 @@ class Rules:
 
     def parties(self, action: Action, source: RepositoryKey) -> frozenset[Principal]:
         """Who may do this in the repository."""
-        name = str(source.repository if source.upstream == HOSTED else source)
+        name = source.rule_name
         for rule in self._rules:
             if rule.matches(name):
                 return rule.parties[action]

@@ -9,11 +9,11 @@ from mirrord.admin.images import images_of
 from mirrord.admin.results import BlobState, Explanation, ManifestState, Permissions, TagState
 from mirrord.admin.store_ports import Condition, Downloads, Inventory, Sources
 from mirrord.last_clients import LastClients
-from mirrord.oci.content import HOSTED, ContentKind, TagObservation
+from mirrord.oci.content import ContentKind, TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RegistryError
 from mirrord.oci.manifests import Descriptor
-from mirrord.oci.names import RepositoryKey, Tag
+from mirrord.oci.names import HOSTED, RepositoryKey, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ManifestRoute, Target
 

@@ -9,10 +9,10 @@ from mirrord.admin.images import images_of
 from mirrord.admin.results import BlobState, Explanation, ManifestState, TagState
 from mirrord.admin.store_ports import Inventory
 from mirrord.last_clients import LastClients
-from mirrord.oci.content import HOSTED, ContentKind, HostedLink
+from mirrord.oci.content import ContentKind, HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
-from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
+from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 
 

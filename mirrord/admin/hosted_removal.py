@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IReactorTime
 from mirrord.admin.hosted_ports import HostedIndex, HostedShelf
 from mirrord.admin.results import Removal, RemovedContent, RemovedTag
 from mirrord.admin.turns import cooperate
-from mirrord.oci.content import HOSTED, HostedManifest, HostedTag, RetentionPlan
+from mirrord.oci.content import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
-from mirrord.oci.names import RepositoryName
+from mirrord.oci.names import HOSTED, RepositoryName
 from mirrord.oci.references import ImageReference
 
 

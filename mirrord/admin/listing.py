@@ -11,9 +11,9 @@ from mirrord.admin.hosted_ports import HostedIndex
 from mirrord.admin.results import ListedRepository, ListedTag
 from mirrord.admin.store_ports import Inventory
 from mirrord.admin.turns import cooperate
-from mirrord.oci.content import HOSTED, ContentKind
+from mirrord.oci.content import ContentKind
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import RepositoryKey
+from mirrord.oci.names import HOSTED, RepositoryKey
 from mirrord.oci.references import ImageReference
 
 _MAX_PATTERN = 512

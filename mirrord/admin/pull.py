@@ -13,11 +13,10 @@ from twisted.python.failure import Failure
 
 from mirrord.admin.results import BlobProgress, ManifestPulled, PullDone, ReferenceResolved
 from mirrord.admin.store_ports import Blobs, Manifests, PulledBlob, Sources
-from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Unsupported
 from mirrord.oci.manifests import Descriptor, Manifest
-from mirrord.oci.names import RepositoryKey
+from mirrord.oci.names import HOSTED, RepositoryKey
 from mirrord.oci.platforms import Offer, Platform, choose, offers
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ManifestRoute, Target

@@ -17,10 +17,10 @@ from mirrord.admin.hosted_removal import HostedRemover
 from mirrord.admin.results import Removal, RemovedContent, RemovedTag
 from mirrord.admin.store_ports import Shelves
 from mirrord.admin.turns import cooperate
-from mirrord.oci.content import HOSTED, CachedTag
+from mirrord.oci.content import CachedTag
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
-from mirrord.oci.names import RepositoryKey, Tag
+from mirrord.oci.names import HOSTED, RepositoryKey, Tag
 from mirrord.oci.references import ImageReference
 
 _SLICE = 256

@@ -29,8 +29,8 @@ from mirrord.http.request import READING, MirrorRequest, not_allowed
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.cache_status import CacheResult
-from mirrord.oci.content import HOSTED
 from mirrord.oci.errors import NameUnknown, RegistryError, Unavailable
+from mirrord.oci.names import HOSTED
 from mirrord.oci.routes import CatalogRoute, ManifestRoute, Ping, RepositoryRoute, Target, UploadRoute, parse
 
 _CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})

@@ -17,8 +17,7 @@ from mirrord.hosted.ports import Pause
 from mirrord.hosted.reading import HostedReader
 from mirrord.http.response import Header, Response
 from mirrord.oci.cache_status import CacheResult
-from mirrord.oci.content import HOSTED
-from mirrord.oci.names import RepositoryKey, Tag
+from mirrord.oci.names import HOSTED, RepositoryKey, Tag
 from mirrord.oci.routes import CatalogRoute, Page, TagsRoute, Target
 
 _DEFAULT_PAGE = 100

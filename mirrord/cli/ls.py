@@ -7,7 +7,7 @@ from mirrord.cli.daemon import Document
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.stand_in import reach
 from mirrord.cli.statuses import NotHeld
-from mirrord.oci.content import HOSTED
+from mirrord.oci.names import HOSTED
 
 
 @click.command()

@@ -9,7 +9,7 @@ from mirrord.cli import figures
 from mirrord.cli.daemon import Document
 from mirrord.cli.settings import Settings, located
 from mirrord.cli.stand_in import reach
-from mirrord.oci.content import HOSTED
+from mirrord.oci.names import HOSTED
 
 _STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, ", "hosted": ""}
 

@@ -12,8 +12,7 @@ from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
 from mirrord.config.schema import Word
-from mirrord.oci.content import HOSTED
-from mirrord.oci.names import canonical_registry
+from mirrord.oci.names import HOSTED, canonical_registry
 
 _QUANTITY = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))? ?([A-Za-z]+)", re.ASCII)
 

@@ -21,9 +21,8 @@ from mirrord.api.ports import UseCases
 from mirrord.config.config import Config
 from mirrord.config.hosted import AccessConfig
 from mirrord.daemon.runtime import Runtime
-from mirrord.oci.content import HOSTED
 from mirrord.oci.errors import Denied
-from mirrord.oci.names import DOCKER_HUB, RepositoryKey, RepositoryName
+from mirrord.oci.names import DOCKER_HUB, HOSTED, RepositoryKey, RepositoryName
 from mirrord.oci.references import LATEST
 from mirrord.oci.routes import ManifestRoute, Target
 from mirrord.upstream.circuit import CircuitState

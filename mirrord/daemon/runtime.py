@@ -47,7 +47,7 @@ from mirrord.mirrored.tags import MirroredCatalog, MirroredTags
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.content import HOSTED
+from mirrord.oci.names import HOSTED
 from mirrord.routing import Router, UpstreamRoute
 from mirrord.store.layout import Layout
 from mirrord.store.probe import WriteProbe

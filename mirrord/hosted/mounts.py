@@ -12,10 +12,9 @@ from itertools import islice
 import attrs
 
 from mirrord.hosted.ports import HostedLinks, Mirrored
-from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
-from mirrord.oci.names import RepositoryKey, RepositoryName
+from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
 
 BLOB_TYPE = "application/octet-stream"
 

@@ -14,9 +14,6 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryName, Tag
 
-HOSTED = "hosted"
-"""The upstream name of a hosted repository, in keys, metrics and logs."""
-
 
 class ContentKind(StrEnum):
     """What an entry is: committed content, or what an unfinished download left."""

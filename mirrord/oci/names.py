@@ -17,6 +17,9 @@ _MAX_NAME_LENGTH = 255
 
 DOCKER_HUB = "docker.io"
 
+HOSTED = "hosted"
+"""The upstream name of a hosted repository, in keys, metrics and logs."""
+
 _HOSTS_OF_DOCKER_HUB = frozenset({"registry-1.docker.io", "index.docker.io"})
 
 
@@ -98,14 +101,24 @@ def parse_reference(text: str) -> Reference:
 
 @attrs.frozen(order=True, cache_hash=True)
 class RepositoryKey:
-    """Where content is pulled from: a repository at the upstream of that name.
+    """A repository of one upstream, or, with the upstream HOSTED, a hosted one.
 
-    Permission to read, tags and negative answers are kept by source; content itself is
-    kept by digest alone (design.md, sections 3.1 and 3.7).
+    Links, tags and negative responses are stored under this key; content itself is stored under its
+    digest alone (design.md, sections 3.1 and 3.7).
     """
 
     upstream: str
     repository: RepositoryName
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether this is a hosted repository."""
+        return self.upstream == HOSTED
+
+    @property
+    def rule_name(self) -> str:
+        """The name that access rules match: that of the upstream precedes a mirrored repository's."""
+        return str(self.repository) if self.is_hosted else str(self)
 
     def __str__(self) -> str:
         return f"{self.upstream}/{self.repository}"

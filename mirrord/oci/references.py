@@ -12,10 +12,17 @@ from typing import Self
 
 import attrs
 
-from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import DOCKER_HUB, Reference, RepositoryKey, RepositoryName, Tag, canonical_registry
+from mirrord.oci.names import (
+    DOCKER_HUB,
+    HOSTED,
+    Reference,
+    RepositoryKey,
+    RepositoryName,
+    Tag,
+    canonical_registry,
+)
 
 LATEST = Tag("latest")
 
@@ -69,6 +76,11 @@ class ImageReference:
         return cls(source.upstream, source.repository)
 
     @property
+    def is_hosted(self) -> bool:
+        """Whether the repository is hosted here."""
+        return self.registry == HOSTED
+
+    @property
     def named(self) -> Reference:
         """What is meant of the repository: the digest, else the tag, else the tag `latest`."""
         return self.digest or self.tag or LATEST
@@ -76,7 +88,7 @@ class ImageReference:
     @property
     def familiar_name(self) -> str:
         """The repository, as short as docker writes it."""
-        if self.registry == HOSTED:
+        if self.is_hosted:
             return str(self.repository)
         if self.registry != DOCKER_HUB:
             return f"{self.registry}/{self.repository}"

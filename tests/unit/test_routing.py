@@ -89,23 +89,25 @@ class SourcesTests(SynchronousTestCase):
 class MeaningsTests(SynchronousTestCase):
     """What a name can stand for in the scope of a token, where no request says which is meant."""
 
-    def meanings(self, name: str) -> set[str]:
+    def resolve_scope(self, name: str) -> set[str]:
         sources = Router.of(
             [UpstreamRoute("docker.io", "dockerhub"), UpstreamRoute("quay.io", "quay")],
             lambda repository: repository.name.startswith("team/"),
         )
-        return {str(each) for each in sources.meanings(RepositoryName(name))}
+        return {str(each) for each in sources.resolve_scope(RepositoryName(name))}
 
     def test_plain(self) -> None:
         """A name can be any upstream's, by ns; a single one at Docker Hub is an official image's too."""
-        self.assertEqual(self.meanings("a/b"), {"docker.io/a/b", "quay.io/a/b"})
-        self.assertEqual(self.meanings("a"), {"docker.io/a", "docker.io/library/a", "quay.io/a"})
+        self.assertEqual(self.resolve_scope("a/b"), {"docker.io/a/b", "quay.io/a/b"})
+        self.assertEqual(self.resolve_scope("a"), {"docker.io/a", "docker.io/library/a", "quay.io/a"})
 
     def test_prefixed(self) -> None:
         """A name that begins with a prefix can be one without it at that upstream."""
-        self.assertIn("quay.io/a/b", self.meanings("quay/a/b"))
-        self.assertIn("docker.io/library/a", self.meanings("dockerhub/a"))
+        self.assertIn("quay.io/a/b", self.resolve_scope("quay/a/b"))
+        self.assertIn("docker.io/library/a", self.resolve_scope("dockerhub/a"))
 
     def test_hosted(self) -> None:
         """A hosted name can still be an upstream's, by ns."""
-        self.assertEqual(self.meanings("team/a"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"})
+        self.assertEqual(
+            self.resolve_scope("team/a"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"}
+        )

@@ -14,8 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.authenticator import Asking
 from mirrord.access.users import Users
-from mirrord.oci.content import HOSTED
-from mirrord.oci.names import RepositoryKey, RepositoryName
+from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,7 +72,7 @@ class FakeThreads:
 class FakeNames:
     """Hosted below `team/` and `private/`; Docker Hub's otherwise."""
 
-    def meanings(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
+    def resolve_scope(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
         is_hosted = repository.name.startswith(("team/", "private/"))
         return (hosted(repository.name),) if is_hosted else (hub(repository.name),)
 

@@ -2,8 +2,7 @@ from mirrord.admin.explanation import Explainer
 from mirrord.admin.hosted_explanation import HostedExplainer
 from mirrord.admin.results import BlobState, Explanation, ManifestState, Permissions, TagState
 from mirrord.last_clients import LastClients
-from mirrord.oci.content import HOSTED
-from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
+from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 from tests.fakes.hosted_repositories import PUSHED_AT
 from tests.unit.admin.case import OperateCase, image, layer

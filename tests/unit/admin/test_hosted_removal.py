@@ -1,10 +1,9 @@
 from mirrord.admin.hosted_removal import HostedRemover
 from mirrord.admin.removal import Remover
 from mirrord.admin.results import Removal, RemovedContent, RemovedTag
-from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
-from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.names import HOSTED, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 from tests.unit.admin.case import OperateCase, image, index, layer
 

@@ -2,9 +2,9 @@ import errno
 
 from mirrord.admin.listing import RepositoryLister
 from mirrord.admin.results import ListedRepository, ListedTag
-from mirrord.oci.content import HOSTED, TagObservation, TagRecord
+from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.names import HOSTED, RepositoryName, Tag
 from tests.fakes.hosted_repositories import PUSHED_AT
 from tests.unit.admin.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer
 

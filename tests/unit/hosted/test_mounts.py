@@ -2,9 +2,8 @@
 
 from twisted.internet.defer import Deferred
 
-from mirrord.oci.content import HOSTED
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import RepositoryKey, RepositoryName
+from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
 from tests.unit.hosted.cases import APP, OTHER, PushCase
 
 DIGEST = Digest.of(b"blob")

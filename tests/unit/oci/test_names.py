@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, NameInvalid, TagInvalid
-from mirrord.oci.names import RepositoryKey, RepositoryName, Tag, parse_reference
+from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName, Tag, parse_reference
 
 # As distribution-spec prints them ("Pulling manifests").
 SPEC_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
@@ -77,6 +77,14 @@ class ReferenceTests(SynchronousTestCase):
         self.assertRaises(DigestInvalid, parse_reference, "sha256:short")
         self.assertRaises(TagInvalid, parse_reference, "a/b")
 
-    def test_source(self) -> None:
-        """A source is written as an image name is."""
-        self.assertEqual(str(RepositoryKey("ghcr.io", RepositoryName("team/app"))), "ghcr.io/team/app")
+
+class RepositoryKeyTests(SynchronousTestCase):
+    def test_mirrored(self) -> None:
+        """A mirrored repository is written, and matched by rules, as an image name is."""
+        key = RepositoryKey("ghcr.io", RepositoryName("team/app"))
+        self.assertEqual((str(key), key.rule_name, key.is_hosted), ("ghcr.io/team/app",) * 2 + (False,))
+
+    def test_hosted(self) -> None:
+        """Rules match a hosted repository by its name alone."""
+        key = RepositoryKey(HOSTED, RepositoryName("team/app"))
+        self.assertEqual((str(key), key.rule_name, key.is_hosted), ("hosted/team/app", "team/app", True))
