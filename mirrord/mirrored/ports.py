@@ -213,12 +213,12 @@ class Upstream(Protocol):
         """Its name: what `?ns=` says."""
         ...
 
-    def is_doubtful(self, *, of_manifests: bool) -> bool:
-        """Whether it failed a moment ago, so that what is held should be answered without asking."""
+    def is_degraded(self, *, of_manifests: bool) -> bool:
+        """Whether it failed recently, so that cached content should be served without a request."""
         ...
 
-    def doubt(self) -> None:
-        """Note that an answer was not waited for: what is held is answered without asking, for a moment."""
+    def mark_degraded(self) -> None:
+        """Record that a request went unanswered: serve cached content without a request for a short time."""
 
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int

@@ -2,8 +2,8 @@
 
 The client of something held is not made to wait for an upstream that is silent: it gets what is
 held, and the question that was not waited for goes on (naming.py, lists.py) and counts if it is
-answered. From then on, for a moment, nobody who can be given something held is made to wait again:
-that is *doubt*, and less than an open circuit, for whoever has nothing held is still asked for.
+answered. The upstream is then *degraded* for a few seconds: cached content is served without a
+request, and whatever is not cached is still requested, unlike with an open circuit.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -41,7 +41,7 @@ class StaleIfError:
 
     def is_failing(self, source: RepositoryKey, *, of_manifests: bool = False) -> bool:
         """Whether the upstream of `source` failed a moment ago, so that what is held is answered unasked."""
-        return self._upstreams[source.upstream].is_doubtful(of_manifests=of_manifests)
+        return self._upstreams[source.upstream].is_degraded(of_manifests=of_manifests)
 
     async def ask(
         self,
@@ -70,7 +70,7 @@ class StaleIfError:
         except UpstreamError as error:
             reason, status = error.message, error.upstream_status
         except TimeoutError:
-            self._upstreams[source.upstream].doubt()
+            self._upstreams[source.upstream].mark_degraded()
             given_up()
             reason, status = "it did not answer in time", None
         # Its outage the upstream tells once, and that this answer is stale is told with the pull.

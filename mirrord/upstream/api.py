@@ -31,7 +31,7 @@ from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
 T = TypeVar("T")
 
 PATIENT_SECONDS = 5.0
-"""Whoever gives up sooner knows only that the answer was not there yet: that is doubt, not failure."""
+"""A timeout after less than this marks the upstream as degraded and does not count as a failure."""
 
 _MAX_SENDS = 3
 """As nobody, with a token that was held, with a token that is fresh."""
@@ -192,7 +192,7 @@ class RegistryAPI:
         if ticket.is_settled or isinstance(error, AccountRefused):
             return
         if isinstance(error, UpstreamTimeout) and not was_patient:
-            self.circuit.doubt(self.clock.seconds())
+            self.circuit.mark_degraded(self.clock.seconds())
         elif ticket.failed():
             wait = self.circuit.wait_seconds(self.clock.seconds(), of_manifests=False)
             self._outages.began(str(error), wait, Event.UPSTREAM_FAILING)

@@ -28,7 +28,7 @@ MAX_OPEN_SECONDS = 5.0
 """How long a gate is shut where the upstream named no time: between half of it and all of it, at random."""
 
 PROBE_PATIENCE_SECONDS = 2.0
-DOUBT_SECONDS = 5.0
+DEGRADED_SECONDS = 5.0
 MIN_RETRY_AFTER_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
@@ -104,7 +104,7 @@ class Circuit:
     _manifest_gets: CircuitGate = attrs.field(factory=CircuitGate, init=False)
     _failures: int = attrs.field(default=0, init=False)
     _progress: int = attrs.field(default=0, init=False)
-    _doubtful_until: float = attrs.field(default=0.0, init=False)
+    _degraded_until: float = attrs.field(default=0.0, init=False)
 
     def admit(self, now: float, *, is_manifest_get: bool) -> "Ticket":
         """Let a request pass; settle its ticket by one of its methods, whatever happens.
@@ -132,26 +132,26 @@ class Circuit:
         wait = self._all.wait_seconds(now)
         return max(wait, self._manifest_gets.wait_seconds(now)) if of_manifests else wait
 
-    def is_doubtful(self, now: float, *, of_manifests: bool) -> bool:
-        """Whether it would be turned away, or somebody gave up waiting a moment ago.
+    def is_degraded(self, now: float, *, of_manifests: bool) -> bool:
+        """Whether such a request would be rejected, or one has recently gone unanswered.
 
-        Not when a probe is due: somebody has to be it, or the gate never closes.
+        False while a probe is due: one request has to be sent, or the gate never closes.
         """
-        return now < self._doubtful_until or self.wait_seconds(now, of_manifests=of_manifests) > 0
+        return now < self._degraded_until or self.wait_seconds(now, of_manifests=of_manifests) > 0
 
-    def doubt(self, now: float) -> None:
-        """An answer was not waited for. Nothing is shut by that."""
-        self._doubtful_until = now + DOUBT_SECONDS
+    def mark_degraded(self, now: float) -> None:
+        """Enter the degraded state for DEGRADED_SECONDS; no gate opens."""
+        self._degraded_until = now + DEGRADED_SECONDS
 
     def progressed(self) -> None:
-        """Something good came: an answer, or bytes of a blob. Bytes of one blob are no answer to a doubt."""
+        """Reset the failure count: a response or bytes of a blob arrived. The degraded state remains."""
         self._failures = 0
         self._progress += 1
 
     def answered(self) -> None:
-        """A question was answered: nobody doubts any more that the next one will be."""
+        """A response arrived: reset the failure count and end the degraded state."""
         self.progressed()
-        self._doubtful_until = 0.0
+        self._degraded_until = 0.0
 
     def failed(self, began_at: float, seen_progress: int, *, was_probe: bool) -> bool:
         """A request failed that began at that progress; whether that opens the circuit."""

@@ -103,13 +103,13 @@ class UpstreamClient:
         """Its name: what `?ns=` says."""
         return self.config.name
 
-    def is_doubtful(self, *, of_manifests: bool) -> bool:
-        """Whether it failed a moment ago, so that what is held should be answered without asking."""
-        return self._circuit.is_doubtful(self._reactor.seconds(), of_manifests=of_manifests)
+    def is_degraded(self, *, of_manifests: bool) -> bool:
+        """Whether it failed recently, so that cached content should be served without a request."""
+        return self._circuit.is_degraded(self._reactor.seconds(), of_manifests=of_manifests)
 
-    def doubt(self) -> None:
-        """Note that an answer was not waited for: what is held is answered without asking, for a moment."""
-        self._circuit.doubt(self._reactor.seconds())
+    def mark_degraded(self) -> None:
+        """Record that a request went unanswered: serve cached content without a request for a short time."""
+        self._circuit.mark_degraded(self._reactor.seconds())
 
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int

@@ -103,7 +103,7 @@ class FakeUpstream:
     head_size: int | None = None
     takes_ranges: bool = True
     validators: list[str] = attrs.field(factory=list)
-    doubted: bool = False
+    degraded: bool = False
     asked: list[Asked] = attrs.field(factory=list)
     bodies: list[FakeBody] = attrs.field(factory=list)
     pending: list[Deferred[None]] = attrs.field(factory=list)
@@ -134,11 +134,11 @@ class FakeUpstream:
         for waiting in pending:
             waiting.callback(None)
 
-    def is_doubtful(self, *, of_manifests: bool) -> bool:
-        return self.doubted
+    def is_degraded(self, *, of_manifests: bool) -> bool:
+        return self.degraded
 
-    def doubt(self) -> None:
-        self.doubted = True
+    def mark_degraded(self) -> None:
+        self.degraded = True
 
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int

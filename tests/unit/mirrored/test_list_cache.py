@@ -77,7 +77,7 @@ class TagListerTests(SynchronousTestCase):
             "mirrord; fwd=stale; detail=stale-if-error", self.shown(self.successResultOf(waiting))[1]
         )
 
-    def test_silence_is_doubt(self) -> None:
+    def test_silence_degrades(self) -> None:
         """After a silence a remembered list is answered without asking."""
         self.list()
         self.clock.advance(100)

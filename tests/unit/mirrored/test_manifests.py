@@ -220,7 +220,7 @@ class HeadTests(PullManifests):
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
 
         self.assertEqual(self.one, self.get().manifest)
-        self.upstream.doubted = True
+        self.upstream.degraded = True
         self.assertEqual(self.one.digest, self.head().descriptor.digest)
 
     def test_fresh_pending_is_fetched(self) -> None:
@@ -272,7 +272,7 @@ class StaleTests(PullManifests):
         waiting = self.begin_get()
         self.clock.advance(2.9)
         self.successResultOf(waiting)
-        self.upstream.is_hanging, self.upstream.doubted = False, False
+        self.upstream.is_hanging, self.upstream.degraded = False, False
 
         self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().outcome))
 

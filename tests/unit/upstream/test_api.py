@@ -32,7 +32,7 @@ class CircuitTests(ClientTestCase):
         error = self.failure(self.blob(), CircuitOpen)
 
         self.assertTrue(0 < error.retry_after_seconds <= 5)
-        self.assertTrue(self.client.is_doubtful(of_manifests=False))
+        self.assertTrue(self.client.is_degraded(of_manifests=False))
         self.assertEqual(CircuitState.OPEN, self.client.status().others)
 
     def test_words_are_no_progress(self) -> None:
@@ -45,7 +45,7 @@ class CircuitTests(ClientTestCase):
             self.failure(self.blob(), CircuitOpen)
 
     def test_blob_is_progress(self) -> None:
-        """While the bytes of a blob come, failures of others open nothing; a doubt stays."""
+        """While the bytes of a blob come, failures of others open nothing; the degraded state remains."""
         self.use(Hang(), Refused(), Refused(), Refused(), HEAD)
         fetching = self.begin(self.blob())
         response = FakeResponse(Reply(200, {}, b"blob"), is_whole=False)
@@ -53,13 +53,13 @@ class CircuitTests(ClientTestCase):
         self.successResultOf(fetching)
         for _ in range(2):
             self.failure(self.resolve(), UpstreamUnreachable)
-        self.client.doubt()
+        self.client.mark_degraded()
         response.protocol.dataReceived(b"b")
-        self.assertTrue(self.client.is_doubtful(of_manifests=True))
+        self.assertTrue(self.client.is_degraded(of_manifests=True))
         self.failure(self.resolve(), UpstreamUnreachable)
 
         self.result(self.resolve())
-        self.assertFalse(self.client.is_doubtful(of_manifests=True))
+        self.assertFalse(self.client.is_degraded(of_manifests=True))
 
     def test_cancelled_probe(self) -> None:
         """A probe whose asker has gone keeps nobody else from asking."""
@@ -80,11 +80,11 @@ class CircuitTests(ClientTestCase):
         for _ in range(3):
             self.failure(self.resolve(), UpstreamUnreachable)
         self.clock.advance(60)
-        self.client.doubt()
+        self.client.mark_degraded()
         self.failure(self.resolve(), Denied)
 
         self.assertEqual(CircuitState.PROBING, self.client.status().others)
-        self.assertTrue(self.client.is_doubtful(of_manifests=True))
+        self.assertTrue(self.client.is_degraded(of_manifests=True))
         self.result(self.resolve())
         self.assertEqual(CircuitState.CLOSED, self.client.status().others)
 
@@ -125,14 +125,14 @@ class CircuitTests(ClientTestCase):
         self.result(self.resolve())
 
     def test_impatience(self) -> None:
-        """Giving up early raises doubt and does not open the circuit."""
+        """Giving up early marks the upstream as degraded and does not open the circuit."""
         self.use(*[Hang()] * 5)
         for _ in range(5):
             resolving = self.begin(self.resolve(budget_seconds=1))
             self.clock.advance(1)
             self.failureResultOf(resolving, UpstreamTimeout)
 
-        self.assertTrue(self.client.is_doubtful(of_manifests=True))
+        self.assertTrue(self.client.is_degraded(of_manifests=True))
         self.assertEqual(CircuitState.CLOSED, self.client.status().others)
         self.clock.advance(5)
-        self.assertFalse(self.client.is_doubtful(of_manifests=True))
+        self.assertFalse(self.client.is_degraded(of_manifests=True))

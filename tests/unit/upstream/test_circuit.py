@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import CircuitOpen, UpstreamBusy
 from mirrord.upstream.circuit import (
-    DOUBT_SECONDS,
+    DEGRADED_SECONDS,
     MAX_OPEN_SECONDS,
     PROBE_PATIENCE_SECONDS,
     Circuit,
@@ -106,8 +106,8 @@ class CircuitTests(SynchronousTestCase):
             self.circuit.admit(20, is_manifest_get=True)
         self.assertEqual(40, caught.exception.retry_after_seconds)
         self.assertTrue(self.passes(20))
-        self.assertTrue(self.circuit.is_doubtful(20, of_manifests=True))
-        self.assertFalse(self.circuit.is_doubtful(20, of_manifests=False))
+        self.assertTrue(self.circuit.is_degraded(20, of_manifests=True))
+        self.assertFalse(self.circuit.is_degraded(20, of_manifests=False))
         self.assertTrue(self.passes(60, is_manifest_get=True))
 
     def test_limited_all(self) -> None:
@@ -134,23 +134,23 @@ class CircuitTests(SynchronousTestCase):
 
         self.assertFalse(self.passes(30))
 
-    def test_doubt(self) -> None:
-        """Doubt lasts a moment, turns nothing away, and ends with an answer; bytes of a blob are none."""
-        self.circuit.doubt(0)
-        self.assertTrue(self.circuit.is_doubtful(0, of_manifests=True))
+    def test_degraded(self) -> None:
+        """The degraded state is short, rejects nothing, and ends with a response, not with bytes."""
+        self.circuit.mark_degraded(0)
+        self.assertTrue(self.circuit.is_degraded(0, of_manifests=True))
         self.assertTrue(self.passes(0))
-        self.assertFalse(self.circuit.is_doubtful(DOUBT_SECONDS, of_manifests=True))
+        self.assertFalse(self.circuit.is_degraded(DEGRADED_SECONDS, of_manifests=True))
 
-        self.circuit.doubt(6)
+        self.circuit.mark_degraded(6)
         self.circuit.progressed()
-        self.assertTrue(self.circuit.is_doubtful(6, of_manifests=True))
+        self.assertTrue(self.circuit.is_degraded(6, of_manifests=True))
         self.circuit.admit(6, is_manifest_get=False).succeeded()
-        self.assertFalse(self.circuit.is_doubtful(6, of_manifests=True))
+        self.assertFalse(self.circuit.is_degraded(6, of_manifests=True))
 
-    def test_doubt_ends_for_the_probe(self) -> None:
-        """An open circuit is doubtful until a probe is due, and again while the probe is on its way."""
+    def test_probe_ends_degraded_state(self) -> None:
+        """An open circuit is degraded until a probe is due, and again while the probe is running."""
         self.fail(0, 0, 0)
-        self.assertTrue(self.circuit.is_doubtful(1, of_manifests=False))
-        self.assertFalse(self.circuit.is_doubtful(5, of_manifests=False))
+        self.assertTrue(self.circuit.is_degraded(1, of_manifests=False))
+        self.assertFalse(self.circuit.is_degraded(5, of_manifests=False))
         self.circuit.admit(5, is_manifest_get=False)
-        self.assertTrue(self.circuit.is_doubtful(5, of_manifests=False))
+        self.assertTrue(self.circuit.is_degraded(5, of_manifests=False))
