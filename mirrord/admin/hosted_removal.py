@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from mirrord.admin.hosted_ports import HostedIndex, HostedShelf
 from mirrord.admin.results import Removal, RemovedContent, RemovedTag
-from mirrord.admin.turns import cooperate
+from mirrord.flight.cooperate import cooperate
 from mirrord.oci.content import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from mirrord.admin.hosted_ports import HostedIndex
 from mirrord.admin.results import ListedRepository, ListedTag
 from mirrord.admin.store_ports import Inventory
-from mirrord.admin.turns import cooperate
+from mirrord.flight.cooperate import cooperate
 from mirrord.oci.content import ContentKind
 from mirrord.oci.errors import NameInvalid
 from mirrord.oci.names import HOSTED, RepositoryKey

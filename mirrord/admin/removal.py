@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Collection, Iterable
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mirrord.admin.hosted_removal import HostedRemover
 from mirrord.admin.results import Removal, RemovedContent, RemovedTag
 from mirrord.admin.store_ports import Shelves
-from mirrord.admin.turns import cooperate
+from mirrord.flight.cooperate import cooperate, yield_to_reactor
 from mirrord.oci.content import CachedTag
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
@@ -107,7 +106,7 @@ class Remover:
                 continue
             found[digest] = None
             if len(found) % _SLICE == 0:
-                await deferLater(self._clock, 0)
+                await yield_to_reactor(self._clock)
             manifest = await self._shelves.manifest(digest)
             if manifest is not None:
                 waiting += [named.digest for named in manifest.references() if named.digest in linked]

@@ -25,7 +25,7 @@ from mirrord.admin.results import (
     VerificationProgress,
 )
 from mirrord.admin.store_ports import Audit, Blobs, Examination, Inventory, Manifests, Sources
-from mirrord.admin.turns import cooperate
+from mirrord.flight.cooperate import cooperate
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Conflict, RegistryError

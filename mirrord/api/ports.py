@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
 from mirrord.api.hosted import Hosting
-from mirrord.hosted.ports import Pause
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Reference, RepositoryKey
 from mirrord.oci.routes import Target
@@ -119,4 +119,4 @@ class UseCases:
     catalog: Catalog
     visitors: Visitors
     hosting: Hosting
-    pause: Pause
+    clock: IReactorTime

@@ -68,7 +68,7 @@ class RegistryRoot:
         self._metrics = metrics
         self._is_debugging = is_debugging
         self._nouns = Handlers.of(use_cases, default, self._sending, make_boundary)
-        self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default, use_cases.pause)
+        self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default, use_cases.clock)
         self._token = TokenResource(gate)
 
     def respond(self, request: MirrorRequest) -> None:

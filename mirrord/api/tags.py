@@ -8,12 +8,13 @@ from typing import ClassVar
 from urllib.parse import urlencode
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
 from mirrord.access.authenticator import Caller
 from mirrord.access.rules import Action
 from mirrord.api.ports import Catalog, Tags
 from mirrord.api.resource import RegistryRequest, RepositoryResponse
-from mirrord.hosted.ports import Pause
+from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.hosted.reading import HostedReader
 from mirrord.http.response import Header, Response
 from mirrord.oci.cache_status import CacheResult
@@ -73,7 +74,7 @@ class CatalogResource:
     _catalog: Catalog
     _reader: HostedReader
     _default: str
-    _pause: Pause
+    _clock: IReactorTime
 
     async def answer(self, target: Target, caller: Caller, *headers: Header) -> Response:
         """One page of the repositories that the caller may read, sorted."""
@@ -104,7 +105,7 @@ class CatalogResource:
             if len(readable) == limit:
                 break
             if number % _SLICE == 0:
-                await self._pause()
+                await yield_to_reactor(self._clock)
         return readable
 
 

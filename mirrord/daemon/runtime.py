@@ -26,7 +26,6 @@ from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.hosted.deletion import HostedDeletion
 from mirrord.hosted.manifests import ManifestPusher
 from mirrord.hosted.mounts import Mounter
-from mirrord.hosted.ports import Pause
 from mirrord.hosted.reading import HostedReader
 from mirrord.hosted.referrers import HostedReferrers
 from mirrord.hosted.repositories import HostedNames
@@ -166,7 +165,7 @@ class Runtime:
         """What clients can ask of the mirror that `config` describes."""
         self._connect(config)
         store, upstreams, memories = self.store, self.upstreams, self.memories
-        sources, pause = _sources(config), partial(deferLater, self.reactor, 0)
+        sources = _sources(config)
         keeper = CacheWriter(store.manifests, self.collector)
         negative_ttl, stale_seconds = config.freshness.negative_ttl, config.freshness.stale_if_error
         names = ManifestResolver(
@@ -182,19 +181,19 @@ class Runtime:
             MirroredReferrers(upstreams, ListCache(stale, stale_seconds, memories.referrers)),
             MirroredCatalog(store.index, sources),
             memories.visitors,
-            self._hosting(config.hosted, pause),
-            pause,
+            self._hosting(config.hosted),
+            self.reactor,
         )
 
-    def _hosting(self, config: HostedConfig, pause: Pause) -> Hosting:
+    def _hosting(self, config: HostedConfig) -> Hosting:
         """What clients can ask of hosted repositories."""
         store, room = self.store, self.collector
         return Hosting(
-            HostedReader(store.hosted, pause),
+            HostedReader(store.hosted, self.reactor),
             HostedReferrers(store.hosted, store.manifests),
             Uploader(store.uploads, room, config.max_upload_size),
             Mounter(store.hosted, HeldElsewhere(store.index, store.blobs)),
-            ManifestPusher(store.hosted, room, time.time, pause),
+            ManifestPusher(store.hosted, room, time.time, self.reactor),
             HostedDeletion(store.hosted, config.delete),
             store.blobs,
             store.manifests,

@@ -12,9 +12,10 @@ from itertools import islice
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.flight.single import SingleFlight
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import DiskUsage, GCLimits, in_order, victims
@@ -108,7 +109,7 @@ class Collector:
         while batch := list(islice(going, SLICE_ENTRIES)):
             total += EvictedContent(len(batch), sum(entry.size for entry in batch))
             named += batch[: MAX_NAMED - len(named)]
-            await self._others()
+            await yield_to_reactor(self._clock)
         return SweepPreview(total, tuple(named), await self._hosted.rehearse(limits))
 
     async def _sweep(self) -> SweepResult:
@@ -226,7 +227,7 @@ class Collector:
             evicted = EvictedContent(len(gone), sum(entry.size for entry in gone))
             self._tally.evicted(evicted.count, evicted.size)
             total += evicted
-            await self._others()
+            await yield_to_reactor(self._clock)
         return total
 
     async def _settle(self) -> None:
@@ -241,12 +242,8 @@ class Collector:
             forgotten += count
             if self._is_stopped:
                 break
-            await self._others()
+            await yield_to_reactor(self._clock)
         return forgotten
-
-    async def _others(self) -> None:
-        """Let everybody else have a turn of the reactor."""
-        await deferLater(self._clock, 0)
 
     def _begin_sweep(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._sweep_guarded())

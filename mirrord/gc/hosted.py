@@ -10,8 +10,8 @@ from itertools import islice
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
+from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.ports import CollectableHostedContent
 from mirrord.gc.results import MAX_NAMED, EvictedContent, HostedSweepPreview, HostedSweepResult
@@ -69,11 +69,11 @@ class HostedSweeper:
         for page in self._shelf.unreferenced(limits.retention.grace_seconds):
             blobs += len(page)
             lone += page[: MAX_NAMED - len(lone)]
-            await self._others()
+            await yield_to_reactor(self._clock)
         removed = EvictedContent()
         for entries in self._shelf.unlinked():
             removed += _sum(entries)
-            await self._others()
+            await yield_to_reactor(self._clock)
         sweep = HostedSweepResult(tags, manifests, blobs, uploads, removed)
         return HostedSweepPreview(sweep, tuple(named), tuple(lone))
 
@@ -110,17 +110,17 @@ class HostedSweeper:
         tags: list[HostedTag] = []
         for page in self._shelf.manifests(repository):
             manifests.update((manifest.digest, manifest) for manifest in page)
-            await self._others()
+            await yield_to_reactor(self._clock)
         for some in self._shelf.tags(repository):
             tags += some
-            await self._others()
+            await yield_to_reactor(self._clock)
         planning = plan_retention(repository, manifests, tags, rules)
         while True:
             try:
                 next(planning)
             except StopIteration as planned:
                 return planned.value  # type: ignore[no-any-return]  # what the generator returns
-            await self._others()
+            await yield_to_reactor(self._clock)
 
     async def _unlink(self, grace_seconds: float) -> int:
         count = 0
@@ -129,7 +129,7 @@ class HostedSweeper:
                 break
             if page:
                 count += await self._shelf.unlink(page, grace_seconds)
-            await self._others()
+            await yield_to_reactor(self._clock)
         return count
 
     async def _remove_unlinked(self) -> EvictedContent:
@@ -140,16 +140,12 @@ class HostedSweeper:
             mirrored: set[str] = set()
             for names in self._shelf.mirrored(entries) if entries else ():
                 mirrored |= names
-                await self._others()
+                await yield_to_reactor(self._clock)
             self._shelf.hand_over([entry for entry in entries if entry.name in mirrored])
             gone = await self._shelf.remove([entry for entry in entries if entry.name not in mirrored])
             removed += _sum(gone)
-            await self._others()
+            await yield_to_reactor(self._clock)
         return removed
-
-    async def _others(self) -> None:
-        """Let everybody else have a turn of the reactor."""
-        await deferLater(self._clock, 0)
 
 
 def _sum(entries: Iterable[Entry]) -> EvictedContent:

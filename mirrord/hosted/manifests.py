@@ -9,8 +9,10 @@ the subject. Of media types that are unknown to us nothing is required but that 
 from collections.abc import Callable, Iterable
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
-from mirrord.hosted.ports import HostedLinks, HostedSpace, Pause, RequestBody
+from mirrord.flight.cooperate import yield_to_reactor
+from mirrord.hosted.ports import HostedLinks, HostedSpace, RequestBody
 from mirrord.hosted.pushed_manifest import PushedManifest
 from mirrord.hosted.uploads import ContentTooLarge
 from mirrord.oci.content import HostedLink
@@ -30,7 +32,7 @@ class ManifestPusher:
     _index: HostedLinks
     _room: HostedSpace
     _now: Callable[[], float]
-    _pause: Pause
+    _clock: IReactorTime
 
     async def push(
         self,
@@ -86,7 +88,7 @@ class ManifestPusher:
     ) -> None:
         for number, descriptor in enumerate(descriptors, 1):
             if number % _SLICE == 0:
-                await self._pause()
+                await yield_to_reactor(self._clock)
             link = self._index.link(repository, descriptor.digest, is_manifest=is_manifest)
             if link is None:
                 raise ManifestBlobUnknown(

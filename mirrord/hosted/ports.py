@@ -4,16 +4,13 @@ Every method that is not a coroutine answers at once. Every coroutine that write
 wrote is durable: fsynced, and in the index. If it raises OSError instead, nothing of it is served.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
-
-Pause = Callable[[], Awaitable[None]]
-"""Gives everybody else a turn of the reactor."""
 
 
 class RequestBody(Protocol):

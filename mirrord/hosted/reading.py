@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 
-from mirrord.hosted.ports import HostedLinks, Pause
+from mirrord.flight.cooperate import yield_to_reactor
+from mirrord.hosted.ports import HostedLinks
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown
 from mirrord.oci.manifests import Descriptor
@@ -20,7 +22,7 @@ class HostedReader:
     """Says what is there."""
 
     _index: HostedLinks
-    _pause: Pause
+    _clock: IReactorTime
 
     def manifest(self, repository: RepositoryName, reference: Reference) -> Descriptor:
         """The manifest that a reference names.
@@ -60,7 +62,7 @@ class HostedReader:
             tags += page
             if len(page) < wanted:
                 break
-            await self._pause()
+            await yield_to_reactor(self._clock)
         return tuple(tags)
 
     def repositories(self, after: str) -> Iterator[RepositoryName]:

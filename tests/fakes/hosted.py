@@ -17,6 +17,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, UploadBusy
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
+from tests.fakes.clock import ImmediateClock
 from tests.fakes.store import MemoryBlobs
 
 NOW = 1_000_000.0
@@ -222,25 +223,21 @@ class FakeHosting:
     mirrored: FakeMirrored = attrs.field(factory=FakeMirrored)
     max_bytes: int | None = None
     can_delete: bool = True
-    pauses: int = 0
+    clock: ImmediateClock = attrs.field(factory=ImmediateClock)
     uploads: MemoryUploads = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.uploads = MemoryUploads(self.index)
 
-    async def pause(self) -> None:
-        """Nobody else has anything to do; they are counted."""
-        self.pauses += 1
-
     def use_cases(self) -> Hosting:
         """The real use cases over these fakes."""
         index = self.index
         return Hosting(
-            HostedReader(index, self.pause),
+            HostedReader(index, self.clock),
             HostedReferrers(index, index),
             Uploader(self.uploads, self.room, self.max_bytes),
             Mounter(index, self.mirrored),
-            ManifestPusher(index, self.room, lambda: NOW, self.pause),
+            ManifestPusher(index, self.room, lambda: NOW, self.clock),
             HostedDeletion(index, self.can_delete),
             index.blobs,
             index,

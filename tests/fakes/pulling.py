@@ -154,7 +154,7 @@ class FakePulling:
             _Catalog(self),
             _Visitors(self),
             self.hosting.use_cases(),
-            self.hosting.pause,
+            self.hosting.clock,
         )
 
     def add_manifest(self, body: bytes, *references: str, media_type: str = OCI_INDEX) -> Manifest:

@@ -265,7 +265,7 @@ class CatalogTests(SceneCase):
         self.site.respond = self.root.respond
 
         self.assertEqual({"repositories": []}, json.loads(self.get("/v2/_catalog").body))
-        self.assertLessEqual(30, self.pulling.hosting.pauses)
+        self.assertLessEqual(30, self.pulling.hosting.clock.yields)
 
     def test_hosted_first(self) -> None:
         """Of a hosted and a mirrored repository of one name one is told; the page goes on behind it."""

@@ -94,7 +94,7 @@ class HostedTagsTests(SceneCase):
         hosted.index.tagged |= {(RepositoryName("team/app"), Tag(name)): Digest.of(b"x") for name in names}
 
         self.assertEqual(names, json.loads(self.get("/v2/team/app/tags/list").body)["tags"])
-        self.assertEqual(3, hosted.pauses)
+        self.assertEqual(3, hosted.clock.yields)
 
 
 class TurnTests(SynchronousTestCase):

@@ -120,13 +120,13 @@ class TakingTests(ManifestCase):
         ]
         pushed = self.successResultOf(self.push(written(IMAGE, layers=layers)))
 
-        self.assertEqual((3001, 30), (len(self.index.looked_up), self.hosting.pauses))
+        self.assertEqual((3001, 30), (len(self.index.looked_up), self.hosting.clock.yields))
         self.assertEqual(pushed.blobs, pushed.manifest.references())
         self.assertIs(pushed.manifest.references(), pushed.manifest.references(), "it is read again")
 
     def test_what_goes_in_the_meantime(self) -> None:
         """What goes between the first look and the commit is missed all the same."""
-        pusher = ManifestPusher(self.index, ForgetfulRoom(self.index), lambda: NOW, self.hosting.pause)
+        pusher = ManifestPusher(self.index, ForgetfulRoom(self.index), lambda: NOW, self.hosting.clock)
         for body, media_type in ((written(IMAGE), None), (written(INDEX, manifests=[CONFIG]), OCI_INDEX)):
             self.hold(b"{}")
             pushing = pusher.push(APP, Tag("v1"), (), media_type, FakeBody.of(body))

@@ -1,0 +1,22 @@
+"""Work on the reactor in slices, so that no request waits for all of it."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+T = TypeVar("T")
+
+
+def yield_to_reactor(clock: IReactorTime) -> Deferred[None]:
+    """Fire in the next iteration of the reactor, after everything else that was due."""
+    return deferLater(clock, 0)
+
+
+async def cooperate(clock: IReactorTime, slices: Iterable[T]) -> AsyncIterator[T]:
+    """Iterate over `slices` and yield to the reactor after each one."""
+    for item in slices:
+        yield item
+        await yield_to_reactor(clock)
