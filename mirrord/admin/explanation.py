@@ -99,7 +99,7 @@ class Explainer:
             digest,
             newest.seen_at,
             fresh_until,
-            "pending" if newest is not record.held else "fresh" if is_fresh else "stale",
+            "pending" if newest is not record.cached else "fresh" if is_fresh else "stale",
         )
         return state, digest, newest
 

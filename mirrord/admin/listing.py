@@ -95,7 +95,7 @@ class RepositoryLister:
                 if newest is not None:
                     digest, seen_at = newest.descriptor.digest, newest.seen_at
                     fresh_until = seen_at + self._tag_ttl(source.upstream)
-                    is_held = newest is known.record.held
+                    is_held = newest is known.record.cached
                     tags.append(ListedTag(known.tag, digest, seen_at, fresh_until, is_held))
         async for holdings in cooperate(self._clock, self._inventory.holdings(source)):
             for holding in holdings:

@@ -146,5 +146,5 @@ class Remover:
 
 def _heads(known: CachedTag) -> set[Digest]:
     """What a tag names, held or only seen."""
-    sightings = known.record.held, known.record.pending
+    sightings = known.record.cached, known.record.pending
     return {sighting.descriptor.digest for sighting in sightings if sighting is not None}

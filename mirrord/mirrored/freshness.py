@@ -47,12 +47,12 @@ class FreshnessPolicy:
 
     def fallback(self, record: TagRecord | None, now: float) -> StaleTag | None:
         """What may be served of a tag while its upstream fails."""
-        if record is None or record.held is None:
+        if record is None or record.cached is None:
             return None
-        left = self._left(record.held, now)
+        left = self._left(record.cached, now)
         if left + self.stale_if_error_seconds <= 0:
             return None
-        return StaleTag(record.held, _age(record.held, now), min(0, int(left)))
+        return StaleTag(record.cached, _age(record.cached, now), min(0, int(left)))
 
     def _left(self, sighting: TagObservation, now: float) -> float:
         return self.tag_ttl_seconds - max(0.0, now - sighting.seen_at)

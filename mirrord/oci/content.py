@@ -49,20 +49,20 @@ class TagObservation:
 class TagRecord:
     """What is known of a tag.
 
-    `held` names a manifest that is stored; `pending` one that was only seen by HEAD. A pending
-    sighting never replaces a held one: it becomes held when its manifest is stored, by whatever
+    `cached` names a manifest that is stored; `pending` one that was only seen by HEAD. A pending
+    sighting never replaces a cached one: it becomes cached when its manifest is stored, by whatever
     route (design.md, section 3.6).
     """
 
-    held: TagObservation | None = None
+    cached: TagObservation | None = None
     pending: TagObservation | None = None
 
     @property
     def newest(self) -> TagObservation | None:
-        """What the tag is, as far as is known: what was seen last, held or not."""
-        if self.held is None or self.pending is None:
-            return self.held or self.pending
-        return max(self.held, self.pending, key=lambda sighting: sighting.seen_at)
+        """What the tag is, as far as is known: what was seen last, cached or not."""
+        if self.cached is None or self.pending is None:
+            return self.cached or self.pending
+        return max(self.cached, self.pending, key=lambda sighting: sighting.seen_at)
 
 
 @attrs.frozen

@@ -71,10 +71,10 @@ class Index:
     def saw_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
         """Note what the upstream said that a tag names; what is held stays held."""
         if self._is_held(source, sighting.descriptor.digest):
-            record = TagRecord(held=sighting)
+            record = TagRecord(cached=sighting)
         else:
             known = self.tag(source, tag) or TagRecord()
-            record = TagRecord(held=known.held, pending=sighting)
+            record = TagRecord(cached=known.cached, pending=sighting)
         self._put_tag(_tag_key(source, tag), record)
         return record
 
@@ -88,7 +88,7 @@ class Index:
         self._rows.put(LINKS, LinkRow.of(link, manifest.descriptor, self._rows.now(), is_manifest=True))
         for row in list(self._pending(source, str(manifest.digest))):
             record = row.record()
-            self._put_tag(TAGS.key_of(row), TagRecord(held=record.pending))
+            self._put_tag(TAGS.key_of(row), TagRecord(cached=record.pending))
 
     def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
         """The next repositories in order of name, `limit` at most, and whether a manifest of each is held."""
@@ -103,9 +103,9 @@ class Index:
 
     def as_held(self, source: RepositoryKey, record: TagRecord) -> TagRecord:
         """The record as far as it is still true: a held manifest may have been evicted since."""
-        if record.held is None or self._is_held(source, record.held.descriptor.digest):
+        if record.cached is None or self._is_held(source, record.cached.descriptor.digest):
             return record
-        return TagRecord(pending=record.pending or record.held)
+        return TagRecord(pending=record.pending or record.cached)
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         """Forget links and tags that nobody used for so long: one small slice an item, how many went.

@@ -86,7 +86,7 @@ class TagRow(NamedTuple):
     def of(cls, key: tuple[str, ...], record: TagRecord, last_used: float) -> "TagRow":
         """The row of a record, under `(upstream, repository, tag)`."""
         upstream, repository, tag = key
-        return cls(upstream, repository, tag, *_columns(record.held), *_columns(record.pending), last_used)
+        return cls(upstream, repository, tag, *_columns(record.cached), *_columns(record.pending), last_used)
 
     def record(self) -> TagRecord:
         """The record of this row."""

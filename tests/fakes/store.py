@@ -139,7 +139,7 @@ class MemoryIndex:
         record = self.tags.get((source, tag)) or TagRecord()
         digest = sighting.descriptor.digest
         if digest in self.manifests and (source, digest) in self.links:
-            record = TagRecord(held=sighting)
+            record = TagRecord(cached=sighting)
         else:
             record = attrs.evolve(record, pending=sighting)
         self.tags[source, tag] = record
@@ -179,7 +179,7 @@ class MemoryManifests:
         for (of, tag), record in self.index.tags.items():
             pending = record.pending
             if of == source and pending is not None and pending.descriptor.digest == manifest.digest:
-                self.index.tags[of, tag] = TagRecord(held=pending)
+                self.index.tags[of, tag] = TagRecord(cached=pending)
 
 
 @attrs.define(eq=False)

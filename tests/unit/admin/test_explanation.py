@@ -47,7 +47,7 @@ class InquiryTests(OperateCase):
         """A held tag is told with its manifest, its blobs, and who asked last; it is served in any case."""
         one = image(layer(b"abc"))
         self.shelves.hold(UBUNTU, one)
-        self.shelves.known[UBUNTU, LATEST] = TagRecord(held=TagObservation(one.descriptor, 800.0))
+        self.shelves.known[UBUNTU, LATEST] = TagRecord(cached=TagObservation(one.descriptor, 800.0))
         self.visitors.saw(UBUNTU, one.digest, "10.0.0.7")
         self.condition = "it failed a moment ago"
 
@@ -113,7 +113,7 @@ class InquiryTests(OperateCase):
         also = image(layer(b"base"), note="also")
         both = index(amd64=amd, arm64=arm, riscv64=also)
         self.shelves.hold(UBUNTU, both, amd, also)
-        self.shelves.known[UBUNTU, LATEST] = TagRecord(held=TagObservation(both.descriptor, 800.0))
+        self.shelves.known[UBUNTU, LATEST] = TagRecord(cached=TagObservation(both.descriptor, 800.0))
 
         digests = [blob.digest for blob in self.explain().blobs]
         self.assertEqual([layer(b"amd").digest, layer(b"base").digest], digests)

@@ -23,9 +23,9 @@ class ListingTests(OperateCase):
         held, seen = image(layer(b"abc")), image(note="seen")
         self.shelves.hold(UBUNTU, held)
         self.shelves.links[UBUNTU, seen.digest] = seen.descriptor
-        self.shelves.known[UBUNTU, Tag("1")] = TagRecord(held=TagObservation(held.descriptor, 100.0))
+        self.shelves.known[UBUNTU, Tag("1")] = TagRecord(cached=TagObservation(held.descriptor, 100.0))
         self.shelves.known[UBUNTU, Tag("2")] = TagRecord(
-            held=TagObservation(held.descriptor, 100.0), pending=TagObservation(seen.descriptor, 200.0)
+            cached=TagObservation(held.descriptor, 100.0), pending=TagObservation(seen.descriptor, 200.0)
         )
 
         (listed,) = self.list()

@@ -14,7 +14,7 @@ from tests.unit.admin.case import DEBIAN, UBUNTU, OperateCase, image, index, lay
 
 class RemovalTests(OperateCase):
     def tag(self, source: RepositoryKey, tag: str, manifest: Manifest) -> None:
-        self.shelves.known[source, Tag(tag)] = TagRecord(held=TagObservation(manifest.descriptor, 0.0))
+        self.shelves.known[source, Tag(tag)] = TagRecord(cached=TagObservation(manifest.descriptor, 0.0))
 
     def remover(self) -> Remover:
         return Remover(self.shelves, HostedRemover(self.hosted, self.hosted, self.clock), self.clock)

@@ -172,9 +172,9 @@ class FreshTests(PullManifests):
         """A tag seen in what is now the future is asked about again."""
         self.get()
         self.index.tags = {
-            key: type(record)(held=type(record.held)(record.held.descriptor, self.now() + 86400))
+            key: type(record)(cached=type(record.cached)(record.cached.descriptor, self.now() + 86400))
             for key, record in self.index.tags.items()
-            if record.held
+            if record.cached
         }
         self.upstream.asked.clear()
         self.get()

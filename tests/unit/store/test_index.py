@@ -72,7 +72,7 @@ class TagTests(StoreTestCase):
         self.store.index.saw_tag(DEBIAN, LATEST, sighting(NEW))
         self.add_manifest(UBUNTU, NEW)
         for tag in (LATEST, Tag("24.04")):
-            self.assertEqual(TagRecord(held=sighting(NEW)), self.store.index.tag(UBUNTU, tag))
+            self.assertEqual(TagRecord(cached=sighting(NEW)), self.store.index.tag(UBUNTU, tag))
         self.assertEqual(TagRecord(pending=sighting(NEW)), self.store.index.tag(DEBIAN, LATEST))
 
     def test_a_pending_tag_of_an_earlier_run_becomes_held(self) -> None:
@@ -80,7 +80,7 @@ class TagTests(StoreTestCase):
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
         self.reopen()
         self.add_manifest(UBUNTU, NEW)
-        self.assertEqual(TagRecord(held=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(cached=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_sighting_that_is_outdated_is_not_promoted(self) -> None:
         """Storing what a tag named before its last sighting does not make that held."""
@@ -95,10 +95,10 @@ class TagTests(StoreTestCase):
         self.add_manifest(UBUNTU, OLD)
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW, 5.0))
-        expected = TagRecord(held=sighting(OLD), pending=sighting(NEW, 5.0))
+        expected = TagRecord(cached=sighting(OLD), pending=sighting(NEW, 5.0))
         self.assertEqual(expected, self.store.index.tag(UBUNTU, LATEST))
         self.add_manifest(UBUNTU, NEW)
-        self.assertEqual(TagRecord(held=sighting(NEW, 5.0)), self.store.index.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(cached=sighting(NEW, 5.0)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_manifest_that_cannot_be_stored_takes_nothing(self) -> None:
         """When the disk refuses the new manifest, the tag holds what it held."""
@@ -109,7 +109,7 @@ class TagTests(StoreTestCase):
         self.failure(self.store.manifests.store(UBUNTU, NEW), OSError)
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(OLD), record.held)
+        self.assertEqual(sighting(OLD), record.cached)
         self.assertIsNone(self.result(self.store.manifests.read(NEW.digest)))
 
     def test_seeing_what_is_held_refreshes_it(self) -> None:
@@ -118,7 +118,7 @@ class TagTests(StoreTestCase):
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD, 1.0))
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW, 2.0))
         record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD, 3.0))
-        self.assertEqual(TagRecord(held=sighting(OLD, 3.0)), record)
+        self.assertEqual(TagRecord(cached=sighting(OLD, 3.0)), record)
 
     def test_stored_for_another_is_not_held(self) -> None:
         """A manifest that another repository stored is not held here until it is linked here."""

@@ -75,7 +75,7 @@ class InventoryTests(StoreTestCase):
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(image))
         self.settle()
         ((known,),) = self.store.inventory.tags(UBUNTU)
-        self.assertEqual((LATEST, TagRecord(held=sighting(image))), (known.tag, known.record))
+        self.assertEqual((LATEST, TagRecord(cached=sighting(image))), (known.tag, known.record))
         self.assertEqual(known.record, self.store.inventory.tag(UBUNTU, LATEST))
 
         self.result(self.store.inventory.remove([image.digest]))

@@ -226,7 +226,7 @@ class OpeningTests(StoreTestCase):
         self.assertEqual(totals, self.store.shelf.total_bytes)
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(IMAGE), record.held)
+        self.assertEqual(sighting(IMAGE), record.cached)
         self.assertEqual(b"x", self.read_blob(digest))
 
     def test_the_index_is_safe_from_power_cuts(self) -> None:

@@ -37,7 +37,7 @@ class UpgradeTests(PushTestCase):
         self.assertEqual(totals, (self.store.shelf.total_entries, self.store.shelf.total_bytes))
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(IMAGE), record.held)
+        self.assertEqual(sighting(IMAGE), record.cached)
         self.assertEqual(b"x", self.read_blob(digest))
         self.push_manifest(IMAGE, V1)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
