@@ -9,8 +9,8 @@ from typing import Any, get_args
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.cli.exit_status import EXIT_STATUSES
 from mirrord.cli.manual import CHAPTERS
-from mirrord.cli.statuses import STATUSES
 from mirrord.config import config, defaults, schema
 from mirrord.config import hosted as hosting
 from mirrord.observe.entry import FIELDS
@@ -145,7 +145,7 @@ class CommandTests(SynchronousTestCase):
     def test_every_status(self) -> None:
         """operations.md has every status that a command ends with, and no other."""
         documented = list(rows(read("docs/operations.md"), "| status | meaning |"))
-        self.assertEqual(documented, [[f"`{status}`", meaning] for status, meaning in STATUSES.items()])
+        self.assertEqual(documented, [[f"`{status}`", meaning] for status, meaning in EXIT_STATUSES.items()])
 
 
 class LogTests(SynchronousTestCase):

@@ -4,13 +4,13 @@ import os
 
 import click
 
+from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.cli.run import daemon_command
-from mirrord.cli.settings import Settings, located
 
 
 @click.command()
-@located
-def check_config(settings: Settings) -> None:
+@with_global_options
+def check_config(settings: GlobalOptions) -> None:
     """Print what is wrong with the configuration, or what it means.
 
     Every error stands on a line of its own, with the path of its key. Without errors the effective

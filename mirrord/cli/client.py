@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import click
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mirrord.cli.admin_client import AdminClient
+from mirrord.cli.client_files import place
 from mirrord.cli.configuration import read_config
-from mirrord.cli.daemon import Daemon
-from mirrord.cli.placing import place
+from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.cli.seen import client_url
-from mirrord.cli.settings import Settings, located
 from mirrord.client_config import RECIPES, MirrorAddress, Registry
 from mirrord.config.pem import read_certificates
 
@@ -56,8 +56,10 @@ def _read_ca(_context: click.Context, _parameter: click.Parameter, file: Path | 
     default="/",
     help="With --write: below this folder.",
 )
-@located
-def client(settings: Settings, client: str, mirror: str | None, ca: str, *, write: bool, root: Path) -> None:
+@with_global_options
+def client(
+    settings: GlobalOptions, client: str, mirror: str | None, ca: str, *, write: bool, root: Path
+) -> None:
     """Print, or write, the files that point a client at this mirror.
 
     The mirror is the first listener of the configuration, with all its upstreams. What --write finds and
@@ -66,7 +68,7 @@ def client(settings: Settings, client: str, mirror: str | None, ca: str, *, writ
     config = read_config(settings)
     listener = config.listen[0]
     registries = tuple(Registry(one.name, one.prefix) for one in config.upstream)
-    url = mirror or client_url(listener, Daemon(settings.admin()))
+    url = mirror or client_url(listener, AdminClient(settings.admin()))
     recipe = RECIPES[client](MirrorAddress(url, registries, listener.upstream, ca))
     for file in recipe.files:
         if write:

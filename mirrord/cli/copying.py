@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import attrs
 import click
 
-from mirrord.cli import figures
-from mirrord.cli.screen import Screen, open_screen
-from mirrord.cli.statuses import Failed
+from mirrord.cli.exit_status import CommandError
+from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
+from mirrord.cli.progress import Screen, open_screen
 from mirrord.store.backup import BackupProgress
 
 _TELL_SECONDS = 0.5
@@ -23,7 +23,7 @@ def follow(work: Work, *, is_json: bool) -> None:
     """Carry it out, and show how it goes on.
 
     Raises:
-        Failed: A disk refused, or not all of it was whole.
+        CommandError: A disk refused, or not all of it was whole.
     """
     began_at = time.monotonic()
     with _failing():
@@ -35,21 +35,21 @@ def follow(work: Work, *, is_json: bool) -> None:
     seconds = time.monotonic() - began_at
     for kind, digest in progress.lost:
         if is_json:
-            figures.say_json({"event": "lost", "digest": str(digest), "kind": str(kind)})
+            print_json({"event": "lost", "digest": str(digest), "kind": str(kind)})
         else:
             click.echo(f"{kind} {digest} is not whole and left out")
     _say_end(progress, seconds, is_json=is_json)
     if progress.lost:
-        raise Failed(f"{figures.count(len(progress.lost), 'entry')} could not be copied")
+        raise CommandError(f"{format_count(len(progress.lost), 'entry')} could not be copied")
 
 
 def _say_end(progress: BackupProgress, seconds: float, *, is_json: bool) -> None:
     if is_json:
         end = {**_document(progress), "removed": progress.removed, "lost": len(progress.lost)}
-        figures.say_json({"event": "done", **end, "seconds": seconds})
+        print_json({"event": "done", **end, "seconds": seconds})
         return
-    entries, size = figures.count(progress.entries, "entry"), figures.size(progress.bytes)
-    copied = f"{progress.copied} of them copied in {figures.span(seconds)}"
+    entries, size = format_count(progress.entries, "entry"), format_size(progress.bytes)
+    copied = f"{progress.copied} of them copied in {format_duration(seconds)}"
     gone = f", {progress.removed} old ones removed" if progress.removed else ""
     click.echo(f"{entries}, {size}: {copied}{gone}")
 
@@ -64,7 +64,7 @@ class _Reporter:
         now = time.monotonic()
         if now - self._told_at >= _TELL_SECONDS:
             self._told_at = now
-            figures.say_json({"event": "progress", **_document(progress)})
+            print_json({"event": "progress", **_document(progress)})
 
 
 def _mover(screen: Screen) -> Callable[[BackupProgress], None]:
@@ -87,6 +87,6 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise Failed(f"{error.filename} belongs to another user; try again with sudo") from None
+        raise CommandError(f"{error.filename} belongs to another user; try again with sudo") from None
     except sqlite3.Error as error:
-        raise Failed(f"the index cannot be used: {error}") from None
+        raise CommandError(f"the index cannot be used: {error}") from None

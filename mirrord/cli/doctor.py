@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 import attrs
 import click
 
-from mirrord.cli import figures
+from mirrord.cli.admin_client import AdminClient
 from mirrord.cli.configuration import environment_of, read_config
-from mirrord.cli.daemon import Daemon
-from mirrord.cli.finding import Finding, Level, fail, ok, warn
+from mirrord.cli.diagnosis import Diagnosis, Level, fail, ok, warn
+from mirrord.cli.exit_status import CommandError, DaemonUnreachable
+from mirrord.cli.formatting import print_json
+from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.cli.host_checks import check_certificates, check_disk, check_permissions
 from mirrord.cli.listener_checks import check_port, check_pull
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.statuses import Failed, NotRunning
 from mirrord.cli.upstream_checks import check_clock, check_quota, check_upstreams
 from mirrord.config.checks import check_files
 from mirrord.config.config import Config
@@ -24,9 +24,9 @@ _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
 @click.command()
 @click.option("--json", "is_json", is_flag=True, help="Print a line of JSON for each finding.")
-@located
+@with_global_options
 @click.pass_context
-def doctor(context: click.Context, settings: Settings, *, is_json: bool) -> None:
+def doctor(context: click.Context, settings: GlobalOptions, *, is_json: bool) -> None:
     """Look for what is wrong, and say what to do.
 
     It looks at the configuration, the daemon, its ports, certificates, disk and permissions; asks every
@@ -37,18 +37,18 @@ def doctor(context: click.Context, settings: Settings, *, is_json: bool) -> None
     for finding in _findings(settings):
         is_well = is_well and finding.level is not Level.FAIL
         if is_json:
-            figures.say_json(attrs.asdict(finding))
+            print_json(attrs.asdict(finding))
         else:
             _say(finding)
     context.exit(0 if is_well else 1)
 
 
-def _findings(settings: Settings) -> Iterator[Finding]:
+def _findings(settings: GlobalOptions) -> Iterator[Diagnosis]:
     name = str(settings.config or "built-in defaults")
     try:
         config = read_config(settings)
-        daemon = Daemon(settings.admin())
-    except Failed as error:
+        daemon = AdminClient(settings.admin())
+    except CommandError as error:
         yield fail("configuration", f"{name}: {error.message}", "mirrord check-config says all that is wrong")
         return
     yield from _check_configuration(name, config, environment_of(settings))
@@ -66,7 +66,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield from check_pull(daemon, config.listen)
 
 
-def _check_configuration(name: str, config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
+def _check_configuration(name: str, config: Config, environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     lines = check_files(config, environment)
     for line in lines:
         if os.geteuid() != 0 and line.endswith(os.strerror(errno.EACCES)):
@@ -77,15 +77,15 @@ def _check_configuration(name: str, config: Config, environment: Mapping[str, st
         yield ok("configuration", name)
 
 
-def _check_daemon(daemon: Daemon) -> Iterator[Finding]:
+def _check_daemon(daemon: AdminClient) -> Iterator[Diagnosis]:
     try:
         checks = daemon.readiness()
-    except NotRunning as error:
+    except DaemonUnreachable as error:
         yield fail(
             "daemon", error.message, "systemctl start mirrord, or mirrord run; its log says why it ended"
         )
         return
-    except Failed as error:
+    except CommandError as error:
         yield fail(
             "daemon", error.message, "look what else listens there, or name the right place by --admin"
         )
@@ -97,7 +97,7 @@ def _check_daemon(daemon: Daemon) -> Iterator[Finding]:
         yield ok("daemon", f"ready, at {daemon.address}")
 
 
-def _say(finding: Finding) -> None:
+def _say(finding: Diagnosis) -> None:
     level = click.style(f"{finding.level:4}", fg=_COLOURS[finding.level])
     click.echo(f"{level}  {finding.subject + ':':15} {finding.text}")
     if finding.advice:

@@ -2,17 +2,17 @@
 
 import click
 
-from mirrord.cli import figures
-from mirrord.cli.daemon import Document
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.stand_in import reach
+from mirrord.cli.admin_client import Document
+from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
+from mirrord.cli.global_options import GlobalOptions, with_global_options
+from mirrord.cli.offline_daemon import reach
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--json", "is_json", is_flag=True, help="Print what goes as JSON.")
-@located
-def gc(settings: Settings, *, dry_run: bool, is_json: bool) -> None:
+@with_global_options
+def gc(settings: GlobalOptions, *, dry_run: bool, is_json: bool) -> None:
     """Make room now, as the limits and keep rules have it.
 
     The daemon does so by itself every `gc.interval`, and whenever a pull needs room.
@@ -20,15 +20,15 @@ def gc(settings: Settings, *, dry_run: bool, is_json: bool) -> None:
     with reach(settings) as daemon:
         sweep = daemon.post("/sweep", **({"dry_run": "1"} if dry_run else {}))
     if is_json:
-        figures.say_json(sweep)
+        print_json(sweep)
         return
     if dry_run:
         for victim in sweep.get("victims", []):
-            unused, what = figures.span(victim["idle_seconds"]), figures.size(victim["bytes"])
+            unused, what = format_duration(victim["idle_seconds"]), format_size(victim["bytes"])
             click.echo(f"{victim['kind']:8}  {victim['name']}  {what}, unused for {unused}")
     would = "would go" if dry_run else "went"
     _say_hosted(sweep.get("hosted", {}), would)
-    entries, freed = figures.count(sweep.get("entries", 0), "entry"), figures.size(sweep.get("bytes", 0))
+    entries, freed = format_count(sweep.get("entries", 0), "entry"), format_size(sweep.get("bytes", 0))
     click.echo(f"{entries} {would}, {freed}")
 
 
@@ -39,12 +39,12 @@ def _say_hosted(hosted: Document, would: str) -> None:
         name = f"{victim['repository']}{mark}{victim['name']}"
         click.echo(f"{victim['kind']:8}  {name}  {victim['reason']}")
     counts = [
-        figures.count(hosted[f"{noun}s"], noun)
+        format_count(hosted[f"{noun}s"], noun)
         for noun in ("tag", "manifest", "blob", "upload")
         if hosted.get(f"{noun}s")
     ]
     if counts:
         click.echo(f"{', '.join(counts)} of hosted repositories {would}")
     if hosted.get("entries"):
-        entries = figures.count(hosted["entries"], "entry")
-        click.echo(f"{entries} that no repository holds {would}, {figures.size(hosted['bytes'])}")
+        entries = format_count(hosted["entries"], "entry")
+        click.echo(f"{entries} that no repository holds {would}, {format_size(hosted['bytes'])}")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import attrs
 
-from mirrord.cli import units
+from mirrord.cli import systemd_units
 from mirrord.cli.steps import Command, File, Link, Removal, Step
-from mirrord.cli.units import SERVICE, SOCKET, Installation
+from mirrord.cli.systemd_units import SERVICE, SOCKET, Installation
 
 _USER = "mirrord"
 _ADVICE = "it does not start; `journalctl --unit=mirrord --lines=20` says why"
@@ -83,13 +83,13 @@ def installing(installation: Installation, host: Host, *, is_socket: bool, is_no
     A socket unit that is there already is kept up to date without being asked for.
     """
     has_socket = is_socket or host.has(SOCKET)
-    socket = File(host.units / SOCKET, units.socket_unit())
+    socket = File(host.units / SOCKET, systemd_units.socket_unit())
     is_new_port = has_socket and not socket.is_done
     root = () if host.is_running else (f"--root={host.root}",)
-    yield File(host.sysusers, units.sysusers())
+    yield File(host.sysusers, systemd_units.sysusers())
     yield Command(("systemd-sysusers", *root, host.sysusers.name))
-    yield File(host.config, units.configuration(is_socket=has_socket), is_theirs=True)
-    yield File(host.units / SERVICE, units.service_unit(installation))
+    yield File(host.config, systemd_units.configuration(is_socket=has_socket), is_theirs=True)
+    yield File(host.units / SERVICE, systemd_units.service_unit(installation))
     if has_socket:
         yield socket
     yield Link(host.command, installation.command)

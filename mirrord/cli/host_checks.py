@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 
-from mirrord.cli import figures
-from mirrord.cli.finding import Finding, fail, ok, warn
+from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
+from mirrord.cli.formatting import format_duration, format_size
+from mirrord.cli.global_options import SERVICE_CONFIG, GlobalOptions
 from mirrord.cli.seen import names_of
-from mirrord.cli.settings import SERVICE_CONFIG, Settings
 from mirrord.config.config import Config, ListenConfig, StoreConfig
 
 _RENEW_DAYS = 14
@@ -22,7 +22,7 @@ _OPEN_TO_OTHERS = 0o007
 _SERVICE_USER = "mirrord"
 
 
-def check_certificates(listener: ListenConfig) -> Iterator[Finding]:
+def check_certificates(listener: ListenConfig) -> Iterator[Diagnosis]:
     """Whether the certificates of a listener hold, for how long, and for which names."""
     for pair in listener.pairs:
         try:
@@ -33,10 +33,10 @@ def check_certificates(listener: ListenConfig) -> Iterator[Finding]:
         yield from _check_secret("certificate", pair.key)
 
 
-def _check_certificate(certificate: Certificate, path: Path, now: datetime) -> Finding:
+def _check_certificate(certificate: Certificate, path: Path, now: datetime) -> Diagnosis:
     names = names_of(certificate)
     left = certificate.not_valid_after_utc - now
-    told = f"{path} is for {', '.join(names) or 'nobody'}, for {figures.span(left.total_seconds())} more"
+    told = f"{path} is for {', '.join(names) or 'nobody'}, for {format_duration(left.total_seconds())} more"
     if not names:
         return fail("certificate", told, "clients want a subject alternative name: make another")
     if certificate.not_valid_before_utc > now:
@@ -48,14 +48,14 @@ def _check_certificate(certificate: Certificate, path: Path, now: datetime) -> F
     return ok("certificate", told)
 
 
-def check_disk(store: StoreConfig) -> Iterator[Finding]:
+def check_disk(store: StoreConfig) -> Iterator[Diagnosis]:
     """Whether there is room for what is pulled."""
     folder = _nearest(store.path)
     found = os.statvfs(folder)
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-    told = f"{figures.size(free)} of {figures.size(total)} are free at {store.path}"
+    told = f"{format_size(free)} of {format_size(total)} are free at {store.path}"
     if free < store.min_free:
-        least = figures.size(store.min_free)
+        least = format_size(store.min_free)
         yield warn(
             "disk", f"{told}, less than min_free ({least})", "make room, or what is pulled is not kept"
         )
@@ -69,7 +69,7 @@ def check_disk(store: StoreConfig) -> Iterator[Finding]:
         yield ok("disk", told)
 
 
-def check_permissions(config: Config, settings: Settings) -> Iterator[Finding]:
+def check_permissions(config: Config, settings: GlobalOptions) -> Iterator[Diagnosis]:
     """Whether the daemon may use its store, and others may not read its secrets."""
     yield _check_owner(config.store.path, is_service=settings.config == SERVICE_CONFIG)
     for upstream in config.upstream:
@@ -78,7 +78,7 @@ def check_permissions(config: Config, settings: Settings) -> Iterator[Finding]:
                 yield from _check_secret("permissions", Path(account.password_file))
 
 
-def _check_owner(path: Path, *, is_service: bool) -> Finding:
+def _check_owner(path: Path, *, is_service: bool) -> Diagnosis:
     if not path.exists():
         is_well = os.access(_nearest(path), os.W_OK)
         if is_well or is_service:
@@ -100,7 +100,7 @@ def _check_owner(path: Path, *, is_service: bool) -> Finding:
     return ok("permissions", f"{path} belongs to {_name(owner)}")
 
 
-def _check_secret(subject: str, path: Path) -> Iterator[Finding]:
+def _check_secret(subject: str, path: Path) -> Iterator[Diagnosis]:
     try:
         mode = path.stat().st_mode
     except OSError:

@@ -7,10 +7,10 @@ from subprocess import TimeoutExpired
 
 import click
 
+from mirrord.cli.exit_status import CommandError
 from mirrord.cli.host import Host, installing, uninstalling
-from mirrord.cli.statuses import Failed
 from mirrord.cli.steps import Step, StepError
-from mirrord.cli.units import SOCKET_ENDPOINT, Installation
+from mirrord.cli.systemd_units import SOCKET_ENDPOINT, Installation
 
 
 @click.command("install-service")
@@ -57,7 +57,7 @@ def install_service(
         _show(steps, refusal)
         return
     if refusal is not None:
-        raise Failed(refusal)
+        raise CommandError(refusal)
     _take(steps)
     click.echo(_removed(host, installation) if is_uninstall else _installed(host, is_now=is_now))
 
@@ -95,7 +95,7 @@ def _take(steps: Iterable[Step]) -> None:
         try:
             click.echo(step.take())
         except (OSError, StepError, TimeoutExpired) as error:
-            raise Failed(str(error)) from None
+            raise CommandError(str(error)) from None
 
 
 def _installed(host: Host, *, is_now: bool) -> str:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
-from mirrord.cli import figures
-from mirrord.cli.daemon import Daemon
-from mirrord.cli.finding import Finding, fail, ok, warn
-from mirrord.cli.proof import Proof, Unproven
+from mirrord.cli.admin_client import AdminClient
+from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
+from mirrord.cli.exit_status import CommandError
+from mirrord.cli.formatting import format_size
+from mirrord.cli.pull_probe import ProbeFailed, PullProbe
 from mirrord.cli.seen import address_of
-from mirrord.cli.statuses import Failed
 from mirrord.config.config import ListenConfig
 
 _SECONDS = 30.0
@@ -18,7 +18,7 @@ _SMALLEST = ("docker.io", "library/hello-world", "latest")
 """What is pulled where nothing is held: 13 KB."""
 
 
-def check_port(daemon: Daemon, listener: ListenConfig, *, is_running: bool) -> Iterator[Finding]:
+def check_port(daemon: AdminClient, listener: ListenConfig, *, is_running: bool) -> Iterator[Diagnosis]:
     """Whether the mirror answers at a listener; while no daemon runs, whether the port is free for it."""
     connection = connect_to(daemon, listener)
     if connection is None:
@@ -44,7 +44,7 @@ def check_port(daemon: Daemon, listener: ListenConfig, *, is_running: bool) -> I
         connection.close()
 
 
-def check_pull(daemon: Daemon, listeners: Sequence[ListenConfig]) -> Iterator[Finding]:
+def check_pull(daemon: AdminClient, listeners: Sequence[ListenConfig]) -> Iterator[Diagnosis]:
     """One manifest and its smallest blob through the mirror, their digests compared."""
     connection = next(filter(None, (connect_to(daemon, one) for one in listeners if _is_open(one))), None)
     if connection is None:
@@ -54,15 +54,15 @@ def check_pull(daemon: Daemon, listeners: Sequence[ListenConfig]) -> Iterator[Fi
     name = f"{upstream}/{repository}:{tag}"
     began = time.monotonic()
     try:
-        size = Proof(connection, repository, upstream).pull(tag)
-        yield ok("pull", f"{name}: {figures.size(size)} in {time.monotonic() - began:.1f} s, digests right")
-    except (OSError, HTTPException, Unproven) as error:
+        size = PullProbe(connection, repository, upstream).pull(tag)
+        yield ok("pull", f"{name}: {format_size(size)} in {time.monotonic() - began:.1f} s, digests right")
+    except (OSError, HTTPException, ProbeFailed) as error:
         yield fail("pull", f"{name}: {error or type(error).__name__}", f"mirrord why {name}")
     finally:
         connection.close()
 
 
-def connect_to(daemon: Daemon, listener: ListenConfig) -> HTTPConnection | None:
+def connect_to(daemon: AdminClient, listener: ListenConfig) -> HTTPConnection | None:
     """A connection to a listener, made on first use; None where nobody says where it is."""
     address = address_of(listener, daemon)
     if address is None:
@@ -89,7 +89,7 @@ def _is_registry(connection: HTTPConnection) -> bool:
         return False
 
 
-def _choose(daemon: Daemon) -> tuple[str, str, str]:
+def _choose(daemon: AdminClient) -> tuple[str, str, str]:
     """The smallest image that is held: upstream, repository, tag."""
     try:
         held = [
@@ -98,6 +98,6 @@ def _choose(daemon: Daemon) -> tuple[str, str, str]:
             for tag in one["tags"]
             if tag["is_held"]
         ]
-    except (Failed, KeyError, TypeError):
+    except (CommandError, KeyError, TypeError):
         held = []
     return min(held)[1:] if held else _SMALLEST

@@ -7,9 +7,9 @@ from typing import NoReturn
 
 import click
 
+from mirrord.cli.exit_status import INTERRUPTED
+from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.cli.manual import Manual
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.statuses import INTERRUPTED
 
 
 def _say_version(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
@@ -28,8 +28,8 @@ def _say_version(context: click.Context, _parameter: click.Parameter, is_asked: 
     callback=_say_version,
     help="Show the version and exit.",
 )
-@located
-def mirrord(settings: Settings) -> None:
+@with_global_options
+def mirrord(settings: GlobalOptions) -> None:
     """A container registry mirror: one daemon between your hosts and Docker Hub's pull limit.
 
     Most of these commands ask the running daemon at its admin listener, which the configuration names.
@@ -38,7 +38,7 @@ def mirrord(settings: Settings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Carry out a command line, ours unless another is given; it ends with a status of `STATUSES`."""
+    """Carry out a command line, ours unless another is given; it ends with a status of `EXIT_STATUSES`."""
     try:
         ended = mirrord.main(arguments, prog_name="mirrord", standalone_mode=False)
     except click.UsageError as error:

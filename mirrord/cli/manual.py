@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 from click.shell_completion import CompletionItem
 
-from mirrord.cli.statuses import STATUSES
+from mirrord.cli.exit_status import EXIT_STATUSES
 
 CHAPTERS: Mapping[str, Mapping[str, str]] = {
     "Serving": {
@@ -81,7 +81,7 @@ class Manual(click.Group):
             for example in EXAMPLES:
                 formatter.write_text(example)
         with formatter.section("Exit status"):
-            formatter.write_dl([(f"{status:<3}", meaning) for status, meaning in STATUSES.items()])
+            formatter.write_dl([(f"{status:<3}", meaning) for status, meaning in EXIT_STATUSES.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands and options that begin so."""

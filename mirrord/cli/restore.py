@@ -10,8 +10,8 @@ import click
 
 from mirrord.cli.configuration import read_config
 from mirrord.cli.copying import follow
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.statuses import Failed, NotHeld
+from mirrord.cli.exit_status import CommandError, NotFound
+from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.store.backup import BackupProgress, NoBackup
 from mirrord.store.backup import restore as put_back
 from mirrord.store.lock import StoreInUse
@@ -20,8 +20,8 @@ from mirrord.store.lock import StoreInUse
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "is_json", is_flag=True, help="Print a line of JSON now and then, and at the end.")
-@located
-def restore(settings: Settings, folder: Path, *, is_json: bool) -> None:
+@with_global_options
+def restore(settings: GlobalOptions, folder: Path, *, is_json: bool) -> None:
     """Put hosted repositories back from a backup.
 
     No daemon may run meanwhile. Everything is hashed. What the store has beside it stays; a tag that both
@@ -39,9 +39,9 @@ def _restore(
     try:
         return put_back(folder, store, tell, may_link=may_link)
     except NoBackup as error:
-        raise NotHeld(str(error)) from None
+        raise NotFound(str(error)) from None
     except StoreInUse as error:
-        raise Failed(f"{error}; systemctl stop mirrord, then try again") from None
+        raise CommandError(f"{error}; systemctl stop mirrord, then try again") from None
 
 
 @contextmanager

@@ -7,24 +7,24 @@ import attrs
 from cryptography.x509 import Certificate, DNSName, SubjectAlternativeName, load_pem_x509_certificate
 from cryptography.x509.extensions import ExtensionNotFound
 
-from mirrord.cli.address import Address
-from mirrord.cli.daemon import Daemon
-from mirrord.cli.statuses import Failed
+from mirrord.cli.addresses import Address
+from mirrord.cli.admin_client import AdminClient
+from mirrord.cli.exit_status import CommandError
 from mirrord.config.config import ListenConfig
 
 _ELSEWHERE = ("192.0.2.1", 9)
 """An address that nobody has (RFC 5737): to mean to send there shows our own, and nothing is sent."""
 
 
-def client_url(listener: ListenConfig, daemon: Daemon) -> str:
+def client_url(listener: ListenConfig, daemon: AdminClient) -> str:
     """Where clients reach a listener: by the name of its certificate, if it has one, else by its address.
 
     Raises:
-        Failed: Nobody says where it is.
+        CommandError: Nobody says where it is.
     """
     address = address_of(listener, daemon)
     if address is None or address.path or not address.port:
-        raise Failed(f"{listener.endpoint} does not say where clients reach it; say so by --mirror URL")
+        raise CommandError(f"{listener.endpoint} does not say where clients reach it; say so by --mirror URL")
     if address.is_everywhere:
         address = attrs.evolve(address, host=own_address())
     if not listener.pairs:
@@ -33,7 +33,7 @@ def client_url(listener: ListenConfig, daemon: Daemon) -> str:
     return f"https://{address.authority if named is None else f'{named}:{address.port}'}"
 
 
-def address_of(listener: ListenConfig, daemon: Daemon) -> Address | None:
+def address_of(listener: ListenConfig, daemon: AdminClient) -> Address | None:
     """Where a listener is: what its endpoint says; of one that systemd holds, what the daemon says."""
     try:
         return Address.parse(listener.endpoint)
@@ -43,7 +43,7 @@ def address_of(listener: ListenConfig, daemon: Daemon) -> Address | None:
         listeners = daemon.get("/status").get("listeners", [])
         said = next(one["address"] for one in listeners if one["endpoint"] == listener.endpoint)
         return Address.parse(f"http://{said}")
-    except (Failed, LookupError, StopIteration, ValueError):
+    except (CommandError, LookupError, StopIteration, ValueError):
         return None
 
 

@@ -9,7 +9,7 @@ import click
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mirrord.cli.certificate import make_pair
-from mirrord.cli.statuses import Failed
+from mirrord.cli.exit_status import CommandError
 
 _USER = "mirrord"
 _FOLDER_MODE = 0o755
@@ -60,7 +60,7 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
     paths = out / "fullchain.pem", out / "privkey.pem"
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
-        raise Failed(f"{' and '.join(there)} exist already; --force replaces them")
+        raise CommandError(f"{' and '.join(there)} exist already; --force replaces them")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         out.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
         _write(paths[1], secret, _KEY_MODE)
         _write(paths[0], certificate.public_bytes(Encoding.PEM), _CERTIFICATE_MODE)
     except OSError as error:
-        raise Failed(f"{error.filename} cannot be written: {error.strerror}") from None
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}") from None
     click.echo(f"{paths[0]} and {paths[1]} are written.\n")
     config = "/etc/mirrord/mirrord.toml"
     click.echo(_TRUST.format(config=config, certificate=paths[0], key=paths[1], name=_authority(names)))

@@ -10,10 +10,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mirrord.cli import figures
-from mirrord.cli.daemon import Daemon, Document
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.statuses import NotRunning
+from mirrord.cli.admin_client import AdminClient, Document
+from mirrord.cli.exit_status import DaemonUnreachable
+from mirrord.cli.formatting import (
+    format_age,
+    format_count,
+    format_duration,
+    format_size,
+    print_json,
+    short_digest,
+)
+from mirrord.cli.global_options import GlobalOptions, with_global_options
 
 _REFRESH_SECONDS = 0.5
 _BAR_WIDTH = 30
@@ -23,16 +30,16 @@ _FILE_WIDTH = 140
 @click.command()
 @click.option("--once", is_flag=True, help="Show it once, and end.")
 @click.option("--json", "is_json", is_flag=True, help="Print it as JSON, once.")
-@located
-def status(settings: Settings, *, once: bool, is_json: bool) -> None:
+@with_global_options
+def status(settings: GlobalOptions, *, once: bool, is_json: bool) -> None:
     """Show what it does now: downloads, upstreams, store.
 
     On a terminal this is a live view, until it is interrupted. A circuit that is open means that an
     upstream failed a moment ago, so that it is not asked now.
     """
-    daemon = Daemon(settings.admin())
+    daemon = AdminClient(settings.admin())
     if is_json:
-        figures.say_json(daemon.get("/status"))
+        print_json(daemon.get("/status"))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -47,11 +54,11 @@ def status(settings: Settings, *, once: bool, is_json: bool) -> None:
             time.sleep(_REFRESH_SECONDS)
 
 
-def _look(daemon: Daemon) -> RenderableType:
+def _look(daemon: AdminClient) -> RenderableType:
     """The view of now; a daemon that is restarted is waited for."""
     try:
         return _view(daemon.get("/status"), daemon.readiness())
-    except NotRunning as error:
+    except DaemonUnreachable as error:
         return Text(error.message, style="red")
 
 
@@ -62,7 +69,7 @@ def _view(status: Document, checks: dict[str, str]) -> RenderableType:
 def _headline(status: Document, checks: dict[str, str]) -> RenderableType:
     troubles = [f"{name}: {finding}" for name, finding in checks.items() if finding != "ok"]
     line = Text(f"mirrord {status.get('version')}", style="bold")
-    line.append(f", up for {figures.span(status.get('uptime_seconds', 0))}, ", style="not bold")
+    line.append(f", up for {format_duration(status.get('uptime_seconds', 0))}, ", style="not bold")
     line.append("ready" if not troubles else "not ready", style="green" if not troubles else "red")
     for trouble in troubles:
         line.append(f"\n{trouble}", style="red")
@@ -72,28 +79,28 @@ def _headline(status: Document, checks: dict[str, str]) -> RenderableType:
 def _figures(status: Document) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     store, saved, sweep = (status.get(name) or {} for name in ("store", "saved", "last_sweep"))
-    bound = f" of {figures.size(store['max_bytes'])}" if store.get("max_bytes") else ""
-    entries = figures.count(store.get("entries", 0), "entry")
-    table.add_row("store", f"{figures.size(store.get('bytes', 0))}{bound} in {entries}")
+    bound = f" of {format_size(store['max_bytes'])}" if store.get("max_bytes") else ""
+    entries = format_count(store.get("entries", 0), "entry")
+    table.add_row("store", f"{format_size(store.get('bytes', 0))}{bound} in {entries}")
     if (hosted := status.get("hosted") or {}).get("entries") or hosted.get("uploads"):
-        held, uploads = figures.count(hosted["entries"], "entry"), figures.count(hosted["uploads"], "upload")
-        table.add_row("hosted", f"{figures.size(hosted['bytes'])} in {held}, {uploads} open")
+        held, uploads = format_count(hosted["entries"], "entry"), format_count(hosted["uploads"], "upload")
+        table.add_row("hosted", f"{format_size(hosted['bytes'])} in {held}, {uploads} open")
     if saved:
-        pulls, spared = figures.count(saved.get("pulls", 0), "pull"), figures.size(saved.get("bytes", 0))
+        pulls, spared = format_count(saved.get("pulls", 0), "pull"), format_size(saved.get("bytes", 0))
         table.add_row("saved", f"{pulls} and {spared} since the start")
     if sweep:
-        gone = figures.count(sweep.get("entries", 0), "entry")
-        when = figures.ago(sweep.get("started_at"))
-        table.add_row("last sweep", f"{when}: {gone}, {figures.size(sweep.get('bytes', 0))}")
+        gone = format_count(sweep.get("entries", 0), "entry")
+        when = format_age(sweep.get("started_at"))
+        table.add_row("last sweep", f"{when}: {gone}, {format_size(sweep.get('bytes', 0))}")
     for listener in status.get("listeners", []):
         table.add_row("listens at", _listener(listener))
     return table
 
 
 def _listener(listener: Document) -> Text:
-    line = Text(f"{listener.get('endpoint')}, {figures.count(listener.get('connections', 0), 'connection')}")
+    line = Text(f"{listener.get('endpoint')}, {format_count(listener.get('connections', 0), 'connection')}")
     if expiries := listener.get("certificates"):
-        line.append(f", certificate for {figures.span(min(expiries.values()) - time.time())} more")
+        line.append(f", certificate for {format_duration(min(expiries.values()) - time.time())} more")
     if listener.get("trouble"):
         line.append(f": {listener['trouble']}", style="red")
     return line
@@ -121,7 +128,7 @@ def _circuit(upstream: Document, gate: str) -> Text:
     if state == "closed":
         return Text("asked", style="green")
     wait = upstream.get(f"{gate}_wait_seconds") or 0
-    return Text(f"{state} for {figures.span(wait)}" if wait else state, style="yellow")
+    return Text(f"{state} for {format_duration(wait)}" if wait else state, style="yellow")
 
 
 def _quota(quota: Document) -> Text:
@@ -134,20 +141,20 @@ def _quota(quota: Document) -> Text:
 
 def _downloads(status: Document) -> Iterator[RenderableType]:
     downloads = status.get("downloads", [])
-    yield Text(f"\n{figures.count(len(downloads), 'download')} running", style="bold")
+    yield Text(f"\n{format_count(len(downloads), 'download')} running", style="bold")
     table = Table.grid(padding=(0, 2))
     for download in downloads:
         size, written = download.get("size"), download.get("written") or 0
         bar = ProgressBar(total=size or None, completed=written, width=_BAR_WIDTH)
-        far = f"{figures.size(written)} of {figures.size(size)}" if size else figures.size(written)
+        far = f"{format_size(written)} of {format_size(size)}" if size else format_size(written)
         rate, readers = download.get("bytes_per_second"), download.get("subscribers")
         table.add_row(
             Text(str(download.get("source") or "")),
-            figures.short(download.get("digest")),
+            short_digest(download.get("digest")),
             bar,
             far,
-            f"{figures.size(rate)}/s" if rate else "",
-            "" if readers is None else figures.count(readers, "client"),
+            f"{format_size(rate)}/s" if rate else "",
+            "" if readers is None else format_count(readers, "client"),
         )
     if downloads:
         yield table

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from mirrord.cli import figures
-from mirrord.cli.finding import Finding, fail, ok, warn
+from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
+from mirrord.cli.formatting import format_duration
 from mirrord.cli.question import ProbeResponse, ask, ask_quota, reason_of
 from mirrord.config.config import UpstreamConfig
 from mirrord.oci.names import DOCKER_HUB
@@ -28,13 +28,13 @@ _FEW = 0.2
 class Seen:
     """What was found of an upstream, and by how many seconds its clock is ahead of ours, if it told."""
 
-    finding: Finding
+    finding: Diagnosis
     ahead_seconds: float | None = None
 
 
 def check_upstreams(
     upstreams: Sequence[UpstreamConfig], needed: Set[str]
-) -> Generator[Finding, None, list[Seen]]:
+) -> Generator[Diagnosis, None, list[Seen]]:
     """Whether each is found and answers: it fails for those that are `needed`, and warns for others."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         seen = list(pool.map(lambda one: _check(one, fail if one.name in needed else warn), upstreams))
@@ -43,7 +43,7 @@ def check_upstreams(
     return seen
 
 
-def check_clock(seen: Sequence[Seen]) -> Iterator[Finding]:
+def check_clock(seen: Sequence[Seen]) -> Iterator[Diagnosis]:
     """Whether our clock agrees with most of the upstreams' (tokens and certificates live by it)."""
     differences = sorted(one.ahead_seconds for one in seen if one.ahead_seconds is not None)
     if not differences:
@@ -51,7 +51,7 @@ def check_clock(seen: Sequence[Seen]) -> Iterator[Finding]:
         return
     difference = differences[len(differences) // 2]
     way = "behind" if difference > 0 else "ahead of"
-    told = f"ours is {figures.span(abs(difference))} {way} the upstreams'"
+    told = f"ours is {format_duration(abs(difference))} {way} the upstreams'"
     advice = "timedatectl set-ntp true, or set the clock"
     if abs(difference) > _WRONG_SECONDS:
         yield fail("clock", told, advice)
@@ -61,14 +61,14 @@ def check_clock(seen: Sequence[Seen]) -> Iterator[Finding]:
         yield ok("clock", "ours agrees with the upstreams'")
 
 
-def check_quota(upstreams: Sequence[UpstreamConfig]) -> Iterator[Finding]:
+def check_quota(upstreams: Sequence[UpstreamConfig]) -> Iterator[Diagnosis]:
     """How many pulls Docker Hub has left for us; it tells by a HEAD, which it does not count."""
     for upstream in upstreams:
         if upstream.name == DOCKER_HUB:
             yield _check_quota(upstream)
 
 
-def _check_quota(upstream: UpstreamConfig) -> Finding:
+def _check_quota(upstream: UpstreamConfig) -> Diagnosis:
     try:
         quota = ask_quota(upstream)
     except (OSError, ValueError) as error:
@@ -79,7 +79,7 @@ def _check_quota(upstream: UpstreamConfig) -> Finding:
         )
     if quota is None or quota.remaining is None:
         return ok("quota", f"{upstream.name} names no limit")
-    window = f" in {figures.span(quota.window_seconds)}" if quota.window_seconds else ""
+    window = f" in {format_duration(quota.window_seconds)}" if quota.window_seconds else ""
     whose = f", counted for {quota.source}" if quota.source else ""
     told = f"{upstream.name}: {quota} pulls left{window}{whose}"
     if quota.remaining == 0 or (quota.limit and quota.remaining < quota.limit * _FEW):
@@ -90,7 +90,7 @@ def _check_quota(upstream: UpstreamConfig) -> Finding:
     return ok("quota", told)
 
 
-def _check(upstream: UpstreamConfig, complain: Callable[[str, str, str], Finding]) -> Seen:
+def _check(upstream: UpstreamConfig, complain: Callable[[str, str, str], Diagnosis]) -> Seen:
     host = urlsplit(upstream.url).hostname or ""
     try:
         answer = ask(upstream, "GET", f"{upstream.url}/v2/")

@@ -4,18 +4,18 @@ from collections.abc import Iterable
 
 import click
 
-from mirrord.cli import figures
-from mirrord.cli.daemon import Document
-from mirrord.cli.screen import Screen, open_screen
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.stand_in import reach
-from mirrord.cli.statuses import Failed
+from mirrord.cli.admin_client import Document
+from mirrord.cli.exit_status import CommandError
+from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
+from mirrord.cli.global_options import GlobalOptions, with_global_options
+from mirrord.cli.offline_daemon import reach
+from mirrord.cli.progress import Screen, open_screen
 
 
 @click.command()
 @click.option("--json", "is_json", is_flag=True, help="Print a line of JSON for each event.")
-@located
-def verify(settings: Settings, *, is_json: bool) -> None:
+@with_global_options
+def verify(settings: GlobalOptions, *, is_json: bool) -> None:
     """Hash all that is held; fetch again what is damaged.
 
     It reads every byte, gently: clients are served meanwhile. What is damaged is set aside at once. It
@@ -30,14 +30,14 @@ def verify(settings: Settings, *, is_json: bool) -> None:
             with open_screen() as screen:
                 lost = _show(events, screen)
     if lost:
-        raise Failed(f"{figures.count(lost, 'entry')} could not be fetched again")
+        raise CommandError(f"{format_count(lost, 'entry')} could not be fetched again")
 
 
 def _pass_on(events: Iterable[Document]) -> int:
     """How many entries are lost; every event goes out as it came."""
     lost = 0
     for event in events:
-        figures.say_json(event)
+        print_json(event)
         lost += _check(event)
     return lost
 
@@ -67,15 +67,15 @@ def _sentence(event: Document) -> str:
         case "lost":
             return f"{event['digest']} could not be fetched again: {event['message']}"
         case "done":
-            entries, hashed = figures.count(event["entries"], "entry"), figures.size(event["bytes"])
+            entries, hashed = format_count(event["entries"], "entry"), format_size(event["bytes"])
             damaged = f"{event['corrupt']} damaged, {event['fetched']} of them fetched again"
             lacking = f"{event.get('missing', 0)} missing, {event['fetched']} fetched again"
             found = damaged if event["corrupt"] else lacking if event.get("missing") else "all whole"
-            return f"{entries}, {hashed} hashed in {figures.span(event['seconds'])}: {found}"
+            return f"{entries}, {hashed} hashed in {format_duration(event['seconds'])}: {found}"
     return str(event)
 
 
 def _check(event: Document) -> bool:
     if event["event"] == "failed":
-        raise Failed(str(event.get("message")))
+        raise CommandError(str(event.get("message")))
     return bool(event["event"] == "lost")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import click
 
-from mirrord.cli import figures
-from mirrord.cli.daemon import Document
-from mirrord.cli.settings import Settings, located
-from mirrord.cli.stand_in import reach
+from mirrord.cli.admin_client import Document
+from mirrord.cli.formatting import format_age, format_freshness, format_size, print_json
+from mirrord.cli.global_options import GlobalOptions, with_global_options
+from mirrord.cli.offline_daemon import reach
 from mirrord.oci.names import HOSTED
 
 _STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, ", "hosted": ""}
@@ -17,8 +17,8 @@ _STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, ", "h
 @click.command()
 @click.argument("reference")
 @click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
-@located
-def why(settings: Settings, reference: str, *, is_json: bool) -> None:
+@with_global_options
+def why(settings: GlobalOptions, reference: str, *, is_json: bool) -> None:
     """Explain what a client that asks for an image would get.
 
     Which upstream it comes from, or that it was pushed here; until when its tag is believed, where its bytes
@@ -27,7 +27,7 @@ def why(settings: Settings, reference: str, *, is_json: bool) -> None:
     with reach(settings) as daemon:
         answer = daemon.get("/why", reference=reference)
     if is_json:
-        figures.say_json(answer)
+        print_json(answer)
         return
     for title, text in _lines(answer):
         click.echo(f"{title + ':':11} {text}")
@@ -50,13 +50,13 @@ def _lines(answer: Document) -> Iterator[tuple[str, str]]:
         yield "held", f"no; nobody has {asked}"
         return
     if tag := answer.get("tag"):
-        yield "tag", f"{tag['digest']}, {_STATES.get(tag['state'], tag['state'])}{figures.freshness(tag)}"
+        yield "tag", f"{tag['digest']}, {_STATES.get(tag['state'], tag['state'])}{format_freshness(tag)}"
     if manifest := answer.get("manifest"):
         held = "held" if manifest.get("is_held") else "not held"
-        yield "manifest", f"{held}, {manifest.get('media_type')}, {figures.size(manifest.get('size') or 0)}"
+        yield "manifest", f"{held}, {manifest.get('media_type')}, {format_size(manifest.get('size') or 0)}"
     if blobs := answer.get("blobs"):
         states = Counter(str(blob.get("state")) for blob in blobs)
-        total = figures.size(sum(blob.get("size") or 0 for blob in blobs))
+        total = format_size(sum(blob.get("size") or 0 for blob in blobs))
         yield "blobs", ", ".join(f"{number} {state}" for state, number in states.items()) + f"; {total}"
     if answer.get("last_client"):
-        yield "asked", f"{figures.ago(answer.get('last_asked_at'))} by {answer['last_client']}"
+        yield "asked", f"{format_age(answer.get('last_asked_at'))} by {answer['last_client']}"

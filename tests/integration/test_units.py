@@ -10,7 +10,7 @@ from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.units import Installation, service_unit, socket_unit
+from mirrord.cli.systemd_units import Installation, service_unit, socket_unit
 from tests.integration.daemon import ROOT
 
 SERVICE = ROOT / "systemd" / "mirrord.service"

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli.host import Host, installing, uninstalling
 from mirrord.cli.steps import Command, Step
-from mirrord.cli.units import Installation, service_unit
+from mirrord.cli.systemd_units import Installation, service_unit
 
 HERE = Installation(Path("/opt/mirrord"), Path("/opt/mirrord/bin"), Path("/usr"))
 ALL_FILES = {

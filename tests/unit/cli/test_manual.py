@@ -6,8 +6,8 @@ import click
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli import main
+from mirrord.cli.global_options import ADMIN_ENDPOINT, GlobalOptions
 from mirrord.cli.manual import CHAPTERS, Manual
-from mirrord.cli.settings import ADMIN_ENDPOINT, Settings
 from mirrord.config.config import AdminConfig
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ class ManualTests(SynchronousTestCase):
 
     def test_no_stranger(self) -> None:
         """A module beside the commands is no command."""
-        for name in ("address", "main", "../ls", "stand-in"):
+        for name in ("addresses", "main", "../ls", "offline-daemon"):
             self.assertIsNone(main.mirrord.get_command(self.context, name))
 
     def test_run_is_light(self) -> None:
@@ -71,4 +71,4 @@ class SettingsTests(SynchronousTestCase):
     def test_default(self) -> None:
         """Without a configuration the admin listener is where the daemon's own default has it."""
         self.assertEqual(ADMIN_ENDPOINT, AdminConfig().endpoint)
-        self.assertEqual(str(Settings(named_admin=ADMIN_ENDPOINT).admin()), "http://127.0.0.1:5001")
+        self.assertEqual(str(GlobalOptions(named_admin=ADMIN_ENDPOINT).admin()), "http://127.0.0.1:5001")

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mirrord.cli.statuses import Failed
+from mirrord.cli.exit_status import CommandError
 from mirrord.client_config import ClientFile
 
 _MODE = 0o644
@@ -20,7 +20,7 @@ def place(file: ClientFile, root: Path) -> str:
     the same file again changes nothing.
 
     Raises:
-        Failed: It cannot be written, or what stands there cannot be joined with it.
+        CommandError: It cannot be written, or what stands there cannot be joined with it.
     """
     path = _below(root, file.path)
     try:
@@ -31,9 +31,9 @@ def place(file: ClientFile, root: Path) -> str:
         kept = "" if old is None else f"; what it said before is in {_keep(path).name}"
         _write(path, new)
     except PermissionError:
-        raise Failed(f"{path} cannot be written; try again with sudo") from None
+        raise CommandError(f"{path} cannot be written; try again with sudo") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"{path} cannot be written: {error}") from None
+        raise CommandError(f"{path} cannot be written: {error}") from None
     return f"{path} is written{kept}"
 
 
@@ -42,7 +42,7 @@ def _below(root: Path, path: str) -> Path:
     base = root.resolve()
     found = (base / path.lstrip("/")).resolve()
     if not found.is_relative_to(base):
-        raise Failed(f"{path} leads out of {root}")
+        raise CommandError(f"{path} leads out of {root}")
     return found
 
 
@@ -54,7 +54,7 @@ def _join(old: str | None, file: ClientFile, path: Path) -> str:
     for key, words in ours.items():
         present = document.get(key, [])
         if not isinstance(present, list):
-            raise Failed(f"{path}: {key} is no list; it stays as it is")
+            raise CommandError(f"{path}: {key} is no list; it stays as it is")
         missing = [word for word in words if word not in present]
         if missing:
             document[key] = missing + present
@@ -67,9 +67,9 @@ def _object(text: str, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Failed(f"{path} is not JSON and stays as it is: {error}") from None
+        raise CommandError(f"{path} is not JSON and stays as it is: {error}") from None
     if not isinstance(document, dict):
-        raise Failed(f"{path} holds no JSON object and stays as it is")
+        raise CommandError(f"{path} holds no JSON object and stays as it is")
     return document
 
 

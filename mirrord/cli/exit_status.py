@@ -2,7 +2,7 @@
 
 import click
 
-STATUSES = {
+EXIT_STATUSES = {
     0: "All is well.",
     1: "It failed, or found what is not well; the last lines say what.",
     2: "The command line cannot be understood. Nothing was done.",
@@ -12,19 +12,19 @@ STATUSES = {
 }
 
 
-class Failed(click.ClickException):
+class CommandError(click.ClickException):
     """It did not work; the message is one line for the operator."""
 
     exit_code = 1
 
 
-class NotRunning(Failed):
+class DaemonUnreachable(CommandError):
     """No daemon answers, or it went away in the middle."""
 
     exit_code = 3
 
 
-class NotHeld(Failed):
+class NotFound(CommandError):
     """What was named is not there."""
 
     exit_code = 4

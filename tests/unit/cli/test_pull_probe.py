@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.proof import Proof, Unproven
+from mirrord.cli.pull_probe import ProbeFailed, PullProbe
 from mirrord.oci.digest import Digest
 
 
@@ -57,10 +57,10 @@ class ProofTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.mirror = Mirror()
         connection: Any = self.mirror
-        self.proof = Proof(connection, "a/b", "quay.io")
+        self.proof = PullProbe(connection, "a/b", "quay.io")
 
     def assert_unproven(self, reason: str) -> None:
-        with self.assertRaises(Unproven) as caught:
+        with self.assertRaises(ProbeFailed) as caught:
             self.proof.pull("1")
         self.assertIn(reason, str(caught.exception))
 

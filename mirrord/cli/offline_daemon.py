@@ -20,12 +20,12 @@ from pathlib import Path
 import attrs
 import click
 
-from mirrord.cli.address import Address
+from mirrord.cli.addresses import Address
+from mirrord.cli.admin_client import AdminClient
 from mirrord.cli.configuration import read_config
-from mirrord.cli.daemon import Daemon
+from mirrord.cli.exit_status import CommandError, DaemonUnreachable
+from mirrord.cli.global_options import GlobalOptions
 from mirrord.cli.run import daemon_command
-from mirrord.cli.settings import Settings
-from mirrord.cli.statuses import Failed, NotRunning
 from mirrord.config.config import AdminConfig, Config, ListenConfig, LogConfig, render
 
 _START_SECONDS = 60.0
@@ -36,21 +36,21 @@ _IS_IN_USE = "is in use by another mirrord"
 
 
 @contextmanager
-def reach(settings: Settings) -> Iterator[Daemon]:
+def reach(settings: GlobalOptions) -> Iterator[AdminClient]:
     """The daemon that runs, else a stand-in over the configured store.
 
     Raises:
-        NotRunning: None runs, and there is no store to stand in for; or one runs and does not answer.
-        Failed: The store cannot be used, or is another user's.
+        DaemonUnreachable: None runs, and there is no store to stand in for; or one runs and does not answer.
+        CommandError: The store cannot be used, or is another user's.
     """
-    daemon = Daemon(settings.admin())
+    daemon = AdminClient(settings.admin())
     if daemon.is_running() or settings.named_admin is not None:
         yield daemon
         return
     config = read_config(settings)
     store = config.store.path
     if not _is_store(store):
-        raise NotRunning(f"no daemon answers at {daemon.address}, and {store} holds no store")
+        raise DaemonUnreachable(f"no daemon answers at {daemon.address}, and {store} holds no store")
     click.echo(f"mirrord: no daemon runs; this works on {store} itself", err=True)
     with _start(config, store.stat()) as stand_in:
         yield stand_in
@@ -60,18 +60,18 @@ def _is_store(path: Path) -> bool:
     try:
         return path.exists() and any(path.iterdir())
     except PermissionError:
-        raise Failed(f"{path} belongs to another user; try again with sudo") from None
+        raise CommandError(f"{path} belongs to another user; try again with sudo") from None
 
 
 @contextmanager
-def _start(config: Config, owner: os.stat_result) -> Iterator[Daemon]:
+def _start(config: Config, owner: os.stat_result) -> Iterator[AdminClient]:
     with tempfile.TemporaryDirectory(prefix="mirrord-", dir="/tmp") as name:
         folder = Path(name)
         file, log = folder / "mirrord.toml", folder / "log"
         file.write_text(render(_apart(config, folder)), "utf-8")
         for path in (folder, file):
             os.chown(path, owner.st_uid, owner.st_gid)
-        daemon = Daemon(Address("", 0, str(folder / "admin")))
+        daemon = AdminClient(Address("", 0, str(folder / "admin")))
         twistd = _spawn(daemon_command(["--config", str(file)]), log, owner)
         try:
             _wait(twistd, daemon, log)
@@ -126,13 +126,17 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait(twistd: "subprocess.Popen[bytes]", daemon: Daemon, log: Path) -> None:
+def _wait(twistd: "subprocess.Popen[bytes]", daemon: AdminClient, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not daemon.is_running():
         if twistd.poll() is not None or time.monotonic() > deadline:
             said = log.read_text("utf-8", "replace").strip().splitlines() or ["it did not start"]
             line = next((line for line in said if _IS_IN_USE in line), said[-1])
-            raise NotRunning(f"{line}; but no daemon answers") if _IS_IN_USE in line else Failed(line)
+            raise (
+                DaemonUnreachable(f"{line}; but no daemon answers")
+                if _IS_IN_USE in line
+                else CommandError(line)
+            )
         time.sleep(_POLL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Settings: what every command is told of the daemon that it is about.
+"""Global options: which configuration and which daemon a command is about.
 
 Most commands want one word of the configuration, where the admin listener is. They get it without
 the daemon's own reader: that takes long to import, and insists on files that only the daemon may read.
@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 import click
 
-from mirrord.cli.address import Address
-from mirrord.cli.statuses import Failed
+from mirrord.cli.addresses import Address
+from mirrord.cli.exit_status import CommandError
 
 SERVICE_CONFIG = Path("/etc/mirrord/mirrord.toml")
 """The configuration of the service: read where none is named, if it is there."""
@@ -22,7 +22,7 @@ ADMIN_ENDPOINT = "tcp:5001:interface=127.0.0.1"
 
 
 @attrs.define(eq=False)
-class Settings:
+class GlobalOptions:
     """The global options."""
 
     named_config: Path | None = None
@@ -39,36 +39,38 @@ class Settings:
         """The text of the configuration file, empty where there is none.
 
         Raises:
-            Failed: It cannot be read.
+            CommandError: It cannot be read.
         """
         try:
             return "" if self.config is None else self.config.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise Failed(f"{self.config} cannot be read: {reason}") from None
+            raise CommandError(f"{self.config} cannot be read: {reason}") from None
 
     def admin(self) -> Address:
         """Where the daemon's admin listener is.
 
         Raises:
-            Failed: The configuration does not say so.
+            CommandError: The configuration does not say so.
         """
         endpoint = self.named_admin or self._configured_endpoint()
         try:
             return Address.parse(endpoint)
         except ValueError as error:
-            raise Failed(f"{endpoint} does not say where the daemon answers; --admin: {error}") from None
+            raise CommandError(
+                f"{endpoint} does not say where the daemon answers; --admin: {error}"
+            ) from None
 
     def _configured_endpoint(self) -> str:
         try:
             admin = tomllib.loads(self.read()).get("admin", {})
         except ValueError as error:
-            raise Failed(f"{self.config}: not TOML: {error}") from None
+            raise CommandError(f"{self.config}: not TOML: {error}") from None
         endpoint = admin.get("endpoint", ADMIN_ENDPOINT) if isinstance(admin, dict) else None
         return endpoint if isinstance(endpoint, str) else ADMIN_ENDPOINT
 
 
-def located(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_global_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the global options, which may stand before or after its name, and the settings."""
     config = click.option(
         "--config",
@@ -84,12 +86,12 @@ def located(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         help="Where the daemon's admin listener is. Default: what the configuration says.",
     )
-    return config(admin(click.make_pass_decorator(Settings, ensure=True)(command)))
+    return config(admin(click.make_pass_decorator(GlobalOptions, ensure=True)(command)))
 
 
 def _note(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def note(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
-        settings = context.ensure_object(Settings)
+        settings = context.ensure_object(GlobalOptions)
         if value is not None:
             setattr(settings, name, value)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.placing import place
-from mirrord.cli.statuses import Failed
+from mirrord.cli.client_files import place
+from mirrord.cli.exit_status import CommandError
 from mirrord.client_config import ClientFile
 
 DAEMON = ClientFile("/etc/docker/daemon.json", '{ "registry-mirrors": ["http://m"] }\n')
@@ -73,7 +73,7 @@ class PlacingTests(SynchronousTestCase):
         for text in ("{", "[]", "[" * 99_999, '{"registry-mirrors": "x"}', "\udcff"):
             path = self.write("docker/daemon.json", "")
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
-            with self.assertRaises(Failed, msg=text):
+            with self.assertRaises(CommandError, msg=text):
                 place(DAEMON, self.root)
             self.assertEqual(path.read_bytes(), text.encode("utf-8", "surrogateescape"))
         self.assertEqual(self.names(), ["docker/daemon.json"])
@@ -87,12 +87,12 @@ class PlacingTests(SynchronousTestCase):
         self.assertTrue((self.etc / "x.conf").is_symlink())
         (self.etc / "x.conf").unlink()
         (self.etc / "x.conf").symlink_to("/etc/hostname")
-        with self.assertRaises(Failed):
+        with self.assertRaises(CommandError):
             place(CONF, self.root)
 
     def test_no_folder(self) -> None:
         """Where no folder can be made it ends with one line that names the file."""
         self.write("x.conf", "a file")
-        with self.assertRaises(Failed) as caught:
+        with self.assertRaises(CommandError) as caught:
             place(ClientFile("/etc/x.conf/y", ""), self.root)
         self.assertIn("x.conf/y", caught.exception.message)

@@ -19,12 +19,12 @@ _MAX_BLOB_BYTES = 64 * 1024 * 1024
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
 
 
-class Unproven(Exception):
+class ProbeFailed(Exception):
     """It did not go as a client's pull has to; the message is one line for the operator."""
 
 
 @attrs.frozen
-class Proof:
+class PullProbe:
     """Asks a mirror for an image of one upstream's repository."""
 
     _connection: HTTPConnection
@@ -35,7 +35,7 @@ class Proof:
         """Fetch a manifest of the tag and the smallest blob of it; how many bytes that blob has.
 
         Raises:
-            Unproven: Something else came.
+            ProbeFailed: Something else came.
             OSError: Nothing came; or HTTPException, where it was no HTTP.
         """
         manifest = self._manifest(tag)
@@ -43,7 +43,7 @@ class Proof:
             manifest = self._manifest(str(min(children, key=_is_foreign).get("digest")))
         parts = [part for part in (manifest.get("config"), *manifest.get("layers", [])) if part]
         if not parts:
-            raise Unproven("the manifest names no blob")
+            raise ProbeFailed("the manifest names no blob")
         digest = str(min(parts, key=lambda part: int(part.get("size", 0))).get("digest"))
         blob, _ = self._get(f"blobs/{digest}", _MAX_BLOB_BYTES)
         _compare(blob, digest)
@@ -57,7 +57,7 @@ class Proof:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise Unproven("the manifest is no JSON object")
+            raise ProbeFailed("the manifest is no JSON object")
         return document
 
     def _get(self, path: str, max_bytes: int) -> tuple[bytes, str]:
@@ -67,7 +67,7 @@ class Proof:
         answer = self._connection.getresponse()
         body = answer.read(max_bytes)
         if answer.status != 200:
-            raise Unproven(f"{answer.status} {_message(body)} for {path}")
+            raise ProbeFailed(f"{answer.status} {_message(body)} for {path}")
         return body, answer.getheader("Docker-Content-Digest", "")
 
 
@@ -75,9 +75,9 @@ def _compare(content: bytes, digest: str) -> None:
     try:
         is_right = Digest.parse(digest).matches(content)
     except DigestInvalid:
-        raise Unproven(f"{digest or 'nothing'} is no digest") from None
+        raise ProbeFailed(f"{digest or 'nothing'} is no digest") from None
     if not is_right:
-        raise Unproven(f"what came is not {digest}")
+        raise ProbeFailed(f"what came is not {digest}")
 
 
 def _is_foreign(child: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.address import Address
+from mirrord.cli.addresses import Address
 
 
 class AddressTests(SynchronousTestCase):

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 import attrs
 
-from mirrord.cli.address import Address
-from mirrord.cli.statuses import Failed, NotHeld, NotRunning
+from mirrord.cli.addresses import Address
+from mirrord.cli.exit_status import CommandError, DaemonUnreachable, NotFound
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
@@ -30,8 +30,8 @@ Document: TypeAlias = dict[str, Any]
 
 
 @attrs.frozen
-class Daemon:
-    """A daemon that may or may not run. Whatever it is asked raises a `Failed` if it does not answer well."""
+class AdminClient:
+    """HTTP client of the admin listener; every method raises `CommandError` where a request fails."""
 
     address: Address
 
@@ -76,7 +76,7 @@ class Daemon:
             yield event
             if event.get("event") in {"done", "failed"}:
                 return
-        raise NotRunning(f"the daemon at {self.address} went away before it was done")
+        raise DaemonUnreachable(f"the daemon at {self.address} went away before it was done")
 
     def _whole(self, method: str, path: str, query: dict[str, str]) -> Document:
         with self._answer(method, path, query, ANSWER_SECONDS) as answer:
@@ -92,7 +92,7 @@ class Daemon:
             connection.connect()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise NotRunning(f"no daemon answers at {self.address}: {reason}") from None
+            raise DaemonUnreachable(f"no daemon answers at {self.address}: {reason}") from None
         try:
             connection.sock.settimeout(seconds)
             headers = {} if method == "GET" else _OUR_INTENT
@@ -105,7 +105,7 @@ class Daemon:
             yield answer
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise NotRunning(f"the daemon at {self.address} went away: {reason}") from None
+            raise DaemonUnreachable(f"the daemon at {self.address} went away: {reason}") from None
         finally:
             connection.close()
 
@@ -120,15 +120,15 @@ def _document(body: bytes, address: Address) -> Document:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise Failed(f"what answers at {address} is no mirrord, or another version of it")
+        raise CommandError(f"what answers at {address} is no mirrord, or another version of it")
     return document
 
 
-def _refusal(answer: HTTPResponse, address: Address) -> Failed:
+def _refusal(answer: HTTPResponse, address: Address) -> CommandError:
     """What the daemon says against it (distribution-spec, "Error codes")."""
     errors = _document(_read(answer), address).get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     message = str(first.get("message") or f"the daemon answered {answer.status}")
     detail = first.get("detail")
     line = f"{message}: {detail}" if isinstance(detail, str) and detail else message
-    return NotHeld(line) if answer.status == 404 else Failed(line)
+    return NotFound(line) if answer.status == 404 else CommandError(line)

@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.units import SOCKET_ENDPOINT, Installation, configuration, service_unit, socket_unit
+from mirrord.cli.systemd_units import SOCKET_ENDPOINT, Installation, configuration, service_unit, socket_unit
 
 ROOT = Path(__file__).parents[3]
 

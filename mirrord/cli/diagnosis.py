@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 
 @attrs.frozen
-class Finding:
+class Diagnosis:
     """One line of the doctor's; `advice` says what to do where it is not well."""
 
     subject: str
@@ -23,16 +23,16 @@ class Finding:
     advice: str = ""
 
 
-def ok(subject: str, text: str) -> Finding:
+def ok(subject: str, text: str) -> Diagnosis:
     """All is well."""
-    return Finding(subject, Level.OK, text)
+    return Diagnosis(subject, Level.OK, text)
 
 
-def warn(subject: str, text: str, advice: str) -> Finding:
+def warn(subject: str, text: str, advice: str) -> Diagnosis:
     """It works, and may not for long."""
-    return Finding(subject, Level.WARN, text, advice)
+    return Diagnosis(subject, Level.WARN, text, advice)
 
 
-def fail(subject: str, text: str, advice: str) -> Finding:
+def fail(subject: str, text: str, advice: str) -> Diagnosis:
     """It does not work."""
-    return Finding(subject, Level.FAIL, text, advice)
+    return Diagnosis(subject, Level.FAIL, text, advice)
