@@ -15,11 +15,12 @@ account could guess at another one for ever.
 """
 
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
 import attrs
 
 from mirrord.access.recent import Recent
+from mirrord.config.addresses import parse_address
 from mirrord.oci.errors import TooManyRequests
 
 FREE_ATTEMPTS = 3
@@ -92,10 +93,7 @@ def _wait_after(attempts: int) -> float:
 
 def _network(address: str) -> str:
     """Where an address is counted: whoever has an IPv6 address has 2^64 of them (RFC 6177)."""
-    try:
-        read = ip_address(address)
-    except ValueError:
+    parsed = parse_address(address)
+    if parsed is None:
         return ""
-    if not isinstance(read, IPv6Address):
-        return address
-    return str(read.ipv4_mapped or int(read) >> 64)
+    return str(int(parsed) >> 64 if isinstance(parsed, IPv6Address) else parsed)

@@ -12,10 +12,10 @@ A rule sees a mirrored repository under its upstream's name, whatever the client
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import attrs
 
+from mirrord.config.addresses import parse_address
 from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
 from mirrord.oci.names import RepositoryKey
 
@@ -44,6 +44,8 @@ class Identity:
 
 _NOBODY: frozenset[Principal] = frozenset()
 _ANYBODY = Principal("anonymous")
+
+_parse_cached = lru_cache(maxsize=1024)(parse_address)
 
 
 @attrs.frozen
@@ -112,16 +114,6 @@ def _is_of(identity: Identity, party: Principal) -> bool:
         case "certificate":
             return party.name in identity.certificates
         case "network":
-            address = _read_address(identity.address)
+            address = _parse_cached(identity.address)
             return address is not None and address in party.network
     return False
-
-
-@lru_cache(maxsize=1024)
-def _read_address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address; one of IPv4 that came in over IPv6 is one of IPv4."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

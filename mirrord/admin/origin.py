@@ -6,12 +6,12 @@ origin cannot send the header that every change needs, unless we answered its pr
 """
 
 import re
-from ipaddress import IPv6Address, ip_address
 
 from twisted.internet.address import IPv4Address as TcpAddress
 from twisted.internet.address import IPv6Address as Tcp6Address
 from twisted.internet.address import UNIXAddress
 
+from mirrord.config.addresses import parse_address
 from mirrord.http.request import READING, MirrorRequest
 from mirrord.oci.errors import Denied
 
@@ -48,22 +48,11 @@ def refuse_pages(request: MirrorRequest) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback
+    address = parse_address(host.partition("%")[0])
+    return address is not None and address.is_loopback
 
 
 def _is_address(header: bytes) -> bool:
     """Whether a Host names no host that a stranger's DNS could: localhost, or an address."""
     host = _PORT.sub("", header.decode("latin-1")).lower()
-    if host == "localhost":
-        return True
-    try:
-        ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True
+    return host == "localhost" or parse_address(host.removeprefix("[").removesuffix("]")) is not None

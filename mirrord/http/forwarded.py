@@ -5,10 +5,12 @@ with any address, so it is walked from the right, and believed as long as the on
 trusted. The first address that is not is the client.
 """
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 from twisted.internet.interfaces import IAddress
+
+from mirrord.config.addresses import parse_address
 
 NO_ADDRESS = "unix"
 """The address of a client on a Unix socket, which has none. Who may use the socket, its mode says."""
@@ -24,7 +26,7 @@ class TrustedProxies:
         """Whether the peer of this address is such a proxy; on a Unix socket, where any are configured."""
         if not self.networks or address == NO_ADDRESS:
             return bool(self.networks)
-        read = _read(address)
+        read = parse_address(address)
         return read is not None and any(read in network for network in self.networks)
 
     def client_of(self, peer: str, forwarded_for: str) -> str:
@@ -33,7 +35,7 @@ class TrustedProxies:
         for word in reversed(forwarded_for.split(",")):
             if not self.trusts(address):
                 break
-            named = _read(_without_port(word.strip()))
+            named = parse_address(_without_port(word.strip()))
             if named is None:
                 break
             address = str(named)
@@ -48,15 +50,6 @@ class TrustedProxies:
 def address_of(peer: IAddress | None) -> str:
     """The address of a connection's peer, as text."""
     return getattr(peer, "host", NO_ADDRESS)
-
-
-def _read(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; one of IPv4 that came in over IPv6 is one of IPv4."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _without_port(text: str) -> str:

@@ -1,12 +1,13 @@
 """Origins: scheme, host and port (RFC 6454), the border that credentials do not cross."""
 
-import ipaddress
 import socket
+from ipaddress import IPv4Address
 from typing import Self
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import attrs
 
+from mirrord.config.addresses import parse_address
 from mirrord.oci.errors import UpstreamRefused
 
 _PORTS = {"http": 80, "https": 443}
@@ -70,16 +71,12 @@ def is_private(host: str) -> bool:
     A name is never one: what it resolves to is judged when the connection stands (peers.py). The
     old spellings that getaddrinfo takes, `127.1` or `2130706433`, are read as it reads them.
     """
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = parse_address(host.partition("%")[0])
+    if address is None:
         try:
-            address = ipaddress.IPv4Address(socket.inet_aton(host))
+            address = IPv4Address(socket.inet_aton(host))
         except (OSError, ValueError):
             return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return not address.is_global or address.is_multicast
 
 

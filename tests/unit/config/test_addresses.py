@@ -1,0 +1,26 @@
+"""Tests of mirrord/config/addresses.py."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.config.addresses import parse_address
+
+
+class AddressTests(SynchronousTestCase):
+    def test_addresses(self) -> None:
+        """Both families are parsed; an IPv4-mapped address is the IPv4 address."""
+        for text, address in (
+            ("192.0.2.1", IPv4Address("192.0.2.1")),
+            ("2001:db8::1", IPv6Address("2001:db8::1")),
+            ("fe80::1%eth0", IPv6Address("fe80::1%eth0")),
+            ("::ffff:192.0.2.1", IPv4Address("192.0.2.1")),
+            ("::FFFF:c000:201", IPv4Address("192.0.2.1")),
+            ("::192.0.2.1", IPv6Address("::c000:201")),
+        ):
+            self.assertEqual(parse_address(text), address, text)
+
+    def test_other_text(self) -> None:
+        """Anything else is None: names, ports, networks, brackets and the spellings of inet_aton."""
+        for text in ("", "unix", "localhost", "192.0.2.1:80", "[::1]", "10.0.0.0/8", "127.1", "010.0.0.1"):
+            self.assertIsNone(parse_address(text), text)
