@@ -15,11 +15,11 @@ from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RangeInvalid
+from mirrord.oci.manifests import OCTET_STREAM
 from mirrord.oci.routes import BlobRoute
 from mirrord.repository import BlobReader
 
-CONTENT_TYPE = "application/octet-stream"
-_OCTETS: Header = (b"Content-Type", CONTENT_TYPE.encode("ascii"))
+_OCTETS: Header = (b"Content-Type", OCTET_STREAM.encode("ascii"))
 
 
 @attrs.frozen
@@ -65,7 +65,7 @@ class BlobResource:
                 content_range = (b"Content-Range", wanted.content_range(blob.size).encode("ascii"))
                 return await self._one(blob, wanted, _OCTETS, content_range, *headers)
         boundary = self._make_boundary()
-        parts = multipart(ranges, blob.size, CONTENT_TYPE, boundary)
+        parts = multipart(ranges, blob.size, OCTET_STREAM, boundary)
         several = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode("ascii"))
         return self._reply(blob, 206, parts, several, *headers)
 

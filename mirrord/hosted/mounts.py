@@ -13,10 +13,8 @@ import attrs
 
 from mirrord.hosted.ports import HostedLinks, Mirrored
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
-
-BLOB_TYPE = "application/octet-stream"
 
 _MAX_HOLDERS = 256
 """So many holders of a blob are looked at for one that the caller may read."""
@@ -47,7 +45,7 @@ class Mounter:
             size = self._size_at(origin, digest) if may_read(origin) else None
         if size is None:
             return False
-        return await self._index.add_blob(repository, Descriptor(BLOB_TYPE, digest, size))
+        return await self._index.add_blob(repository, Descriptor(OCTET_STREAM, digest, size))
 
     def _size_at(self, source: RepositoryKey, digest: Digest) -> int | None:
         if source.upstream != HOSTED:

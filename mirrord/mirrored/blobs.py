@@ -25,11 +25,10 @@ from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult, with_cache_status
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RegistryError, Unavailable, UpstreamCorrupt, UpstreamError, UpstreamTimeout
-from mirrord.oci.manifests import Descriptor
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import RepositoryKey
 from mirrord.repository import BlobReader, BlobSizeResult
 
-_BLOB = "application/octet-stream"
 _CORRUPT_IN_A_ROW = 2
 _CORRUPT_SECONDS = 60.0
 
@@ -163,7 +162,7 @@ class BlobDownloads:
         )
         held = self._blobs.size_of(digest)
         if held is not None:
-            self._index.add_links(source, [Descriptor(_BLOB, digest, held)])
+            self._index.add_links(source, [Descriptor(OCTET_STREAM, digest, held)])
         fetch = self._running.get(digest)
         if fetch is not None:
             fetch.asking.admit(source)
@@ -200,7 +199,7 @@ class BlobDownloads:
             case None:
                 for source in sources:
                     self._corrupt.forget((source, digest))
-                    self._index.add_links(source, [Descriptor(_BLOB, digest, fetch.known_size or 0)])
+                    self._index.add_links(source, [Descriptor(OCTET_STREAM, digest, fetch.known_size or 0)])
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)
 

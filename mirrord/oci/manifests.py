@@ -17,6 +17,9 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
+OCTET_STREAM = "application/octet-stream"
+"""The media type of a blob whose descriptor is unknown, and of every blob in a response."""
+
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 """What a registry should at least accept, and what clients at most read (reference/protocol.md, 1.5)."""
 
@@ -30,9 +33,7 @@ MAX_SIZE = 2**63 - 1
 """The largest size that is believed: an index of signed 64-bit numbers holds no more."""
 
 _KNOWN = frozenset({OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST})
-VAGUE_TYPES = frozenset(
-    {"", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"}
-)
+VAGUE_TYPES = frozenset({"", "application/json", OCTET_STREAM, "binary/octet-stream", "text/plain"})
 """Media types that do not say what a manifest is."""
 
 _LISTS = ("layers", "manifests", "blobs")

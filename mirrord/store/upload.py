@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.oci.errors import DigestInvalid
-from mirrord.oci.manifests import Descriptor
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import RepositoryName
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
@@ -27,9 +27,6 @@ from mirrord.store.hosted import HostedIndex
 from mirrord.store.layout import Layout
 from mirrord.store.partials import HASH_SLICE_BYTES
 from mirrord.store.threads import Threads
-
-BLOB_TYPE = "application/octet-stream"
-"""Of a blob that was pushed nobody has said what it is; the manifests that name it do."""
 
 
 @attrs.frozen
@@ -141,7 +138,7 @@ class Upload:
             raise DigestInvalid(f"the bytes that were uploaded are not {digest}")
         # In place of the same bytes, if they are here: else the time that this takes would tell that
         # somebody has them, whose repository the caller may not be let to read.
-        blob = Descriptor(BLOB_TYPE, digest, self.offset)
+        blob = Descriptor(OCTET_STREAM, digest, self.offset)
         try:
             await self._workshop.hosted.add_blob(self._repository, blob, partial(self._become, blob))
         except OSError:

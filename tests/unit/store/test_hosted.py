@@ -7,12 +7,11 @@ from twisted.logger import capturedLogs, formatEvent
 from mirrord.oci.content import ContentKind, Entry, HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestBlobUnknown
-from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.hosted_rows import LinkRow
 from mirrord.store.tables import PAGE_ROWS
-from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
 
@@ -28,7 +27,7 @@ class HostedIndexTests(PushTestCase):
         self.push_manifest(IMAGE, V1)
         self.lose()
         self.assertEqual(
-            HostedLink(Descriptor(BLOB_TYPE, digest, 1), False, 0.0), self.store.hosted.link(APP, digest)
+            HostedLink(Descriptor(OCTET_STREAM, digest, 1), False, 0.0), self.store.hosted.link(APP, digest)
         )
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
@@ -200,16 +199,16 @@ class HostedIndexTests(PushTestCase):
     def test_mounting_costs_no_bytes(self) -> None:
         """A blob that is held is linked to another repository; one that is not cannot be."""
         digest = self.push_blob(b"x")
-        self.assertTrue(self.result(self.store.hosted.add_blob(WEB, Descriptor(BLOB_TYPE, digest, 1))))
+        self.assertTrue(self.result(self.store.hosted.add_blob(WEB, Descriptor(OCTET_STREAM, digest, 1))))
         self.assertEqual([APP, WEB], list(self.store.hosted.holders(digest)))
-        missing = Descriptor(BLOB_TYPE, Digest.of(b"no"), 2)
+        missing = Descriptor(OCTET_STREAM, Digest.of(b"no"), 2)
         self.assertFalse(self.result(self.store.hosted.add_blob(WEB, missing)))
         self.assertEqual(4096, self.store.hosted_shelf.total_bytes)
 
     def test_a_mirrored_blob_is_mounted_for_good(self) -> None:
         """What the mirror held is hosted from the moment of the mount, and no longer evicted."""
         digest = self.add_blob(b"m")
-        self.assertTrue(self.result(self.store.hosted.add_blob(APP, Descriptor(BLOB_TYPE, digest, 1))))
+        self.assertTrue(self.result(self.store.hosted.add_blob(APP, Descriptor(OCTET_STREAM, digest, 1))))
         self.evict_all()
         self.assertEqual(b"m", self.read_blob(digest))
 

@@ -21,9 +21,8 @@ from mirrord.gc.results import HostedSweepResult
 from mirrord.gc.retention import RetentionRules
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
-from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
 
@@ -86,7 +85,7 @@ class Machine(RuleBasedStateMachine):
     def mount(self, repository: RepositoryName, number: int) -> None:
         digest = Digest.of(body(number))
         is_there = digest in self.files()
-        descriptor = Descriptor(BLOB_TYPE, digest, len(body(number)))
+        descriptor = Descriptor(OCTET_STREAM, digest, len(body(number)))
         assert self.shop.result(self.shop.store.hosted.add_blob(repository, descriptor)) == is_there
         if is_there:
             self.model.blobs[repository, digest] = self.now

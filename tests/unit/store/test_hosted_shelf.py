@@ -2,10 +2,9 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName
 from mirrord.store import asked
-from mirrord.store.upload import BLOB_TYPE
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
 
@@ -85,7 +84,7 @@ class UnreferencedTests(ShelfTestCase):
         self.threads.hold()
         going = Deferred.fromCoroutine(self.store.hosted_shelf.unlink(self.lone(), 60.0))
         self.assertFalse(self.holds(X))
-        mounting = Deferred.fromCoroutine(self.store.hosted.add_blob(APP, Descriptor(BLOB_TYPE, X, 1)))
+        mounting = Deferred.fromCoroutine(self.store.hosted.add_blob(APP, Descriptor(OCTET_STREAM, X, 1)))
         self.threads.release()
         self.assertEqual((1, True), (self.successResultOf(going), self.successResultOf(mounting)))
         self.assertTrue(self.holds(X))
@@ -118,7 +117,7 @@ class UnlinkedTests(ShelfTestCase):
         self.push_blob(b"x")
         self.result(self.store.hosted.delete(APP, X))
         entries = self.unlinked()
-        self.result(self.store.hosted.add_blob(WEB, Descriptor(BLOB_TYPE, X, 1)))
+        self.result(self.store.hosted.add_blob(WEB, Descriptor(OCTET_STREAM, X, 1)))
         self.store.hosted_shelf.hand_over(entries)
         self.assertEqual([], self.result(self.store.hosted_shelf.remove(entries)))
         self.evict_all()
