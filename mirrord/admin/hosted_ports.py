@@ -65,6 +65,6 @@ class HostedShelf(Protocol):
         """The tags of a repository, a page an item."""
         ...
 
-    async def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
+    async def apply_plan(self, thinning: RetentionPlan) -> tuple[int, int]:
         """Remove tags, and then manifests that nothing needs by now; how many of both went."""
         ...

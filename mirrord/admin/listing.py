@@ -39,7 +39,7 @@ class RepositoryLister:
         if len(pattern) > _MAX_PATTERN:
             raise NameInvalid("the pattern is longer than any name")
         try:
-            await self._inventory.settle()
+            await self._inventory.flush()
         except OSError as error:
             self._log.warn("what is listed is older than it could be: {error}", error=str(error))
         for sources, look in (

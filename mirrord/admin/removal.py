@@ -44,7 +44,7 @@ class Remover:
         if reference.registry == HOSTED:
             return await self._hosted.remove(reference)
         source = RepositoryKey(reference.registry, reference.repository)
-        await self._shelves.settle()
+        await self._shelves.flush()
         if reference.tag is None and reference.digest is None:
             tags, digests = await self._all(source)
         else:
@@ -53,7 +53,7 @@ class Remover:
             self._shelves.forget_tag(source, tag)
         for digest in digests:
             self._shelves.unlink(source, digest)
-        await self._shelves.settle()
+        await self._shelves.flush()
         freed = await self._remove(digests)
         whole = ImageReference.of(source)
         forgotten = (RemovedTag(attrs.evolve(whole, tag=tag)) for tag in tags)

@@ -19,7 +19,7 @@ from mirrord.oci.routes import Target
 class Inventory(Protocol):
     """The store, looked at; that is no use of what is in it."""
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Bring what is listed up to date.
 
         Raises:

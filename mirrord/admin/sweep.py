@@ -27,7 +27,7 @@ class Sweeper:
             OSError: The disk failed.
         """
         if is_dry_run:
-            rehearsal = await self._collector.rehearse()
+            rehearsal = await self._collector.preview()
             evicted, victims = rehearsal.evicted, tuple(map(Victim.of, rehearsal.named))
             hosted = _hosted(rehearsal.hosted.sweep, _victims(rehearsal.hosted))
             return SweepReport(True, evicted.count, evicted.size, victims, hosted)

@@ -109,6 +109,6 @@ class Collector(Protocol):
         """Sweep now; joins a sweep that runs."""
         ...
 
-    async def rehearse(self) -> Rehearsal:
+    async def preview(self) -> Rehearsal:
         """What a sweep would do now."""
         ...

@@ -85,7 +85,7 @@ class Verifier:
             raise Conflict("a verification runs already")
         async with self._turn:
             await self._reconciled()
-            await self._inventory.settle()
+            await self._inventory.flush()
             course = _Course(self._audit.total_bytes, self._audit.total_entries)
             began_at = told_at = self._clock.seconds()
             yield course.progress()

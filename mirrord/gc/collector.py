@@ -94,7 +94,7 @@ class Collector:
         """
         return await self._sweeps.run(None, self._sweep)
 
-    async def rehearse(self) -> SweepPreview:
+    async def preview(self) -> SweepPreview:
         """What a sweep would evict now; nothing goes.
 
         Raises:
@@ -102,7 +102,7 @@ class Collector:
         """
         await self._settle()
         shelf, limits = self._shelf, self.limits
-        order = in_order(shelf.leftovers(), shelf.entries(), limits)
+        order = in_order(shelf.partials(), shelf.entries(), limits)
         going = victims(order, self._excess(0, limits)(), limits, shelf.is_busy)
         total = EvictedContent()
         named: list[Entry] = []
@@ -110,7 +110,7 @@ class Collector:
             total += EvictedContent(len(batch), sum(entry.size for entry in batch))
             named += batch[: MAX_NAMED - len(named)]
             await yield_to_reactor(self._clock)
-        return SweepPreview(total, tuple(named), await self._hosted.rehearse(limits))
+        return SweepPreview(total, tuple(named), await self._hosted.preview(limits))
 
     async def _sweep(self) -> SweepResult:
         started_at, began = self._wall_clock(), self._clock.seconds()
@@ -120,7 +120,7 @@ class Collector:
         self.last_sweep = SweepResult(started_at, self._clock.seconds() - began, evicted, forgotten, hosted)
         return self.last_sweep
 
-    async def make(self, size: int, digest: Digest | None = None) -> bool:
+    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
         """Whether `size` more bytes fit within the limits, after evicting what may go.
 
         With the digest of a blob they are promised to its partial, until it is committed, discarded
@@ -134,14 +134,14 @@ class Collector:
             return True
         async with self._one_at_a_time:
             if digest is not None:
-                self._shelf.promise(digest, 0)
+                self._shelf.reserve(digest, 0)
             if not await self._fit(size, self.limits):
                 return False
             if digest is not None:
-                self._shelf.promise(digest, size)
+                self._shelf.reserve(digest, size)
             return True
 
-    async def make_hosted(self, size: int) -> bool:
+    async def make_room_for_push(self, size: int) -> bool:
         """Whether `size` more bytes may be pushed, after evicting mirrored content that may go.
 
         `max_size` is not for them; that `min_free` stays free of the file system is.
@@ -155,7 +155,7 @@ class Collector:
         async with self._one_at_a_time:
             return await self._fit(size, limits)
 
-    async def lend(self, size: int, digest: Digest) -> bool:
+    async def lend_room(self, size: int, digest: Digest) -> bool:
         """Whether the disk can take `size` bytes that will not be kept, after evicting what may go.
 
         The operator's limits are for what is kept: of a disk that is nearly full already, a stream
@@ -175,7 +175,7 @@ class Collector:
             self._shelf.lend(digest, size)
             return True
 
-    async def emergency(self, size: int) -> bool:
+    async def free_in_emergency(self, size: int) -> bool:
         """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense.
 
         What the file system says of its free space is not believed: quotas and reserved blocks are
@@ -205,7 +205,7 @@ class Collector:
     def _occupancy(self) -> DiskUsage:
         shelf = self._shelf
         return DiskUsage(
-            shelf.total_bytes, shelf.busy_bytes, shelf.promised_bytes, self._free_bytes(), shelf.lent_bytes
+            shelf.total_bytes, shelf.busy_bytes, shelf.reserved_bytes, self._free_bytes(), shelf.lent_bytes
         )
 
     async def _evict(self, excess: Callable[[], int], turn: DeferredLock) -> EvictedContent:
@@ -216,7 +216,7 @@ class Collector:
         """
         await self._settle()
         shelf, limits = self._shelf, self.limits
-        going, most, total = in_order(shelf.leftovers(), shelf.entries(), limits), excess(), EvictedContent()
+        going, most, total = in_order(shelf.partials(), shelf.entries(), limits), excess(), EvictedContent()
         while not self._is_stopped:
             async with turn:
                 left = min(most - total.size, excess())
@@ -232,7 +232,7 @@ class Collector:
 
     async def _settle(self) -> None:
         try:
-            await self._shelf.settle()
+            await self._shelf.flush()
         except OSError as error:
             self._log.warn("evicting by an older order of use: {error}", error=str(error))
 

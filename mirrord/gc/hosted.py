@@ -50,7 +50,7 @@ class HostedSweeper:
         blobs = await self._unlink(limits.retention.grace_seconds)
         return HostedSweepResult(tags, manifests, blobs, uploads, await self._remove_unlinked())
 
-    async def rehearse(self, limits: GCLimits) -> HostedSweepPreview:
+    async def preview(self, limits: GCLimits) -> HostedSweepPreview:
         """What a sweep would remove now; nothing goes.
 
         Raises:
@@ -91,7 +91,7 @@ class HostedSweeper:
             for portion in _portions(await self._plan(repository, rules)):
                 if self._is_stopped:
                     return tags, manifests
-                gone_tags, gone_manifests = await self._shelf.thin(portion, retention.grace_seconds)
+                gone_tags, gone_manifests = await self._shelf.apply_plan(portion, retention.grace_seconds)
                 tags, manifests = tags + gone_tags, manifests + gone_manifests
         return tags, manifests
 
@@ -141,7 +141,7 @@ class HostedSweeper:
             for names in self._shelf.mirrored(entries) if entries else ():
                 mirrored |= names
                 await yield_to_reactor(self._clock)
-            self._shelf.hand_over([entry for entry in entries if entry.name in mirrored])
+            self._shelf.mark_mirrored([entry for entry in entries if entry.name in mirrored])
             gone = await self._shelf.remove([entry for entry in entries if entry.name not in mirrored])
             removed += _sum(gone)
             await yield_to_reactor(self._clock)

@@ -35,7 +35,7 @@ class GCLimits:
 
     def is_expired(self, entry: Entry) -> bool:
         """Whether this entry goes whatever the room."""
-        is_leftover = entry.kind is ContentKind.LEFTOVER
+        is_leftover = entry.kind is ContentKind.PARTIAL
         return entry.idle_seconds >= (self.partials_seconds if is_leftover else self.unused_for_seconds)
 
 
@@ -75,7 +75,7 @@ def in_order(leftovers: Iterable[Entry], entries: Iterable[Entry], limits: GCLim
     """
 
     def is_expired_leftover(entry: Entry) -> bool:
-        return entry.kind is ContentKind.LEFTOVER and limits.is_expired(entry)
+        return entry.kind is ContentKind.PARTIAL and limits.is_expired(entry)
 
     others = (entry for entry in entries if not is_expired_leftover(entry))
     return chain(filter(is_expired_leftover, leftovers), others)

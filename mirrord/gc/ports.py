@@ -22,11 +22,11 @@ class EvictableContent(Protocol):
         ...
 
     @property
-    def promised_bytes(self) -> int:
+    def reserved_bytes(self) -> int:
         """What running downloads were promised and will still write."""
         ...
 
-    def promise(self, digest: Digest, size: int) -> None:
+    def reserve(self, digest: Digest, size: int) -> None:
         """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
 
         What the same digest was promised before is replaced; 0 takes it back.
@@ -44,7 +44,7 @@ class EvictableContent(Protocol):
         """Whether this entry cannot go now."""
         ...
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Bring the order of `entries` up to date.
 
         Raises:
@@ -55,7 +55,7 @@ class EvictableContent(Protocol):
         """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
         ...
 
-    def leftovers(self) -> Iterator[Entry]:
+    def partials(self) -> Iterator[Entry]:
         """Those of `entries` that unfinished downloads left."""
         ...
 
@@ -99,7 +99,7 @@ class CollectableHostedContent(Protocol):
         """The tags of a repository, a page an item."""
         ...
 
-    async def thin(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
+    async def apply_plan(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
         """Remove tags, and then manifests, that nothing needs by now; how many of both went.
 
         What an index that is being pushed asked for within the grace time stays.
@@ -129,7 +129,7 @@ class CollectableHostedContent(Protocol):
         """The names of those of a page that a mirrored repository is linked to, a few an item."""
         ...
 
-    def hand_over(self, entries: Sequence[Entry]) -> None:
+    def mark_mirrored(self, entries: Sequence[Entry]) -> None:
         """Have content be the mirror's from now on, which keeps it as long as somebody uses it."""
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:

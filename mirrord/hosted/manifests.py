@@ -61,7 +61,7 @@ class ManifestPusher:
         pushed = PushedManifest.parse(content, content_type, digest)
         await self._require(repository, pushed.blobs, is_manifest=False)
         await self._require(repository, pushed.children, is_manifest=None)
-        if not await self._room.make_hosted(len(content)):
+        if not await self._room.make_room_for_push(len(content)):
             raise Unavailable("there is no room for this on the disk")
         manifest = pushed.manifest
         link = HostedLink(

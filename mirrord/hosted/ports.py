@@ -186,6 +186,6 @@ class Mirrored(Protocol):
 class HostedSpace(Protocol):
     """Who makes room on the disk."""
 
-    async def make_hosted(self, size: int) -> bool:
+    async def make_room_for_push(self, size: int) -> bool:
         """Whether `size` more bytes may be pushed: after evicting mirrored content, `min_free` stays free."""
         ...

@@ -39,7 +39,7 @@ class SpaceReservations:
         Raises:
             Unavailable: There is none.
         """
-        if not await self._room.make_hosted(self.total + size):
+        if not await self._room.make_room_for_push(self.total + size):
             raise Unavailable("there is no room for this on the disk")
 
 

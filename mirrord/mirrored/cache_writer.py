@@ -26,7 +26,7 @@ class CacheWriter:
     async def has_room(self, size: int, digest: Digest | None = None) -> bool:
         """Whether `size` more bytes may be kept, after evicting what may go (ports.py: Room.make)."""
         try:
-            return await self._room.make(size, digest)
+            return await self._room.make_room(size, digest)
         except OSError as error:
             self._log.warn("no room can be made: {error}", error=str(error))
             return False
@@ -34,7 +34,7 @@ class CacheWriter:
     async def has_room_for_a_while(self, size: int, digest: Digest) -> bool:
         """Whether `size` bytes that are not kept can be on the disk at all, whatever the limits say."""
         try:
-            return await self._room.lend(size, digest)
+            return await self._room.lend_room(size, digest)
         except OSError as error:
             self._log.warn("no room can be made: {error}", error=str(error))
             return False
@@ -70,6 +70,6 @@ class CacheWriter:
         try:
             await write()
         except OSError as error:
-            if error.errno not in _NO_ROOM or not await self._room.emergency(size):
+            if error.errno not in _NO_ROOM or not await self._room.free_in_emergency(size):
                 raise
             await write()

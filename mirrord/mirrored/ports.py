@@ -149,7 +149,7 @@ class LinkIndex(Protocol):
 class CacheSpace(Protocol):
     """Who makes room on the disk."""
 
-    async def make(self, size: int, digest: Digest | None = None) -> bool:
+    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
         """Whether `size` more bytes fit within the limits, after evicting what may go.
 
         With the digest of a blob they are promised to its partial, and nobody else gets them, until
@@ -157,14 +157,14 @@ class CacheSpace(Protocol):
         """
         ...
 
-    async def lend(self, size: int, digest: Digest) -> bool:
+    async def lend_room(self, size: int, digest: Digest) -> bool:
         """Whether the disk can take `size` bytes that will not be kept, beyond the limits for what is.
 
         Nobody else gets them until the partial of `digest` has ended: create it at once.
         """
         ...
 
-    async def emergency(self, size: int) -> bool:
+    async def free_in_emergency(self, size: int) -> bool:
         """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense."""
         ...
 

@@ -20,7 +20,7 @@ class ContentKind(StrEnum):
 
     BLOB = "blob"
     MANIFEST = "manifest"
-    LEFTOVER = "leftover"
+    PARTIAL = "leftover"
 
 
 @attrs.frozen

@@ -146,7 +146,7 @@ class HostedGCStore:
             removed += some
         return removed
 
-    def hand_over(self, entries: Sequence[Entry]) -> None:
+    def mark_mirrored(self, entries: Sequence[Entry]) -> None:
         """Have content be the mirror's from now on, which keeps it as long as somebody uses it."""
         for entry in entries:
             if not self._is_held(entry):
@@ -182,7 +182,7 @@ class HostedGCStore:
             yield [HostedTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
             last = page[-1][0]
 
-    async def thin(self, thinning: RetentionPlan, grace_seconds: float = 0.0) -> tuple[int, int]:
+    async def apply_plan(self, thinning: RetentionPlan, grace_seconds: float = 0.0) -> tuple[int, int]:
         """Remove tags, and then manifests that nothing needs by now; how many of both went.
 
         What an index that is being pushed asked for within the grace time stays, with its tags.

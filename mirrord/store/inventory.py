@@ -1,7 +1,7 @@
 """The inventory: the store as its operator sees it. Looking at it is no use of anything.
 
 What is listed is read from the file alone, page by page, so that a store of any size is listed beside
-the daemon's work; `settle` brings the file up to date first.
+the daemon's work; `flush` brings the file up to date first.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -55,7 +55,7 @@ class StoreBrowser:
     _threads: Threads
     _wall_clock: Callable[[], float]
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Bring what is listed up to date.
 
         Raises:
@@ -177,7 +177,7 @@ class StoreBrowser:
                 yield Entry(kind, row.digest, footprint(row.size), 0.0)
         left = self._unfinished.left_of(digest)
         if left is not None:
-            yield Entry(ContentKind.LEFTOVER, self._layout.partial(digest).name, footprint(left), 0.0)
+            yield Entry(ContentKind.PARTIAL, self._layout.partial(digest).name, footprint(left), 0.0)
 
     def _holding(self, row: LinkRow, kind: str | None, size: int | None) -> ContentLink:
         return ContentLink(

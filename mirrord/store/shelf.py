@@ -50,11 +50,11 @@ class EvictionStore:
         return self._blobs.pinned_bytes + self._unfinished.live_bytes
 
     @property
-    def promised_bytes(self) -> int:
+    def reserved_bytes(self) -> int:
         """What running downloads were promised and will still write."""
         return self._unfinished.promised_bytes
 
-    def promise(self, digest: Digest, size: int) -> None:
+    def reserve(self, digest: Digest, size: int) -> None:
         """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
 
         What the same digest was promised before is replaced; 0 takes it back.
@@ -74,7 +74,7 @@ class EvictionStore:
         """Whether this entry cannot go now."""
         return entry.kind is ContentKind.BLOB and self._blobs.is_pinned(Digest.parse(entry.name))
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Bring the order of `entries` up to date.
 
         Raises:
@@ -88,13 +88,13 @@ class EvictionStore:
             Entry(ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
             for row in self._contents.least_recently_used()
         )
-        return heapq.merge(content, self.leftovers(), key=lambda entry: -entry.idle_seconds)
+        return heapq.merge(content, self.partials(), key=lambda entry: -entry.idle_seconds)
 
-    def leftovers(self) -> Iterator[Entry]:
+    def partials(self) -> Iterator[Entry]:
         """Those of `entries` that unfinished downloads left."""
         now = self._rows.now()
         for left in self._unfinished.leftovers():
-            yield Entry(ContentKind.LEFTOVER, left.name, footprint(left.size), now - left.since)
+            yield Entry(ContentKind.PARTIAL, left.name, footprint(left.size), now - left.since)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take entries away, those that are not busy, and answer which; they are absent at once.
@@ -140,7 +140,7 @@ class EvictionStore:
 
     def _take(self, entry: Entry) -> Path | None:
         """The path of what is absent from now on; None where it is absent, busy, hosted or used lately."""
-        if entry.kind is ContentKind.LEFTOVER:
+        if entry.kind is ContentKind.PARTIAL:
             return self._unfinished.take(entry.name)
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):

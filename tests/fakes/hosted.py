@@ -199,7 +199,7 @@ class FakeHostedRoom:
     free: int = 1 << 40
     asked: list[int] = attrs.field(factory=list)
 
-    async def make_hosted(self, size: int) -> bool:
+    async def make_room_for_push(self, size: int) -> bool:
         self.asked.append(size)
         return size <= self.free
 

@@ -89,7 +89,7 @@ class FakeHostedRepositories:
             [HostedTag(tag, digest, 9.0)] for (of, tag), digest in self.named.items() if of == repository
         )
 
-    async def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
+    async def apply_plan(self, thinning: RetentionPlan) -> tuple[int, int]:
         for tag in thinning.tags:
             del self.named[thinning.repository, tag.tag]
         for manifest in thinning.manifests:

@@ -36,7 +36,7 @@ class FakeShelves:
             if digest not in self.manifests and "manifest" not in descriptor.media_type:
                 self.blobs[digest] = descriptor.size
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         if self.trouble is not None:
             raise self.trouble
 

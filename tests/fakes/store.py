@@ -191,13 +191,13 @@ class FakeRoom:
     emergencies: int = 0
     can_help: bool = True
 
-    async def make(self, size: int, digest: Digest | None = None) -> bool:
+    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
         return size <= self.free
 
-    async def lend(self, size: int, digest: Digest) -> bool:
+    async def lend_room(self, size: int, digest: Digest) -> bool:
         return size <= self.disk
 
-    async def emergency(self, size: int) -> bool:
+    async def free_in_emergency(self, size: int) -> bool:
         self.emergencies += 1
         return self.can_help
 

@@ -55,7 +55,7 @@ class FakeCollector:
         self.sweeps += 1
         return Done(Evicted(1, 10))
 
-    async def rehearse(self) -> Rehearsed:
+    async def preview(self) -> Rehearsed:
         old, sig = (HostedManifest(digest, 1, 9.0) for digest in (A, B))
         tags = (HostedTag(Tag("1"), A, 9.0), HostedTag(Tag("sig"), B, 9.0))
         named = RetentionPlan(APP, tags, (old, sig), {Tag("1"): 2, A: 2})

@@ -30,7 +30,7 @@ class FakeShelf:
 
     held: list[Entry] = attrs.field(factory=list)
     busy: set[str] = attrs.field(factory=set)
-    promises: dict[Digest, int] = attrs.field(factory=dict)
+    reserved: dict[Digest, int] = attrs.field(factory=dict)
     loans: dict[Digest, int] = attrs.field(factory=dict)
     unused: list[int] = attrs.field(factory=list)
     failures: dict[str, Exception] = attrs.field(factory=dict)
@@ -48,11 +48,11 @@ class FakeShelf:
         return sum(entry.size for entry in self.held if entry.name in self.busy)
 
     @property
-    def promised_bytes(self) -> int:
-        return sum(self.promises.values())
+    def reserved_bytes(self) -> int:
+        return sum(self.reserved.values())
 
-    def promise(self, digest: Digest, size: int) -> None:
-        self.promises[digest] = size
+    def reserve(self, digest: Digest, size: int) -> None:
+        self.reserved[digest] = size
 
     @property
     def lent_bytes(self) -> int:
@@ -64,8 +64,8 @@ class FakeShelf:
     def is_busy(self, entry: Entry) -> bool:
         return entry.name in self.busy
 
-    async def settle(self) -> None:
-        self._fail("settle")
+    async def flush(self) -> None:
+        self._fail("flush")
         if self.slow_disk is not None:
             await self.slow_disk
         self.held.sort(key=lambda entry: entry.name in self.used)
@@ -74,8 +74,8 @@ class FakeShelf:
         self._fail("entries")
         yield from list(self.held)
 
-    def leftovers(self) -> Iterator[Entry]:
-        return (entry for entry in list(self.held) if entry.kind is ContentKind.LEFTOVER)
+    def partials(self) -> Iterator[Entry]:
+        return (entry for entry in list(self.held) if entry.kind is ContentKind.PARTIAL)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         self._fail("evict")
@@ -129,9 +129,9 @@ class FakeHostedShelf:
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         yield from ([tag] for tag in self.kept[repository][1])
 
-    async def thin(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
-        if "thin" in self.failures:
-            raise self.failures.pop("thin")
+    async def apply_plan(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
+        if "apply_plan" in self.failures:
+            raise self.failures.pop("apply_plan")
         self.portions.append(thinning)
         manifests, tags = self.kept[thinning.repository]
         self.kept[thinning.repository] = (
@@ -153,7 +153,7 @@ class FakeHostedShelf:
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
         yield from ({entry.name} & self.elsewhere for entry in entries)
 
-    def hand_over(self, entries: Sequence[Entry]) -> None:
+    def mark_mirrored(self, entries: Sequence[Entry]) -> None:
         self.handed_over += entries
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:

@@ -11,35 +11,35 @@ class RoomTests(CollectorTestCase):
     def test_room_that_is_there_is_given(self) -> None:
         """Where there is room nothing is evicted."""
         self.fill(50)
-        self.assertTrue(self.result(self.collector().make(50 * MIB, DIGEST)))
+        self.assertTrue(self.result(self.collector().make_room(50 * MIB, DIGEST)))
         self.assertEqual(50, len(self.names()))
 
     def test_room_is_made_first(self) -> None:
         """What was used longest ago makes way before the answer."""
         self.fill(100)
-        self.assertTrue(self.result(self.collector().make(10 * MIB, DIGEST)))
+        self.assertTrue(self.result(self.collector().make_room(10 * MIB, DIGEST)))
         self.assertEqual([str(number) for number in range(15, 100)], self.names())
         self.assertEqual((15, 15 * MIB), (self.tally.count, self.tally.size))
 
     def test_two_downloads_do_not_get_the_same_room(self) -> None:
         """What one download was promised another one does not get."""
         collector = self.collector()
-        self.assertTrue(self.result(collector.make(60 * MIB, DIGEST)))
-        self.assertFalse(self.result(collector.make(60 * MIB, OTHER)))
-        self.assertTrue(self.result(collector.make(40 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.make_room(60 * MIB, DIGEST)))
+        self.assertFalse(self.result(collector.make_room(60 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.make_room(40 * MIB, OTHER)))
 
     def test_asking_again_is_not_asking_for_more(self) -> None:
         """A download that asks a second time has its first promise replaced."""
         collector = self.collector()
-        self.assertTrue(self.result(collector.make(60 * MIB, DIGEST)))
-        self.assertTrue(self.result(collector.make(80 * MIB, DIGEST)))
-        self.assertEqual(80 * MIB, self.shelf.promised_bytes)
+        self.assertTrue(self.result(collector.make_room(60 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.make_room(80 * MIB, DIGEST)))
+        self.assertEqual(80 * MIB, self.shelf.reserved_bytes)
 
     def test_two_at_once_take_turns(self) -> None:
         """Of two that ask together only as many are served as there is room for."""
         self.fill(100)
         collector = self.collector()
-        both = [Deferred.fromCoroutine(collector.make(60 * MIB, digest)) for digest in (DIGEST, OTHER)]
+        both = [Deferred.fromCoroutine(collector.make_room(60 * MIB, digest)) for digest in (DIGEST, OTHER)]
         self.clock.pump([0.0] * 100)
         self.assertEqual([True, False], [self.successResultOf(each) for each in both])
 
@@ -47,9 +47,9 @@ class RoomTests(CollectorTestCase):
         """A manifest for which there is room is not made to wait for the room of a blob."""
         self.fill(90)
         collector, self.shelf.slow_disk = self.collector(), Deferred()
-        making = Deferred.fromCoroutine(collector.make(20 * MIB, DIGEST))
-        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(collector.make(MIB))))
-        waiting = Deferred.fromCoroutine(collector.make(11 * MIB))
+        making = Deferred.fromCoroutine(collector.make_room(20 * MIB, DIGEST))
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(collector.make_room(MIB))))
+        waiting = Deferred.fromCoroutine(collector.make_room(11 * MIB))
         self.assertNoResult(waiting)
         self.shelf.slow_disk.callback(None)
         self.clock.pump([0.0] * 10)
@@ -58,17 +58,17 @@ class RoomTests(CollectorTestCase):
     def test_nothing_goes_for_what_cannot_fit(self) -> None:
         """A blob larger than all that may go evicts nothing."""
         self.fill(100)
-        self.assertFalse(self.result(self.collector().make(101 * MIB, DIGEST)))
+        self.assertFalse(self.result(self.collector().make_room(101 * MIB, DIGEST)))
         self.shelf.busy = {str(number) for number in range(50)}
-        self.assertFalse(self.result(self.collector().make(51 * MIB, DIGEST)))
+        self.assertFalse(self.result(self.collector().make_room(51 * MIB, DIGEST)))
         self.assertEqual(100, len(self.names()))
-        self.assertEqual(0, self.shelf.promised_bytes)
+        self.assertEqual(0, self.shelf.reserved_bytes)
 
     def test_the_file_system_keeps_its_share(self) -> None:
         """Without `max_size`, `min_free` makes room all the same."""
         self.free = 110 * MIB
         self.fill(100)
-        self.assertTrue(self.result(self.collector(None, min_free=8 * MIB).make(10 * MIB, DIGEST)))
+        self.assertTrue(self.result(self.collector(None, min_free=8 * MIB).make_room(10 * MIB, DIGEST)))
         self.assertEqual(91, len(self.names()))
 
     def test_lending_knows_no_limits(self) -> None:
@@ -76,39 +76,39 @@ class RoomTests(CollectorTestCase):
         self.free = 300 * MIB
         self.fill(100)
         collector = self.collector(min_free=150 * MIB)
-        self.assertTrue(self.result(collector.lend(150 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.lend_room(150 * MIB, DIGEST)))
         self.assertEqual(100, len(self.names()))
-        self.assertFalse(self.result(collector.lend(299 * MIB, DIGEST)))
+        self.assertFalse(self.result(collector.lend_room(299 * MIB, DIGEST)))
         self.assertEqual(100, len(self.names()))
 
     def test_what_is_lent_is_lent_once(self) -> None:
         """Two streams do not get the same free bytes, nor does a download get those of a stream."""
         self.free = 300 * MIB
         collector = self.collector(max_size=250 * MIB)
-        self.assertTrue(self.result(collector.lend(200 * MIB, DIGEST)))
-        self.assertFalse(self.result(collector.lend(150 * MIB, OTHER)))
-        self.assertFalse(self.result(collector.make(150 * MIB, OTHER)))
-        self.assertTrue(self.result(collector.make(80 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.lend_room(200 * MIB, DIGEST)))
+        self.assertFalse(self.result(collector.lend_room(150 * MIB, OTHER)))
+        self.assertFalse(self.result(collector.make_room(150 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.make_room(80 * MIB, OTHER)))
         self.assertEqual(200 * MIB, self.shelf.lent_bytes)
 
     def test_what_is_lent_does_not_count_against_max_size(self) -> None:
         """A stream that is not kept takes nothing of what may be kept."""
         collector = self.collector()
-        self.assertTrue(self.result(collector.lend(90 * MIB, DIGEST)))
-        self.assertTrue(self.result(collector.make(90 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.lend_room(90 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.make_room(90 * MIB, OTHER)))
 
     def test_lending_evicts(self) -> None:
         """What is not kept makes room on the disk, if that helps."""
         self.free = 110 * MIB
         self.fill(100)
-        self.assertTrue(self.result(self.collector(None, min_free=MIB).lend(50 * MIB, DIGEST)))
+        self.assertTrue(self.result(self.collector(None, min_free=MIB).lend_room(50 * MIB, DIGEST)))
         self.assertEqual(58, len(self.names()))
 
     def test_what_was_used_lately_stays(self) -> None:
         """The order of use is brought up to date before it is followed."""
         self.fill(100)
         self.shelf.used = {"0", "1"}
-        self.assertTrue(self.result(self.collector().make(MIB, DIGEST)))
+        self.assertTrue(self.result(self.collector().make_room(MIB, DIGEST)))
         self.assertEqual(["8", "9"], self.names()[:2])
         self.assertEqual(["0", "1"], self.names()[-2:])
 
@@ -116,24 +116,24 @@ class RoomTests(CollectorTestCase):
         """What is read is never evicted."""
         self.fill(100)
         self.shelf.busy = {"0", "1", "2"}
-        self.assertTrue(self.result(self.collector().make(5 * MIB, DIGEST)))
+        self.assertTrue(self.result(self.collector().make_room(5 * MIB, DIGEST)))
         self.assertEqual(["0", "1", "2", "13"], self.names()[:4])
 
     def test_an_emergency_frees_more_than_is_needed(self) -> None:
         """When the disk is full in spite of what it says, the write's bytes and some more are freed."""
         self.fill(100)
-        self.assertTrue(self.result(self.collector(None).emergency(MIB)))
+        self.assertTrue(self.result(self.collector(None).free_in_emergency(MIB)))
         self.assertEqual(MIB + EMERGENCY_BYTES, self.tally.size)
 
     def test_an_emergency_without_anything_to_evict_says_so(self) -> None:
         """Trying again makes no sense when nothing went."""
-        self.assertFalse(self.result(self.collector(None).emergency(MIB)))
+        self.assertFalse(self.result(self.collector(None).free_in_emergency(MIB)))
 
     def test_an_index_that_cannot_be_written_does_not_hinder(self) -> None:
         """On a full disk the order of use cannot be written; room is made by the order that is known."""
         self.fill(100)
-        self.shelf.failures["settle"] = OSError(errno.ENOSPC, "full")
-        self.assertTrue(self.result(self.collector(None).emergency(MIB)))
+        self.shelf.failures["flush"] = OSError(errno.ENOSPC, "full")
+        self.assertTrue(self.result(self.collector(None).free_in_emergency(MIB)))
 
     def test_full_disk_is_trouble(self) -> None:
         """A disk is in trouble only when not even a stream passes through; that limits are met is none."""
@@ -181,7 +181,7 @@ class SweepTests(CollectorTestCase):
         self.fill(1000, idle_seconds=1000.0)
         collector = self.collector(max_size=None)
         sweeping = Deferred.fromCoroutine(collector.sweep())
-        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(collector.make(MIB, DIGEST))))
+        self.assertTrue(self.successResultOf(Deferred.fromCoroutine(collector.make_room(MIB, DIGEST))))
         self.assertNoResult(sweeping)
 
     def test_a_sweep_sees_what_others_took_away(self) -> None:
@@ -256,7 +256,7 @@ class SweepTests(CollectorTestCase):
         self.fill(10)
         collector = self.collector(max_size=None)
 
-        rehearsal = self.result(collector.rehearse())
+        rehearsal = self.result(collector.preview())
 
         self.assertEqual(EvictedContent(1100, 1100 * MIB), rehearsal.evicted)
         self.assertEqual([str(number) for number in range(1000)], [entry.name for entry in rehearsal.named])
@@ -268,7 +268,7 @@ class SweepTests(CollectorTestCase):
         self.fill(110)
         collector = self.collector()
 
-        rehearsal = self.result(collector.rehearse())
+        rehearsal = self.result(collector.preview())
 
         self.assertEqual(rehearsal.evicted, self.result(collector.sweep()).evicted)
         self.assertEqual(EvictedContent(15, 15 * MIB), rehearsal.evicted)

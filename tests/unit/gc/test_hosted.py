@@ -70,7 +70,7 @@ class HostedSweepTests(CollectorTestCase):
         self.hosted_shelf.content = [Entry(ContentKind.BLOB, "x", 4096, 0.0)]
         collector = self.collector()
         collector.limits = self.limits(RetentionRule(newest=1))
-        rehearsal = self.result(collector.rehearse()).hosted
+        rehearsal = self.result(collector.preview()).hosted
         self.assertEqual(HostedSweepResult(2, 2, 1, 1, EvictedContent(1, 4096)), rehearsal.sweep)
         self.assertEqual([APP], [thinning.repository for thinning in rehearsal.named])
         self.assertEqual(((APP, DIGEST),), rehearsal.lone)
@@ -80,7 +80,7 @@ class HostedSweepTests(CollectorTestCase):
         """When hosted repositories cannot be swept, mirrored content has gone already."""
         self.fill(120)
         self.keep(APP, 1)
-        self.hosted_shelf.failures["thin"] = OSError(errno.ENOSPC, "full")
+        self.hosted_shelf.failures["apply_plan"] = OSError(errno.ENOSPC, "full")
         collector = self.collector()
         collector.limits = self.limits(RetentionRule(untagged_for=1.0))
         collector.start()
@@ -102,18 +102,18 @@ class RoomTests(CollectorTestCase):
     def test_max_size_is_not_for_hosted_content(self) -> None:
         """What is pushed may be more than the mirror may hold, and evicts nothing while the disk has room."""
         self.fill(90)
-        self.assertTrue(self.result(self.collector().make_hosted(500 * MIB)))
+        self.assertTrue(self.result(self.collector().make_room_for_push(500 * MIB)))
         self.assertEqual(90, len(self.names()))
 
     def test_mirrored_content_makes_way(self) -> None:
         """Where the disk would fall below its reserve, mirrored content goes first."""
         self.fill(90)
         collector = self.collector(min_free=100 * MIB)
-        self.assertTrue(self.result(collector.make_hosted(850 * MIB)))
+        self.assertTrue(self.result(collector.make_room_for_push(850 * MIB)))
         self.assertLess(len(self.names()), 60)
 
     def test_the_reserve_stays(self) -> None:
         """What would leave less than the reserve even then is refused, and nothing goes for it."""
         self.fill(90)
-        self.assertFalse(self.result(self.collector(min_free=100 * MIB).make_hosted(950 * MIB)))
+        self.assertFalse(self.result(self.collector(min_free=100 * MIB).make_room_for_push(950 * MIB)))
         self.assertEqual(90, len(self.names()))

@@ -25,7 +25,7 @@ def shelves(draw: st.DrawFn) -> list[Entry]:
 
 
 def plan(entries: list[Entry], excess: int, is_busy: Callable[[Entry], bool]) -> list[Entry]:
-    leftovers = [each for each in entries if each.kind is ContentKind.LEFTOVER]
+    leftovers = [each for each in entries if each.kind is ContentKind.PARTIAL]
     return list(victims(in_order(leftovers, entries, LIMITS), excess, LIMITS, is_busy))
 
 
@@ -52,8 +52,8 @@ class VictimTests(SynchronousTestCase):
         entries = [
             entry(1, 10, 30 * DAY),
             entry(2, 10, 8 * DAY),
-            entry(3, 10, 8 * DAY, ContentKind.LEFTOVER),
-            entry(4, 10, 6 * DAY, ContentKind.LEFTOVER),
+            entry(3, 10, 8 * DAY, ContentKind.PARTIAL),
+            entry(4, 10, 6 * DAY, ContentKind.PARTIAL),
         ]
         self.assertEqual(["3", "1"], self.names(entries, 0))
 
@@ -71,7 +71,7 @@ class VictimTests(SynchronousTestCase):
 
     def test_content_is_not_searched_for_leftovers(self) -> None:
         """Where leftovers go sooner than content, content that is older than they may be is not read."""
-        old = entry(1001, 10, 8 * DAY, ContentKind.LEFTOVER)
+        old = entry(1001, 10, 8 * DAY, ContentKind.PARTIAL)
         read = []
 
         def reading() -> Iterator[Entry]:
@@ -87,7 +87,7 @@ class VictimTests(SynchronousTestCase):
     def test_a_leftover_that_may_be_older_than_content_hides_nothing(self) -> None:
         """Where leftovers stay longer than content, old content behind a young leftover goes."""
         limits = GCLimits(None, 0, unused_for_seconds=7 * DAY, partials_seconds=30 * DAY)
-        left, old = entry(1, 10, 9 * DAY, ContentKind.LEFTOVER), entry(2, 10, 8 * DAY)
+        left, old = entry(1, 10, 9 * DAY, ContentKind.PARTIAL), entry(2, 10, 8 * DAY)
         order = in_order([left], [left, old], limits)
         self.assertEqual([old], list(victims(order, 0, limits, lambda _: False)))
 

@@ -40,7 +40,7 @@ class ForgetfulRoom:
 
     index: MemoryHosted
 
-    async def make_hosted(self, size: int) -> bool:
+    async def make_room_for_push(self, size: int) -> bool:
         self.index.links.clear()
         return True
 

@@ -45,7 +45,7 @@ class PushTestCase(StoreTestCase):
 
     def evict_all(self) -> None:
         """As in an emergency: all that may go does."""
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         self.clock.advance(0)
         self.result(self.store.shelf.evict(list(self.store.shelf.entries())))
 

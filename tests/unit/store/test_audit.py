@@ -9,7 +9,7 @@ from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 
 class AuditTests(StoreTestCase):
     def entries(self) -> list[Entry]:
-        self.result(self.store.inventory.settle())
+        self.result(self.store.inventory.flush())
         return [entry for page in self.store.audit.pages() for entry in page]
 
     def examine(self, digest: Digest, kind: ContentKind = ContentKind.BLOB) -> Examination:
@@ -67,7 +67,7 @@ class AuditTests(StoreTestCase):
                 self.assertIsNone(self.result(self.store.manifests.read(digest)))
                 self.assertEqual(b"evil", self.layout.broken(kind, digest).read_bytes())
                 self.assertIn(
-                    self.layout.broken(kind, digest).name, [e.name for e in self.store.shelf.leftovers()]
+                    self.layout.broken(kind, digest).name, [e.name for e in self.store.shelf.partials()]
                 )
 
     def test_missing(self) -> None:

@@ -97,7 +97,7 @@ class BackupTests(PushTestCase):
         """In a store that has been in service for another time, nothing restored is older than it was."""
         self.push_blob(b"x")
         self.pass_time(500)
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         self.back_up()
         self.start_anew()
         self.pass_time(100_000)

@@ -101,7 +101,7 @@ class FullDiskTests(FullDiskTestCase):
     def test_eviction_works_on_a_full_disk(self) -> None:
         """What is evicted frees its room although nothing else can be written."""
         digest = self.add_blob(b"x" * MIB)
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         self.fill()
         free = os.statvfs(self.disk).f_bavail
         (entry,) = self.store.shelf.entries()
@@ -155,7 +155,7 @@ class FullDiskPushTests(FullDiskTestCase):
         image = manifest(note="hosted")
         self.push_manifest(image, V1)
         mirrored = self.add_blob(os.urandom(MIB))
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         self.fill()
         self.result(self.store.shelf.evict(list(self.store.shelf.entries())))
         self.assertIsNone(self.read_blob(mirrored))

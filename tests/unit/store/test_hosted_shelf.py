@@ -17,7 +17,7 @@ class ShelfTestCase(PushTestCase):
         return [each for page in self.store.hosted_shelf.unreferenced(grace_seconds) for each in page]
 
     def unlinked(self) -> list[Entry]:
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         return [entry for page in self.store.hosted_shelf.unlinked() for entry in page]
 
 
@@ -118,7 +118,7 @@ class UnlinkedTests(ShelfTestCase):
         self.result(self.store.hosted.delete(APP, X))
         entries = self.unlinked()
         self.result(self.store.hosted.add_blob(WEB, Descriptor(OCTET_STREAM, X, 1)))
-        self.store.hosted_shelf.hand_over(entries)
+        self.store.hosted_shelf.mark_mirrored(entries)
         self.assertEqual([], self.result(self.store.hosted_shelf.remove(entries)))
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(X))
@@ -131,7 +131,7 @@ class UnlinkedTests(ShelfTestCase):
         entries = self.unlinked()
         mirrored = set().union(*self.store.hosted_shelf.mirrored(entries))
         self.assertEqual({str(X)}, mirrored)
-        self.store.hosted_shelf.hand_over(entries)
+        self.store.hosted_shelf.mark_mirrored(entries)
         self.assertEqual((4096, 0), (self.store.shelf.total_bytes, self.store.hosted_shelf.total_bytes))
         self.evict_all()
         self.assertIsNone(self.read_blob(X))
@@ -150,7 +150,7 @@ class ThinTests(ShelfTestCase):
         )
 
     def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
-        return self.result(self.store.hosted_shelf.thin(thinning))
+        return self.result(self.store.hosted_shelf.apply_plan(thinning))
 
     def test_what_a_plan_is_made_of(self) -> None:
         """Ages, children and subjects are those of the repository; an age begins anew with a tag."""
@@ -214,15 +214,15 @@ class ThinTests(ShelfTestCase):
         put = self.store.hosted.put_manifest(APP, index, self.link_of(index), [], children=[IMAGE.digest])
         self.failure(put, OSError)
         self.pass_time(59)
-        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
+        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.apply_plan(planned, 60.0)))
         self.assertEqual(["v1"], self.tags())
         self.pass_time(1)
         self.assertTrue(self.holds(IMAGE.digest))
         self.pass_time(59)
-        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
+        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.apply_plan(planned, 60.0)))
         self.store.hosted.link(APP, IMAGE.digest, is_manifest=True)
         self.pass_time(1)
-        self.assertEqual((1, 1), self.result(self.store.hosted_shelf.thin(planned, 60.0)))
+        self.assertEqual((1, 1), self.result(self.store.hosted_shelf.apply_plan(planned, 60.0)))
 
     def test_what_names_each_other_goes_together(self) -> None:
         """An index that refers to one of its own children goes with it."""

@@ -12,7 +12,7 @@ QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
 
 class InventoryTests(StoreTestCase):
     def settle(self) -> None:
-        self.result(self.store.inventory.settle())
+        self.result(self.store.inventory.flush())
 
     def hold(self, source: RepositoryKey, *bodies: bytes) -> Digest:
         """An image whose layers are these, all of it held."""
@@ -147,7 +147,7 @@ class InventoryTests(StoreTestCase):
         gone = self.result(self.store.inventory.remove([image, one, two, three, Digest.of(b"none")]))
 
         self.assertEqual(
-            [ContentKind.MANIFEST, ContentKind.BLOB, ContentKind.LEFTOVER], [entry.kind for entry in gone]
+            [ContentKind.MANIFEST, ContentKind.BLOB, ContentKind.PARTIAL], [entry.kind for entry in gone]
         )
         self.assertFalse(self.layout.partial(three).exists())
         self.assertIsNone(self.store.blobs.size_of(one))
@@ -182,4 +182,4 @@ class InventoryTests(StoreTestCase):
         """What cannot be brought up to date says so."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.threads.failures["_run"] = OSError(errno.EIO, "no")
-        self.failure(self.store.inventory.settle(), OSError)
+        self.failure(self.store.inventory.flush(), OSError)

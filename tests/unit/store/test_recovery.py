@@ -84,7 +84,7 @@ class ReconciliationTests(StoreTestCase):
         """A blob that is committed after its folder was listed stays."""
         slices = self.begin_until_listed(Digest.of(b"x"))
         self.add_blob(b"x")
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         list(slices)
         self.assertEqual((1, 4096), self.totals())
 

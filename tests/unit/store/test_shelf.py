@@ -13,7 +13,7 @@ class ShelfTests(StoreTestCase):
         return self.result(self.store.shelf.evict(list(entries)))
 
     def entries(self) -> list[Entry]:
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         return list(self.store.shelf.entries())
 
     def leave_partial(self, body: bytes) -> Digest:
@@ -40,7 +40,7 @@ class ShelfTests(StoreTestCase):
         expected = [
             (ContentKind.BLOB, str(digests[1]), 35.0),
             (ContentKind.BLOB, str(digests[2]), 25.0),
-            (ContentKind.LEFTOVER, self.layout.partial(partial).name, 15.0),
+            (ContentKind.PARTIAL, self.layout.partial(partial).name, 15.0),
         ]
         self.assertEqual(expected, names[:3])
         last = {(ContentKind.BLOB, str(digests[0]), 5.0), (ContentKind.MANIFEST, str(manifest().digest), 5.0)}
@@ -60,7 +60,7 @@ class ShelfTests(StoreTestCase):
         """More entries than a page holds come all, each once, while others are evicted."""
         for number in range(600):
             self.add_blob(b"%d" % number)
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         names = []
         for number, entry in enumerate(self.store.shelf.entries()):
             names.append(entry.name)
@@ -72,23 +72,23 @@ class ShelfTests(StoreTestCase):
     def test_what_was_used_since_is_passed_over(self) -> None:
         """When uses cannot be written, what was used lately is not offered as old."""
         old, used = self.add_blob(b"old"), self.add_blob(b"used")
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         self.clock.advance(10)
         self.read_blob(used)
         self.threads.failures["_run"] = OSError(errno.ENOSPC, "full")
-        self.failure(self.store.shelf.settle(), OSError)
+        self.failure(self.store.shelf.flush(), OSError)
         self.assertEqual([str(old)], [entry.name for entry in self.store.shelf.entries()])
 
     def test_what_is_used_after_it_was_read_stays(self) -> None:
         """Of a page of entries, those used since it was read are not evicted, written down or not."""
         digests = [self.add_blob(b"%d" % number) for number in range(3)]
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         self.clock.advance(100)
         entries = self.store.shelf.entries()
         first = next(entries)
         used = [digest for digest in digests if str(digest) != first.name]
         self.read_blob(used[0])
-        self.result(self.store.shelf.settle())
+        self.result(self.store.shelf.flush())
         planned = [first, *islice(entries, 2)]
         self.read_blob(used[1])
         self.assertEqual([first], self.evict(planned))
@@ -192,29 +192,29 @@ class PromiseTests(StoreTestCase):
         """What a download was promised counts until it is written, and its bytes from then on."""
         body = b"x" * 3 * 4096
         digest = Digest.of(body)
-        self.store.shelf.promise(digest, len(body))
+        self.store.shelf.reserve(digest, len(body))
         partial = self.store.blobs.create_partial(digest, is_kept=True)
         for blocks in range(3):
             shelf = self.store.shelf
-            self.assertEqual(((3 - blocks) * 4096, blocks * 4096), (shelf.promised_bytes, shelf.total_bytes))
+            self.assertEqual(((3 - blocks) * 4096, blocks * 4096), (shelf.reserved_bytes, shelf.total_bytes))
             self.assertEqual(blocks * 4096, shelf.busy_bytes)
             self.result(partial.write(body[:4096]))
         self.result(partial.commit())
-        self.assertEqual((0, 3 * 4096), (self.store.shelf.promised_bytes, self.store.shelf.total_bytes))
+        self.assertEqual((0, 3 * 4096), (self.store.shelf.reserved_bytes, self.store.shelf.total_bytes))
 
     def test_a_promise_ends_with_its_download(self) -> None:
         """Whether a download is parked, discarded or not kept: what it was promised is free again."""
         digest = Digest.of(b"x" * 8192)
         for is_kept in (True, False):
             for ending in ("park", "discard"):
-                self.store.shelf.promise(digest, 8192)
+                self.store.shelf.reserve(digest, 8192)
                 partial = self.store.blobs.create_partial(digest, is_kept=is_kept)
-                self.assertEqual(8192 if is_kept else 0, self.store.shelf.promised_bytes)
+                self.assertEqual(8192 if is_kept else 0, self.store.shelf.reserved_bytes)
                 if ending == "park":
                     partial.park()
                 else:
                     self.result(partial.discard())
-                self.assertEqual(0, self.store.shelf.promised_bytes)
+                self.assertEqual(0, self.store.shelf.reserved_bytes)
 
     def test_a_loan_shrinks_as_it_is_used_and_ends(self) -> None:
         """What a stream was lent counts until it is written or the stream ends, and never as kept."""
@@ -223,7 +223,7 @@ class PromiseTests(StoreTestCase):
             shelf.lend(digest, 8192)
             partial = self.store.blobs.create_partial(digest, is_kept=False)
             self.result(partial.write(b"x" * 4096))
-            self.assertEqual((4096, 0, 0), (shelf.lent_bytes, shelf.promised_bytes, shelf.total_bytes))
+            self.assertEqual((4096, 0, 0), (shelf.lent_bytes, shelf.reserved_bytes, shelf.total_bytes))
             if ending == "park":
                 partial.park()
             else:
@@ -234,17 +234,17 @@ class PromiseTests(StoreTestCase):
         """A digest that is kept after all owes what it was promised, not what it was lent."""
         shelf, digest = self.store.shelf, Digest.of(b"x" * 8192)
         shelf.lend(digest, 8192)
-        shelf.promise(digest, 4096)
+        shelf.reserve(digest, 4096)
         self.store.blobs.create_partial(digest, is_kept=True)
-        self.assertEqual((0, 4096), (shelf.lent_bytes, shelf.promised_bytes))
+        self.assertEqual((0, 4096), (shelf.lent_bytes, shelf.reserved_bytes))
 
     def test_what_cannot_begin_owes_nothing(self) -> None:
         """Where the disk refuses a new partial, what was promised or lent to it is free again."""
         shelf, digest = self.store.shelf, Digest.of(b"x")
         self.layout.partials.rmdir()
-        shelf.promise(digest, 8192)
+        shelf.reserve(digest, 8192)
         self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=True)
-        self.assertEqual(0, shelf.promised_bytes)
+        self.assertEqual(0, shelf.reserved_bytes)
         self.layout.scratch.rmdir()
         shelf.lend(digest, 8192)
         self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=False)
@@ -253,8 +253,8 @@ class PromiseTests(StoreTestCase):
     def test_a_promise_is_replaced(self) -> None:
         """A second promise to the same digest stands in the place of the first; 0 takes it back."""
         for size in (8192, 4096, 0):
-            self.store.shelf.promise(Digest.of(b"x"), size)
-            self.assertEqual(size, self.store.shelf.promised_bytes)
+            self.store.shelf.reserve(Digest.of(b"x"), size)
+            self.assertEqual(size, self.store.shelf.reserved_bytes)
 
     def test_a_resumed_download_is_promised_the_rest(self) -> None:
         """What was there before the promise does not count against it."""
@@ -264,7 +264,7 @@ class PromiseTests(StoreTestCase):
         partial.park()
         found = self.store.blobs.find_partial(Digest.of(body))
         assert found is not None
-        self.store.shelf.promise(Digest.of(body), 4096)
-        self.assertEqual(4096, self.store.shelf.promised_bytes)
+        self.store.shelf.reserve(Digest.of(body), 4096)
+        self.assertEqual(4096, self.store.shelf.reserved_bytes)
         self.result(found.write(body[4096:]))
-        self.assertEqual(0, self.store.shelf.promised_bytes)
+        self.assertEqual(0, self.store.shelf.reserved_bytes)

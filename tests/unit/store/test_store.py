@@ -87,14 +87,14 @@ class StreamTests(TestCase):
         self.assertGreater(min(usages[12:]), 6 * MIB)
         self.assertEqual(images[-1][0], await self.store.manifests.read(images[-1][0].digest))
         self.assertIsNotNone(self.store.blobs.size_of(Digest.of(images[-1][1])))
-        self.assertFalse(await room.make(20 * MIB, Digest.of(b"large")))
+        self.assertFalse(await room.make_room(20 * MIB, Digest.of(b"large")))
         self.assertIsNotNone(self.store.blobs.size_of(Digest.of(images[-1][1])))
 
     async def pull(self, room: CacheSpace, image: Manifest, body: bytes) -> None:
-        self.assertTrue(await room.make(len(image.body)))
+        self.assertTrue(await room.make_room(len(image.body)))
         await self.store.manifests.store(UBUNTU, image)
         digest = Digest.of(body)
-        partial = self.store.blobs.create_partial(digest, is_kept=await room.make(len(body), digest))
+        partial = self.store.blobs.create_partial(digest, is_kept=await room.make_room(len(body), digest))
         for start in range(0, len(body), 262_144):
             await partial.write(body[start : start + 262_144])
         self.assertTrue(await partial.is_verified())

@@ -18,7 +18,7 @@ class WriterTests(StoreTestCase):
         return self.threads.called.count("_run")
 
     def flush(self) -> "Deferred[None]":
-        return Deferred.fromCoroutine(self.store.shelf.settle())
+        return Deferred.fromCoroutine(self.store.shelf.flush())
 
     def test_many_writes_are_one_commit(self) -> None:
         """What is written within a moment goes to the disk together."""

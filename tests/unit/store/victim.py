@@ -61,7 +61,7 @@ async def write_for_ever(root: Path, seed: int) -> None:
                 step()
             await partial.commit()
         else:
-            await store.shelf.settle()
+            await store.shelf.flush()
             await store.shelf.evict(list(store.shelf.entries())[: order.randrange(4)])
         step()
 
