@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-_PART = re.compile(r"(?<!\\):")
-_ESCAPE = re.compile(r"\\(.)")
+from mirrord.config.endpoints import EndpointDescription
+
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - we do not listen
 
@@ -57,16 +57,13 @@ class Address:
             if not url.hostname or url.path.strip("/") or url.query:
                 raise ValueError("http://HOST:PORT is needed")
             return cls._of(url.hostname, 80 if url.port is None else url.port)
-        kind, *arguments = _PART.split(text)
-        words = [_ESCAPE.sub(r"\1", argument) for argument in arguments]
-        named = dict(word.split("=", 1) for word in words if "=" in word)
-        first = words[0] if words and "=" not in words[0] else ""
-        if kind == "unix" and (path := named.get("address", first)):
+        endpoint = EndpointDescription.parse(text)
+        if endpoint.kind == "unix" and (path := endpoint.argument("address", 0)):
             return cls("", 0, path)
-        port = named.get("port", first)
-        if kind not in {"tcp", "tcp6"} or not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
+        port = endpoint.argument("port", 0)
+        if endpoint.kind not in {"tcp", "tcp6"} or not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
             raise ValueError("tcp:PORT, unix:PATH or http://HOST:PORT is needed")
-        host = named.get("interface", "::" if kind == "tcp6" else "")
+        host = endpoint.argument("interface", 1) or ("::" if endpoint.kind == "tcp6" else "")
         return cls._of(host, int(port))
 
     @classmethod

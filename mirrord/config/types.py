@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
+from mirrord.config.endpoints import EndpointDescription
 from mirrord.config.schema import Word
 from mirrord.oci.names import HOSTED, canonical_registry
 
@@ -41,7 +42,6 @@ _PORT = r"(?::[0-9]{1,5})?"
 _NAME = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]){_PORT}", re.ASCII)
 _PREFIX = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _PATTERN = re.compile(r"[a-z0-9._/*?\[\]!-]+", re.ASCII)
-_GAP = re.compile(r"(?<!\\):")
 
 
 def read_seconds(text: str) -> float:
@@ -174,14 +174,15 @@ def read_path(text: str) -> Path:
 
 def read_endpoint(text: str) -> str:
     """A Twisted server endpoint. What is in it is checked here as far as that needs no reactor."""
-    kind, *arguments = _GAP.split(text)
-    if not arguments or not kind:
+    description = EndpointDescription.parse(text)
+    if not description.kind or not (description.positional or description.named):
         raise ValueError("a Twisted server endpoint is needed, such as tcp:5000:interface=127.0.0.1")
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    if kind in {"tcp", "tcp6", "ssl"}:
-        _check_port(given.get("port", arguments[0]))
-        positional = arguments[1:2] if kind != "ssl" and "=" not in "".join(arguments[:2]) else []
-        _check_interface(given.get("interface", "".join(positional)).replace("\\:", ":"))
+    if description.kind in {"tcp", "tcp6", "ssl"}:
+        _check_port(description.argument("port", 0))
+        is_ssl = description.kind == "ssl"  # whose second argument is a key file
+        _check_interface(
+            description.named.get("interface", "") if is_ssl else description.argument("interface", 1)
+        )
     return text
 
 

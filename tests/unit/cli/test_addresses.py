@@ -15,6 +15,7 @@ class AddressTests(SynchronousTestCase):
             ("tcp:5001", Address("127.0.0.1", 5001)),
             ("tcp:port=5001:interface=0.0.0.0:backlog=9", Address("127.0.0.1", 5001)),
             ("tcp:5001:interface=10.0.0.1", Address("10.0.0.1", 5001)),
+            ("tcp:5001:10.0.0.1", Address("10.0.0.1", 5001)),
             (r"tcp:5001:interface=\:\:1", Address("::1", 5001)),
             ("tcp6:5001", Address("::1", 5001)),
         ):
