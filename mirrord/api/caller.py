@@ -5,10 +5,8 @@ An address decides what may be done (`network:`, and pushing from the own host w
 `trusted_proxies` would make the whole world local, and so would a page in a browser on this host.
 """
 
-from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, SubjectAlternativeName
-from cryptography.x509.oid import NameOID
-
 from mirrord.access.authenticator import Asking
+from mirrord.config.pem import common_names, dns_names
 from mirrord.http.forwarded import NO_ADDRESS, address_of
 from mirrord.http.request import MirrorRequest
 
@@ -50,17 +48,9 @@ def _is_vouched_for(request: MirrorRequest) -> bool:
 
 
 def _certificate_names(request: MirrorRequest) -> frozenset[str]:
-    """The names in the client's certificate; a proxy's is no client's."""
+    """The common names and DNS names of the client's certificate; a proxy's is not the client's."""
     shown = getattr(request.channel.transport, "getPeerCertificate", None)
     certificate = None if shown is None or _is_vouched_for(request) else shown()
-    return frozenset() if certificate is None else names_of(certificate)
-
-
-def names_of(certificate: Certificate) -> frozenset[str]:
-    """The common name and the DNS names in a certificate."""
-    names = {str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
-    try:
-        extension = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
-    except (ExtensionNotFound, ValueError):
-        return frozenset(names)
-    return frozenset(names.union(extension.value.get_values_for_type(DNSName)))
+    return (
+        frozenset() if certificate is None else frozenset(common_names(certificate) + dns_names(certificate))
+    )

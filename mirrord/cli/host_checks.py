@@ -11,8 +11,8 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
 from mirrord.cli.formatting import format_duration, format_size
 from mirrord.cli.global_options import SERVICE_CONFIG, GlobalOptions
-from mirrord.cli.seen import names_of
 from mirrord.config.config import Config, ListenConfig, StoreConfig
+from mirrord.config.pem import alternative_names
 
 _RENEW_DAYS = 14
 _RENEW = "renew it; the daemon sees new files by itself"
@@ -34,7 +34,7 @@ def check_certificates(listener: ListenConfig) -> Iterator[Diagnosis]:
 
 
 def _check_certificate(certificate: Certificate, path: Path, now: datetime) -> Diagnosis:
-    names = names_of(certificate)
+    names = [str(name.value) for name in alternative_names(certificate) or ()]
     left = certificate.not_valid_after_utc - now
     told = f"{path} is for {', '.join(names) or 'nobody'}, for {format_duration(left.total_seconds())} more"
     if not names:

@@ -4,13 +4,12 @@ import socket
 from pathlib import Path
 
 import attrs
-from cryptography.x509 import Certificate, DNSName, SubjectAlternativeName, load_pem_x509_certificate
-from cryptography.x509.extensions import ExtensionNotFound
 
 from mirrord.cli.addresses import Address
 from mirrord.cli.admin_client import AdminClient
 from mirrord.cli.exit_status import CommandError
 from mirrord.config.config import ListenConfig
+from mirrord.config.pem import dns_names, read_certificates
 
 _ELSEWHERE = ("192.0.2.1", 9)
 """An address that nobody has (RFC 5737): to mean to send there shows our own, and nothing is sent."""
@@ -57,21 +56,10 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def names_of(certificate: Certificate) -> list[str]:
-    """The host names and addresses that a certificate is for."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
-    except ExtensionNotFound:
-        return []
-    return [str(name.value) for name in extension.value]
-
-
 def _first_name(path: Path) -> str | None:
     """The first host name of a certificate that is no wildcard."""
     try:
-        certificate = load_pem_x509_certificate(path.read_bytes())
-        extension = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
-    except (OSError, ValueError, ExtensionNotFound):
+        names = dns_names(read_certificates(path)[0])
+    except (OSError, ValueError):
         return None
-    names = extension.value.get_values_for_type(DNSName)
     return next((name for name in names if "*" not in name), None)

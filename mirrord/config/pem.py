@@ -9,7 +9,16 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import (
+    Certificate,
+    DNSName,
+    DuplicateExtension,
+    ExtensionNotFound,
+    SubjectAlternativeName,
+    UnsupportedGeneralNameType,
+    load_pem_x509_certificates,
+)
+from cryptography.x509.oid import NameOID
 
 
 def read_certificates(file: Path) -> list[Certificate]:
@@ -41,6 +50,25 @@ def read_key(file: Path, certificate: Certificate | None) -> CertificateIssuerPr
     if certificate is not None and not _belongs(key, certificate):
         raise ValueError("not the key of the certificate")
     return key  # type: ignore[return-value]
+
+
+def common_names(certificate: Certificate) -> tuple[str, ...]:
+    """Return the common names of the subject, as a rule one or none."""
+    return tuple(str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
+
+
+def alternative_names(certificate: Certificate) -> SubjectAlternativeName | None:
+    """Return the subject alternative names; None if there are none or they cannot be read."""
+    try:
+        return certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    except (ExtensionNotFound, DuplicateExtension, UnsupportedGeneralNameType, ValueError):
+        return None
+
+
+def dns_names(certificate: Certificate) -> tuple[str, ...]:
+    """Return the DNS names among the subject alternative names."""
+    names = alternative_names(certificate)
+    return () if names is None else tuple(names.get_values_for_type(DNSName))
 
 
 def _belongs(key: PrivateKeyTypes, certificate: Certificate) -> bool:

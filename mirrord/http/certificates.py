@@ -12,21 +12,13 @@ from socket import socket
 from typing import Any
 
 import attrs
-from cryptography.x509 import (
-    Certificate,
-    DNSName,
-    DuplicateExtension,
-    ExtensionNotFound,
-    SubjectAlternativeName,
-    UnsupportedGeneralNameType,
-)
-from cryptography.x509.oid import NameOID
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mirrord.config.config import CertificateConfig
-from mirrord.config.pem import read_certificates, read_key
+from mirrord.config.pem import alternative_names, common_names, dns_names, read_certificates, read_key
 from mirrord.http.tls_context import CipherPreference, server_context
 
 LOOK_SECONDS = 2.0
@@ -232,12 +224,9 @@ def _read(files: CertificateConfig, client_ca: Path | None, ciphers: CipherPrefe
 
 def _names(certificate: Certificate) -> tuple[str, ...]:
     """What a certificate is for: its DNS names, or where it has none, its common name (RFC 6125, 6.4.4)."""
-    try:
-        named = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    except (ExtensionNotFound, DuplicateExtension, UnsupportedGeneralNameType, ValueError):
-        commons = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return tuple(str(common.value).lower() for common in commons)
-    return tuple(name.lower() for name in named.get_values_for_type(DNSName))
+    has_alternatives = alternative_names(certificate) is not None
+    names = dns_names(certificate) if has_alternatives else common_names(certificate)
+    return tuple(name.lower() for name in names)
 
 
 def reason_of(error: SSL.Error) -> str:

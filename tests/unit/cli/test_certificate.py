@@ -9,14 +9,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli.certificate import make_pair
-from mirrord.cli.seen import names_of
+from mirrord.config.pem import alternative_names
 
 
 class PairTests(SynchronousTestCase):
     def test_names(self) -> None:
         """It is for all hosts and addresses that were named, and no authority."""
         certificate, key = make_pair(["Mirror.lan", "*.lan", "10.0.0.1", "[fd00::1]"], 10)
-        self.assertEqual(names_of(certificate), ["mirror.lan", "*.lan", "10.0.0.1", "fd00::1"])
+        names = [str(name.value) for name in alternative_names(certificate) or ()]
+        self.assertEqual(names, ["mirror.lan", "*.lan", "10.0.0.1", "fd00::1"])
         self.assertEqual(certificate.public_key(), key.public_key())
         self.assertEqual(key.curve.name, "secp256r1")
         self.assertFalse(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
