@@ -14,7 +14,7 @@ import attrs
 
 from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
 from mirrord.cli.formatting import format_duration
-from mirrord.cli.question import ProbeResponse, ask, ask_quota, reason_of
+from mirrord.cli.upstream_probe import ProbeResponse, ask, ask_quota, reason_of
 from mirrord.config.config import UpstreamConfig
 from mirrord.oci.names import DOCKER_HUB
 

@@ -4,7 +4,7 @@
     └── IdentityAgent        our User-Agent; bodies are taken as they are (treq would ask for gzip)
         └── RoutingAgent     http behind a proxy: the absolute form; all else: directly, or by CONNECT
             └── Agent        one pool of connections an upstream
-                └── endpoints: TLS over a tunnel or over a guarded connection (proxy.py, peers.py)
+                └── endpoints: TLS over a tunnel or over a guarded connection (proxy.py, address_policy.py)
 
 There is no cap on the connections in use: a blob is one connection, and nobody queues behind
 another's blob.
@@ -38,8 +38,8 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPoli
 from zope.interface import implementer
 
 from mirrord.config.config import UpstreamConfig
+from mirrord.upstream.address_policy import AddressPolicy, GuardedEndpoint
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.peers import AddressPolicy, GuardedEndpoint
 from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
 
 

@@ -18,7 +18,7 @@ from mirrord.oci.errors import (
     UpstreamTimeout,
 )
 from mirrord.oci.names import RepositoryName
-from mirrord.upstream.authorizer import Authorizer
+from mirrord.upstream.authorization import Authorizer
 from mirrord.upstream.circuit import Circuit, Ticket
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
@@ -26,7 +26,7 @@ from mirrord.upstream.outages import OutageLogger
 from mirrord.upstream.quota import UNKNOWN, Quota
 from mirrord.upstream.retry import retry
 from mirrord.upstream.tokens import TokenDenied
-from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
+from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from mirrord.upstream.body import UpstreamBlobBody
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.ranges import ContentRange, Validator, range_header
-from mirrord.upstream.wire import UpstreamResponse
+from mirrord.upstream.transport import UpstreamResponse
 
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What stores answer to a signed URL that is not good any more."""

@@ -18,9 +18,10 @@ from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryName
+from mirrord.upstream.address_policy import AddressPolicy
 from mirrord.upstream.agent import http_client, network_agent
 from mirrord.upstream.api import RegistryAPI
-from mirrord.upstream.authorizer import Authorizer
+from mirrord.upstream.authorization import Authorizer
 from mirrord.upstream.blobs import BlobRequests
 from mirrord.upstream.body import BodyReader, UpstreamBlobBody
 from mirrord.upstream.circuit import Circuit, CircuitState
@@ -29,10 +30,9 @@ from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.lists import ListRequests
 from mirrord.upstream.manifests import ManifestRequests
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.peers import AddressPolicy
 from mirrord.upstream.quota import Quota
 from mirrord.upstream.tokens import TokenCache
-from mirrord.upstream.wire import HTTPTransport
+from mirrord.upstream.transport import HTTPTransport
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for idle connections to say goodbye."""

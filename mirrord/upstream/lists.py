@@ -21,7 +21,7 @@ from mirrord.oci.names import RepositoryName
 from mirrord.upstream.api import RegistryAPI, UpstreamRequest
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin, resolve
-from mirrord.upstream.wire import UpstreamResponse
+from mirrord.upstream.transport import UpstreamResponse
 
 PAGE_SIZE = 1000
 """Tags a page; the most that distribution gives, others give fewer."""

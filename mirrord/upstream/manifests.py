@@ -28,7 +28,7 @@ from mirrord.oci.manifests import (
 from mirrord.oci.names import Reference, RepositoryName
 from mirrord.upstream.api import RegistryAPI, UpstreamRequest
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.wire import UpstreamResponse
+from mirrord.upstream.transport import UpstreamResponse
 
 _TYPES = frozenset({OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST})
 

@@ -68,7 +68,7 @@ def resolve(base: str, reference: str) -> str:
 def is_private(host: str) -> bool:
     """Whether `host` is the literal of an address that the public internet does not reach.
 
-    A name is never one: what it resolves to is judged when the connection stands (peers.py). The
+    A name is never one: what it resolves to is judged when the connection stands (address_policy.py). The
     old spellings that getaddrinfo takes, `127.1` or `2130706433`, are read as it reads them.
     """
     address = parse_address(host.partition("%")[0])

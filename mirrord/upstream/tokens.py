@@ -20,7 +20,7 @@ from mirrord.oci.errors import AccountRefused, Denied, UpstreamBusy, UpstreamRef
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.retry import retry
-from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
+from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
 ATTEMPTS = 3
 ATTEMPT_SECONDS = 5.0

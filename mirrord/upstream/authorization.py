@@ -17,7 +17,7 @@ from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.tokens import TokenCache, TokenRequest, UpstreamToken, basic
-from mirrord.upstream.wire import HTTPTransport, UpstreamResponse
+from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
 _MAX_REMEMBERED = 1000
 

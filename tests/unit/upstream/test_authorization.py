@@ -1,4 +1,4 @@
-"""Tests of mirrord/upstream/authorizer.py, over a network in memory."""
+"""Tests of mirrord/upstream/authorization.py, over a network in memory."""
 
 from twisted.internet.error import ConnectionRefusedError as Refused
 

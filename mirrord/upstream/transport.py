@@ -18,10 +18,10 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import RegistryError, UpstreamRefused, UpstreamUnreachable
+from mirrord.upstream.address_policy import AddressPolicy
 from mirrord.upstream.body import BodyReader
 from mirrord.upstream.deadline import Deadline, parse_retry_after
 from mirrord.upstream.origin import WebOrigin, resolve
-from mirrord.upstream.peers import AddressPolicy
 
 MAX_REDIRECTS = 5
 ANSWER_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""Tests of mirrord/upstream/wire.py and body.py over real sockets."""
+"""Tests of mirrord/upstream/transport.py and body.py over real sockets."""
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred

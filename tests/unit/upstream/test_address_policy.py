@@ -1,4 +1,4 @@
-"""Tests of mirrord/upstream/peers.py."""
+"""Tests of mirrord/upstream/address_policy.py."""
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import HostnameEndpoint
@@ -6,7 +6,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import UpstreamRefused
-from mirrord.upstream.peers import AddressPolicy, GuardedEndpoint
+from mirrord.upstream.address_policy import AddressPolicy, GuardedEndpoint
 from tests.unit.upstream.sockets import REACTOR, SocketTestCase, until
 
 PUBLIC = IPv4Address("TCP", "1.1.1.1", 443)
@@ -14,7 +14,7 @@ LAN = IPv4Address("TCP", "192.168.0.7", 443)
 HOME = "registry.example"
 
 
-class PeersTests(SynchronousTestCase):
+class AddressPolicyTests(SynchronousTestCase):
     def test_public_upstream(self) -> None:
         """A public upstream may lead to public addresses only, by name or literal."""
         peers = AddressPolicy(HOME, ())
