@@ -97,7 +97,7 @@ def _heartbeat(foundation: Runtime, notifier: Notifier, environment: Mapping[str
 def _status(foundation: Runtime, mirror: Generation, logs: Logs) -> Status:
     """What an operator sees at a glance."""
     store, collector = foundation.store, foundation.collector
-    shelf, hosted = store.shelf, store.hosted_shelf
+    shelf, hosted = store.eviction, store.hosted_gc
 
     def last_sweep() -> LastSweep | None:
         sweep = collector.last_sweep
@@ -131,8 +131,8 @@ def _status(foundation: Runtime, mirror: Generation, logs: Logs) -> Status:
 def _watch(foundation: Runtime, mirror: Generation, logs: Logs) -> None:
     """Have the metrics ask for what is counted elsewhere."""
     watched, store = foundation.metrics.watched, foundation.store
-    watched.hosted_bytes = lambda: store.hosted_shelf.total_bytes
-    watched.hosted_entries = lambda: store.hosted_shelf.total_entries
+    watched.hosted_bytes = lambda: store.hosted_gc.total_bytes
+    watched.hosted_entries = lambda: store.hosted_gc.total_entries
     watched.uploads = lambda: store.uploads.total_entries
     watched.logins_failed = lambda: foundation.admission.failures
     watched.log_dropped = lambda: logs.dropped + foundation.access_log.dropped
@@ -145,7 +145,7 @@ def _watch(foundation: Runtime, mirror: Generation, logs: Logs) -> None:
 
 def _in_a_line(foundation: Runtime) -> str:
     """What `systemctl status` shows."""
-    shelf = foundation.store.shelf
+    shelf = foundation.store.eviction
     return (
         f"{len(foundation.puller.running)} downloads running, "
         f"{shelf.total_bytes / 1e9:.1f} GB in {shelf.total_entries} blobs and manifests"

@@ -31,7 +31,7 @@ from mirrord.upstream.circuit import CircuitState
 def join(foundation: Runtime, config: Config, use_cases: UseCases, verifying: DeferredLock) -> Operations:
     """What an operator can ask of the mirror that `config` describes; `verifying` is one for its store."""
     store, reactor, puller = foundation.store, foundation.reactor, foundation.puller
-    inventory, sources = store.inventory, use_cases.sources
+    inventory, sources = store.browser, use_cases.sources
     manifests, blobs = use_cases.manifests, use_cases.blobs
     ttls = {one.name: one.tag_ttl for one in config.upstream if one.tag_ttl is not None}
 
@@ -39,7 +39,7 @@ def join(foundation: Runtime, config: Config, use_cases: UseCases, verifying: De
         return ttls.get(upstream, config.freshness.tag_ttl)
 
     def is_busy() -> bool:
-        return store.shelf.busy_bytes > 0
+        return store.eviction.busy_bytes > 0
 
     is_hosted = partial(_is_hosted, sources)
     hosted, visitors = store.hosted, foundation.memories.visitors
@@ -68,7 +68,7 @@ def join(foundation: Runtime, config: Config, use_cases: UseCases, verifying: De
     )
     return Operations(
         RepositoryLister(inventory, hosted, tag_ttl, reactor),
-        Remover(inventory, HostedRemover(hosted, store.hosted_shelf, reactor), reactor),
+        Remover(inventory, HostedRemover(hosted, store.hosted_gc, reactor), reactor),
         Sweeper(foundation.collector),
         ImagePuller(sources, manifests, blobs, reactor),
         verifier,

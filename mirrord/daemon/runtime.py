@@ -117,7 +117,7 @@ class Runtime:
         store = open_store(
             path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
         )
-        shelf = store.shelf
+        shelf = store.eviction
         collector = Collector(
             shelf,
             limits_of(config),
@@ -126,7 +126,7 @@ class Runtime:
             time.time,
             lambda: _free_bytes(path),
             metrics,
-            HostedSweeper(store.hosted_shelf, reactor),
+            HostedSweeper(store.hosted_gc, reactor),
         )
         upstreams: dict[str, UpstreamClient] = {}
         puller = BlobDownloads(

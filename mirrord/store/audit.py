@@ -83,7 +83,7 @@ class Audit:
     _layout: Layout
     _rows: Rows
     _contents: Contents
-    _unfinished: PartialStore
+    _partials: PartialStore
     _cache: BodyCache
     threads: Threads
     _log = Logger()
@@ -131,7 +131,7 @@ class Audit:
         self._cache.drop(kind, digest)
         self._log.error("{digest} is damaged on the disk and set aside", digest=str(digest))
         with contextlib.suppress(FileNotFoundError):
-            self._unfinished.set_aside(kind, digest, path)
+            self._partials.set_aside(kind, digest, path)
         return True
 
 

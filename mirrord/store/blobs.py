@@ -62,7 +62,7 @@ class BlobStore:
 
     _layout: Layout
     _contents: Contents
-    _unfinished: PartialStore
+    _partials: PartialStore
     _cache: BodyCache
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _awaited: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
@@ -116,7 +116,7 @@ class BlobStore:
         Raises:
             OSError: The disk failed.
         """
-        return self._unfinished.find(digest)
+        return self._partials.find(digest)
 
     def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialFile:
         """A new, empty partial.
@@ -125,7 +125,7 @@ class BlobStore:
             OSError: The disk refused.
             ValueError: This digest is being written already.
         """
-        return self._unfinished.create(digest, is_kept=is_kept)
+        return self._partials.create(digest, is_kept=is_kept)
 
     def give_back(self, digest: Digest, path: Path) -> bool:
         """Have the file of a blob be `path` again, as before it was committed; false if others have it now.
@@ -187,7 +187,7 @@ class BlobStore:
             return body, None
         self._log.error("{digest} is damaged on the disk and set aside", digest=str(digest))
         self._contents.drop(ContentKind.BLOB, digest)
-        self._unfinished.set_aside(ContentKind.BLOB, digest, path)
+        self._partials.set_aside(ContentKind.BLOB, digest, path)
         return None
 
     def _pin(self, digest: Digest, busy_bytes: int) -> None:

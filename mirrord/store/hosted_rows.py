@@ -62,7 +62,7 @@ _ROUNDING = 0.001
 """Seconds by which a moment may differ from itself, taken from an age."""
 
 
-class LinkRow(NamedTuple):
+class HostedLinkRow(NamedTuple):
     """A link; the artifact type and the annotations are JSON, for they may hold what is no UTF-8."""
 
     repository: str
@@ -105,10 +105,10 @@ class LinkRow(NamedTuple):
         )
 
 
-_PUT_LINK = f"INSERT OR REPLACE INTO hosted_links VALUES ({', '.join('?' * len(LinkRow._fields))})"  # noqa: S608
+_PUT_LINK = f"INSERT OR REPLACE INTO hosted_links VALUES ({', '.join('?' * len(HostedLinkRow._fields))})"  # noqa: S608
 
 
-def put_link(connection: sqlite3.Connection, row: LinkRow) -> None:
+def put_link(connection: sqlite3.Connection, row: HostedLinkRow) -> None:
     """Link a blob."""
     connection.execute(_PUT_LINK, row)
 
@@ -128,7 +128,7 @@ def require(
 
 
 def put_manifest(
-    connection: sqlite3.Connection, row: LinkRow, children: Sequence[Digest], tags: Iterable[Tag]
+    connection: sqlite3.Connection, row: HostedLinkRow, children: Sequence[Digest], tags: Iterable[Tag]
 ) -> None:
     """Link a manifest, with its edges and tags. What loses a tag to it grows old from now on."""
     repository, digest = row.repository, row.digest

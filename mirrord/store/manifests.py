@@ -29,7 +29,7 @@ class ManifestStore:
     _layout: Layout
     _contents: Contents
     _index: Index
-    _unfinished: PartialStore
+    _partials: PartialStore
     _cache: BodyCache
     _threads: Threads
     _being_stored: dict[Digest, Manifest] = attrs.field(factory=dict, init=False)
@@ -115,7 +115,7 @@ class ManifestStore:
     def _set_aside(self, digest: Digest, path: Path) -> None:
         self._log.error("manifest {digest} is damaged on the disk and set aside", digest=str(digest))
         self._contents.drop(ContentKind.MANIFEST, digest)
-        self._unfinished.set_aside(ContentKind.MANIFEST, digest, path)
+        self._partials.set_aside(ContentKind.MANIFEST, digest, path)
 
 
 def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:

@@ -21,7 +21,7 @@ from mirrord.store import files
 from mirrord.store.contents import TOTALS, Contents
 from mirrord.store.copies import copied_at, restore_hosted
 from mirrord.store.faults import primary_code
-from mirrord.store.hosted import HostedIndex
+from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.layout import FanOut, Layout
 from mirrord.store.tables import CONTENT, LINKS, TAGS, connect

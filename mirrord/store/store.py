@@ -17,14 +17,15 @@ from mirrord.oci.content import ContentKind
 from mirrord.store import recovery
 from mirrord.store.audit import Audit
 from mirrord.store.blobs import BlobStore
+from mirrord.store.browser import StoreBrowser
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
 from mirrord.store.copies import Copies
+from mirrord.store.eviction import EvictionStore
 from mirrord.store.faults import Faults
-from mirrord.store.hosted import HostedIndex
-from mirrord.store.hosted_shelf import HostedGCStore
+from mirrord.store.hosted_gc import HostedGCStore
+from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.index import Index
-from mirrord.store.inventory import StoreBrowser
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.lock import StoreLock
 from mirrord.store.manifests import ManifestStore
@@ -32,7 +33,6 @@ from mirrord.store.overlay import Overlay
 from mirrord.store.partials import PartialFile
 from mirrord.store.rows import Rows
 from mirrord.store.service_time import ServiceTime
-from mirrord.store.shelf import EvictionStore
 from mirrord.store.threads import Threads
 from mirrord.store.unfinished import PartialStore
 from mirrord.store.uploads import Uploads
@@ -48,7 +48,7 @@ class Store:
     """All that is kept.
 
     `blobs`, `manifests` and `index` are what pulling needs, `uploads` and `hosted` what pushing needs,
-    `shelf` and `hosted_shelf` what gc needs, `inventory` and `audit` are for the operator.
+    `eviction` and `hosted_gc` what gc needs, `browser` and `audit` are for the operator.
     """
 
     blobs: BlobStore
@@ -56,12 +56,12 @@ class Store:
     index: Index
     uploads: Uploads
     hosted: HostedIndex
-    shelf: EvictionStore
-    hosted_shelf: HostedGCStore
-    inventory: StoreBrowser
+    eviction: EvictionStore
+    hosted_gc: HostedGCStore
+    browser: StoreBrowser
     audit: Audit
     _rows: Rows
-    _unfinished: PartialStore
+    _partials: PartialStore
     _copies: Copies
     _reconciliation: Reconciling
     _lock: StoreLock
@@ -80,7 +80,7 @@ class Store:
         """Park what is being written, put all on the disk, and let another daemon have the store."""
         with contextlib.suppress(TaskFinished):
             self._reconciliation.stop()
-        self._unfinished.park_all()
+        self._partials.park_all()
         self.uploads.release_all()
         await self._rows.close()
         await self._copies.close()
@@ -120,29 +120,29 @@ def open_store(
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
-    unfinished = PartialStore(layout, threads, rows.now, committed)
-    blobs = BlobStore(layout, contents, unfinished, cache)
-    manifests = ManifestStore(layout, contents, index, unfinished, cache, threads)
-    shelf = EvictionStore(layout, rows, contents, index, blobs, unfinished, cache, threads)
+    partials = PartialStore(layout, threads, rows.now, committed)
+    blobs = BlobStore(layout, contents, partials, cache)
+    manifests = ManifestStore(layout, contents, index, partials, cache, threads)
+    eviction = EvictionStore(layout, rows, contents, index, blobs, partials, cache, threads)
     copies = Copies(layout, threads, clock, wall_clock)
     hosted = HostedIndex(rows, contents, blobs, manifests, wall_clock, copies.changed)
     uploads = Uploads(layout, blobs, hosted, threads, rows.now, token)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, hosted, threads), clock)
-    inventory = StoreBrowser(layout, rows, contents, index, blobs, unfinished, shelf, threads, wall_clock)
-    hosted_shelf = HostedGCStore(rows, contents, hosted, uploads, shelf, inventory, copies.changed)
-    audit = Audit(layout, rows, contents, unfinished, cache, threads)
+    browser = StoreBrowser(layout, rows, contents, index, blobs, partials, eviction, threads, wall_clock)
+    hosted_gc = HostedGCStore(rows, contents, hosted, uploads, eviction, browser, copies.changed)
+    audit = Audit(layout, rows, contents, partials, cache, threads)
     return Store(
         blobs,
         manifests,
         index,
         uploads,
         hosted,
-        shelf,
-        hosted_shelf,
-        inventory,
+        eviction,
+        hosted_gc,
+        browser,
         audit,
         rows,
-        unfinished,
+        partials,
         copies,
         reconciliation,
         lock,

@@ -23,7 +23,7 @@ from mirrord.oci.names import RepositoryName
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
 from mirrord.store.hops import ThreadedFile
-from mirrord.store.hosted import HostedIndex
+from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import Layout
 from mirrord.store.partials import HASH_SLICE_BYTES
 from mirrord.store.threads import Threads

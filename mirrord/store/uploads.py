@@ -23,7 +23,7 @@ from mirrord.oci.errors import UploadBusy
 from mirrord.oci.names import RepositoryName
 from mirrord.store import files
 from mirrord.store.blobs import BlobStore
-from mirrord.store.hosted import HostedIndex
+from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.stamps import read_stamp, stamp
 from mirrord.store.threads import Threads

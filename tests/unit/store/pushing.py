@@ -45,9 +45,9 @@ class PushTestCase(StoreTestCase):
 
     def evict_all(self) -> None:
         """As in an emergency: all that may go does."""
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         self.clock.advance(0)
-        self.result(self.store.shelf.evict(list(self.store.shelf.entries())))
+        self.result(self.store.eviction.evict(list(self.store.eviction.entries())))
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -57,6 +57,6 @@ class PushTestCase(StoreTestCase):
         return self.store.hosted.tags(repository, "", 1000)
 
     def unlink_unreferenced(self, grace_seconds: float) -> Iterable[Digest]:
-        going = [each for page in self.store.hosted_shelf.unreferenced(grace_seconds) for each in page]
-        self.result(self.store.hosted_shelf.unlink(going, grace_seconds))
+        going = [each for page in self.store.hosted_gc.unreferenced(grace_seconds) for each in page]
+        self.result(self.store.hosted_gc.unlink(going, grace_seconds))
         return [digest for _, digest in going]

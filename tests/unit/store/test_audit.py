@@ -9,7 +9,7 @@ from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 
 class AuditTests(StoreTestCase):
     def entries(self) -> list[Entry]:
-        self.result(self.store.inventory.flush())
+        self.result(self.store.browser.flush())
         return [entry for page in self.store.audit.pages() for entry in page]
 
     def examine(self, digest: Digest, kind: ContentKind = ContentKind.BLOB) -> Examination:
@@ -61,13 +61,13 @@ class AuditTests(StoreTestCase):
                 self.assertFalse(examination.is_whole)
                 self.assertTrue(examination.set_aside())
 
-                self.assertIsNone(self.store.inventory.size_of(kind, digest))
+                self.assertIsNone(self.store.browser.size_of(kind, digest))
                 self.assertIsNone(self.read_blob(digest))
                 self.assertEqual(0, self.store.audit._cache.total_bytes)
                 self.assertIsNone(self.result(self.store.manifests.read(digest)))
                 self.assertEqual(b"evil", self.layout.broken(kind, digest).read_bytes())
                 self.assertIn(
-                    self.layout.broken(kind, digest).name, [e.name for e in self.store.shelf.partials()]
+                    self.layout.broken(kind, digest).name, [e.name for e in self.store.eviction.partials()]
                 )
 
     def test_missing(self) -> None:
@@ -78,14 +78,14 @@ class AuditTests(StoreTestCase):
 
         self.failure(examination.go_on(), OSError)
         self.assertTrue(examination.set_aside())
-        self.assertIsNone(self.store.inventory.size_of(ContentKind.BLOB, digest))
+        self.assertIsNone(self.store.browser.size_of(ContentKind.BLOB, digest))
 
     def test_gone_meanwhile(self) -> None:
         """What was evicted since it was listed is not examined, nor set aside if it was examined."""
         digest = self.add_blob(b"x")
         (entry,) = self.entries()
         examination = self.examine(digest)
-        self.result(self.store.inventory.remove([digest]))
+        self.result(self.store.browser.remove([digest]))
 
         self.assertIsNone(self.store.audit.examine(entry))
         self.assertFalse(examination.set_aside())

@@ -57,13 +57,13 @@ class BackupTests(PushTestCase):
         """A restored store knows what it holds before it has looked at its files, and counts it as hosted."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
-        held = self.store.hosted_shelf.total_entries, self.store.hosted_shelf.total_bytes
+        held = self.store.hosted_gc.total_entries, self.store.hosted_gc.total_bytes
         self.back_up()
         self.start_anew()
         self.restore_here()
-        self.assertEqual(1, self.store.inventory.size_of(ContentKind.BLOB, digest))
+        self.assertEqual(1, self.store.browser.size_of(ContentKind.BLOB, digest))
         self.assertEqual([], [each for page in self.store.hosted.lost() for each in page])
-        self.assertEqual(held, (self.store.hosted_shelf.total_entries, self.store.hosted_shelf.total_bytes))
+        self.assertEqual(held, (self.store.hosted_gc.total_entries, self.store.hosted_gc.total_bytes))
         reconciled = Deferred.fromCoroutine(self.store.reconciled())
         self.assertNoResult(reconciled)
         self.reconcile()
@@ -97,7 +97,7 @@ class BackupTests(PushTestCase):
         """In a store that has been in service for another time, nothing restored is older than it was."""
         self.push_blob(b"x")
         self.pass_time(500)
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         self.back_up()
         self.start_anew()
         self.pass_time(100_000)
@@ -131,7 +131,7 @@ class BackupTests(PushTestCase):
         Layout(self.target).content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         self.start_anew()
         self.assertEqual(((ContentKind.BLOB, digest),), self.restore_here().lost)
-        sizes = [self.store.inventory.size_of(ContentKind.BLOB, each) for each in (digest, whole)]
+        sizes = [self.store.browser.size_of(ContentKind.BLOB, each) for each in (digest, whole)]
         self.assertEqual(([None, 5], False), (sizes, self.holds(digest)))
 
     def test_a_backup_that_is_cut_short(self) -> None:

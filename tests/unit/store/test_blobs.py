@@ -46,9 +46,9 @@ class BlobStoreTests(StoreTestCase):
             entry = Entry(ContentKind.BLOB, str(digest), 4096, 0.0)
             blob = self.store.blobs.open(digest)
             assert blob is not None
-            self.assertEqual([], self.result(self.store.shelf.evict([entry])))
+            self.assertEqual([], self.result(self.store.eviction.evict([entry])))
             blob.close()
-            self.assertEqual([entry], self.result(self.store.shelf.evict([entry])))
+            self.assertEqual([entry], self.result(self.store.eviction.evict([entry])))
             self.assertIsNone(self.read_blob(digest))
 
     def test_a_short_file_is_never_served(self) -> None:
@@ -68,16 +68,16 @@ class BlobStoreTests(StoreTestCase):
         digest = self.add_blob(LARGE)
         self.layout.content(ContentKind.BLOB, digest).unlink()
         self.assertIsNone(self.store.blobs.open(digest))
-        self.assertEqual((0, 0), (self.store.shelf.total_entries, self.store.shelf.total_bytes))
+        self.assertEqual((0, 0), (self.store.eviction.total_entries, self.store.eviction.total_bytes))
 
     def test_a_file_without_a_row_is_adopted(self) -> None:
         """A blob that was renamed just before kill -9 is found when it is asked for."""
         digest = self.add_blob(LARGE)
         self.lose()
-        self.assertEqual(0, self.store.shelf.total_entries)
+        self.assertEqual(0, self.store.eviction.total_entries)
         self.assertEqual(len(LARGE), self.store.blobs.size_of(digest))
         self.assertEqual(LARGE, self.read_blob(digest))
-        self.assertEqual(1, self.store.shelf.total_entries)
+        self.assertEqual(1, self.store.eviction.total_entries)
 
     def test_a_disk_that_fails_is_an_error(self) -> None:
         """A blob that cannot be opened raises OSError: it is not absent."""

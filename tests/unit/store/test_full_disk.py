@@ -62,7 +62,7 @@ class FullDiskTests(FullDiskTestCase):
         self.assertEqual(errno.ENOSPC, error.errno)
         path = self.layout.partial(Digest.of(body))
         self.assertEqual((MIB, MIB), (partial.offset, path.stat().st_size))
-        self.result(self.store.shelf.evict([Entry(ContentKind.BLOB, str(old), 4 * MIB, 0.0)]))
+        self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(old), 4 * MIB, 0.0)]))
         self.result(partial.write(body[MIB:]))
         self.assertTrue(self.result(partial.is_verified()))
         self.result(partial.commit())
@@ -101,11 +101,11 @@ class FullDiskTests(FullDiskTestCase):
     def test_eviction_works_on_a_full_disk(self) -> None:
         """What is evicted frees its room although nothing else can be written."""
         digest = self.add_blob(b"x" * MIB)
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         self.fill()
         free = os.statvfs(self.disk).f_bavail
-        (entry,) = self.store.shelf.entries()
-        self.result(self.store.shelf.evict([entry]))
+        (entry,) = self.store.eviction.entries()
+        self.result(self.store.eviction.evict([entry]))
         self.assertGreaterEqual(os.statvfs(self.disk).f_bavail - free, MIB // 4096)
         self.assertIsNone(self.store.blobs.open(digest))
 
@@ -155,9 +155,9 @@ class FullDiskPushTests(FullDiskTestCase):
         image = manifest(note="hosted")
         self.push_manifest(image, V1)
         mirrored = self.add_blob(os.urandom(MIB))
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         self.fill()
-        self.result(self.store.shelf.evict(list(self.store.shelf.entries())))
+        self.result(self.store.eviction.evict(list(self.store.eviction.entries())))
         self.assertIsNone(self.read_blob(mirrored))
         self.assertEqual(
             (True, image.body), (self.read_blob(pushed) is not None, self.read_manifest(image.digest))

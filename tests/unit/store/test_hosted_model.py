@@ -145,15 +145,15 @@ class Machine(RuleBasedStateMachine):
     @rule(is_killed=st.booleans())
     def restart(self, is_killed: bool) -> None:
         """All blobs count as asked for at a start. A pull waits for no commit, so that is waited for here."""
-        self.shop.result(self.shop.store.shelf.flush())
+        self.shop.result(self.shop.store.eviction.flush())
         self.shop.lose() if is_killed else self.shop.reopen()
         self.model.blobs = dict.fromkeys(self.model.blobs, self.now)
 
     @rule()
     def sweep(self) -> None:
         """Afterwards there is no blob without a manifest past its time, and no content without a link."""
-        self.shop.result(self.shop.store.shelf.flush())
-        sweeper = HostedSweeper(self.shop.store.hosted_shelf, self.shop.clock)
+        self.shop.result(self.shop.store.eviction.flush())
+        sweeper = HostedSweeper(self.shop.store.hosted_gc, self.shop.clock)
         sweeping: Deferred[HostedSweepResult] = Deferred.fromCoroutine(
             sweeper.sweep(GCLimits(None, 0, 1e9, 1e9, RetentionRules(GRACE)))
         )

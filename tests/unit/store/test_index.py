@@ -130,7 +130,7 @@ class TagTests(StoreTestCase):
         """A tag whose manifest was evicted says what it names, and that it does not hold it."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
-        self.result(self.store.shelf.evict([Entry(ContentKind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
+        self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
         self.assertEqual(TagRecord(pending=sighting(OLD)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_forgotten_tag_is_unknown(self) -> None:
@@ -173,7 +173,7 @@ class RepositoryTests(StoreTestCase):
     def test_an_evicted_one_returns_with_its_manifest(self) -> None:
         """A repository is listed again as soon as its evicted manifest is stored anew, as a manifest."""
         self.add_manifest(UBUNTU, NEW)
-        self.result(self.store.shelf.evict([Entry(ContentKind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
+        self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
         self.add_blob(NEW.body)
         self.clock.advance(1)
         self.assertEqual([(UBUNTU.repository, False)], self.store.index.repositories("docker.io", "", 9))
@@ -183,7 +183,7 @@ class RepositoryTests(StoreTestCase):
 
 class ForgettingTests(StoreTestCase):
     def forget(self, idle_seconds: float) -> int:
-        return sum(self.store.shelf.forget_unused(idle_seconds))
+        return sum(self.store.eviction.forget_unused(idle_seconds))
 
     def test_what_nobody_uses_is_forgotten(self) -> None:
         """Links and tags that were not used for long go; those that were stay."""

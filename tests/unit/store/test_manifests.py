@@ -67,21 +67,21 @@ class ManifestStoreTests(StoreTestCase):
         self.reopen()
         self.layout.content(ContentKind.MANIFEST, IMAGE.digest).unlink()
         self.assertIsNone(self.read(IMAGE))
-        self.assertEqual(0, self.store.shelf.total_entries)
+        self.assertEqual(0, self.store.eviction.total_entries)
 
     def test_a_file_without_a_row_is_adopted(self) -> None:
         """A manifest whose row was lost is found by its file, with the media type that its bytes tell."""
         self.add_manifest(UBUNTU, IMAGE)
         self.lose()
-        self.assertEqual(0, self.store.shelf.total_entries)
+        self.assertEqual(0, self.store.eviction.total_entries)
         self.assertEqual(IMAGE, self.read(IMAGE))
-        self.assertEqual(1, self.store.shelf.total_entries)
+        self.assertEqual(1, self.store.eviction.total_entries)
 
     def test_one_that_was_reconciled_tells_its_media_type(self) -> None:
         """A manifest that recovery adopted unread has its media type when it is read."""
         self.add_manifest(UBUNTU, IMAGE)
         self.lose()
         self.reconcile()
-        self.assertEqual(1, self.store.shelf.total_entries)
+        self.assertEqual(1, self.store.eviction.total_entries)
         self.assertEqual(IMAGE, self.read(IMAGE))
         self.assertEqual(IMAGE, self.read(IMAGE))

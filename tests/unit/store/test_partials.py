@@ -92,7 +92,7 @@ class PartialFileTests(StoreTestCase):
         self.result(partial.write(BODY))
         self.result(partial.discard())
         self.assertIsNone(self.store.blobs.find_partial(self.digest))
-        self.assertEqual(0, self.store.shelf.total_bytes)
+        self.assertEqual(0, self.store.eviction.total_bytes)
 
     def test_an_unkept_one_has_no_name(self) -> None:
         """What is not kept can be read and verified, takes no name in the store, and commits to nothing."""

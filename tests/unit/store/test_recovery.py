@@ -13,7 +13,7 @@ IMAGE = manifest(layer(b"x"))
 
 class ReconciliationTests(StoreTestCase):
     def totals(self) -> tuple[int, int]:
-        return self.store.shelf.total_entries, self.store.shelf.total_bytes
+        return self.store.eviction.total_entries, self.store.eviction.total_bytes
 
     def test_unknown_files_are_adopted(self) -> None:
         """Blobs and manifests that the index does not know are counted again, slice by slice."""
@@ -76,7 +76,7 @@ class ReconciliationTests(StoreTestCase):
         self.lose()
         slices = self.begin_until_listed(digest)
         self.store.blobs.size_of(digest)
-        self.result(self.store.shelf.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
+        self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
         list(slices)
         self.assertEqual((0, 0), self.totals())
 
@@ -84,7 +84,7 @@ class ReconciliationTests(StoreTestCase):
         """A blob that is committed after its folder was listed stays."""
         slices = self.begin_until_listed(Digest.of(b"x"))
         self.add_blob(b"x")
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         list(slices)
         self.assertEqual((1, 4096), self.totals())
 
@@ -115,7 +115,7 @@ class OpeningTests(StoreTestCase):
             self.assertEqual(b"x" * 100_000, self.read_blob(digest))
             self.result(self.store.close())
         self.store = self.open()
-        self.assertEqual(1, self.store.shelf.total_entries)
+        self.assertEqual(1, self.store.eviction.total_entries)
 
     def test_an_incomplete_index_is_set_aside(self) -> None:
         """An index that lacks a table or a column is renamed, and the daemon starts with a new one."""
@@ -221,9 +221,9 @@ class OpeningTests(StoreTestCase):
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
-        totals = self.store.shelf.total_bytes
+        totals = self.store.eviction.total_bytes
         self.reopen()
-        self.assertEqual(totals, self.store.shelf.total_bytes)
+        self.assertEqual(totals, self.store.eviction.total_bytes)
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
         self.assertEqual(sighting(IMAGE), record.cached)

@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 def ports_of(store: Store) -> tuple[BlobFiles, ManifestFiles, LinkIndex, EvictableContent]:
     """The store as others see it: that this type-checks is the test of its seams."""
-    return store.blobs, store.manifests, store.index, store.shelf
+    return store.blobs, store.manifests, store.index, store.eviction
 
 
 class SeamTests(StoreTestCase):
@@ -66,9 +66,9 @@ class StreamTests(TestCase):
         )
         tally: Tally = Metrics.for_upstreams([])
         limits = GCLimits(12 * MIB, 0, 86400.0, 86400.0)
-        hosted = HostedSweeper(self.store.hosted_shelf, clock)
+        hosted = HostedSweeper(self.store.hosted_gc, clock)
         self.collector = Collector(
-            self.store.shelf, limits, 60.0, clock, time.time, lambda: 1 << 40, tally, hosted
+            self.store.eviction, limits, 60.0, clock, time.time, lambda: 1 << 40, tally, hosted
         )
         self.addCleanup(self.store.close)
 

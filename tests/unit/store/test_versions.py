@@ -29,12 +29,12 @@ class UpgradeTests(PushTestCase):
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
-        totals = self.store.shelf.total_entries, self.store.shelf.total_bytes
+        totals = self.store.eviction.total_entries, self.store.eviction.total_bytes
         self.result(self.store.close())
         self.downgrade()
         self.store = self.open()
         self.assertEqual([], list(self.root.glob("index.sqlite.broken-*")))
-        self.assertEqual(totals, (self.store.shelf.total_entries, self.store.shelf.total_bytes))
+        self.assertEqual(totals, (self.store.eviction.total_entries, self.store.eviction.total_bytes))
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
         self.assertEqual(sighting(IMAGE), record.cached)

@@ -18,7 +18,7 @@ class WriterTests(StoreTestCase):
         return self.threads.called.count("_run")
 
     def flush(self) -> "Deferred[None]":
-        return Deferred.fromCoroutine(self.store.shelf.flush())
+        return Deferred.fromCoroutine(self.store.eviction.flush())
 
     def test_many_writes_are_one_commit(self) -> None:
         """What is written within a moment goes to the disk together."""
@@ -173,7 +173,7 @@ class WriterTests(StoreTestCase):
         """What is used while the last batch is on its way was used then, also after a restart."""
         self.store.index.add_links(UBUNTU, [layer(b"x"), layer(b"y")])
         self.close_while(lambda: self.store.index.link(UBUNTU, layer(b"x").digest))
-        self.assertEqual(1, sum(self.store.shelf.forget_unused(30)))
+        self.assertEqual(1, sum(self.store.eviction.forget_unused(30)))
         self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_closing_gives_up_on_a_disk_that_refuses(self) -> None:

@@ -61,8 +61,8 @@ async def write_for_ever(root: Path, seed: int) -> None:
                 step()
             await partial.commit()
         else:
-            await store.shelf.flush()
-            await store.shelf.evict(list(store.shelf.entries())[: order.randrange(4)])
+            await store.eviction.flush()
+            await store.eviction.evict(list(store.eviction.entries())[: order.randrange(4)])
         step()
 
 

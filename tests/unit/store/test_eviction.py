@@ -10,11 +10,11 @@ from tests.unit.store.shop import UBUNTU, StoreTestCase, manifest
 
 class ShelfTests(StoreTestCase):
     def evict(self, entries: Iterable[Entry]) -> list[Entry]:
-        return self.result(self.store.shelf.evict(list(entries)))
+        return self.result(self.store.eviction.evict(list(entries)))
 
     def entries(self) -> list[Entry]:
-        self.result(self.store.shelf.flush())
-        return list(self.store.shelf.entries())
+        self.result(self.store.eviction.flush())
+        return list(self.store.eviction.entries())
 
     def leave_partial(self, body: bytes) -> Digest:
         digest = Digest.of(body)
@@ -60,39 +60,39 @@ class ShelfTests(StoreTestCase):
         """More entries than a page holds come all, each once, while others are evicted."""
         for number in range(600):
             self.add_blob(b"%d" % number)
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         names = []
-        for number, entry in enumerate(self.store.shelf.entries()):
+        for number, entry in enumerate(self.store.eviction.entries()):
             names.append(entry.name)
             if number % 3 == 0:
                 self.evict([entry])
         self.assertEqual((600, 600), (len(names), len(set(names))))
-        self.assertEqual(400, self.store.shelf.total_entries)
+        self.assertEqual(400, self.store.eviction.total_entries)
 
     def test_what_was_used_since_is_passed_over(self) -> None:
         """When uses cannot be written, what was used lately is not offered as old."""
         old, used = self.add_blob(b"old"), self.add_blob(b"used")
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         self.clock.advance(10)
         self.read_blob(used)
         self.threads.failures["_run"] = OSError(errno.ENOSPC, "full")
-        self.failure(self.store.shelf.flush(), OSError)
-        self.assertEqual([str(old)], [entry.name for entry in self.store.shelf.entries()])
+        self.failure(self.store.eviction.flush(), OSError)
+        self.assertEqual([str(old)], [entry.name for entry in self.store.eviction.entries()])
 
     def test_what_is_used_after_it_was_read_stays(self) -> None:
         """Of a page of entries, those used since it was read are not evicted, written down or not."""
         digests = [self.add_blob(b"%d" % number) for number in range(3)]
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         self.clock.advance(100)
-        entries = self.store.shelf.entries()
+        entries = self.store.eviction.entries()
         first = next(entries)
         used = [digest for digest in digests if str(digest) != first.name]
         self.read_blob(used[0])
-        self.result(self.store.shelf.flush())
+        self.result(self.store.eviction.flush())
         planned = [first, *islice(entries, 2)]
         self.read_blob(used[1])
         self.assertEqual([first], self.evict(planned))
-        self.assertEqual(2, self.store.shelf.total_entries)
+        self.assertEqual(2, self.store.eviction.total_entries)
 
     def test_the_evicted_is_absent_at_once(self) -> None:
         """Evicted content is gone from the counts, from memory and from the disk, and stays gone."""
@@ -101,7 +101,7 @@ class ShelfTests(StoreTestCase):
         self.add_manifest(UBUNTU, manifest())
         self.leave_partial(b"left")
         self.assertEqual(3, len(self.evict(self.entries())))
-        self.assertEqual((0, 0), (self.store.shelf.total_entries, self.store.shelf.total_bytes))
+        self.assertEqual((0, 0), (self.store.eviction.total_entries, self.store.eviction.total_bytes))
         self.assertEqual(0, self.store.blobs._cache.total_bytes)
         self.assertIsNone(self.read_blob(digest))
         self.assertIsNone(self.result(self.store.manifests.read(manifest().digest)))
@@ -109,7 +109,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual([self.layout.lock], files)
         self.reopen()
         self.reconcile()
-        self.assertEqual(0, self.store.shelf.total_entries)
+        self.assertEqual(0, self.store.eviction.total_entries)
 
     def test_eviction_counts_what_went(self) -> None:
         """An entry that is gone already is not counted a second time."""
@@ -143,7 +143,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual(b"x", self.read_blob(digest))
 
     def spawn_eviction(self, entries: list[Entry]) -> None:
-        self.store.shelf.evict(entries).send(None)
+        self.store.eviction.evict(entries).send(None)
 
     def test_a_resumed_partial_is_not_evicted(self) -> None:
         """What an earlier download left goes, unless somebody resumed it."""
@@ -192,33 +192,33 @@ class PromiseTests(StoreTestCase):
         """What a download was promised counts until it is written, and its bytes from then on."""
         body = b"x" * 3 * 4096
         digest = Digest.of(body)
-        self.store.shelf.reserve(digest, len(body))
+        self.store.eviction.reserve(digest, len(body))
         partial = self.store.blobs.create_partial(digest, is_kept=True)
         for blocks in range(3):
-            shelf = self.store.shelf
+            shelf = self.store.eviction
             self.assertEqual(((3 - blocks) * 4096, blocks * 4096), (shelf.reserved_bytes, shelf.total_bytes))
             self.assertEqual(blocks * 4096, shelf.busy_bytes)
             self.result(partial.write(body[:4096]))
         self.result(partial.commit())
-        self.assertEqual((0, 3 * 4096), (self.store.shelf.reserved_bytes, self.store.shelf.total_bytes))
+        self.assertEqual((0, 3 * 4096), (self.store.eviction.reserved_bytes, self.store.eviction.total_bytes))
 
     def test_a_promise_ends_with_its_download(self) -> None:
         """Whether a download is parked, discarded or not kept: what it was promised is free again."""
         digest = Digest.of(b"x" * 8192)
         for is_kept in (True, False):
             for ending in ("park", "discard"):
-                self.store.shelf.reserve(digest, 8192)
+                self.store.eviction.reserve(digest, 8192)
                 partial = self.store.blobs.create_partial(digest, is_kept=is_kept)
-                self.assertEqual(8192 if is_kept else 0, self.store.shelf.reserved_bytes)
+                self.assertEqual(8192 if is_kept else 0, self.store.eviction.reserved_bytes)
                 if ending == "park":
                     partial.park()
                 else:
                     self.result(partial.discard())
-                self.assertEqual(0, self.store.shelf.reserved_bytes)
+                self.assertEqual(0, self.store.eviction.reserved_bytes)
 
     def test_a_loan_shrinks_as_it_is_used_and_ends(self) -> None:
         """What a stream was lent counts until it is written or the stream ends, and never as kept."""
-        shelf, digest = self.store.shelf, Digest.of(b"x" * 8192)
+        shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
         for ending in ("commit", "discard", "park"):
             shelf.lend(digest, 8192)
             partial = self.store.blobs.create_partial(digest, is_kept=False)
@@ -232,7 +232,7 @@ class PromiseTests(StoreTestCase):
 
     def test_a_loan_is_no_promise(self) -> None:
         """A digest that is kept after all owes what it was promised, not what it was lent."""
-        shelf, digest = self.store.shelf, Digest.of(b"x" * 8192)
+        shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
         shelf.lend(digest, 8192)
         shelf.reserve(digest, 4096)
         self.store.blobs.create_partial(digest, is_kept=True)
@@ -240,7 +240,7 @@ class PromiseTests(StoreTestCase):
 
     def test_what_cannot_begin_owes_nothing(self) -> None:
         """Where the disk refuses a new partial, what was promised or lent to it is free again."""
-        shelf, digest = self.store.shelf, Digest.of(b"x")
+        shelf, digest = self.store.eviction, Digest.of(b"x")
         self.layout.partials.rmdir()
         shelf.reserve(digest, 8192)
         self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=True)
@@ -253,8 +253,8 @@ class PromiseTests(StoreTestCase):
     def test_a_promise_is_replaced(self) -> None:
         """A second promise to the same digest stands in the place of the first; 0 takes it back."""
         for size in (8192, 4096, 0):
-            self.store.shelf.reserve(Digest.of(b"x"), size)
-            self.assertEqual(size, self.store.shelf.reserved_bytes)
+            self.store.eviction.reserve(Digest.of(b"x"), size)
+            self.assertEqual(size, self.store.eviction.reserved_bytes)
 
     def test_a_resumed_download_is_promised_the_rest(self) -> None:
         """What was there before the promise does not count against it."""
@@ -264,7 +264,7 @@ class PromiseTests(StoreTestCase):
         partial.park()
         found = self.store.blobs.find_partial(Digest.of(body))
         assert found is not None
-        self.store.shelf.reserve(Digest.of(body), 4096)
-        self.assertEqual(4096, self.store.shelf.reserved_bytes)
+        self.store.eviction.reserve(Digest.of(body), 4096)
+        self.assertEqual(4096, self.store.eviction.reserved_bytes)
         self.result(found.write(body[4096:]))
-        self.assertEqual(0, self.store.shelf.reserved_bytes)
+        self.assertEqual(0, self.store.eviction.reserved_bytes)

@@ -1,4 +1,4 @@
-"""The inventory: the store as its operator sees it. Looking at it is no use of anything.
+"""The browser: the store as its operator sees it. Looking at it is no use of anything.
 
 What is listed is read from the file alone, page by page, so that a store of any size is listed beside
 the daemon's work; `flush` brings the file up to date first.
@@ -15,11 +15,11 @@ from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
+from mirrord.store.eviction import EvictionStore
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.manifests import read_manifest
 from mirrord.store.rows import Rows
-from mirrord.store.shelf import EvictionStore
 from mirrord.store.tables import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
 from mirrord.store.threads import Threads
 from mirrord.store.unfinished import PartialStore
@@ -50,8 +50,8 @@ class StoreBrowser:
     _contents: Contents
     _index: Index
     _blobs: BlobStore
-    _unfinished: PartialStore
-    _shelf: EvictionStore
+    _partials: PartialStore
+    _eviction: EvictionStore
     _threads: Threads
     _wall_clock: Callable[[], float]
 
@@ -107,7 +107,7 @@ class StoreBrowser:
 
     def left_of(self, digest: Digest) -> int | None:
         """The bytes that an unfinished download of this blob has left; None if there is none."""
-        return self._unfinished.left_of(digest)
+        return self._partials.left_of(digest)
 
     async def manifest(self, digest: Digest) -> Manifest | None:
         """A stored manifest, from the disk; None if there is none, or it is damaged.
@@ -158,7 +158,7 @@ class StoreBrowser:
         entries = [entry for digest in digests for entry in self._entries(digest)]
         removed: list[Entry] = []
         for start in range(0, len(entries), EVICT_ENTRIES):
-            removed += await self._shelf.evict(entries[start : start + EVICT_ENTRIES])
+            removed += await self._eviction.evict(entries[start : start + EVICT_ENTRIES])
         return removed
 
     def is_read(self, digest: Digest) -> bool:
@@ -175,7 +175,7 @@ class StoreBrowser:
             row = self._contents.get(kind, digest)
             if row is not None:
                 yield Entry(kind, row.digest, footprint(row.size), 0.0)
-        left = self._unfinished.left_of(digest)
+        left = self._partials.left_of(digest)
         if left is not None:
             yield Entry(ContentKind.PARTIAL, self._layout.partial(digest).name, footprint(left), 0.0)
 

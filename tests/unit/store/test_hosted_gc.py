@@ -14,11 +14,11 @@ X = Digest.of(b"x")
 
 class ShelfTestCase(PushTestCase):
     def lone(self, grace_seconds: float = 60.0) -> list[tuple[RepositoryName, Digest]]:
-        return [each for page in self.store.hosted_shelf.unreferenced(grace_seconds) for each in page]
+        return [each for page in self.store.hosted_gc.unreferenced(grace_seconds) for each in page]
 
     def unlinked(self) -> list[Entry]:
-        self.result(self.store.shelf.flush())
-        return [entry for page in self.store.hosted_shelf.unlinked() for entry in page]
+        self.result(self.store.eviction.flush())
+        return [entry for page in self.store.hosted_gc.unlinked() for entry in page]
 
 
 class UnreferencedTests(ShelfTestCase):
@@ -66,7 +66,7 @@ class UnreferencedTests(ShelfTestCase):
         self.pass_time(60)
         lone = self.lone()
         self.push_manifest(IMAGE, V1)
-        self.assertEqual(0, self.result(self.store.hosted_shelf.unlink(lone, 60.0)))
+        self.assertEqual(0, self.result(self.store.hosted_gc.unlink(lone, 60.0)))
         self.assertTrue(self.holds(X))
 
     def test_what_is_asked_for_since_it_was_looked_for_stays(self) -> None:
@@ -75,14 +75,14 @@ class UnreferencedTests(ShelfTestCase):
         self.pass_time(60)
         lone = self.lone()
         self.assertTrue(self.holds(X))
-        self.assertEqual(0, self.result(self.store.hosted_shelf.unlink(lone, 60.0)))
+        self.assertEqual(0, self.result(self.store.hosted_gc.unlink(lone, 60.0)))
 
     def test_what_is_going_counts_as_gone(self) -> None:
         """While a blob is being taken away nobody is told that it is there; pushed again, it is."""
         self.push_blob(b"x")
         self.pass_time(60)
         self.threads.hold()
-        going = Deferred.fromCoroutine(self.store.hosted_shelf.unlink(self.lone(), 60.0))
+        going = Deferred.fromCoroutine(self.store.hosted_gc.unlink(self.lone(), 60.0))
         self.assertFalse(self.holds(X))
         mounting = Deferred.fromCoroutine(self.store.hosted.add_blob(APP, Descriptor(OCTET_STREAM, X, 1)))
         self.threads.release()
@@ -94,7 +94,7 @@ class UnreferencedTests(ShelfTestCase):
         for number in range(300):
             self.push_blob(b"%d" % number)
         self.pass_time(60)
-        pages = list(self.store.hosted_shelf.unreferenced(60.0))
+        pages = list(self.store.hosted_gc.unreferenced(60.0))
         self.assertEqual([256, 44], list(map(len, pages)))
         self.assertEqual(300, len({each for page in pages for each in page}))
 
@@ -109,8 +109,8 @@ class UnlinkedTests(ShelfTestCase):
         self.result(self.store.hosted.delete(WEB, X))
         entries = self.unlinked()
         self.assertEqual([str(X)], [entry.name for entry in entries])
-        self.assertEqual(entries, self.result(self.store.hosted_shelf.remove(entries)))
-        self.assertEqual((None, 0), (self.read_blob(X), self.store.hosted_shelf.total_bytes))
+        self.assertEqual(entries, self.result(self.store.hosted_gc.remove(entries)))
+        self.assertEqual((None, 0), (self.read_blob(X), self.store.hosted_gc.total_bytes))
 
     def test_what_is_linked_again_stays(self) -> None:
         """Content that was mounted after it was looked for is neither removed nor handed over."""
@@ -118,8 +118,8 @@ class UnlinkedTests(ShelfTestCase):
         self.result(self.store.hosted.delete(APP, X))
         entries = self.unlinked()
         self.result(self.store.hosted.add_blob(WEB, Descriptor(OCTET_STREAM, X, 1)))
-        self.store.hosted_shelf.mark_mirrored(entries)
-        self.assertEqual([], self.result(self.store.hosted_shelf.remove(entries)))
+        self.store.hosted_gc.mark_mirrored(entries)
+        self.assertEqual([], self.result(self.store.hosted_gc.remove(entries)))
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(X))
 
@@ -129,10 +129,10 @@ class UnlinkedTests(ShelfTestCase):
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.result(self.store.hosted.delete(APP, X))
         entries = self.unlinked()
-        mirrored = set().union(*self.store.hosted_shelf.mirrored(entries))
+        mirrored = set().union(*self.store.hosted_gc.mirrored(entries))
         self.assertEqual({str(X)}, mirrored)
-        self.store.hosted_shelf.mark_mirrored(entries)
-        self.assertEqual((4096, 0), (self.store.shelf.total_bytes, self.store.hosted_shelf.total_bytes))
+        self.store.hosted_gc.mark_mirrored(entries)
+        self.assertEqual((4096, 0), (self.store.eviction.total_bytes, self.store.hosted_gc.total_bytes))
         self.evict_all()
         self.assertIsNone(self.read_blob(X))
 
@@ -141,8 +141,8 @@ class ThinTests(ShelfTestCase):
     def plan(self, *manifests: Manifest, tags: bool = True) -> RetentionPlan:
         """All that is known of these."""
         digests = {one.digest for one in manifests}
-        kept = [one for page in self.store.hosted_shelf.manifests(APP) for one in page]
-        named = [tag for page in self.store.hosted_shelf.tags(APP) for tag in page]
+        kept = [one for page in self.store.hosted_gc.manifests(APP) for one in page]
+        named = [tag for page in self.store.hosted_gc.tags(APP) for tag in page]
         return RetentionPlan(
             APP,
             tuple(tag for tag in named if tags and tag.digest in digests),
@@ -150,7 +150,7 @@ class ThinTests(ShelfTestCase):
         )
 
     def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
-        return self.result(self.store.hosted_shelf.apply_plan(thinning))
+        return self.result(self.store.hosted_gc.apply_plan(thinning))
 
     def test_what_a_plan_is_made_of(self) -> None:
         """Ages, children and subjects are those of the repository; an age begins anew with a tag."""
@@ -160,12 +160,12 @@ class ThinTests(ShelfTestCase):
         self.pass_time(10)
         self.push_manifest(manifest(note="other"), V1)
         self.pass_time(5)
-        kept = {one.digest: one for page in self.store.hosted_shelf.manifests(APP) for one in page}
+        kept = {one.digest: one for page in self.store.hosted_gc.manifests(APP) for one in page}
         self.assertEqual(HostedManifest(IMAGE.digest, len(IMAGE.body), 5.0), kept[IMAGE.digest])
         self.assertEqual(
             HostedManifest(index.digest, len(index.body), 15.0, X, (IMAGE.digest,)), kept[index.digest]
         )
-        named = [tag for page in self.store.hosted_shelf.tags(APP) for tag in page]
+        named = [tag for page in self.store.hosted_gc.tags(APP) for tag in page]
         self.assertEqual([HostedTag(V1, manifest(note="other").digest, 5.0)], named)
 
     def test_tags_and_manifests_go(self) -> None:
@@ -214,15 +214,15 @@ class ThinTests(ShelfTestCase):
         put = self.store.hosted.put_manifest(APP, index, self.link_of(index), [], children=[IMAGE.digest])
         self.failure(put, OSError)
         self.pass_time(59)
-        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.apply_plan(planned, 60.0)))
+        self.assertEqual((0, 0), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
         self.assertEqual(["v1"], self.tags())
         self.pass_time(1)
         self.assertTrue(self.holds(IMAGE.digest))
         self.pass_time(59)
-        self.assertEqual((0, 0), self.result(self.store.hosted_shelf.apply_plan(planned, 60.0)))
+        self.assertEqual((0, 0), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
         self.store.hosted.link(APP, IMAGE.digest, is_manifest=True)
         self.pass_time(1)
-        self.assertEqual((1, 1), self.result(self.store.hosted_shelf.apply_plan(planned, 60.0)))
+        self.assertEqual((1, 1), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
 
     def test_what_names_each_other_goes_together(self) -> None:
         """An index that refers to one of its own children goes with it."""

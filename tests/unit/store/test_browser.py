@@ -12,7 +12,7 @@ QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
 
 class InventoryTests(StoreTestCase):
     def settle(self) -> None:
-        self.result(self.store.inventory.flush())
+        self.result(self.store.browser.flush())
 
     def hold(self, source: RepositoryKey, *bodies: bytes) -> Digest:
         """An image whose layers are these, all of it held."""
@@ -30,7 +30,7 @@ class InventoryTests(StoreTestCase):
         self.store.index.add_links(DEBIAN, [layer(b"one")])
         self.settle()
 
-        self.assertEqual([DEBIAN, UBUNTU, QUAY], list(self.store.inventory.sources()))
+        self.assertEqual([DEBIAN, UBUNTU, QUAY], list(self.store.browser.sources()))
 
     def test_holdings(self) -> None:
         """A link is listed with what is held under it, in whole blocks, and when it was last used."""
@@ -42,7 +42,7 @@ class InventoryTests(StoreTestCase):
         self.wall.advance(5)
         self.clock.advance(5)
 
-        (page,) = self.store.inventory.holdings(UBUNTU)
+        (page,) = self.store.browser.holdings(UBUNTU)
 
         found = {holding.descriptor.digest: holding for holding in page}
         self.assertEqual((ContentKind.MANIFEST, BLOCK_BYTES, True), self.seen(found[image]))
@@ -61,12 +61,10 @@ class InventoryTests(StoreTestCase):
             self.store.index.saw_tag(UBUNTU, Tag(f"v{number}"), sighting(manifest()))
         self.settle()
 
-        pages = list(self.store.inventory.holdings(UBUNTU))
+        pages = list(self.store.browser.holdings(UBUNTU))
         self.assertEqual([256, 256, 88], list(map(len, pages)))
         self.assertEqual(600, len({holding.descriptor.digest for page in pages for holding in page}))
-        self.assertEqual(
-            300, len({known.tag for page in self.store.inventory.tags(UBUNTU) for known in page})
-        )
+        self.assertEqual(300, len({known.tag for page in self.store.browser.tags(UBUNTU) for known in page}))
 
     def test_tags(self) -> None:
         """A tag is held as long as its manifest is there."""
@@ -74,12 +72,12 @@ class InventoryTests(StoreTestCase):
         self.add_manifest(UBUNTU, image)
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(image))
         self.settle()
-        ((known,),) = self.store.inventory.tags(UBUNTU)
+        ((known,),) = self.store.browser.tags(UBUNTU)
         self.assertEqual((LATEST, TagRecord(cached=sighting(image))), (known.tag, known.record))
-        self.assertEqual(known.record, self.store.inventory.tag(UBUNTU, LATEST))
+        self.assertEqual(known.record, self.store.browser.tag(UBUNTU, LATEST))
 
-        self.result(self.store.inventory.remove([image.digest]))
-        self.assertEqual(TagRecord(pending=sighting(image)), self.store.inventory.tag(UBUNTU, LATEST))
+        self.result(self.store.browser.remove([image.digest]))
+        self.assertEqual(TagRecord(pending=sighting(image)), self.store.browser.tag(UBUNTU, LATEST))
 
     def test_looking_is_no_use(self) -> None:
         """Whoever looks at the inventory does not keep anything from going."""
@@ -87,30 +85,32 @@ class InventoryTests(StoreTestCase):
         self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(layer(b"held"))))
         self.settle()
         self.clock.advance(100)
-        before = [(entry.name, entry.idle_seconds) for entry in self.store.shelf.entries()]
+        before = [(entry.name, entry.idle_seconds) for entry in self.store.eviction.entries()]
 
-        inventory = self.store.inventory
+        inventory = self.store.browser
         inventory.link(UBUNTU, image)
         inventory.tag(UBUNTU, LATEST)
         inventory.size_of(ContentKind.BLOB, layer(b"held").digest)
         self.assertIsNotNone(self.result(inventory.manifest(image)))
         self.settle()
 
-        self.assertEqual(before, [(entry.name, entry.idle_seconds) for entry in self.store.shelf.entries()])
+        self.assertEqual(
+            before, [(entry.name, entry.idle_seconds) for entry in self.store.eviction.entries()]
+        )
         self.assertEqual(2, sum(self.store.index.forget_unused(50)) - 1)
 
     def test_manifest(self) -> None:
         """A manifest is read from the disk and verified; a damaged or missing one is none."""
         image = manifest(layer(b"x"))
         self.add_manifest(UBUNTU, image)
-        self.assertEqual(image, self.result(self.store.inventory.manifest(image.digest)))
+        self.assertEqual(image, self.result(self.store.browser.manifest(image.digest)))
 
         path = self.layout.content(ContentKind.MANIFEST, image.digest)
         path.write_bytes(b"{}")
-        self.assertIsNone(self.result(self.store.inventory.manifest(image.digest)))
+        self.assertIsNone(self.result(self.store.browser.manifest(image.digest)))
         path.unlink()
-        self.assertIsNone(self.result(self.store.inventory.manifest(image.digest)))
-        self.assertIsNone(self.result(self.store.inventory.manifest(Digest.of(b"other"))))
+        self.assertIsNone(self.result(self.store.browser.manifest(image.digest)))
+        self.assertIsNone(self.result(self.store.browser.manifest(Digest.of(b"other"))))
 
     def test_links_to(self) -> None:
         """All repositories that may read a digest are found, written down yet or not."""
@@ -120,7 +120,7 @@ class InventoryTests(StoreTestCase):
         self.settle()
         self.store.index.add_links(DEBIAN, [shared])
 
-        found = {pair for page in self.store.inventory.links_to([shared.digest]) for pair in page}
+        found = {pair for page in self.store.browser.links_to([shared.digest]) for pair in page}
 
         self.assertEqual({(source, shared.digest) for source in (UBUNTU, DEBIAN, QUAY)}, found)
 
@@ -128,7 +128,7 @@ class InventoryTests(StoreTestCase):
         """What is unlinked can no longer be read through that repository alone."""
         for source in (UBUNTU, DEBIAN):
             self.store.index.add_links(source, [layer(b"x")])
-        self.store.inventory.unlink(UBUNTU, layer(b"x").digest)
+        self.store.browser.unlink(UBUNTU, layer(b"x").digest)
 
         self.assertIsNone(self.store.index.link(UBUNTU, layer(b"x").digest))
         self.assertIsNotNone(self.store.index.link(DEBIAN, layer(b"x").digest))
@@ -140,11 +140,11 @@ class InventoryTests(StoreTestCase):
         partial = self.store.blobs.create_partial(three, is_kept=True)
         self.result(partial.write(b"thr"))
         partial.park()
-        self.assertEqual(3, self.store.inventory.left_of(three))
+        self.assertEqual(3, self.store.browser.left_of(three))
         reading = self.store.blobs.open(two)
         assert reading is not None
 
-        gone = self.result(self.store.inventory.remove([image, one, two, three, Digest.of(b"none")]))
+        gone = self.result(self.store.browser.remove([image, one, two, three, Digest.of(b"none")]))
 
         self.assertEqual(
             [ContentKind.MANIFEST, ContentKind.BLOB, ContentKind.PARTIAL], [entry.kind for entry in gone]
@@ -152,7 +152,7 @@ class InventoryTests(StoreTestCase):
         self.assertFalse(self.layout.partial(three).exists())
         self.assertIsNone(self.store.blobs.size_of(one))
         self.assertEqual(3, self.store.blobs.size_of(two))
-        self.assertIsNone(self.store.inventory.left_of(three))
+        self.assertIsNone(self.store.browser.left_of(three))
         reading.close()
 
     def test_remove_what_is_in_use(self) -> None:
@@ -161,7 +161,7 @@ class InventoryTests(StoreTestCase):
         self.clock.advance(100)
         self.read_blob(digest)
 
-        self.assertEqual(1, len(self.result(self.store.inventory.remove([digest]))))
+        self.assertEqual(1, len(self.result(self.store.browser.remove([digest]))))
 
     def test_closed(self) -> None:
         """It is told when the last reader has closed a blob; of one that nobody reads at once."""
@@ -169,17 +169,17 @@ class InventoryTests(StoreTestCase):
         first, second = self.store.blobs.open(digest), self.store.blobs.open(digest)
         assert first is not None
         assert second is not None
-        closed = self.store.inventory.closed(digest)
+        closed = self.store.browser.closed(digest)
         first.close()
         self.assertNoResult(closed)
-        self.assertTrue(self.store.inventory.is_read(digest))
+        self.assertTrue(self.store.browser.is_read(digest))
         second.close()
         self.assertIsNone(self.successResultOf(closed))
-        self.assertIsNone(self.successResultOf(self.store.inventory.closed(digest)))
-        self.assertFalse(self.store.inventory.is_read(digest))
+        self.assertIsNone(self.successResultOf(self.store.browser.closed(digest)))
+        self.assertFalse(self.store.browser.is_read(digest))
 
     def test_full_disk(self) -> None:
         """What cannot be brought up to date says so."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.threads.failures["_run"] = OSError(errno.EIO, "no")
-        self.failure(self.store.inventory.flush(), OSError)
+        self.failure(self.store.browser.flush(), OSError)

@@ -25,7 +25,7 @@ from mirrord.store import hosted_rows
 from mirrord.store.asked import AccessTimes
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
-from mirrord.store.hosted_rows import LinkRow
+from mirrord.store.hosted_rows import HostedLinkRow
 from mirrord.store.manifests import ManifestStore
 from mirrord.store.rows import Rows
 from mirrord.store.tables import PAGE_ROWS
@@ -100,7 +100,7 @@ class HostedIndex:
         With `is_manifest`, only a link of that kind. A blob that was asked for stays for the grace time, and
         so does a manifest where either would do: an index that names it is on its way.
         """
-        for row in map(LinkRow._make, self._rows.select(_LINK, (str(repository), str(digest)))):
+        for row in map(HostedLinkRow._make, self._rows.select(_LINK, (str(repository), str(digest)))):
             if is_manifest is None or is_manifest == bool(row.is_manifest):
                 is_kept = not row.is_manifest or is_manifest is None
                 is_going = is_kept and not self.asked.note(row.repository, row.digest, self._rows.now())
@@ -111,7 +111,7 @@ class HostedIndex:
         """All that the repository holds, a page an item; to look at it keeps nothing."""
         last: tuple[str, bool] = ("", False)
         while page := self._rows.select(_LINKS_OF, (str(repository), *last)):
-            rows = [LinkRow._make(row) for row in page]
+            rows = [HostedLinkRow._make(row) for row in page]
             yield [row.link() for row in rows]
             last = rows[-1].digest, rows[-1].is_manifest
 
@@ -148,7 +148,7 @@ class HostedIndex:
         """
         kind = None if artifact_type is None else json.dumps(artifact_type)
         while page := self._rows.select(_REFERRERS, (str(repository), str(subject), kind, after)):
-            rows = [LinkRow._make(row) for row in page]
+            rows = [HostedLinkRow._make(row) for row in page]
             yield from (row.link() for row in rows)
             after = rows[-1].digest
 
@@ -186,7 +186,7 @@ class HostedIndex:
             if not self._blobs.has(descriptor):
                 return False
             link = HostedLink(descriptor, is_manifest=False, linked_at=self._wall_clock())
-            row = LinkRow.of(repository, link, self._rows.now())
+            row = HostedLinkRow.of(repository, link, self._rows.now())
             await self._write(partial(hosted_rows.put_link, row=row))
         return True
 
@@ -219,7 +219,7 @@ class HostedIndex:
 
         with self._contents.claimed(ContentKind.MANIFEST, manifest.digest):
             await self._manifests.keep(manifest)
-            row = LinkRow.of(repository, link, self._rows.now())
+            row = HostedLinkRow.of(repository, link, self._rows.now())
             await self._write(link_all)
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:

@@ -1,4 +1,4 @@
-"""The shelf: the store as the collector sees it. What is on it, what may go, and taking it away."""
+"""The store as the collector sees it. What is on it, what may go, and taking it away."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class EvictionStore:
     _contents: Contents
     _index: Index
     _blobs: BlobStore
-    _unfinished: PartialStore
+    _partials: PartialStore
     _cache: BodyCache
     _threads: Threads
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
@@ -37,7 +37,7 @@ class EvictionStore:
     @property
     def total_bytes(self) -> int:
         """What mirrored blobs and manifests, and partials, take of the disk."""
-        return self._contents.mirrored.bytes + self._unfinished.live_bytes + self._unfinished.left_bytes
+        return self._contents.mirrored.bytes + self._partials.live_bytes + self._partials.left_bytes
 
     @property
     def total_entries(self) -> int:
@@ -47,28 +47,28 @@ class EvictionStore:
     @property
     def busy_bytes(self) -> int:
         """What of `total_bytes` cannot go now: blobs that are read, partials that are written."""
-        return self._blobs.pinned_bytes + self._unfinished.live_bytes
+        return self._blobs.pinned_bytes + self._partials.live_bytes
 
     @property
     def reserved_bytes(self) -> int:
         """What running downloads were promised and will still write."""
-        return self._unfinished.promised_bytes
+        return self._partials.promised_bytes
 
     def reserve(self, digest: Digest, size: int) -> None:
         """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
 
         What the same digest was promised before is replaced; 0 takes it back.
         """
-        self._unfinished.promise(digest, size)
+        self._partials.promise(digest, size)
 
     @property
     def lent_bytes(self) -> int:
         """What streams that are not kept were lent and will still write."""
-        return self._unfinished.lent_bytes
+        return self._partials.lent_bytes
 
     def lend(self, digest: Digest, size: int) -> None:
         """The same as `promise`, for a partial that will not be kept."""
-        self._unfinished.lend(digest, size)
+        self._partials.lend(digest, size)
 
     def is_busy(self, entry: Entry) -> bool:
         """Whether this entry cannot go now."""
@@ -93,7 +93,7 @@ class EvictionStore:
     def partials(self) -> Iterator[Entry]:
         """Those of `entries` that unfinished downloads left."""
         now = self._rows.now()
-        for left in self._unfinished.leftovers():
+        for left in self._partials.leftovers():
             yield Entry(ContentKind.PARTIAL, left.name, footprint(left.size), now - left.since)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -141,7 +141,7 @@ class EvictionStore:
     def _take(self, entry: Entry) -> Path | None:
         """The path of what is absent from now on; None where it is absent, busy, hosted or used lately."""
         if entry.kind is ContentKind.PARTIAL:
-            return self._unfinished.take(entry.name)
+            return self._partials.take(entry.name)
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None

@@ -1,4 +1,4 @@
-"""The hosted shelf: hosted content as the collector sees it.
+"""The hosted eviction: hosted content as the collector sees it.
 
 Nothing hosted goes because of space or age of use. What goes is what no manifest names, what the
 operator's rules thin out, and content whose last link went; each page is a small look at the file, and each
@@ -14,13 +14,13 @@ from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, R
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
+from mirrord.store.browser import EVICT_ENTRIES, StoreBrowser
 from mirrord.store.contents import Contents
-from mirrord.store.hosted import HostedIndex
+from mirrord.store.eviction import EvictionStore
+from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.hosted_rows import IS_REFERENCED
-from mirrord.store.inventory import EVICT_ENTRIES, StoreBrowser
 from mirrord.store.layout import footprint
 from mirrord.store.rows import Rows
-from mirrord.store.shelf import EvictionStore
 from mirrord.store.tables import CONTENT, PAGE_ROWS
 from mirrord.store.uploads import Uploads
 
@@ -62,8 +62,8 @@ class HostedGCStore:
     _contents: Contents
     _hosted: HostedIndex
     _uploads: Uploads
-    _shelf: EvictionStore
-    _inventory: StoreBrowser
+    _eviction: EvictionStore
+    _browser: StoreBrowser
     _changed: Callable[[], None]
 
     @property
@@ -130,7 +130,7 @@ class HostedGCStore:
 
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
         """The names of those of a page that a mirrored repository is linked to; a repository an item."""
-        for links in self._inventory.links_to([Digest.parse(entry.name) for entry in entries]):
+        for links in self._browser.links_to([Digest.parse(entry.name) for entry in entries]):
             yield {str(digest) for _, digest in links}
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -142,7 +142,7 @@ class HostedGCStore:
         removed: list[Entry] = []
         for start in range(0, len(entries), EVICT_ENTRIES):
             some = [entry for entry in entries[start : start + EVICT_ENTRIES] if not self._is_held(entry)]
-            await self._shelf.remove(some)
+            await self._eviction.remove(some)
             removed += some
         return removed
 

@@ -10,7 +10,7 @@ from mirrord.oci.errors import ManifestBlobUnknown
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
-from mirrord.store.hosted_rows import LinkRow
+from mirrord.store.hosted_rows import HostedLinkRow
 from mirrord.store.tables import PAGE_ROWS
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
@@ -103,7 +103,7 @@ class HostedIndexTests(PushTestCase):
         """A change that cannot be finished is undone whole, and alone; what shares its batch is kept."""
 
         def fail(connection: sqlite3.Connection) -> None:
-            hosted_rows.put_manifest(connection, LinkRow.of(APP, self.link_of(OTHER), 0.0), [], [V2])
+            hosted_rows.put_manifest(connection, HostedLinkRow.of(APP, self.link_of(OTHER), 0.0), [], [V2])
             raise ValueError("no")
 
         self.threads.hold()
@@ -159,17 +159,17 @@ class HostedIndexTests(PushTestCase):
         self.add_manifest(UBUNTU, IMAGE)
         mirrored = self.add_blob(b"m")
         self.pass_time(1000)
-        self.assertEqual(4096, self.store.shelf.total_bytes)
+        self.assertEqual(4096, self.store.eviction.total_bytes)
         self.evict_all()
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
         self.assertIsNone(self.read_blob(mirrored))
-        self.assertEqual((0, 2 * 4096), (self.store.shelf.total_bytes, self.store.hosted_shelf.total_bytes))
+        self.assertEqual((0, 2 * 4096), (self.store.eviction.total_bytes, self.store.hosted_gc.total_bytes))
 
     def test_the_link_decides_whatever_the_row_says(self) -> None:
         """Content whose row was lost and adopted, or is not marked, stays because it is linked."""
         digest = self.push_blob(b"x")
         self.store.blobs._contents.mark(ContentKind.BLOB, digest, is_hosted=False)
-        self.result(self.store.shelf.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
+        self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
         self.assertEqual(b"x", self.read_blob(digest))
         self.store.blobs._contents.drop(ContentKind.BLOB, digest)
         self.assertEqual(1, self.store.blobs.size_of(digest))
@@ -194,7 +194,7 @@ class HostedIndexTests(PushTestCase):
         blob = self.store.blobs.open(digest)
         assert blob is not None
         self.addCleanup(blob.close)
-        self.assertEqual(0, self.store.shelf.busy_bytes)
+        self.assertEqual(0, self.store.eviction.busy_bytes)
 
     def test_mounting_costs_no_bytes(self) -> None:
         """A blob that is held is linked to another repository; one that is not cannot be."""
@@ -203,7 +203,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual([APP, WEB], list(self.store.hosted.holders(digest)))
         missing = Descriptor(OCTET_STREAM, Digest.of(b"no"), 2)
         self.assertFalse(self.result(self.store.hosted.add_blob(WEB, missing)))
-        self.assertEqual(4096, self.store.hosted_shelf.total_bytes)
+        self.assertEqual(4096, self.store.hosted_gc.total_bytes)
 
     def test_a_mirrored_blob_is_mounted_for_good(self) -> None:
         """What the mirror held is hosted from the moment of the mount, and no longer evicted."""
