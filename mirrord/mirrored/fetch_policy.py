@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from mirrord.flight.backoff import backoff_seconds
 from mirrord.mirrored.ports import BlobBody, Upstream
 from mirrord.mirrored.timeouts import ASK_SECONDS, pause
 from mirrord.oci.digest import Digest
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 _MAX_TRIES = 5
 _FIRST_TRY_SECONDS = 8.0
+_FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _PROBE_SECONDS = 2.0
@@ -114,7 +116,9 @@ class BlobFetchPolicy:
     async def pause_or_raise(self, error: UpstreamError, *, has_progressed: bool) -> None:
         """Wait a while before the next question, or raise `error` where that is no use."""
         self._tries = 1 if has_progressed else self._tries + 1
-        seconds = min(_LONGEST_PAUSE_SECONDS, 0.25 * 2**self._tries) * (0.5 + self._random() / 2)
+        seconds = backoff_seconds(
+            self._tries, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS, random=self._random
+        )
         wanted = error.retry_after_seconds or 0.0
         if self._has_begun:
             seconds = max(seconds, wanted)

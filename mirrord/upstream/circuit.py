@@ -21,6 +21,7 @@ from random import Random
 
 import attrs
 
+from mirrord.flight.backoff import jitter
 from mirrord.oci.errors import CircuitOpen, UpstreamBusy, UpstreamError
 
 FAILURES_TO_OPEN = 3
@@ -174,7 +175,7 @@ class Circuit:
         return seconds
 
     def _own_open_seconds(self) -> float:
-        return MAX_OPEN_SECONDS * self._random.uniform(0.5, 1.0)
+        return jitter(MAX_OPEN_SECONDS, self._random.random)
 
 
 @attrs.define(eq=False)

@@ -8,6 +8,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from mirrord.flight.backoff import backoff_seconds
 from mirrord.oci.errors import AccountRefused, UpstreamError
 from mirrord.upstream.deadline import Deadline
 
@@ -38,9 +39,10 @@ async def retry(
     """
 
     def wait(state: RetryCallState) -> float:
-        own = min(FIRST_WAIT_SECONDS * 2.0 ** (state.attempt_number - 1), MAX_WAIT_SECONDS)
-        asked = _error_of(state).retry_after_seconds or 0.0
-        return max(own * random.uniform(0.5, 1.0), asked)
+        own = backoff_seconds(
+            state.attempt_number, first=FIRST_WAIT_SECONDS, longest=MAX_WAIT_SECONDS, random=random.random
+        )
+        return max(own, _error_of(state).retry_after_seconds or 0.0)
 
     def is_last(state: RetryCallState) -> bool:
         left = deadline.remaining_seconds - state.upcoming_sleep
