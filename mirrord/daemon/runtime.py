@@ -245,7 +245,14 @@ class Runtime:
 def limits_of(config: Config) -> GcLimits:
     """What the collector keeps to."""
     rules = tuple(
-        RetentionRule(rule.repositories, rule.untagged_for, rule.newest, rule.tags, rule.older_than, number)
+        RetentionRule(
+            repositories=rule.repositories,
+            untagged_for=rule.untagged_for,
+            newest=rule.newest,
+            tags=rule.tags,
+            older_than=rule.older_than,
+            number=number,
+        )
         for number, rule in enumerate(config.hosted.keep)
     )
     return GcLimits(

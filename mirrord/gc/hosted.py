@@ -11,7 +11,7 @@ from itertools import islice
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-from mirrord.flight.cooperate import yield_to_reactor
+from mirrord.flight.cooperate import run_in_slices, yield_to_reactor
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.ports import CollectableHostedContent
 from mirrord.gc.results import MAX_NAMED, EvictedContent, HostedSweepPreview, HostedSweepResult
@@ -114,13 +114,7 @@ class HostedSweeper:
         for some in self._shelf.tags(repository):
             tags += some
             await yield_to_reactor(self._clock)
-        planning = plan_retention(repository, manifests, tags, rules)
-        while True:
-            try:
-                next(planning)
-            except StopIteration as planned:
-                return planned.value  # type: ignore[no-any-return]  # what the generator returns
-            await yield_to_reactor(self._clock)
+        return await run_in_slices(self._clock, plan_retention(repository, manifests, tags, rules))
 
     async def _unlink(self, grace_seconds: float) -> int:
         count = 0

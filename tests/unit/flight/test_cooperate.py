@@ -1,13 +1,15 @@
 """Tests of mirrord/flight/cooperate.py."""
 
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.flight.cooperate import cooperate, yield_to_reactor
+from mirrord.flight.cooperate import cooperate, run_in_slices, yield_to_reactor
+
+T = TypeVar("T")
 
 
 class CooperateTests(SynchronousTestCase):
@@ -36,7 +38,21 @@ class CooperateTests(SynchronousTestCase):
         self.successResultOf(self.finished(run()))
         self.assertEqual(["a", "other", "b", "other", "c", "other"], order)
 
-    def finished(self, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+    def test_generator(self) -> None:
+        """A generator runs to its end, and its result is returned."""
+        order: list[str] = []
+
+        def work() -> Generator[None, None, int]:
+            self.clock.callLater(0, order.append, "other")
+            order.append("slice")
+            yield
+            order.append("slice")
+            return 7
+
+        self.assertEqual(7, self.successResultOf(self.finished(run_in_slices(self.clock, work()))))
+        self.assertEqual(["slice", "other", "slice"], order)
+
+    def finished(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         running = Deferred.fromCoroutine(coroutine)
         self.assertNoResult(running)
         self.clock.advance(0)

@@ -32,7 +32,7 @@ class HostedSweepTests(CollectorTestCase):
         """A repository that no rule is for keeps everything."""
         self.keep(APP, 3)
         self.keep(WEB, 3)
-        swept = self.sweep(RetentionRule(("team/*",), untagged_for=50.0))
+        swept = self.sweep(RetentionRule(repositories=("team/*",), untagged_for=50.0))
         self.assertEqual(HostedSweepResult(manifests=3), swept)
         self.assertEqual((0, 3), tuple(len(self.hosted_shelf.kept[each][0]) for each in (APP, WEB)))
 

@@ -144,7 +144,10 @@ class KeepTests(SynchronousTestCase):
 
     def test_repositories_have_their_own_rules(self) -> None:
         """A rule is for the repositories that match one of its patterns."""
-        rules = RetentionRule(("team/*",), newest=1), RetentionRule(("other", "team/app"), newest=2)
+        rules = (
+            RetentionRule(repositories=("team/*",), newest=1),
+            RetentionRule(repositories=("other", "team/app"), newest=2),
+        )
         self.assertEqual(rules, RetentionRules(rules=rules).rules_for(APP))
         self.assertEqual((), RetentionRules(rules=rules).rules_for(RepositoryName("library/x")))
 
