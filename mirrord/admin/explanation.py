@@ -132,7 +132,7 @@ class Explainer:
 
     def _state(self, descriptor: Descriptor) -> BlobState:
         digest, downloads = descriptor.digest, self._downloads()
-        size, left = self._inventory.size_of(ContentKind.BLOB, digest), self._inventory.left_of(digest)
+        size, left = self._inventory.size_of(ContentKind.BLOB, digest), self._inventory.partial_size(digest)
         if size is not None:
             return BlobState(digest, size, "held", size)
         if digest in downloads:

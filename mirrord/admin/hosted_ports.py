@@ -37,7 +37,7 @@ class HostedIndex(Protocol):
         """What the repository holds under this digest, with `is_manifest` of that kind only."""
         ...
 
-    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
+    def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
         """The hosted repositories that hold a blob, or a manifest."""
         ...
 

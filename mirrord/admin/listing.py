@@ -97,7 +97,7 @@ class RepositoryLister:
                     fresh_until = seen_at + self._tag_ttl(source.upstream)
                     is_held = newest is known.record.cached
                     tags.append(ListedTag(known.tag, digest, seen_at, fresh_until, is_held))
-        async for holdings in cooperate(self._clock, self._inventory.holdings(source)):
+        async for holdings in cooperate(self._clock, self._inventory.content_links(source)):
             for holding in holdings:
                 last_used = max(last_used, holding.used_at)
                 if holding.kind is not None:

@@ -50,7 +50,7 @@ class Remover:
         else:
             tags, digests = await self._named(source, reference)
         for tag in tags:
-            self._shelves.forget_tag(source, tag)
+            self._shelves.delete_tag(source, tag)
         for digest in digests:
             self._shelves.unlink(source, digest)
         await self._shelves.flush()
@@ -118,13 +118,13 @@ class Remover:
         async for links in cooperate(self._clock, self._shelves.links_to(digests)):
             needed.update(digest for _, digest in links)
         unneeded = [digest for digest in digests if digest not in needed]
-        for digest in filter(self._shelves.is_read, unneeded):
+        for digest in filter(self._shelves.is_pinned, unneeded):
             Deferred.fromCoroutine(self._remove_later(digest)).addErrback(self._log_kept, digest)
         return sum(entry.size for entry in await self._shelves.remove(unneeded))
 
     async def _remove_later(self, digest: Digest) -> None:
         """Take away what is being read, when it is no longer, if nobody is linked to it by then."""
-        await self._shelves.closed(digest)
+        await self._shelves.when_unpinned(digest)
         async for links in cooperate(self._clock, self._shelves.links_to([digest])):
             if links:
                 return
@@ -139,7 +139,7 @@ class Remover:
                 yield known
 
     async def _links(self, source: RepositoryKey) -> AsyncIterator[tuple[Digest, bool]]:
-        async for page in cooperate(self._clock, self._shelves.holdings(source)):
+        async for page in cooperate(self._clock, self._shelves.content_links(source)):
             for holding in page:
                 yield holding.descriptor.digest, holding.is_manifest
 

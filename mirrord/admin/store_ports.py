@@ -30,7 +30,7 @@ class Inventory(Protocol):
         """All repositories of which something is known, sorted."""
         ...
 
-    def holdings(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
+    def content_links(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         """The links of a repository, a page an item."""
         ...
 
@@ -50,7 +50,7 @@ class Inventory(Protocol):
         """The bytes of what is held; None if it is not."""
         ...
 
-    def left_of(self, digest: Digest) -> int | None:
+    def partial_size(self, digest: Digest) -> int | None:
         """The bytes that an unfinished download of this blob has left; None if there is none."""
         ...
 
@@ -69,18 +69,18 @@ class Shelves(Inventory, Protocol):
     def unlink(self, source: RepositoryKey, digest: Digest) -> None:
         """Let a repository no longer read this without asking its upstream."""
 
-    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
+    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """Know nothing of a tag."""
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
         """Take from the disk what is under these digests, and answer what went; what is read now stays."""
         ...
 
-    def is_read(self, digest: Digest) -> bool:
+    def is_pinned(self, digest: Digest) -> bool:
         """Whether somebody reads this blob now."""
         ...
 
-    def closed(self, digest: Digest) -> Deferred[None]:
+    def when_unpinned(self, digest: Digest) -> Deferred[None]:
         """Fires when nobody reads this blob."""
         ...
 
@@ -88,7 +88,7 @@ class Shelves(Inventory, Protocol):
 class Examination(Protocol):
     """One file at rest that is being hashed. Close it."""
 
-    async def go_on(self) -> int:
+    async def hash_slice(self) -> int:
         """Hash some more; how many bytes, 0 when all is hashed.
 
         Raises:

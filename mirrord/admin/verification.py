@@ -142,7 +142,7 @@ class Verifier:
 
     async def _hash(self, examination: Examination) -> AsyncGenerator[int, None]:
         began_at = self._clock.seconds()
-        while count := await examination.go_on():
+        while count := await examination.hash_slice():
             yield count
             took = self._clock.seconds() - began_at
             await deferLater(self._clock, took if self._is_busy() else 0)
@@ -157,7 +157,7 @@ class Verifier:
             sources.update((source, None) for source, _ in links)
         names = [ImageReference.of(source).familiar_name for source in sources]
         is_manifest = kind is ContentKind.MANIFEST
-        holders = self._hosted.holders(digest, is_manifest=is_manifest)
+        holders = self._hosted.repositories_with(digest, is_manifest=is_manifest)
         names += [str(holder) async for holder in cooperate(self._clock, holders)]
         return list(sources), tuple(names)
 

@@ -60,7 +60,7 @@ class Mounter:
         size = self._size_at(RepositoryKey(HOSTED, repository), digest)
         if size is not None:
             return size
-        for holder in islice(self._index.holders(digest), _MAX_HOLDERS):
+        for holder in islice(self._index.repositories_with(digest), _MAX_HOLDERS):
             source = RepositoryKey(HOSTED, holder)
             if may_read(source):
                 return self._size_at(source, digest)

@@ -110,7 +110,7 @@ class HostedLinks(Protocol):
         """
         ...
 
-    def holders(self, digest: Digest) -> Iterator[RepositoryName]:
+    def repositories_with(self, digest: Digest) -> Iterator[RepositoryName]:
         """The hosted repositories that hold a blob."""
         ...
 

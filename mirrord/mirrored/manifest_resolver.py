@@ -102,7 +102,7 @@ class ManifestResolver:
                 await self._earn_link(source, descriptor.digest)
         self._absent.forget((source, descriptor.digest))
         sighting = TagObservation(descriptor, asked_at)
-        self._index.saw_tag(source, tag, sighting)
+        self._index.observe_tag(source, tag, sighting)
         return ResolvedTag(sighting, outcome)
 
     async def _confirm(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
@@ -134,7 +134,7 @@ class ManifestResolver:
             yield
         except (ManifestUnknown, NameUnknown) as error:
             if isinstance(reference, Tag):
-                self._index.forget_tag(source, reference)
+                self._index.delete_tag(source, reference)
             # A copy: the error itself holds the frames that it came through.
             self._absent.note((source, reference), type(error)(error.message, detail=error.detail))
             raise

@@ -130,11 +130,11 @@ class LinkIndex(Protocol):
         """What is known of a tag. Counts as a use."""
         ...
 
-    def saw_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
+    def observe_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
         """Note what the upstream said that a tag names, held if that manifest is stored and linked here."""
         ...
 
-    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
+    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """The upstream says that the tag is gone."""
 
     def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:

@@ -40,7 +40,7 @@ class Examination:
     _hasher: Hasher
     _offset: int = attrs.field(default=0, init=False)
 
-    async def go_on(self) -> int:
+    async def hash_slice(self) -> int:
         """Hash the next slice; how many bytes that were, 0 when all is hashed.
 
         Raises:

@@ -144,7 +144,7 @@ class BlobStore:
         """Whether somebody reads this blob."""
         return digest in self._pins
 
-    def closed(self, digest: Digest) -> Deferred[None]:
+    def when_unpinned(self, digest: Digest) -> Deferred[None]:
         """Fires when nobody reads this blob."""
         closed: Deferred[None] = Deferred()
         if digest in self._pins:

@@ -72,7 +72,7 @@ class StoreBrowser:
             last = min(found)
             yield RepositoryKey(last[0], RepositoryName(last[1]))
 
-    def holdings(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
+    def content_links(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         """The links of a repository by digest, a page an item. Content of two kinds is listed twice."""
         last = ""
         while page := self._rows.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
@@ -105,9 +105,9 @@ class StoreBrowser:
         row = self._contents.get(kind, digest)
         return None if row is None else row.size
 
-    def left_of(self, digest: Digest) -> int | None:
+    def partial_size(self, digest: Digest) -> int | None:
         """The bytes that an unfinished download of this blob has left; None if there is none."""
-        return self._partials.left_of(digest)
+        return self._partials.partial_size(digest)
 
     async def manifest(self, digest: Digest) -> Manifest | None:
         """A stored manifest, from the disk; None if there is none, or it is damaged.
@@ -145,9 +145,9 @@ class StoreBrowser:
         """Let a repository no longer read this; whoever asks for it there asks the upstream."""
         self._rows.delete(LINKS, (source.upstream, str(source.repository), str(digest)))
 
-    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
+    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """Know nothing of a tag."""
-        self._index.forget_tag(source, tag)
+        self._index.delete_tag(source, tag)
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
         """Take from the disk what is under these digests, and answer what went; what is read now stays.
@@ -161,13 +161,13 @@ class StoreBrowser:
             removed += await self._eviction.evict(entries[start : start + EVICT_ENTRIES])
         return removed
 
-    def is_read(self, digest: Digest) -> bool:
+    def is_pinned(self, digest: Digest) -> bool:
         """Whether somebody reads this blob now."""
         return self._blobs.is_pinned(digest)
 
-    def closed(self, digest: Digest) -> Deferred[None]:
+    def when_unpinned(self, digest: Digest) -> Deferred[None]:
         """Fires when nobody reads this blob."""
-        return self._blobs.closed(digest)
+        return self._blobs.when_unpinned(digest)
 
     def _entries(self, digest: Digest) -> Iterator[Entry]:
         """What is on the disk under a digest; not idle at all, so that it goes however lately it was used."""
@@ -175,7 +175,7 @@ class StoreBrowser:
             row = self._contents.get(kind, digest)
             if row is not None:
                 yield Entry(kind, row.digest, footprint(row.size), 0.0)
-        left = self._partials.left_of(digest)
+        left = self._partials.partial_size(digest)
         if left is not None:
             yield Entry(ContentKind.PARTIAL, self._layout.partial(digest).name, footprint(left), 0.0)
 

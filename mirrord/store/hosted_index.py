@@ -115,7 +115,7 @@ class HostedIndex:
             yield [row.link() for row in rows]
             last = rows[-1].digest, rows[-1].is_manifest
 
-    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
+    def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
         """The hosted repositories that hold a blob, or a manifest."""
         last = ""
         while page := self._rows.select(_HOLDERS, (str(digest), is_manifest, last)):

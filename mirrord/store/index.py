@@ -68,7 +68,7 @@ class Index:
         self._rows.use(TAGS, key)
         return self.as_held(source, row.record())
 
-    def saw_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
+    def observe_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
         """Note what the upstream said that a tag names; what is held stays held."""
         if self._is_held(source, sighting.descriptor.digest):
             record = TagRecord(cached=sighting)
@@ -78,7 +78,7 @@ class Index:
         self._put_tag(_tag_key(source, tag), record)
         return record
 
-    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
+    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """The upstream says that the tag is gone."""
         self._rows.delete(TAGS, _tag_key(source, tag))
 

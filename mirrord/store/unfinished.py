@@ -133,7 +133,7 @@ class PartialStore:
         """The path of a leftover that is to be deleted; None if it is in use again or gone."""
         return None if self._leftovers.pop(name, None) is None else self._layout.partials / name
 
-    def left_of(self, digest: Digest) -> int | None:
+    def partial_size(self, digest: Digest) -> int | None:
         """The bytes that an unfinished download of this blob has left; None if there is none."""
         leftover = self._leftovers.get(self._layout.partial(digest).name)
         return None if leftover is None else leftover.size

@@ -119,7 +119,7 @@ class MemoryHosted:
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         return next(filter(None, (self.links.get((repository, digest, kind)) for kind in kinds)), None)
 
-    def holders(self, digest: Digest) -> Iterator[RepositoryName]:
+    def repositories_with(self, digest: Digest) -> Iterator[RepositoryName]:
         yield from sorted(holder for holder, held, kind in self.links if held == digest and not kind)
 
     def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:

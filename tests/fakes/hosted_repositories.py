@@ -59,7 +59,7 @@ class FakeHostedRepositories:
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         return next(filter(None, (self.held.get((repository, digest, kind)) for kind in kinds)), None)
 
-    def holders(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
+    def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
         yield from (of for of, held, kind in self.held if (held, kind) == (digest, is_manifest))
 
     def lost(self) -> Iterator[list[tuple[RepositoryName, ContentKind, Digest]]]:

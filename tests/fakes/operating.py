@@ -43,7 +43,7 @@ class FakeShelves:
     def sources(self) -> Iterator[RepositoryKey]:
         yield from sorted({source for source, _ in (*self.links, *self.known)})
 
-    def holdings(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
+    def content_links(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         for (of, digest), descriptor in list(self.links.items()):
             if of == source:
                 kind = self._kind(digest)
@@ -67,7 +67,7 @@ class FakeShelves:
         manifest = self.manifests.get(digest)
         return None if manifest is None else len(manifest.body)
 
-    def left_of(self, digest: Digest) -> int | None:
+    def partial_size(self, digest: Digest) -> int | None:
         return self.left.get(digest)
 
     async def manifest(self, digest: Digest) -> Manifest | None:
@@ -80,7 +80,7 @@ class FakeShelves:
     def unlink(self, source: RepositoryKey, digest: Digest) -> None:
         self.links.pop((source, digest), None)
 
-    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
+    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         self.known.pop((source, tag), None)
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
@@ -93,10 +93,10 @@ class FakeShelves:
                 self.manifests.pop(digest, None)
         return gone
 
-    def is_read(self, digest: Digest) -> bool:
+    def is_pinned(self, digest: Digest) -> bool:
         return digest in self.reading
 
-    def closed(self, digest: Digest) -> Deferred[None]:
+    def when_unpinned(self, digest: Digest) -> Deferred[None]:
         return self.reading[digest]
 
     def close(self, digest: Digest) -> None:
@@ -191,7 +191,7 @@ class FakeExamination:
     is_set_aside: bool = False
     is_closed: bool = False
 
-    async def go_on(self) -> int:
+    async def hash_slice(self) -> int:
         count = self.slices.pop(0) if self.slices else 0
         if count is None:
             raise OSError("it cannot be read")

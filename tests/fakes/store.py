@@ -135,7 +135,7 @@ class MemoryIndex:
     def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         return self.tags.get((source, tag))
 
-    def saw_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
+    def observe_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
         record = self.tags.get((source, tag)) or TagRecord()
         digest = sighting.descriptor.digest
         if digest in self.manifests and (source, digest) in self.links:
@@ -145,7 +145,7 @@ class MemoryIndex:
         self.tags[source, tag] = record
         return record
 
-    def forget_tag(self, source: RepositoryKey, tag: Tag) -> None:
+    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         self.tags.pop((source, tag), None)
 
     def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:

@@ -60,9 +60,9 @@ class VerificationTests(OperateCase):
         clock = self.clock
 
         class Slow(FakeExamination):
-            async def go_on(self) -> int:
+            async def hash_slice(self) -> int:
                 clock.rightNow += 2.0
-                return await FakeExamination.go_on(self)
+                return await FakeExamination.hash_slice(self)
 
         self.audit.entries[Entry(ContentKind.BLOB, str(Digest.of(b"slow")), 100, 0.0)] = Slow(
             list(slices), True

@@ -21,7 +21,7 @@ class AuditTests(StoreTestCase):
 
     def hash_all(self, examination: Examination) -> list[int]:
         counts = []
-        while count := self.result(examination.go_on()):
+        while count := self.result(examination.hash_slice()):
             counts.append(count)
         return counts
 
@@ -76,7 +76,7 @@ class AuditTests(StoreTestCase):
         self.layout.content(ContentKind.BLOB, digest).unlink()
         examination = self.examine(digest)
 
-        self.failure(examination.go_on(), OSError)
+        self.failure(examination.hash_slice(), OSError)
         self.assertTrue(examination.set_aside())
         self.assertIsNone(self.store.browser.size_of(ContentKind.BLOB, digest))
 
@@ -109,7 +109,7 @@ class AuditTests(StoreTestCase):
         examination = self.examine(self.add_blob(b"x" * 100))
         before = len(list(Path("/proc/self/fd").iterdir()))
         self.threads.hold()
-        hashing = examination.go_on()
+        hashing = examination.hash_slice()
         hashing.send(None)
         hashing.close()
         examination.close()

@@ -25,8 +25,8 @@ class InventoryTests(StoreTestCase):
     def test_sources(self) -> None:
         """Every repository with a link or a tag is named once, sorted."""
         self.hold(UBUNTU, b"one", b"two")
-        self.store.index.saw_tag(QUAY, LATEST, sighting(manifest()))
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest()))
+        self.store.index.observe_tag(QUAY, LATEST, sighting(manifest()))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest()))
         self.store.index.add_links(DEBIAN, [layer(b"one")])
         self.settle()
 
@@ -42,7 +42,7 @@ class InventoryTests(StoreTestCase):
         self.wall.advance(5)
         self.clock.advance(5)
 
-        (page,) = self.store.browser.holdings(UBUNTU)
+        (page,) = self.store.browser.content_links(UBUNTU)
 
         found = {holding.descriptor.digest: holding for holding in page}
         self.assertEqual((ContentKind.MANIFEST, BLOCK_BYTES, True), self.seen(found[image]))
@@ -58,10 +58,10 @@ class InventoryTests(StoreTestCase):
         descriptors = [Descriptor("", Digest.of(b"%d" % number), 1) for number in range(600)]
         self.store.index.add_links(UBUNTU, descriptors)
         for number in range(300):
-            self.store.index.saw_tag(UBUNTU, Tag(f"v{number}"), sighting(manifest()))
+            self.store.index.observe_tag(UBUNTU, Tag(f"v{number}"), sighting(manifest()))
         self.settle()
 
-        pages = list(self.store.browser.holdings(UBUNTU))
+        pages = list(self.store.browser.content_links(UBUNTU))
         self.assertEqual([256, 256, 88], list(map(len, pages)))
         self.assertEqual(600, len({holding.descriptor.digest for page in pages for holding in page}))
         self.assertEqual(300, len({known.tag for page in self.store.browser.tags(UBUNTU) for known in page}))
@@ -70,7 +70,7 @@ class InventoryTests(StoreTestCase):
         """A tag is held as long as its manifest is there."""
         image = manifest()
         self.add_manifest(UBUNTU, image)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(image))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(image))
         self.settle()
         ((known,),) = self.store.browser.tags(UBUNTU)
         self.assertEqual((LATEST, TagRecord(cached=sighting(image))), (known.tag, known.record))
@@ -82,7 +82,7 @@ class InventoryTests(StoreTestCase):
     def test_looking_is_no_use(self) -> None:
         """Whoever looks at the inventory does not keep anything from going."""
         image = self.hold(UBUNTU, b"held")
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(layer(b"held"))))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(layer(b"held"))))
         self.settle()
         self.clock.advance(100)
         before = [(entry.name, entry.idle_seconds) for entry in self.store.eviction.entries()]
@@ -140,7 +140,7 @@ class InventoryTests(StoreTestCase):
         partial = self.store.blobs.create_partial(three, is_kept=True)
         self.result(partial.write(b"thr"))
         partial.park()
-        self.assertEqual(3, self.store.browser.left_of(three))
+        self.assertEqual(3, self.store.browser.partial_size(three))
         reading = self.store.blobs.open(two)
         assert reading is not None
 
@@ -152,7 +152,7 @@ class InventoryTests(StoreTestCase):
         self.assertFalse(self.layout.partial(three).exists())
         self.assertIsNone(self.store.blobs.size_of(one))
         self.assertEqual(3, self.store.blobs.size_of(two))
-        self.assertIsNone(self.store.browser.left_of(three))
+        self.assertIsNone(self.store.browser.partial_size(three))
         reading.close()
 
     def test_remove_what_is_in_use(self) -> None:
@@ -169,14 +169,14 @@ class InventoryTests(StoreTestCase):
         first, second = self.store.blobs.open(digest), self.store.blobs.open(digest)
         assert first is not None
         assert second is not None
-        closed = self.store.browser.closed(digest)
+        closed = self.store.browser.when_unpinned(digest)
         first.close()
         self.assertNoResult(closed)
-        self.assertTrue(self.store.browser.is_read(digest))
+        self.assertTrue(self.store.browser.is_pinned(digest))
         second.close()
         self.assertIsNone(self.successResultOf(closed))
-        self.assertIsNone(self.successResultOf(self.store.browser.closed(digest)))
-        self.assertFalse(self.store.browser.is_read(digest))
+        self.assertIsNone(self.successResultOf(self.store.browser.when_unpinned(digest)))
+        self.assertFalse(self.store.browser.is_pinned(digest))
 
     def test_full_disk(self) -> None:
         """What cannot be brought up to date says so."""

@@ -68,8 +68,8 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(len(digests) + 1, len(links))
         tagged = [each for page in self.store.hosted.tagged(APP) for each in page]
         self.assertEqual([(V1, IMAGE.digest, 5.0), (V2, IMAGE.digest, 5.0)], tagged)
-        self.assertEqual([APP], list(self.store.hosted.holders(IMAGE.digest, is_manifest=True)))
-        self.assertEqual([], list(self.store.hosted.holders(IMAGE.digest)))
+        self.assertEqual([APP], list(self.store.hosted.repositories_with(IMAGE.digest, is_manifest=True)))
+        self.assertEqual([], list(self.store.hosted.repositories_with(IMAGE.digest)))
         self.assertEqual(digests | {Digest.of(b"x")}, set(self.unlink_unreferenced(60.0)))
 
     def test_delete_a_repository(self) -> None:
@@ -200,7 +200,7 @@ class HostedIndexTests(PushTestCase):
         """A blob that is held is linked to another repository; one that is not cannot be."""
         digest = self.push_blob(b"x")
         self.assertTrue(self.result(self.store.hosted.add_blob(WEB, Descriptor(OCTET_STREAM, digest, 1))))
-        self.assertEqual([APP, WEB], list(self.store.hosted.holders(digest)))
+        self.assertEqual([APP, WEB], list(self.store.hosted.repositories_with(digest)))
         missing = Descriptor(OCTET_STREAM, Digest.of(b"no"), 2)
         self.assertFalse(self.result(self.store.hosted.add_blob(WEB, missing)))
         self.assertEqual(4096, self.store.hosted_gc.total_bytes)

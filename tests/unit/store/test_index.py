@@ -61,15 +61,15 @@ class TagTests(StoreTestCase):
 
     def test_a_sighting_is_pending(self) -> None:
         """A tag that was only seen holds nothing."""
-        record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        record = self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
         self.assertEqual(TagRecord(pending=sighting(NEW)), record)
         self.assertEqual(record, self.store.index.tag(UBUNTU, LATEST))
 
     def test_storing_its_manifest_makes_it_held(self) -> None:
         """A pending tag becomes held when its manifest is stored in that repository, by whatever route."""
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
-        self.store.index.saw_tag(UBUNTU, Tag("24.04"), sighting(NEW))
-        self.store.index.saw_tag(DEBIAN, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, Tag("24.04"), sighting(NEW))
+        self.store.index.observe_tag(DEBIAN, LATEST, sighting(NEW))
         self.add_manifest(UBUNTU, NEW)
         for tag in (LATEST, Tag("24.04")):
             self.assertEqual(TagRecord(cached=sighting(NEW)), self.store.index.tag(UBUNTU, tag))
@@ -77,24 +77,24 @@ class TagTests(StoreTestCase):
 
     def test_a_pending_tag_of_an_earlier_run_becomes_held(self) -> None:
         """A sighting that is in the file already is promoted as one in memory is."""
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
         self.reopen()
         self.add_manifest(UBUNTU, NEW)
         self.assertEqual(TagRecord(cached=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_sighting_that_is_outdated_is_not_promoted(self) -> None:
         """Storing what a tag named before its last sighting does not make that held."""
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
         self.reopen()
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
         self.add_manifest(UBUNTU, OLD)
         self.assertEqual(TagRecord(pending=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_pending_sighting_never_replaces_a_held_one(self) -> None:
         """The old manifest stays held until the new one is stored."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW, 5.0))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW, 5.0))
         expected = TagRecord(cached=sighting(OLD), pending=sighting(NEW, 5.0))
         self.assertEqual(expected, self.store.index.tag(UBUNTU, LATEST))
         self.add_manifest(UBUNTU, NEW)
@@ -103,8 +103,8 @@ class TagTests(StoreTestCase):
     def test_a_manifest_that_cannot_be_stored_takes_nothing(self) -> None:
         """When the disk refuses the new manifest, the tag holds what it held."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
         self.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
         self.failure(self.store.manifests.store(UBUNTU, NEW), OSError)
         record = self.store.index.tag(UBUNTU, LATEST)
@@ -115,29 +115,29 @@ class TagTests(StoreTestCase):
     def test_seeing_what_is_held_refreshes_it(self) -> None:
         """A sighting of the manifest that is held makes the tag as fresh as the sighting."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD, 1.0))
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW, 2.0))
-        record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD, 3.0))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD, 1.0))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW, 2.0))
+        record = self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD, 3.0))
         self.assertEqual(TagRecord(cached=sighting(OLD, 3.0)), record)
 
     def test_stored_for_another_is_not_held(self) -> None:
         """A manifest that another repository stored is not held here until it is linked here."""
         self.add_manifest(DEBIAN, NEW)
-        record = self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        record = self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
         self.assertEqual(TagRecord(pending=sighting(NEW)), record)
 
     def test_an_evicted_manifest_is_no_longer_held(self) -> None:
         """A tag whose manifest was evicted says what it names, and that it does not hold it."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
         self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
         self.assertEqual(TagRecord(pending=sighting(OLD)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_forgotten_tag_is_unknown(self) -> None:
         """What the upstream says is gone is not remembered, now and after a restart."""
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
         self.reopen()
-        self.store.index.forget_tag(UBUNTU, LATEST)
+        self.store.index.delete_tag(UBUNTU, LATEST)
         self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
         self.reopen()
         self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
@@ -188,8 +188,8 @@ class ForgettingTests(StoreTestCase):
     def test_what_nobody_uses_is_forgotten(self) -> None:
         """Links and tags that were not used for long go; those that were stay."""
         self.store.index.add_links(UBUNTU, [layer(b"%d" % number) for number in range(600)])
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(NEW))
-        self.store.index.saw_tag(UBUNTU, Tag("used"), sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, Tag("used"), sighting(NEW))
         self.clock.advance(100)
         self.store.index.link(UBUNTU, layer(b"7").digest)
         self.store.index.tag(UBUNTU, Tag("used"))

@@ -137,7 +137,7 @@ class OpeningTests(StoreTestCase):
         digest = self.add_blob(b"x")
         for table in ("links", "tags"):
             self.store.index.add_links(UBUNTU, links)
-            self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
+            self.store.index.observe_tag(UBUNTU, LATEST, sighting(IMAGE))
             self.result(self.store.close())
             self.damage(table)
             self.store = self.open()
@@ -220,7 +220,7 @@ class OpeningTests(StoreTestCase):
         """Blobs, manifests, tags and links are there after a restart, with their totals."""
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(IMAGE))
         totals = self.store.eviction.total_bytes
         self.reopen()
         self.assertEqual(totals, self.store.eviction.total_bytes)

@@ -117,7 +117,7 @@ class UploadTests(PushTestCase):
         first, inode = self.threads.called[before:], path.stat().st_ino
         self.push_blob(BODY, WEB)
         self.assertEqual(first, self.threads.called[before + len(first) :])
-        self.assertEqual([APP, WEB], list(self.store.hosted.holders(Digest.of(BODY))))
+        self.assertEqual([APP, WEB], list(self.store.hosted.repositories_with(Digest.of(BODY))))
         self.assertNotEqual(inode, path.stat().st_ino)
         self.assertEqual([], self.files())
 

@@ -28,7 +28,7 @@ class UpgradeTests(PushTestCase):
         """What the mirror knew it still knows, nothing is set aside, and it can be pushed to."""
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(IMAGE))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(IMAGE))
         totals = self.store.eviction.total_entries, self.store.eviction.total_bytes
         self.result(self.store.close())
         self.downgrade()

@@ -65,9 +65,9 @@ class WriterTests(StoreTestCase):
     def test_a_newer_row_wins_over_the_batch_on_its_way(self) -> None:
         """A tag that changes while its old row is being committed is read and kept as the new one."""
         self.threads.hold()
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
         self.clock.advance(1)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
         self.threads.release()
         self.reopen()
         record = self.store.index.tag(UBUNTU, LATEST)
@@ -78,9 +78,9 @@ class WriterTests(StoreTestCase):
         """A tag that changed while its old row was refused is kept as the new one."""
         self.threads.hold()
         self.threads.failures["_run"] = FULL
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
         self.clock.advance(1)
-        self.store.index.saw_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
+        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
         self.threads.release()
         self.reopen()
         record = self.store.index.tag(UBUNTU, LATEST)
