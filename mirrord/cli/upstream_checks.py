@@ -16,6 +16,7 @@ from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
 from mirrord.cli.formatting import format_duration
 from mirrord.cli.upstream_probe import ProbeResponse, ask, ask_quota, reason_of
 from mirrord.config.config import UpstreamConfig
+from mirrord.oci.errors import UpstreamError
 from mirrord.oci.names import DOCKER_HUB
 
 _AT_ONCE = 8
@@ -71,7 +72,7 @@ def check_quota(upstreams: Sequence[UpstreamConfig]) -> Iterator[Diagnosis]:
 def _check_quota(upstream: UpstreamConfig) -> Diagnosis:
     try:
         quota = ask_quota(upstream)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UpstreamError) as error:
         return warn(
             "quota",
             f"{upstream.name} does not tell: {reason_of(error)}",

@@ -1,7 +1,5 @@
 """Asking an upstream one thing, as the daemon would: its proxy, its trust, its account, no redirects."""
 
-import base64
-import json
 import os
 import ssl
 import time
@@ -9,7 +7,6 @@ from email.message import Message
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode, urlsplit
 from urllib.request import (
     HTTPRedirectHandler,
     HTTPSHandler,
@@ -24,10 +21,14 @@ from twisted.web.http_headers import Headers
 
 from mirrord.config.config import Account, UpstreamConfig
 from mirrord.config.types import read_password
+from mirrord.oci.errors import UpstreamRefused
+from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.quota import Quota
+from mirrord.upstream.tokens import TokenRequest, UpstreamToken, basic
 
-_QUOTA_REPOSITORY = "ratelimitpreview/test"
+_QUOTA_REPOSITORY = RepositoryName("ratelimitpreview/test")
 """Docker's own, for this question (docs.docker.com, "Usage and limits")."""
 
 _MAX_BYTES = 64 * 1024
@@ -79,7 +80,7 @@ def ask_quota(upstream: UpstreamConfig) -> Quota | None:
 
     Raises:
         OSError: It does not answer.
-        ValueError: Its token service does not answer as one.
+        UpstreamError: Its token service does not respond as one.
     """
     url = f"{upstream.url}/v2/{_QUOTA_REPOSITORY}/manifests/latest"
     answer = ask(upstream, "HEAD", url)
@@ -98,38 +99,34 @@ def reason_of(error: Exception) -> str:
 
 
 def _token(upstream: UpstreamConfig, challenge: Challenge) -> str:
-    realm = challenge.parameters.get("realm", "")
-    service = challenge.parameters.get("service", "")
-    query = urlencode({"service": service, "scope": f"repository:{_QUOTA_REPOSITORY}:pull"})
-    if urlsplit(realm).scheme not in {"http", "https"}:
-        raise ValueError("its token service has no address")
-    account = upstream.account[0] if upstream.account and _may_know(upstream, realm) else None
-    answer = ask(upstream, "GET", f"{realm}?{query}", _basic(account) if account else "")
-    if answer.status != 200:
-        raise ValueError(f"its token service answers {answer.status}")
-    document = json.loads(answer.body)
-    token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
-    if not isinstance(token, str) or not token.isprintable():
-        raise ValueError("its token service gives no token")
-    return token
+    """Return a token for the quota's repository, requested as the daemon would.
+
+    Raises:
+        OSError: The token service does not respond.
+        UpstreamError: It has no URL, or does not respond with a token.
+    """
+    request = TokenRequest.for_challenge(
+        challenge,
+        _QUOTA_REPOSITORY,
+        home=WebOrigin.of(upstream.url),
+        configured_realm=None if upstream.realm is None else WebOrigin.of(upstream.realm),
+        account=_account(upstream),
+    )
+    response = ask(upstream, "GET", request.url, basic(request.account) if request.account else "")
+    if response.status != 200:
+        raise UpstreamRefused(f"the token service answered {response.status}")
+    return UpstreamToken.parse(response.body, 0.0).value
 
 
-def _may_know(upstream: UpstreamConfig, realm: str) -> bool:
-    """Whether a token service may hear our password: the configured one, or one on the upstream's host."""
-    theirs, ours = urlsplit(realm), urlsplit(upstream.url)
-    if f"{theirs.scheme}://{theirs.netloc}" == upstream.realm:
-        return True
-    is_safe = theirs.scheme == "https" or ours.scheme == "http"
-    return is_safe and theirs.hostname == ours.hostname
-
-
-def _basic(account: Account) -> str:
-    """The account's credentials; none where its password is for the service alone."""
+def _account(upstream: UpstreamConfig) -> Account | None:
+    """Return the account with its password; None if there is none, or only the service can read it."""
+    if not upstream.account:
+        return None
+    account = upstream.account[0]
     try:
-        password = read_password(account.password_file, os.environ)
+        return attrs.evolve(account, password=read_password(account.password_file, os.environ))
     except ValueError:
-        return ""
-    return "Basic " + base64.b64encode(f"{account.username}:{password}".encode()).decode("ascii")
+        return None
 
 
 def _opener(upstream: UpstreamConfig) -> OpenerDirector:

@@ -1,17 +1,14 @@
 """The authorizer: what a request to the registry carries, and what is done about a 401.
 
-Credentials are given away by mistake in one place only: a realm is a URL that the upstream names,
-and whoever can answer in the upstream's stead can name any (GHSA-3p65-76g6-3w7r). So the account
-goes to the upstream's own host, and to the one that the operator configured as its `realm`; any
-other token service is asked as nobody. Over plain http it goes only where the upstream's own URL
-is http already, and to that host. An https upstream does not lead to an http realm at all.
+Which token service may receive the account: `may_receive_account` in origin.py; any other is asked
+without it.
 """
 
 import attrs
 from twisted.web.http_headers import Headers
 
 from mirrord.config.config import Account
-from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy, UpstreamRefused
+from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.deadline import Deadline
@@ -81,7 +78,11 @@ class Authorizer:
             challenge = await self._ping(deadline)
         if challenge is None:
             raise Denied("the upstream asks for credentials of a kind that we do not have")
-        order = None if challenge.scheme == "basic" else self._order(challenge, repository)
+        order = None
+        if challenge.scheme != "basic":
+            order = TokenRequest.for_challenge(
+                challenge, repository, home=self._home, configured_realm=self._realm, account=self._account
+            )
         if order is None and self._account is None:
             raise Denied("the upstream asks for an account, and none is configured")
         if order is None and refused is not None and refused.token is None:
@@ -108,21 +109,6 @@ class Authorizer:
         )
         await self._wire.bodies.discard(answer.response, deadline)
         return choose(Challenge.parse_all(answer.headers("WWW-Authenticate")))
-
-    def _order(self, challenge: Challenge, repository: RepositoryName) -> TokenRequest:
-        """The token that a Bearer challenge asks for."""
-        realm = challenge.parameters.get("realm", "")
-        origin = WebOrigin.of(realm)
-        if self._home.is_secure and not origin.is_secure:
-            raise UpstreamRefused("the upstream named a token service without TLS")
-        scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
-        account = self._account if self._may_have_account(origin) else None
-        return TokenRequest(realm, challenge.parameters.get("service"), tuple(scopes), account)
-
-    def _may_have_account(self, realm: WebOrigin) -> bool:
-        if not realm.is_secure:
-            return not self._home.is_secure and realm.host == self._home.host
-        return realm.host == self._home.host or (self._realm is not None and realm.host == self._realm.host)
 
     def _remember(self, repository: RepositoryName, order: TokenRequest | None) -> None:
         self._orders.pop(repository, None)

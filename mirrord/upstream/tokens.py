@@ -17,8 +17,10 @@ from twisted.web.http_headers import Headers
 from mirrord.config.config import Account
 from mirrord.flight.single import SingleFlight
 from mirrord.oci.errors import AccountRefused, Denied, UpstreamBusy, UpstreamRefused
+from mirrord.oci.names import RepositoryName
+from mirrord.upstream.challenge import Challenge
 from mirrord.upstream.deadline import Deadline
-from mirrord.upstream.origin import WebOrigin
+from mirrord.upstream.origin import WebOrigin, may_receive_account
 from mirrord.upstream.retry import retry
 from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
@@ -46,6 +48,30 @@ class TokenRequest:
     service: str | None
     scopes: tuple[str, ...]
     account: Account | None
+
+    @classmethod
+    def for_challenge(
+        cls,
+        challenge: Challenge,
+        repository: RepositoryName,
+        *,
+        home: WebOrigin,
+        configured_realm: WebOrigin | None,
+        account: Account | None,
+    ) -> Self:
+        """Return the request that satisfies a Bearer challenge, with the account where the realm may have it.
+
+        Raises:
+            UpstreamRefused: The realm is not a URL, or has no TLS although the upstream at `home` does.
+        """
+        realm = challenge.parameters.get("realm", "")
+        origin = WebOrigin.of(realm)
+        if home.is_secure and not origin.is_secure:
+            raise UpstreamRefused("the upstream named a token service without TLS")
+        scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
+        if not may_receive_account(origin, home=home, configured=configured_realm):
+            account = None
+        return cls(realm, challenge.parameters.get("service"), tuple(scopes), account)
 
     @property
     def url(self) -> str:
