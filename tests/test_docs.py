@@ -11,8 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli.exit_status import EXIT_STATUSES
 from mirrord.cli.manual import CHAPTERS
-from mirrord.config import config, defaults, schema
-from mirrord.config import hosted as hosting
+from mirrord.config import access, config, defaults, hosted, schema
 from mirrord.observe.entry import FIELDS
 from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
@@ -30,10 +29,10 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "`[gc]`": config.GCConfig,
     "`[admin]`": config.AdminConfig,
     "`[log]`": config.LogConfig,
-    "`[hosted]`": hosting.HostedConfig,
-    "`[[hosted.keep]]`": hosting.RetentionConfig,
-    "`[access]`": hosting.AccessConfig,
-    "`[[access.rules]]`": hosting.RuleConfig,
+    "`[hosted]`": hosted.HostedConfig,
+    "`[[hosted.keep]]`": hosted.RetentionConfig,
+    "`[access]`": access.AccessConfig,
+    "`[[access.rules]]`": access.RuleConfig,
 }
 
 # What the environment decides, and a key that is required in a file but not of a value.

@@ -1,1 +1,1 @@
-"""Who asks, and what they may do: users, rules, tokens, and what a client is challenged for."""
+"""Authentication and authorization of clients: users, login throttling, tokens and access rules."""

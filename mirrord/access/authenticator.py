@@ -1,195 +1,192 @@
-"""Gate: whether whoever sent a request may do what it asks.
+"""Authentication: who sent a request, and which actions the rules allow that client.
 
-It needs the head of a request alone, so that nothing of a body is read from whom it refuses. It asks
-the rules by the name of the repository before anybody looks for content: what is refused is refused in
-the same words and the same time whether it exists or not.
+Only the head of a request is needed, so no part of a body is read from a client that is refused. Rules are
+matched against the name of the repository before any content is looked up: a refusal has the same
+wording and takes the same time whether or not the content exists.
 
-Who may do without a user what they ask is not asked for one: pulling what is open needs no token, and
-a docker daemon that brings its password for Docker Hub to the token service of a mirror gets a token
-for what is open there, and the password is not looked at. Where a user is needed, or a password is
-brought to a hosted repository, it has to be right.
+No credentials are required for what the rules allow to anonymous clients: pulling from an open repository
+needs no token. A docker daemon that sends its password for Docker Hub to a mirror's token service gets a
+token for what is open there, and the password is not checked. Where a user is required, or where a
+password is sent for a hosted repository, it must be correct.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from mirrord.access import challenge
 from mirrord.access.credentials import Basic, Credentials, read_credentials
-from mirrord.access.ports import Names
-from mirrord.access.rules import Action, Identity, Rules
+from mirrord.access.rules import Action, ClientIdentity, Rules
 from mirrord.access.scopes import Scope
 from mirrord.access.tokens import TOKEN_SECONDS, Claims, InvalidToken, TokenIssuer
 from mirrord.access.users import Users
 from mirrord.oci.errors import Denied, NameUnknown, Unauthorized
 from mirrord.oci.names import RepositoryKey, RepositoryName
 
+ResolveScope = Callable[[RepositoryName], Iterable[RepositoryKey]]
+"""Returns every repository that a name in a scope can mean, since a scope has neither `ns` nor a prefix."""
 
-@attrs.frozen
-class Asking:
-    """What the head of a request says of who sent it.
 
-    `origin` is scheme and host of this registry as the client calls them, `certificates` the names in
-    the client's certificate; `address` is empty where it is not to be believed.
+@attrs.frozen(kw_only=True)
+class Caller:
+    """The authenticated client of a request; anonymous where `user` is None.
+
+    `_claims` are those of the token that it authenticated with; `_realm` is None where there are no users.
     """
 
-    origin: str
-    address: str
-    certificates: frozenset[str] = frozenset()
-    authorization: str | None = attrs.field(default=None, repr=False)
-
-    def identity(self, user: str | None = None) -> Identity:
-        """Who that is."""
-        return Identity(user, self.certificates, self.address)
-
-
-@attrs.frozen
-class Caller:
-    """Somebody who asks, recognised; `claims` where a token says who they are."""
-
-    identity: Identity
+    identity: ClientIdentity
+    user: str | None = None
     _rules: Rules
-    _realm: str | None
+    _realm: str | None = None
     _claims: Claims | None = None
 
-    def may(self, action: Action, source: RepositoryKey, name: RepositoryName | None = None) -> bool:
-        """Whether they may do this in the repository, which they call `name`; for lists, without one."""
-        if self._rules.allows(self.identity.without_user, action, source):
+    def is_allowed(self, action: Action, key: RepositoryKey, name: RepositoryName | None = None) -> bool:
+        """Return whether the client may do this in the repository, which its request calls `name`.
+
+        A list passes no `name`: its entries need not be covered by the scope of the client's token.
+        """
+        if self._rules.allows(action, key, self.identity):
             return True
-        return self._rules.allows(self.identity, action, source) and (
+        return self._rules.allows(action, key, self.identity, self.user) and (
             name is None or self._claims is None or self._claims.covers(name, action)
         )
 
-    def require(self, action: Action, source: RepositoryKey, name: RepositoryName, *more: Scope) -> None:
-        """Let them do this in the repository, which they call `name`, or refuse.
+    def require(self, action: Action, key: RepositoryKey, name: RepositoryName, *more: Scope) -> None:
+        """Refuse the request unless the client may do this in the repository, which it calls `name`.
 
-        A token that they have to fetch for it is to cover `more` as well.
+        Where the client needs another token, the challenge requests one that also covers `more`.
 
         Raises:
-            Unauthorized: Not without saying who they are, or not with this token.
-            Denied: Not at all.
+            Unauthorized: The client must log in first, or needs a token for another scope.
+            Denied: The client may not do this.
         """
-        if self.may(action, source, name):
+        if self.is_allowed(action, key, name):
             return
-        is_allowed = self._rules.allows(self.identity, action, source)
-        if self._realm is None or (self.identity.user is not None and not is_allowed):
+        is_allowed = self._rules.allows(action, key, self.identity, self.user)
+        if self._realm is None or (self.user is not None and not is_allowed):
             raise Denied(self._rules.refusal)
         scopes = (Scope(name, frozenset({Action.PULL, action})), *more)
         error = None if self._claims is None else challenge.INSUFFICIENT_SCOPE
-        raise Unauthorized("log in to do this", challenge=challenge.bearer(self._realm, scopes, error))
+        raise Unauthorized("authentication required", challenge=challenge.bearer(self._realm, scopes, error))
 
     def require_login(self) -> None:
-        """Let them see that this is a registry, or have them fetch a token first: see challenge.py.
+        """Refuse a client that has sent neither a token nor a password (see challenge.py).
 
         Raises:
-            Unauthorized: They have neither a token nor a password.
+            Unauthorized: The client must fetch a token first.
         """
-        if self._realm is not None and self.identity.user is None and self._claims is None:
-            raise Unauthorized("a token is needed", challenge=challenge.bearer(self._realm))
+        if self._realm is not None and self.user is None and self._claims is None:
+            raise Unauthorized("authentication required", challenge=challenge.bearer(self._realm))
 
 
 @attrs.frozen
 class IssuedToken:
-    """What the token service gives; `scopes` are those asked for as far as they are granted."""
+    """A response of the token service; `scopes` are the requested ones as far as they are granted."""
 
     token: str = attrs.field(repr=False)
     scopes: tuple[Scope, ...]
     seconds: int = TOKEN_SECONDS
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Authenticator:
-    """Recognises those who ask. Without `users` and `tokens` nobody is asked who they are.
+    """Authenticates clients under one configuration; without `users` and `tokens` all are anonymous.
 
-    `realm` is where clients find this registry, if not where they say.
+    `realm` is the configured origin of the token service; None: that of the request.
     """
 
     _rules: Rules
-    _names: Names
+    _resolve_scope: ResolveScope
     _users: Users | None = None
     _tokens: TokenIssuer | None = None
     _realm: str | None = None
 
-    async def admit(self, asking: Asking) -> Caller:
-        """Recognise whoever sent a request. It waits for nothing, unless there is a password to check.
+    async def authenticate(self, identity: ClientIdentity) -> Caller:
+        """Return the client of a request; waits only where a password has to be checked.
 
         Raises:
-            Unauthorized: What they say of themselves is wrong.
-            TooManyRequests: They have been wrong too often.
+            Unauthorized: The credentials are wrong.
+            TooManyRequests: Too many wrong passwords were sent.
         """
         if self._users is None or self._tokens is None:
-            return Caller(asking.identity(), self._rules, None)
-        realm = self._realm or asking.origin
-        match _credentials(asking, challenge.bearer(realm)):
-            case None:
-                return Caller(asking.identity(), self._rules, realm)
+            return Caller(identity=identity, rules=self._rules)
+        realm = self._realm or identity.origin
+        user: str | None = None
+        claims: Claims | None = None
+        match _read_credentials(identity, challenge.bearer(realm)):
             case Basic() as basic:
-                user = await self._log_in(self._users, basic, asking, challenge.bearer(realm))
-                return Caller(asking.identity(user), self._rules, realm)
+                user = await self._log_in(self._users, basic, identity, challenge.bearer(realm))
+            case None:
+                pass
             case bearer:
-                claims = self._claims(self._tokens, self._users, bearer.token, realm)
-                return Caller(asking.identity(claims.user), self._rules, realm, claims)
+                claims = self._read_token(self._tokens, self._users, bearer.token, realm)
+                user = claims.user
+        return Caller(identity=identity, user=user, rules=self._rules, realm=realm, claims=claims)
 
-    async def grant(self, asking: Asking, scopes: Iterable[Scope], basic: Basic | None = None) -> IssuedToken:
-        """A token for as much of these scopes as whoever asks may do; with `basic`, that is their password.
+    async def issue_token(
+        self, identity: ClientIdentity, scopes: Iterable[Scope], basic: Basic | None = None
+    ) -> IssuedToken:
+        """Issue a token for as much of these scopes as the client may do.
+
+        `basic` is a password from the body of the request; None: that of its Authorization header, if any.
 
         Raises:
-            Unauthorized: The user or the password is wrong.
-            TooManyRequests: They have been wrong too often.
-            NameUnknown: There are no tokens here.
+            Unauthorized: The user name or the password is wrong.
+            TooManyRequests: Too many wrong passwords were sent.
+            NameUnknown: There is no token service, since no users are configured.
         """
         if self._users is None or self._tokens is None:
-            raise NameUnknown("nobody logs in here: there are no users")
-        asked = tuple(scopes)
+            raise NameUnknown("there is no token service: no users are configured")
+        requested = tuple(scopes)
         user = None
         if basic is None:
-            match _credentials(asking, challenge.BASIC):
-                case Basic() as said:
-                    basic = said
-        if basic is not None and not self._is_open(asking, asked):
-            user = await self._log_in(self._users, basic, asking, challenge.BASIC)
-        granted = tuple(filter(None, (self._allowed(asking.identity(user), scope) for scope in asked)))
+            match _read_credentials(identity, challenge.BASIC):
+                case Basic() as sent:
+                    basic = sent
+        if basic is not None and not self._is_open(identity, requested):
+            user = await self._log_in(self._users, basic, identity, challenge.BASIC)
+        granted = tuple(filter(None, (self._granted(scope, identity, user) for scope in requested)))
         return IssuedToken(self._tokens.issue(user, granted), granted)
 
-    async def _log_in(self, users: Users, basic: Basic, asking: Asking, remedy: str) -> str:
-        if await users.check(basic.username, basic.password, asking.address):
+    async def _log_in(self, users: Users, basic: Basic, identity: ClientIdentity, remedy: str) -> str:
+        if await users.check(basic.username, basic.password, identity.address):
             return basic.username
-        raise Unauthorized("the user or the password is wrong", challenge=remedy)
+        raise Unauthorized("wrong user name or password", challenge=remedy)
 
-    def _claims(self, tokens: TokenIssuer, users: Users, token: str, realm: str) -> Claims:
+    def _read_token(self, tokens: TokenIssuer, users: Users, token: str, realm: str) -> Claims:
         try:
             claims = tokens.read(token)
             if claims.user is not None and not users.has(claims.user):
-                raise InvalidToken("of a user who is none")
+                raise InvalidToken("its user no longer exists")
         except InvalidToken as error:
             remedy = challenge.bearer(realm, error=challenge.INVALID_TOKEN)
-            raise Unauthorized(f"the token is not valid: {error}", challenge=remedy) from None
+            raise Unauthorized(f"invalid token: {error}", challenge=remedy) from None
         return claims
 
-    def _allowed(self, identity: Identity, scope: Scope) -> Scope | None:
-        """What of a scope may be done in any of the repositories that its name may mean."""
-        sources = tuple(self._names.resolve_scope(scope.name))
+    def _granted(self, scope: Scope, identity: ClientIdentity, user: str | None) -> Scope | None:
+        """Return the actions of a scope that are allowed in any of the repositories that it can mean."""
+        keys = tuple(self._resolve_scope(scope.name))
         actions = frozenset(
             action
             for action in scope.actions
-            if any(self._rules.allows(identity, action, source) for source in sources)
+            if any(self._rules.allows(action, key, identity, user) for key in keys)
         )
         return Scope(scope.name, actions) if actions else None
 
-    def _is_open(self, asking: Asking, scopes: tuple[Scope, ...]) -> bool:
-        """Whether these are all mirrored repositories, in which everybody may do what is asked."""
+    def _is_open(self, identity: ClientIdentity, scopes: tuple[Scope, ...]) -> bool:
+        """Return whether the scopes mean only mirrored repositories that allow this without a user."""
         return bool(scopes) and all(
-            not source.is_hosted and self._rules.allows(asking.identity(), action, source)
+            not key.is_hosted and self._rules.allows(action, key, identity)
             for scope in scopes
-            for source in self._names.resolve_scope(scope.name)
+            for key in self._resolve_scope(scope.name)
             for action in scope.actions
         )
 
 
-def _credentials(asking: Asking, remedy: str) -> Credentials | None:
-    if asking.authorization is None:
+def _read_credentials(identity: ClientIdentity, remedy: str) -> Credentials | None:
+    if identity.authorization is None:
         return None
     try:
-        return read_credentials(asking.authorization)
+        return read_credentials(identity.authorization)
     except ValueError as error:
-        raise Unauthorized(f"the Authorization header is wrong: {error}", challenge=remedy) from None
+        raise Unauthorized(f"malformed Authorization header: {error}", challenge=remedy) from None

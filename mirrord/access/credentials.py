@@ -1,4 +1,4 @@
-"""Credentials: what a client says of itself in its Authorization header (RFC 7617, RFC 6750)."""
+"""Credentials in an Authorization header (RFC 7617, RFC 6750)."""
 
 import base64
 from typing import Self
@@ -6,33 +6,33 @@ from typing import Self
 import attrs
 
 MAX_LENGTH = 16 * 1024
-"""Of a header; tokens with many scopes are long."""
+"""The longest header, in characters; a token with many scopes is long."""
 
 
 @attrs.frozen
 class Basic:
-    """A user's name and password."""
+    """A user name and a password."""
 
     username: str
     password: str = attrs.field(repr=False)
 
     @classmethod
     def decode(cls, encoded: str) -> Self:
-        """Read what follows `Basic`.
+        """Decode the credentials that follow `Basic`.
 
         Raises:
-            ValueError: It is not a name and a password.
+            ValueError: They are not a user name and a password.
         """
         text = base64.b64decode(encoded, validate=True).decode("utf-8")
         username, colon, password = text.partition(":")
         if not colon:
-            raise ValueError("no colon between name and password")
+            raise ValueError("no colon between user name and password")
         return cls(username, password)
 
 
 @attrs.frozen
 class Bearer:
-    """A token."""
+    """A bearer token."""
 
     token: str = attrs.field(repr=False)
 
@@ -41,10 +41,10 @@ Credentials = Basic | Bearer
 
 
 def read_credentials(header: str) -> Credentials | None:
-    """The credentials in an Authorization header; None if they are of another kind.
+    """Parse the credentials in an Authorization header; None if the scheme is another one.
 
     Raises:
-        ValueError: They cannot be read; the message holds nothing of them.
+        ValueError: They are malformed; the message contains no part of them.
     """
     scheme, _, rest = header.partition(" ")
     rest = rest.strip()
@@ -55,7 +55,7 @@ def read_credentials(header: str) -> Credentials | None:
             try:
                 return Basic.decode(rest)
             except ValueError:
-                raise ValueError("not a name and a password in Base64") from None
+                raise ValueError("not a Base64-encoded user name and password") from None
         case "bearer":
             return Bearer(rest)
     return None

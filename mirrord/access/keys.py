@@ -1,7 +1,7 @@
-"""Keys: the key that tokens are signed with, in a file of its own.
+"""The key that signs tokens, in a file of its own.
 
-It is made when there is none, and anew when the file is damaged: what is lost with it are tokens of
-five minutes, so nothing waits here until it is on the disk.
+It is generated where there is none, and again where the file is damaged. Only tokens that are valid for five
+minutes are lost with it, so it is written without fsync.
 """
 
 import os
@@ -22,22 +22,22 @@ _MODE = 0o600
 
 
 def open_key(folder: Path) -> Ed25519PrivateKey:
-    """The key in this folder, which is there from now on.
+    """Read the key in this folder, or generate and store one.
 
     Raises:
-        OSError: It can be neither read nor written.
+        OSError: The key can be neither read nor written.
     """
     file = folder / KEY_NAME
     try:
         key = load_pem_private_key(file.read_bytes(), None)
     except FileNotFoundError:
-        return _make(file)
+        return _generate(file)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return _make(file)
-    return key if isinstance(key, Ed25519PrivateKey) else _make(file)
+        return _generate(file)
+    return key if isinstance(key, Ed25519PrivateKey) else _generate(file)
 
 
-def _make(file: Path) -> Ed25519PrivateKey:
+def _generate(file: Path) -> Ed25519PrivateKey:
     key = Ed25519PrivateKey.generate()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = file.with_suffix(".new")

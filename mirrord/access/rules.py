@@ -1,12 +1,11 @@
-"""Rules: who may do what in which repository. Pure.
+"""Access rules: which principals may do what in which repository. Pure.
 
-The first rule that matches a repository says everything about it, as in a firewall: rules are read
-from the top until one matches, and what stands below is then not looked at. (The union of all that
-match would make a narrow rule unable to forbid; the most specific pattern is a question that people
-answer differently.) What no rule matches nobody may do.
+The first rule that matches a repository decides, as in a firewall: rules are read from the top until one
+matches, and the rest are ignored. (With the union of all matching rules a narrow rule could forbid nothing;
+which of two patterns is the more specific is a matter of opinion.) What no rule matches is denied.
 
-A rule sees a mirrored repository under its upstream's name, whatever the client called it: so
-`team/*` can never mean a team at an upstream.
+A rule matches a mirrored repository under its upstream's name, whatever name the client used: `team/*`
+never means a team at an upstream.
 """
 
 from enum import Enum
@@ -15,105 +14,108 @@ from functools import lru_cache
 
 import attrs
 
+from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.config.addresses import parse_address
-from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
 from mirrord.oci.names import RepositoryKey
 
 
 class Action(Enum):
-    """What can be done in a repository; values are those of a token's scope."""
+    """An action in a repository; values are those of a token's scope."""
 
     PULL = "pull"
     PUSH = "push"
     DELETE = "delete"
 
 
-@attrs.frozen
-class Identity:
-    """Who asks: as which user, with which names in its certificate, from where."""
+@attrs.frozen(kw_only=True)
+class ClientIdentity:
+    """What a request and its connection present about their client, before authentication.
 
-    user: str | None = None
-    certificates: frozenset[str] = frozenset()
+    `origin` is the scheme and host at which the client reached this registry, `certificates` are the names
+    in its certificate; `address` is empty where it cannot be trusted.
+    """
+
+    origin: str = ""
     address: str = ""
-
-    @property
-    def without_user(self) -> "Identity":
-        """The same for somebody who has not said who they are."""
-        return self if self.user is None else attrs.evolve(self, user=None)
+    certificates: frozenset[str] = frozenset()
+    authorization: str | None = attrs.field(default=None, repr=False)
 
 
-_NOBODY: frozenset[Principal] = frozenset()
-_ANYBODY = Principal("anonymous")
+_NO_PRINCIPALS: frozenset[Principal] = frozenset()
+_ANONYMOUS = Principal("anonymous")
 
 _parse_cached = lru_cache(maxsize=1024)(parse_address)
 
 
 @attrs.frozen
 class _Rule:
-    """Patterns, and for each action the parties that may do it."""
+    """Patterns of repositories, and for each action the principals that it is allowed to."""
 
     patterns: tuple[str, ...]
-    parties: dict[Action, frozenset[Principal]]
+    principals: dict[Action, frozenset[Principal]]
 
     @classmethod
     def of(cls, config: RuleConfig) -> "_Rule":
-        """Whoever may change a repository may read it: no client pushes without looking first."""
-        changing = frozenset(config.push + config.delete)
+        """Compile a rule; pushing and deleting imply pulling, since every client reads before it pushes."""
+        writers = frozenset(config.push + config.delete)
         return cls(
             config.repositories,
             {
-                Action.PULL: frozenset(config.pull) | changing,
+                Action.PULL: frozenset(config.pull) | writers,
                 Action.PUSH: frozenset(config.push),
                 Action.DELETE: frozenset(config.delete),
             },
         )
 
     def matches(self, name: str) -> bool:
-        """Whether this rule is about the repository of that name."""
+        """Return whether this rule applies to the repository of that name."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
 @attrs.frozen
 class Rules:
-    """The rules, from the top; `refusal` is what is said to whom they do not let."""
+    """The rules in their order; `refusal` is the message of a response that denies a request."""
 
     _rules: tuple[_Rule, ...]
-    refusal: str = "you may not do this here"
+    refusal: str = "the access rules of this registry do not allow this"
 
     @classmethod
     def of(cls, access: AccessConfig | None) -> "Rules":
-        """The configured rules; without any, everybody may pull and this host's clients may do the rest."""
+        """Compile the configured rules; without any, all may pull, and local clients may push and delete."""
         if access is not None:
             return cls(tuple(map(_Rule.of, access.rules)))
-        here = (Principal("network", "127.0.0.0/8"), Principal("network", "::1/128"))
-        rule = RuleConfig(("*",), pull=(_ANYBODY,), push=here, delete=here)
+        local = (Principal("network", "127.0.0.0/8"), Principal("network", "::1/128"))
+        rule = RuleConfig(repositories=("*",), pull=(_ANONYMOUS,), push=local, delete=local)
         return cls(
-            (_Rule.of(rule),), "without [access] in its configuration mirrord lets only its own host do this"
+            (_Rule.of(rule),),
+            "without [access] in its configuration mirrord allows this to local clients only",
         )
 
-    def allows(self, identity: Identity, action: Action, source: RepositoryKey) -> bool:
-        """Whether this may be done in the repository."""
-        parties = self.parties(action, source)
-        return _ANYBODY in parties or any(_is_of(identity, party) for party in parties)
+    def allows(
+        self, action: Action, key: RepositoryKey, identity: ClientIdentity, user: str | None = None
+    ) -> bool:
+        """Return whether a client, logged in as `user` or anonymous, may do this in the repository."""
+        principals = self.principals(action, key)
+        return _ANONYMOUS in principals or any(_includes(one, identity, user) for one in principals)
 
-    def parties(self, action: Action, source: RepositoryKey) -> frozenset[Principal]:
-        """Who may do this in the repository."""
-        name = source.rule_name
+    def principals(self, action: Action, key: RepositoryKey) -> frozenset[Principal]:
+        """Return the principals that may do this in the repository."""
+        name = key.rule_name
         for rule in self._rules:
             if rule.matches(name):
-                return rule.parties[action]
-        return _NOBODY
+                return rule.principals[action]
+        return _NO_PRINCIPALS
 
 
-def _is_of(identity: Identity, party: Principal) -> bool:
-    match party.kind:
+def _includes(principal: Principal, identity: ClientIdentity, user: str | None) -> bool:
+    match principal.kind:
         case "users":
-            return identity.user is not None
+            return user is not None
         case "user":
-            return identity.user == party.name
+            return user == principal.name
         case "certificate":
-            return party.name in identity.certificates
+            return principal.name in identity.certificates
         case "network":
             address = _parse_cached(identity.address)
-            return address is not None and address in party.network
+            return address is not None and address in principal.network
     return False

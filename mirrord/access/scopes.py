@@ -1,7 +1,7 @@
-"""Scopes: what a token is asked for, and is good for (distribution's token authentication specification).
+"""Token scopes: actions in a repository (distribution's token authentication specification).
 
-A scope names a repository as the client does in its path. Which repository of which upstream that is
-the token service cannot know, for neither `ns` nor a prefix before `/v2/` is in it.
+A scope names a repository as the client does in its path. The token service cannot know which repository of
+which upstream is meant, since a scope contains neither `ns` nor a prefix before `/v2/`.
 """
 
 from collections.abc import Iterable
@@ -16,35 +16,35 @@ from mirrord.oci.names import RepositoryName
 MAX_SCOPES = 64
 
 _ALL = "*"
-"""skopeo asks so for the right to delete."""
+"""All actions; skopeo requests this in order to delete."""
 
 
 @attrs.frozen
 class Scope:
-    """Actions in the repository that clients call `name`."""
+    """Actions in the repository that a client calls `name`."""
 
     name: RepositoryName
     actions: frozenset[Action]
 
     def __str__(self) -> str:
-        return f"repository:{self.name}:{','.join(self._words())}"
+        return f"repository:{self.name}:{','.join(self._action_names())}"
 
     def claim(self) -> dict[str, Any]:
-        """How a token says it."""
-        return {"type": "repository", "name": str(self.name), "actions": self._words()}
+        """Return the scope as an entry of a token's `access` claim."""
+        return {"type": "repository", "name": str(self.name), "actions": self._action_names()}
 
-    def _words(self) -> list[str]:
+    def _action_names(self) -> list[str]:
         return [action.value for action in Action if action in self.actions]
 
 
 def read_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
-    """The scopes that are asked for; a parameter may hold several. What cannot be granted is left out."""
-    words = [word for text in texts for word in text.split()][:MAX_SCOPES]
-    return tuple(filter(None, map(_read, words)))
+    """Parse the scopes of a request; a parameter may list several. What cannot be granted is ignored."""
+    requested = [scope for text in texts for scope in text.split()][:MAX_SCOPES]
+    return tuple(filter(None, map(_read_scope, requested)))
 
 
-def _read(word: str) -> Scope | None:
-    kind, _, rest = word.partition(":")
+def _read_scope(text: str) -> Scope | None:
+    kind, _, rest = text.partition(":")
     name, _, listed = rest.rpartition(":")
     if kind != "repository":
         return None
@@ -52,6 +52,6 @@ def _read(word: str) -> Scope | None:
         repository = RepositoryName.parse(name)
     except NameInvalid:
         return None
-    asked = set(listed.split(","))
-    actions = frozenset(action for action in Action if {_ALL, action.value} & asked)
+    requested = set(listed.split(","))
+    actions = frozenset(action for action in Action if {_ALL, action.value} & requested)
     return Scope(repository, actions) if actions else None

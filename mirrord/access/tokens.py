@@ -1,11 +1,11 @@
-"""Tokens: who somebody is, signed, so that a password is checked once in five minutes and not a request.
+"""Tokens: signed proof of a user, so that a password is checked every five minutes, not at every request.
 
-A token proves an identity and narrows it to some repositories; it grants nothing. What its bearer may
-do is asked of the rules at each use, and whether there still is such a user of the file: whoever is
-taken out of either loses access at once, and not when their tokens expire.
+A token proves a user and narrows its rights to some repositories; it grants nothing. At each use the
+rules are evaluated and the file of users is consulted again: a user who is removed from either loses access
+at once, not when the token expires.
 
-They are JSON Web Tokens (RFC 7519, RFC 8037) with the claims of distribution's token specification, so
-that a person can read them; nobody but us checks them. One algorithm is spoken.
+They are JSON Web Tokens (RFC 7519, RFC 8037) with the claims of distribution's token specification, so that
+a person can read them; only this registry verifies them. One algorithm is accepted.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from mirrord.oci.names import RepositoryName
 
 TOKEN_SECONDS = 300
 _SKEW_SECONDS = 30
-"""Our clock may have been set back since."""
+"""Tolerance for a clock that was set back after the token was issued."""
 
 _ALGORITHM = "EdDSA"
 _CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access")
@@ -35,27 +35,27 @@ _REMEMBERED = 1024
 
 @attrs.frozen
 class Claims:
-    """What a token says: as whom (None: nobody in particular), until when, and for what."""
+    """The claims of a token; anonymous where `user` is None."""
 
     user: str | None
     expires_at: float
     scopes: tuple[Scope, ...]
 
     def covers(self, name: RepositoryName, action: Action) -> bool:
-        """Whether it is for this action in the repository that the client calls so."""
+        """Return whether a scope allows this action in the repository that the client calls so."""
         return any(scope.name == name and action in scope.actions for scope in self.scopes)
 
 
 class InvalidToken(Exception):
-    """Not a token of ours, or no longer one; the message holds no part of it."""
+    """The token was not issued here, or is no longer valid; the message contains no part of it."""
 
 
 @attrs.define(eq=False)
 class TokenIssuer:
-    """Issues tokens and reads them; `wall_clock` gives Unix seconds.
+    """Issues and verifies tokens; `wall_clock` returns Unix seconds.
 
-    A signature takes most of a millisecond to check, and a pull brings the same token many times: those
-    checked a moment ago are remembered by their hash.
+    Verifying a signature takes most of a millisecond, and a pull sends the same token many times: the claims
+    of recently verified tokens are cached under the token's hash.
     """
 
     _key: Ed25519PrivateKey = attrs.field(repr=False)
@@ -66,7 +66,7 @@ class TokenIssuer:
         self._read = Recent(self._wall_clock, TOKEN_SECONDS, _REMEMBERED)
 
     def issue(self, user: str | None, scopes: Iterable[Scope]) -> str:
-        """A token for TOKEN_SECONDS."""
+        """Issue a token that is valid for TOKEN_SECONDS."""
         now = int(self._wall_clock())
         claims = {
             "iss": SERVICE,
@@ -81,10 +81,10 @@ class TokenIssuer:
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
     def read(self, token: str) -> Claims:
-        """What a token says.
+        """Verify a token and return its claims.
 
         Raises:
-            InvalidToken: It is not ours, or has expired.
+            InvalidToken: The token was not issued here, or has expired.
         """
         if len(token) > MAX_LENGTH:
             raise InvalidToken("too long")
@@ -105,7 +105,7 @@ class TokenIssuer:
                 algorithms=[_ALGORITHM],
                 audience=SERVICE,
                 issuer=SERVICE,
-                # The clock is ours to ask, not the library's.
+                # Times are checked by our own clock, not the library's.
                 options={
                     "require": list(_CLAIMS),
                     "verify_exp": False,
@@ -114,12 +114,12 @@ class TokenIssuer:
                 },
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            raise InvalidToken("not a token of this registry") from None
+            raise InvalidToken("not issued by this registry") from None
         if claims["nbf"] > self._wall_clock() + _SKEW_SECONDS:
             raise InvalidToken("not valid yet")
         return Claims(claims["sub"] or None, claims["exp"], tuple(map(_scope, claims["access"])))
 
 
 def _scope(claim: dict[str, Any]) -> Scope:
-    """A scope that we have signed, and so written."""
+    """Parse a scope that was written by `issue`."""
     return Scope(RepositoryName(claim["name"]), frozenset(map(Action, claim["actions"])))

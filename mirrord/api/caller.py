@@ -5,7 +5,7 @@ An address decides what may be done (`network:`, and pushing from the own host w
 `trusted_proxies` would make the whole world local, and so would a page in a browser on this host.
 """
 
-from mirrord.access.authenticator import Asking
+from mirrord.access.rules import ClientIdentity
 from mirrord.config.pem import common_names, dns_names
 from mirrord.http.forwarded import NO_ADDRESS, address_of
 from mirrord.http.request import MirrorRequest
@@ -17,14 +17,14 @@ _LOOPBACK = "127.0.0.1"
 """Whoever may use our Unix socket is on this host."""
 
 
-def asking_of(request: MirrorRequest) -> Asking:
-    """What the gate wants to know of a request; its body need not be there yet."""
+def identify(request: MirrorRequest) -> ClientIdentity:
+    """Return what a request presents about its client; its body need not have arrived yet."""
     authorization = request.header(b"Authorization")
-    return Asking(
-        origin_of(request),
-        _address(request),
-        _certificate_names(request),
-        None if authorization is None else authorization.decode("latin-1"),
+    return ClientIdentity(
+        origin=origin_of(request),
+        address=_address(request),
+        certificates=_certificate_names(request),
+        authorization=None if authorization is None else authorization.decode("latin-1"),
     )
 
 

@@ -92,7 +92,7 @@ class ManifestChange:
             mark=mark,
             reference=str(route.reference),
             client=asked.request.client_address,
-            user=asked.caller.identity.user,
+            user=asked.caller.user,
             event=event,
         )
 

@@ -47,7 +47,7 @@ class RegistryRequest:
 
     def may_read(self, source: RepositoryKey, name: RepositoryName) -> bool:
         """Whether the client may also read another repository, which it calls `name`."""
-        return self.caller.may(Action.PULL, source, name)
+        return self.caller.is_allowed(Action.PULL, source, name)
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from mirrord.access.authenticator import Authenticator, Caller
 from mirrord.access.challenge import TOKEN_PATH
 from mirrord.access.rules import Action
 from mirrord.api.body_streams import CHUNK_BYTES, BytesStream, SendContext
-from mirrord.api.caller import asking_of
+from mirrord.api.caller import identify
 from mirrord.api.handlers import Handlers
 from mirrord.api.ports import UseCases
 from mirrord.api.request_log import RequestLog
@@ -104,7 +104,7 @@ class RegistryRoot:
             request.respond(await self._token.answer(request))
         else:
             target = self._aimed(request, parse(uri))
-            caller = await self._gate.admit(asking_of(request))
+            caller = await self._gate.authenticate(identify(request))
             if not isinstance(target.route, Ping | CatalogRoute):
                 await self._ask(request, target, target.route, caller)
             elif is_reading:

@@ -100,7 +100,7 @@ class CatalogResource:
         for number, (name, source) in enumerate(named, 1):
             if source is not None and name != seen:
                 seen = name
-                if caller.may(Action.PULL, source):
+                if caller.is_allowed(Action.PULL, source):
                     readable.append(name)
             if len(readable) == limit:
                 break

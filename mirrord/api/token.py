@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from mirrord.access.authenticator import Authenticator, IssuedToken
 from mirrord.access.credentials import Basic
 from mirrord.access.scopes import Scope, read_scopes
-from mirrord.api.caller import asking_of
+from mirrord.api.caller import identify
 from mirrord.http.body import RequestBodyStream
 from mirrord.http.request import READING, MirrorRequest
 from mirrord.http.response import API_VERSION, Header, Response
@@ -34,10 +34,10 @@ class TokenResource:
         Raises:
             RegistryError: There is no token for whoever asks.
         """
-        asking = asking_of(request)
+        identity = identify(request)
         if request.method in READING:
             fields = _fields(request.uri.partition(b"?")[2])
-            return _told(await self._gate.grant(asking, _scopes(fields)))
+            return _told(await self._gate.issue_token(identity, _scopes(fields)))
         if request.method != b"POST":
             return _refused("a token is got by GET or POST")
         fields = _fields(await _form(request.body))
@@ -45,7 +45,7 @@ class TokenResource:
             # docker and containerd go on with GET.
             return _refused("of OAuth's grants there is only that by password")
         basic = Basic(fields.get("username", [""])[0], fields.get("password", [""])[0])
-        return _told(await self._gate.grant(asking, _scopes(fields), basic))
+        return _told(await self._gate.issue_token(identity, _scopes(fields), basic))
 
 
 def _told(grant: IssuedToken) -> Response:

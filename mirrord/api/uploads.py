@@ -83,7 +83,7 @@ class UploadResource:
                 origin = self._sources.locate(named, self._default)
             except RegistryError:
                 return False
-            if asked.caller.may(Action.PULL, origin):
+            if asked.caller.is_allowed(Action.PULL, origin):
                 pushing = Scope(route.repository, frozenset({Action.PULL, Action.PUSH}))
                 asked.caller.require(Action.PULL, origin, route.origin, pushing)
 

@@ -13,8 +13,9 @@ import attrs
 
 from mirrord.config import defaults, schema
 from mirrord.config import types as words
+from mirrord.config.access import AccessConfig
 from mirrord.config.conflicts import conflicts
-from mirrord.config.hosted import AccessConfig, HostedConfig
+from mirrord.config.hosted import HostedConfig
 from mirrord.config.types import (
     Bytes,
     Endpoint,

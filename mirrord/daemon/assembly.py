@@ -78,7 +78,7 @@ def _health(foundation: Runtime, mirror: Generation) -> Health:
             HealthCheck("listeners", mirror.closed),
             HealthCheck("certificates", lambda: _trouble(mirror.certificates)),
             HealthCheck("configuration", lambda: mirror.trouble),
-            HealthCheck("users", lambda: foundation.admission.trouble),
+            HealthCheck("users", lambda: foundation.admission.problem),
         )
     )
 
@@ -134,7 +134,7 @@ def _watch(foundation: Runtime, mirror: Generation, logs: Logs) -> None:
     watched.hosted_bytes = lambda: store.hosted_gc.total_bytes
     watched.hosted_entries = lambda: store.hosted_gc.total_entries
     watched.uploads = lambda: store.uploads.total_entries
-    watched.logins_failed = lambda: foundation.admission.failures
+    watched.logins_failed = lambda: foundation.admission.failed_logins
     watched.log_dropped = lambda: logs.dropped + foundation.access_log.dropped
     watched.certificates = lambda: [
         CertificateExpiry(status.endpoint, name, at)

@@ -18,8 +18,8 @@ from mirrord.admin.store_ports import Sources
 from mirrord.admin.sweep import Sweeper
 from mirrord.admin.verification import Verifier
 from mirrord.api.ports import UseCases
+from mirrord.config.access import AccessConfig
 from mirrord.config.config import Config
-from mirrord.config.hosted import AccessConfig
 from mirrord.daemon.runtime import Runtime
 from mirrord.oci.errors import Denied
 from mirrord.oci.names import DOCKER_HUB, HOSTED, RepositoryKey, RepositoryName
@@ -91,7 +91,7 @@ def _permissions(access: AccessConfig | None, source: RepositoryKey) -> Permissi
         return None
     rules = Rules.of(access)
     pull, push, delete = (
-        tuple(sorted(map(str, rules.parties(action, source))))
+        tuple(sorted(map(str, rules.principals(action, source))))
         for action in (Action.PULL, Action.PUSH, Action.DELETE)
     )
     return Permissions(pull, push, delete) if source.upstream == HOSTED else Permissions(pull, (), ())

@@ -153,11 +153,11 @@ class Runtime:
             upstreams,
             Caches.empty(),
             AccessState(
-                state_folder(environment, path),
-                PoolThreads(reactor, password_pool),
-                time.monotonic,
-                time.time,
-                partial(deferLater, reactor),
+                folder=state_folder(environment, path),
+                run_in_thread=PoolThreads(reactor, password_pool).run,
+                clock=time.monotonic,
+                wall_clock=time.time,
+                sleep=partial(deferLater, reactor),
             ),
         )
 
@@ -206,7 +206,7 @@ class Runtime:
             ConfigError: The users cannot be read, or the key of tokens neither read nor written.
         """
         try:
-            return self.admission.gate(config.access, _sources(config))
+            return self.admission.authenticator(config.access, _sources(config).resolve_scope)
         except OSError as error:
             raise ConfigError([f"access: {error}"]) from None
 

@@ -301,7 +301,7 @@ class LoginTests(AccessCase):
         self.assertEqual(refused.code, "TOOMANYREQUESTS")
         self.assertLess(int(refused.headers["retry-after"]), 10)
         self.assertEqual(self.ask("GET", "/v2/", self.brought("ann")).status, 200)
-        self.assertIn("wrong user or password from 127.0.0.1", self.daemon.log)
+        self.assertIn("wrong user name or password from 127.0.0.1", self.daemon.log)
         for secret in ("apple", "guess", "Basic", "Bearer", "eyJ"):
             self.assertNotIn(secret, self.daemon.log)
 
@@ -324,7 +324,7 @@ class OpenTests(MirrorCase):
         self.assertEqual(self.post(daemon, {}), 202)
         for name in ("X-Forwarded-For", "Forwarded", "Via", "Origin"):
             self.assertEqual(self.post(daemon, {name: "1"}), 403, name)
-        self.assertIn("only clients on this host may push", daemon.log)
+        self.assertIn("only local clients may push", daemon.log)
         self.assertFalse((daemon.store / "token.key").exists())
 
     def test_reload(self) -> None:
@@ -343,7 +343,7 @@ class OpenTests(MirrorCase):
         self.reload(daemon, "the configuration was read again")
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 401)
         daemon.settings = plain
-        self.reload(daemon, "there is no [access]")
+        self.reload(daemon, "no [access] is configured")
         self.wait_until(lambda: pull(f"{daemon.url}/v2/").status == 200)
 
     def reload(self, daemon: Daemon, until: str) -> None:

@@ -1,4 +1,4 @@
-"""A registry's door in memory: users in a file, threads that work when told, and a clock."""
+"""The parts of access control in memory: users in a file, threads that run on demand, and a clock."""
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.access.authenticator import Asking
+from mirrord.access.rules import ClientIdentity
 from mirrord.access.users import Users
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
 
@@ -24,7 +24,7 @@ ADDRESS = "192.0.2.7"
 
 
 def hashed(password: str) -> str:
-    """A hash of the lowest cost that there is."""
+    """Return a hash of the lowest possible cost."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
 
 
@@ -43,12 +43,14 @@ def hub(name: str) -> RepositoryKey:
     return RepositoryKey("docker.io", RepositoryName(name))
 
 
-def asking(authorization: str | None = None, address: str = ADDRESS, *certificates: str) -> Asking:
-    return Asking(ORIGIN, address, frozenset(certificates), authorization)
+def identity(authorization: str | None = None, address: str = ADDRESS, *certificates: str) -> ClientIdentity:
+    return ClientIdentity(
+        origin=ORIGIN, address=address, certificates=frozenset(certificates), authorization=authorization
+    )
 
 
 class FakeThreads:
-    """Threads that begin when `work` is called; `is_eager`: at once."""
+    """Threads that start a call when `work` is called, or at once if `is_eager`."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
@@ -69,12 +71,10 @@ class FakeThreads:
             each()
 
 
-class FakeNames:
-    """Hosted below `team/` and `private/`; Docker Hub's otherwise."""
-
-    def resolve_scope(self, repository: RepositoryName) -> Iterable[RepositoryKey]:
-        is_hosted = repository.name.startswith(("team/", "private/"))
-        return (hosted(repository.name),) if is_hosted else (hub(repository.name),)
+def resolve_scope(repository: RepositoryName) -> Iterable[RepositoryKey]:
+    """Repositories below `team/` and `private/` are hosted, all others are Docker Hub's."""
+    is_hosted = repository.name.startswith(("team/", "private/"))
+    return (hosted(repository.name),) if is_hosted else (hub(repository.name),)
 
 
 class AccessCase(SynchronousTestCase):
@@ -91,10 +91,15 @@ class AccessCase(SynchronousTestCase):
         self.file.write_text(ANN + BOB)
 
     def load(self) -> Users:
-        return Users.load(self.file, self.threads, self.clock.seconds, partial(deferLater, self.clock))
+        return Users.load(
+            self.file,
+            run_in_thread=self.threads.run,
+            clock=self.clock.seconds,
+            sleep=partial(deferLater, self.clock),
+        )
 
     def result(self, awaited: Awaitable[T]) -> T:
-        """What it comes to, now."""
+        """Return its result, which is there already."""
 
         async def wait() -> T:
             return await awaited
@@ -102,7 +107,7 @@ class AccessCase(SynchronousTestCase):
         return self.successResultOf(Deferred.fromCoroutine(wait()))
 
     def failure(self, awaited: Awaitable[Any], *kinds: type[Exception]) -> Any:
-        """How it fails, now."""
+        """Return its exception, which is there already."""
 
         async def wait() -> Any:
             return await awaited

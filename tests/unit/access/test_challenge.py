@@ -1,4 +1,4 @@
-"""What a client is told that has to say who it is."""
+"""The challenge of a response that requires authentication."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,7 +9,7 @@ from mirrord.upstream.challenge import Challenge
 
 class ChallengeTests(SynchronousTestCase):
     def test_whole(self) -> None:
-        """A challenge says where, for what, and what was wrong, as our own client of registries reads it."""
+        """A challenge contains realm, scope and error, as our own registry client parses them."""
         scopes = read_scopes(["repository:team/a:pull,push"])
         (read,) = Challenge.parse_all([bearer("https://mirror.lan:5000", scopes, "insufficient_scope")])
         self.assertEqual(read.scheme.lower(), "bearer")
@@ -24,11 +24,11 @@ class ChallengeTests(SynchronousTestCase):
         )
 
     def test_of_a_ping(self) -> None:
-        """Where nothing is asked for there is no scope."""
+        """A challenge for no repository contains no scope."""
         self.assertEqual(bearer("http://m"), 'Bearer realm="http://m/v2/token",service="mirrord"')
 
     def test_quotes(self) -> None:
-        """A host cannot end the quotes that it stands in."""
+        """A Host header cannot end the quoted string."""
         self.assertEqual(
             bearer('http://m",x="\\\r\n'), 'Bearer realm="http://m,x=/v2/token",service="mirrord"'
         )

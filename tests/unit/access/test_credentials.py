@@ -1,4 +1,4 @@
-"""What stands in an Authorization header."""
+"""Credentials in an Authorization header."""
 
 import base64
 import contextlib
@@ -16,19 +16,19 @@ class CredentialsTests(SynchronousTestCase):
         st.text(st.characters(exclude_characters=":", codec="utf-8")), st.text(st.characters(codec="utf-8"))
     )
     def test_basic(self, username: str, password: str) -> None:
-        """A name ends at the first colon, and a password may have more of them (RFC 7617)."""
+        """The user name ends at the first colon; a password may contain more (RFC 7617)."""
         if len(username) + len(password) < 1000:
             self.assertEqual(read_credentials(basic(username, password)), Basic(username, password))
 
     def test_schemes(self) -> None:
-        """A scheme is read in any case; another one is nothing to us."""
+        """A scheme is case-insensitive; an unknown one is ignored."""
         self.assertEqual(read_credentials("bEARER  x.y "), Bearer("x.y"))
         self.assertEqual(read_credentials(basic("a", "b").replace("Basic", "BASIC")), Basic("a", "b"))
         self.assertIsNone(read_credentials("Negotiate abc"))
         self.assertIsNone(read_credentials(""))
 
     def test_wrong(self) -> None:
-        """What cannot be read is refused in words that hold nothing of it."""
+        """Malformed credentials are rejected with a message that contains no part of them."""
         for header in (
             "Basic",
             "Basic !",
@@ -42,11 +42,11 @@ class CredentialsTests(SynchronousTestCase):
             self.assertNotIn("hello", str(caught.exception))
 
     def test_no_secret(self) -> None:
-        """What repr shows is no password and no token."""
+        """The repr contains no password and no token."""
         self.assertNotIn("hunter2", repr(Basic("me", "hunter2")) + repr(Bearer("hunter2")))
 
     @given(st.text())
     def test_any(self, text: str) -> None:
-        """Whatever a client sends is read, or refused."""
+        """Any header is parsed or rejected with ValueError."""
         with contextlib.suppress(ValueError):
             read_credentials(text)

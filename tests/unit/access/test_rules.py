@@ -1,15 +1,15 @@
-"""Who may do what in which repository."""
+"""Which principals the rules allow what."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.access.rules import Action, Identity, Rules
-from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
+from mirrord.access.rules import Action, ClientIdentity, Rules
+from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.names import RepositoryKey
 from tests.unit.access.cases import hosted, hub
 
-PARTIES = [
+PRINCIPALS = [
     Principal("anonymous"),
     Principal("users"),
     Principal("user", "ann"),
@@ -17,107 +17,134 @@ PARTIES = [
     Principal("network", "10.0.0.0/8"),
 ]
 PATTERNS = ["*", "team/*", "team/a", "docker.io/*", "private/*"]
-SOURCES = [hosted("team/a"), hosted("private/b"), hub("library/x"), hub("team/a")]
+KEYS = [hosted("team/a"), hosted("private/b"), hub("library/x"), hub("team/a")]
 
+some_principals = st.lists(st.sampled_from(PRINCIPALS), max_size=2).map(tuple)
 rules_of = st.lists(
     st.builds(
         RuleConfig,
-        st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2).map(tuple),
-        *[st.lists(st.sampled_from(PARTIES), max_size=2).map(tuple)] * 3,
+        repositories=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2).map(tuple),
+        pull=some_principals,
+        push=some_principals,
+        delete=some_principals,
     ),
     min_size=1,
     max_size=4,
 )
+users = st.sampled_from([None, "ann", "bob"])
 identities = st.builds(
-    Identity,
-    st.sampled_from([None, "ann", "bob"]),
-    st.sampled_from([frozenset(), frozenset({"ci"})]),
-    st.sampled_from(["", "10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "nonsense"]),
+    ClientIdentity,
+    certificates=st.sampled_from([frozenset(), frozenset({"ci"})]),
+    address=st.sampled_from(["", "10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "nonsense"]),
 )
 actions = st.sampled_from(list(Action))
-sources = st.sampled_from(SOURCES)
+keys = st.sampled_from(KEYS)
 
 
 def rules(*configs: RuleConfig) -> Rules:
-    """These rules, also where the configuration would not take them."""
-    access = AccessConfig(rules=(RuleConfig(("*",)),))
+    """Return these rules, even where the configuration would reject them."""
+    access = AccessConfig(rules=(RuleConfig(repositories=("*",)),))
     object.__setattr__(access, "rules", configs)
     return Rules.of(access)
 
 
-def allowed(by: Rules, identity: Identity, source: RepositoryKey) -> list[str]:
-    return [action.value for action in Action if by.allows(identity, action, source)]
+ANYWHERE = ClientIdentity()
+
+
+def at(address: str) -> ClientIdentity:
+    return ClientIdentity(address=address)
+
+
+def allowed(
+    by: Rules, key: RepositoryKey, identity: ClientIdentity = ANYWHERE, user: str | None = None
+) -> list[str]:
+    return [action.value for action in Action if by.allows(action, key, identity, user)]
 
 
 class RulesTests(SynchronousTestCase):
-    def test_parties(self) -> None:
-        """A party is those of its kind, and nobody else."""
-        for party, inside, outside in (
-            ("anonymous", Identity(), None),
-            ("users", Identity("bob"), Identity()),
-            ("user:ann", Identity("ann"), Identity("bob")),
-            ("certificate:ci", Identity(certificates=frozenset({"x", "ci"})), Identity("ci")),
-            ("network:10.0.0.0/8", Identity(address="10.9.9.9"), Identity(address="11.0.0.1")),
-            ("network:10.0.0.0/8", Identity(address="::ffff:10.9.9.9"), Identity(address="")),
-            ("network:fd00::/8", Identity(address="fd00::1"), Identity(address="10.0.0.1")),
-        ):
-            by = rules(RuleConfig(("*",), pull=(Principal.parse(party),)))
-            self.assertEqual(allowed(by, inside, hosted("a")), ["pull"], party)
+    def test_principals(self) -> None:
+        """A principal includes the clients of its kind, and no others."""
+        certified = ClientIdentity(certificates=frozenset({"x", "ci"}))
+        clients: list[
+            tuple[str, tuple[ClientIdentity, str | None], tuple[ClientIdentity, str | None] | None]
+        ] = [
+            ("anonymous", (ANYWHERE, None), None),
+            ("users", (ANYWHERE, "bob"), (ANYWHERE, None)),
+            ("user:ann", (ANYWHERE, "ann"), (ANYWHERE, "bob")),
+            ("certificate:ci", (certified, None), (ANYWHERE, "ci")),
+            ("network:10.0.0.0/8", (at("10.9.9.9"), None), (at("11.0.0.1"), None)),
+            ("network:10.0.0.0/8", (at("::ffff:10.9.9.9"), None), (at(""), None)),
+            ("network:fd00::/8", (at("fd00::1"), None), (at("10.0.0.1"), None)),
+        ]
+        for principal, inside, outside in clients:
+            by = rules(RuleConfig(repositories=("*",), pull=(Principal.parse(principal),)))
+            self.assertEqual(allowed(by, hosted("a"), *inside), ["pull"], principal)
             if outside is not None:
-                self.assertEqual(allowed(by, outside, hosted("a")), [], party)
+                self.assertEqual(allowed(by, hosted("a"), *outside), [], principal)
 
-    def test_who_may(self) -> None:
-        """Who may do what is what the first rule that matches says, and nobody where none does."""
-        by = rules(RuleConfig(("team/*",), pull=(Principal("users"),), push=(Principal("user", "ann"),)))
-        self.assertEqual({"users", "user:ann"}, set(map(str, by.parties(Action.PULL, hosted("team/a")))))
-        self.assertEqual({"user:ann"}, set(map(str, by.parties(Action.PUSH, hosted("team/a")))))
-        for action, source in ((Action.DELETE, hosted("team/a")), (Action.PULL, hub("team/a"))):
-            self.assertEqual(frozenset(), by.parties(action, source))
+    def test_first_match(self) -> None:
+        """The first rule that matches decides; where none does, no principal is allowed anything."""
+        by = rules(
+            RuleConfig(repositories=("team/*",), pull=(Principal("users"),), push=(Principal("user", "ann"),))
+        )
+        self.assertEqual({"users", "user:ann"}, set(map(str, by.principals(Action.PULL, hosted("team/a")))))
+        self.assertEqual({"user:ann"}, set(map(str, by.principals(Action.PUSH, hosted("team/a")))))
+        for action, key in ((Action.DELETE, hosted("team/a")), (Action.PULL, hub("team/a"))):
+            self.assertEqual(frozenset(), by.principals(action, key))
 
     def test_changing_needs_reading(self) -> None:
-        """Whoever may push or delete may pull, and no more than that."""
-        by = rules(RuleConfig(("*",), push=(Principal("user", "ann"),), delete=(Principal("user", "bob"),)))
-        self.assertEqual(allowed(by, Identity("ann"), hosted("a")), ["pull", "push"])
-        self.assertEqual(allowed(by, Identity("bob"), hosted("a")), ["pull", "delete"])
+        """Pushing and deleting each imply pulling, and nothing else."""
+        by = rules(
+            RuleConfig(
+                repositories=("*",), push=(Principal("user", "ann"),), delete=(Principal("user", "bob"),)
+            )
+        )
+        self.assertEqual(allowed(by, hosted("a"), user="ann"), ["pull", "push"])
+        self.assertEqual(allowed(by, hosted("a"), user="bob"), ["pull", "delete"])
 
     def test_upstreams_are_named(self) -> None:
-        """A pattern of hosted repositories does not mean those that an upstream calls the same."""
-        by = rules(RuleConfig(("team/*",), pull=(Principal("anonymous"),)))
-        self.assertEqual(allowed(by, Identity(), hosted("team/a")), ["pull"])
-        self.assertEqual(allowed(by, Identity(), hub("team/a")), [])
-        by = rules(RuleConfig(("docker.io/library/*",), pull=(Principal("anonymous"),)))
-        self.assertEqual(allowed(by, Identity(), hub("library/a")), ["pull"])
+        """A pattern for hosted repositories does not match an upstream's of the same name."""
+        by = rules(RuleConfig(repositories=("team/*",), pull=(Principal("anonymous"),)))
+        self.assertEqual(allowed(by, hosted("team/a")), ["pull"])
+        self.assertEqual(allowed(by, hub("team/a")), [])
+        by = rules(RuleConfig(repositories=("docker.io/library/*",), pull=(Principal("anonymous"),)))
+        self.assertEqual(allowed(by, hub("library/a")), ["pull"])
 
     def test_without_access(self) -> None:
-        """Unconfigured, everybody may pull, and only this host may push and delete."""
+        """Without [access] all clients may pull, and only local ones may push and delete."""
         by = Rules.of(None)
-        self.assertEqual(allowed(by, Identity(address="10.0.0.1"), hosted("a")), ["pull"])
-        self.assertEqual(allowed(by, Identity(), hosted("a")), ["pull"])
+        self.assertEqual(allowed(by, hosted("a"), at("10.0.0.1")), ["pull"])
+        self.assertEqual(allowed(by, hosted("a")), ["pull"])
         for address in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
-            self.assertEqual(allowed(by, Identity(address=address), hosted("a")), ["pull", "push", "delete"])
+            self.assertEqual(allowed(by, hosted("a"), at(address)), ["pull", "push", "delete"])
 
-    @given(rules_of, identities, sources)
+    @given(rules_of, identities, users, keys)
     def test_first_decides(
-        self, configs: list[RuleConfig], identity: Identity, source: RepositoryKey
+        self, configs: list[RuleConfig], identity: ClientIdentity, user: str | None, key: RepositoryKey
     ) -> None:
         """The first rule that matches decides as if it were the only one; without one nothing is allowed."""
-        everybody = (Principal("anonymous"),)
+        anonymous = (Principal("anonymous"),)
         matching = [
             config
             for config in configs
-            if allowed(rules(RuleConfig(config.repositories, pull=everybody)), identity, source)
+            if allowed(rules(RuleConfig(repositories=config.repositories, pull=anonymous)), key)
         ]
         self.assertEqual(
-            allowed(rules(*configs), identity, source), allowed(rules(*matching[:1]), identity, source)
+            allowed(rules(*configs), key, identity, user), allowed(rules(*matching[:1]), key, identity, user)
         )
         if not matching:
-            self.assertEqual(allowed(rules(*configs), identity, source), [])
+            self.assertEqual(allowed(rules(*configs), key, identity, user), [])
 
-    @given(rules_of, identities, actions, sources)
-    def test_logging_in_takes_nothing(
-        self, configs: list[RuleConfig], identity: Identity, action: Action, source: RepositoryKey
+    @given(rules_of, identities, users, actions, keys)
+    def test_login_takes_nothing_away(
+        self,
+        configs: list[RuleConfig],
+        identity: ClientIdentity,
+        user: str | None,
+        action: Action,
+        key: RepositoryKey,
     ) -> None:
-        """What somebody may do unknown they may do as any user."""
+        """What an anonymous client may do it may also do as any user."""
         by = rules(*configs)
-        if by.allows(identity.without_user, action, source):
-            self.assertTrue(by.allows(identity, action, source))
+        if by.allows(action, key, identity):
+            self.assertTrue(by.allows(action, key, identity, user))

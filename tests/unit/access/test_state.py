@@ -1,4 +1,4 @@
-"""What of access lives on over a reload."""
+"""Access state that survives a configuration reload."""
 
 from functools import partial
 
@@ -7,86 +7,90 @@ from twisted.internet.task import deferLater
 
 from mirrord.access.rules import Action
 from mirrord.access.state import AccessState
-from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
+from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.errors import Unauthorized
-from tests.unit.access.cases import ANN, BOB, AccessCase, FakeNames, asking, basic, hosted
+from tests.unit.access.cases import ANN, BOB, AccessCase, basic, hosted, identity, resolve_scope
 
 
-class AdmissionTests(AccessCase):
+class AccessStateTests(AccessCase):
     def setUp(self) -> None:
         super().setUp()
-        self.admission = self.make()
-        rule = RuleConfig(("team/*",), pull=(Principal("users"),))
+        self.state = self.make()
+        rule = RuleConfig(repositories=("team/*",), pull=(Principal("users"),))
         self.access = AccessConfig(self.file, rules=(rule,))
 
     def make(self) -> AccessState:
         return AccessState(
-            self.folder / "state",
-            self.threads,
-            self.clock.seconds,
-            self.clock.seconds,
-            partial(deferLater, self.clock),
+            folder=self.folder / "state",
+            run_in_thread=self.threads.run,
+            clock=self.clock.seconds,
+            wall_clock=self.clock.seconds,
+            sleep=partial(deferLater, self.clock),
         )
 
     def test_tokens_last(self) -> None:
-        """A token is good after a reload, and after a restart."""
-        gate = self.admission.gate(self.access, FakeNames())
-        token = self.result(gate.grant(asking(basic("ann", "apple")), ())).token
-        for admission in (self.admission, self.make()):
-            gate = admission.gate(self.access, FakeNames())
-            self.assertEqual(self.result(gate.admit(asking(f"Bearer {token}"))).identity.user, "ann")
+        """A token remains valid after a reload, and after a restart."""
+        authenticator = self.state.authenticator(self.access, resolve_scope)
+        token = self.result(authenticator.issue_token(identity(basic("ann", "apple")), ())).token
+        for state in (self.state, self.make()):
+            authenticator = state.authenticator(self.access, resolve_scope)
+            self.assertEqual(self.result(authenticator.authenticate(identity(f"Bearer {token}"))).user, "ann")
 
     def test_failures_last(self) -> None:
-        """A reload forgives no guesser."""
-        gate = self.admission.gate(self.access, FakeNames())
+        """A reload does not reset the login throttle."""
+        authenticator = self.state.authenticator(self.access, resolve_scope)
         for number in range(4):
-            self.failure(gate.admit(asking(basic("ann", f"guess{number}"))), Unauthorized)
-        gate = self.admission.gate(self.access, FakeNames())
-        waiting = Deferred.fromCoroutine(gate.admit(asking(basic("ann", "apple"))))
+            self.failure(authenticator.authenticate(identity(basic("ann", f"guess{number}"))), Unauthorized)
+        authenticator = self.state.authenticator(self.access, resolve_scope)
+        waiting = Deferred.fromCoroutine(authenticator.authenticate(identity(basic("ann", "apple"))))
         self.assertNoResult(waiting)
         self.clock.advance(1)
         self.successResultOf(waiting)
 
     def test_failures_are_counted(self) -> None:
-        """Wrong passwords are counted from the start on, whatever file or none is in use by now."""
-        self.assertEqual(0, self.admission.failures)
+        """Wrong passwords are counted since the start, whatever file is in use now."""
+        self.assertEqual(0, self.state.failed_logins)
         for number in range(2):
-            gate = self.admission.gate(self.access, FakeNames())
-            self.result(gate.admit(asking(basic("ann", "apple"))))
-            self.failure(gate.admit(asking(basic("ann", f"guess{number}"))), Unauthorized)
-        self.admission.gate(None, FakeNames())
-        self.assertEqual(2, self.admission.failures)
+            authenticator = self.state.authenticator(self.access, resolve_scope)
+            self.result(authenticator.authenticate(identity(basic("ann", "apple"))))
+            self.failure(authenticator.authenticate(identity(basic("ann", f"guess{number}"))), Unauthorized)
+        self.state.authenticator(None, resolve_scope)
+        self.assertEqual(2, self.state.failed_logins)
 
     def test_reload_reads(self) -> None:
-        """A reload reads the users again, whether or not their file has another look."""
-        self.admission.gate(self.access, FakeNames())
+        """A reload reads the file of users again, even where its status is unchanged."""
+        self.state.authenticator(self.access, resolve_scope)
         self.file.write_text(BOB)
-        gate = self.admission.gate(self.access, FakeNames())
-        self.failure(gate.admit(asking(basic("ann", "apple"))), Unauthorized)
+        authenticator = self.state.authenticator(self.access, resolve_scope)
+        self.failure(authenticator.authenticate(identity(basic("ann", "apple"))), Unauthorized)
 
     def test_other_file(self) -> None:
-        """Another file has other users; one that cannot be read is an error."""
-        self.admission.gate(self.access, FakeNames())
+        """The users of another file replace the previous ones; an unreadable file is an error."""
+        self.state.authenticator(self.access, resolve_scope)
         other = self.folder / "other"
         other.write_text(BOB)
-        gate = self.admission.gate(AccessConfig(other, rules=self.access.rules), FakeNames())
-        self.failure(gate.admit(asking(basic("ann", "apple"))), Unauthorized)
+        authenticator = self.state.authenticator(AccessConfig(other, rules=self.access.rules), resolve_scope)
+        self.failure(authenticator.authenticate(identity(basic("ann", "apple"))), Unauthorized)
         with self.assertRaises(OSError):
-            self.admission.gate(AccessConfig(self.folder / "none", rules=self.access.rules), FakeNames())
+            self.state.authenticator(
+                AccessConfig(self.folder / "none", rules=self.access.rules), resolve_scope
+            )
 
-    def test_trouble(self) -> None:
-        """What is wrong with the file in use is told, and nothing where there is none."""
-        self.assertIsNone(self.admission.trouble)
-        self.admission.gate(self.access, FakeNames())
+    def test_problem(self) -> None:
+        """The error of the file in use is reported, and none where no file is in use."""
+        self.assertIsNone(self.state.problem)
+        self.state.authenticator(self.access, resolve_scope)
         self.file.write_text("nonsense")
-        self.admission.gate(self.access, FakeNames())
-        self.assertIn("line 1 is not USER:HASH", self.admission.trouble or "")
-        self.admission.gate(None, FakeNames())
-        self.assertIsNone(self.admission.trouble)
+        self.state.authenticator(self.access, resolve_scope)
+        self.assertIn("line 1 is not USER:HASH", self.state.problem or "")
+        self.state.authenticator(None, resolve_scope)
+        self.assertIsNone(self.state.problem)
         self.file.write_text(ANN)
 
-    def test_no_key_without_need(self) -> None:
-        """Where nobody logs in no key is made."""
-        gate = self.admission.gate(None, FakeNames())
-        self.assertTrue(self.result(gate.admit(asking())).may(Action.PULL, hosted("team/a")))
+    def test_no_key_without_users(self) -> None:
+        """Without users no key is generated."""
+        authenticator = self.state.authenticator(None, resolve_scope)
+        self.assertTrue(
+            self.result(authenticator.authenticate(identity())).is_allowed(Action.PULL, hosted("team/a"))
+        )
         self.assertFalse((self.folder / "state").exists())

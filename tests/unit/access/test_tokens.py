@@ -1,4 +1,4 @@
-"""Tokens: what is signed, and what is believed."""
+"""Tokens: issuing and verification."""
 
 import base64
 import json
@@ -30,13 +30,13 @@ class TokenTests(SynchronousTestCase):
         self.key = Ed25519PrivateKey.generate()
         self.tokens = TokenIssuer(self.key, self.clock.seconds)
 
-    def claims(self, **others: Any) -> dict[str, Any]:
-        """Those of a token of Ann's, or others."""
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        """Return the claims of a token of Ann's, with changes."""
         claims = jwt.decode(self.tokens.issue("ann", SCOPES), options={"verify_signature": False})
-        return {**claims, **others}
+        return {**claims, **changes}
 
-    def signed(self, **others: Any) -> str:
-        return jwt.encode(self.claims(**others), self.key, algorithm="EdDSA")
+    def signed(self, **changes: Any) -> str:
+        return jwt.encode(self.claims(**changes), self.key, algorithm="EdDSA")
 
     def assert_invalid(self, token: str) -> None:
         with self.assertRaises(InvalidToken) as caught:
@@ -44,7 +44,7 @@ class TokenTests(SynchronousTestCase):
         self.assertLess(len(str(caught.exception)), 80)
 
     def test_round_trip(self) -> None:
-        """A token says whom it was given to, and for what."""
+        """A token contains its user and its scopes."""
         claims = self.tokens.read(self.tokens.issue("ann", SCOPES))
         self.assertEqual((claims.user, claims.scopes), ("ann", SCOPES))
         self.assertTrue(claims.covers(RepositoryName("team/a"), Action.PUSH))
@@ -53,7 +53,7 @@ class TokenTests(SynchronousTestCase):
         self.assertIsNone(self.tokens.read(self.tokens.issue(None, ())).user)
 
     def test_claims(self) -> None:
-        """The claims are those of distribution's specification, and no two tokens are the same."""
+        """The claims are those of distribution's specification, and no two tokens are equal."""
         claims = self.claims()
         self.assertEqual(
             claims["access"],
@@ -67,7 +67,7 @@ class TokenTests(SynchronousTestCase):
         self.assertNotEqual(claims["jti"], self.claims()["jti"])
 
     def test_expires(self) -> None:
-        """A token is believed for its time and a little more, also where it was believed before."""
+        """A token expires a little after its lifetime, even where it was verified before."""
         token = self.tokens.issue("ann", SCOPES)
         self.tokens.read(token)
         self.clock.advance(TOKEN_SECONDS)
@@ -76,7 +76,7 @@ class TokenTests(SynchronousTestCase):
         self.assert_invalid(token)
 
     def test_clock_set_back(self) -> None:
-        """A token of a future that is too far is not believed."""
+        """A token that is not valid yet is rejected, beyond a tolerance for clocks that were set back."""
         token = self.tokens.issue("ann", SCOPES)
         self.clock.rightNow -= 20
         self.tokens.read(token)
@@ -84,13 +84,13 @@ class TokenTests(SynchronousTestCase):
         self.assert_invalid(self.signed(nbf=int(self.clock.seconds()) + 60))
 
     def test_another_key(self) -> None:
-        """A token that another key has signed is not believed."""
+        """A token that was signed with another key is rejected."""
         self.assert_invalid(
             TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds).issue("ann", SCOPES)
         )
 
     def test_other_algorithms(self) -> None:
-        """Unsigned, or signed with our public key as if it were a secret, it is not believed."""
+        """A token without a signature, or signed with our public key as an HMAC secret, is rejected."""
         secret = self.key.public_key().public_bytes_raw()
         self.assert_invalid(jwt.encode(self.claims(), secret, algorithm="HS256"))
         self.assert_invalid(jwt.encode(self.claims(), "", algorithm="none"))
@@ -98,7 +98,7 @@ class TokenTests(SynchronousTestCase):
             self.assert_invalid(f"{encoded({'alg': name, 'typ': 'JWT'})}.{encoded(self.claims())}.")
 
     def test_changed(self) -> None:
-        """A token of which anything is changed is not believed."""
+        """A modified token is rejected."""
         token = self.tokens.issue("ann", ())
         header, _, signature = token.split(".")
         self.assert_invalid(f"{header}.{encoded(self.claims(sub='bob'))}.{signature}")
@@ -106,7 +106,7 @@ class TokenTests(SynchronousTestCase):
         self.assert_invalid(f"{token}.x")
 
     def test_other_claims(self) -> None:
-        """A token that is for others, or lacks a claim, is not believed though we signed it."""
+        """A token for another audience or issuer, or without a claim, is rejected although we signed it."""
         self.assert_invalid(self.signed(aud="registry.docker.io"))
         self.assert_invalid(self.signed(iss="auth.docker.io"))
         for name in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access"):
@@ -115,17 +115,17 @@ class TokenTests(SynchronousTestCase):
             self.assert_invalid(jwt.encode(claims, self.key, algorithm="EdDSA"))
 
     def test_too_much(self) -> None:
-        """Nothing is done with a token that is too long, or nested too deep."""
+        """A token that is too long, or nested too deeply, is rejected."""
         self.assert_invalid("x" * 100_000)
         deep = base64.urlsafe_b64encode(b"[" * 8000).decode().rstrip("=")
         self.assert_invalid(f"{deep}.{deep}.AAAA")
 
     @given(st.text() | st.lists(st.text("abcXYZ019_-"), min_size=3, max_size=3).map(".".join))
     def test_any(self, text: str) -> None:
-        """Whatever a client brings is no token of ours."""
+        """Any other text is rejected."""
         self.assert_invalid(text)
 
     def test_no_secret(self) -> None:
-        """What repr shows is neither the key nor a token."""
+        """The repr contains neither the key nor a token."""
         self.tokens.read(self.tokens.issue("ann", SCOPES))
         self.assertEqual(repr(self.tokens).count("="), 1)

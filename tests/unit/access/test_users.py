@@ -1,8 +1,8 @@
-"""Users and their passwords, by a file that changes."""
+"""Users and their passwords in a file that changes."""
 
 from twisted.internet.defer import Deferred
 
-from mirrord.access.users import BELIEVED_SECONDS, LOOK_SECONDS, MAX_CHECKING
+from mirrord.access.users import MAX_CHECKS, STAT_SECONDS, VERIFIED_SECONDS
 from mirrord.oci.errors import TooManyRequests
 from tests.unit.access.cases import ADDRESS, ANN, BOB, AccessCase, hashed
 
@@ -16,13 +16,13 @@ class CheckTests(AccessCase):
         return self.result(self.users.check(username, password, address))
 
     def test_passwords(self) -> None:
-        """The user's own password is right, and no other."""
+        """Only the user's own password is correct."""
         self.assertTrue(self.check("ann", "apple"))
         for username, password in (("ann", "berry"), ("ann", ""), ("carl", "apple"), ("", "")):
             self.assertFalse(self.check(username, password, f"{username}{password}"))
 
     def test_off_the_reactor(self) -> None:
-        """A password is checked in a thread, an unknown user's as well."""
+        """A password is checked in a thread, for an unknown user as well."""
         self.threads.is_eager = False
         for username in ("ann", "carl"):
             checking = Deferred.fromCoroutine(self.users.check(username, "apple", ADDRESS))
@@ -30,23 +30,23 @@ class CheckTests(AccessCase):
             self.threads.work()
             self.assertEqual(self.successResultOf(checking), username == "ann")
 
-    def test_believed(self) -> None:
-        """A password that was right is not checked again for five minutes."""
+    def test_cached(self) -> None:
+        """A correct password is not checked again for five minutes."""
         for _ in range(50):
             self.assertTrue(self.check("ann", "apple"))
         self.assertEqual(self.threads.calls, 1)
-        self.clock.advance(BELIEVED_SECONDS)
+        self.clock.advance(VERIFIED_SECONDS)
         self.assertTrue(self.check("ann", "apple"))
         self.assertEqual(self.threads.calls, 2)
 
-    def test_believed_there_only(self) -> None:
-        """A password that was right at one address is checked at another, so no memory answers a guess."""
+    def test_cached_by_address(self) -> None:
+        """A password that was correct from one address is checked again from another."""
         self.check("ann", "apple")
         self.check("ann", "apple", "198.51.100.1")
         self.assertEqual(self.threads.calls, 2)
 
-    def test_guessed_beside_its_user(self) -> None:
-        """Where somebody guesses, not even the right password is believed from memory."""
+    def test_guessed_at_the_same_address(self) -> None:
+        """At an address where passwords are guessed, not even the correct one is accepted from the cache."""
         self.check("ann", "apple")
         for number in range(40):
             self.attempt("ann", f"guess{number}")
@@ -57,7 +57,7 @@ class CheckTests(AccessCase):
         done.addErrback(lambda failure: failure.trap(TooManyRequests))
 
     def test_together(self) -> None:
-        """Requests of one client that bring the same password wait for one check."""
+        """Concurrent requests of one client with the same password share one check."""
         self.threads.is_eager = False
         checks = [Deferred.fromCoroutine(self.users.check("ann", "apple", ADDRESS)) for _ in range(10)]
         checks[0].cancel()
@@ -67,9 +67,9 @@ class CheckTests(AccessCase):
         self.assertEqual(self.threads.calls, 1)
 
     def test_bounded(self) -> None:
-        """Only so many passwords are checked or wait for it; who comes then is told to come again."""
+        """The number of concurrent checks is bounded; further logins are rejected with Retry-After."""
         self.threads.is_eager = False
-        for number in range(MAX_CHECKING):
+        for number in range(MAX_CHECKS):
             checking = Deferred.fromCoroutine(self.users.check(f"user{number}", "x", f"10.0.0.{number}"))
             self.assertNoResult(checking)
         error = self.failure(self.users.check("ann", "apple", ADDRESS), TooManyRequests)
@@ -78,8 +78,8 @@ class CheckTests(AccessCase):
         self.threads.is_eager = True
         self.assertTrue(self.check("ann", "apple"))
 
-    def test_slowed(self) -> None:
-        """After some wrong passwords it takes a while before the next is looked at."""
+    def test_throttled(self) -> None:
+        """After several wrong passwords the next check is delayed."""
         for number in range(4):
             self.assertFalse(self.check("ann", f"guess{number}"))
         checking = Deferred.fromCoroutine(self.users.check("ann", "apple", ADDRESS))
@@ -90,23 +90,23 @@ class CheckTests(AccessCase):
         self.assertTrue(self.successResultOf(checking))
 
     def test_long_password(self) -> None:
-        """Of a long password the first 72 bytes count, as when htpasswd hashed it."""
+        """Only the first 72 bytes of a password count, as when htpasswd hashed it."""
         self.file.write_text(f"ann:{hashed('x' * 72)}\n")
         self.users.reload()
         self.assertTrue(self.check("ann", "x" * 100))
         self.assertFalse(self.check("ann", "x" * 71))
 
     def test_decoy_costs_the_same(self) -> None:
-        """Who is no user is checked against a hash of the cost that the file's users have."""
+        """An unknown user's password is checked against a hash of the cost that the file's users have."""
         cost = self.users._hashes["ann"][4:6]
         self.assertEqual(self.users._decoy[:7], b"$2b$%b$" % cost)
 
     def test_no_secret(self) -> None:
-        """Neither a password nor a hash is in what repr shows or the log says."""
+        """Neither a password nor a hash is in the repr or the log."""
         self.check("ann", "grape")
-        said = repr(self.users) + repr([*self.flushLoggedErrors()])
-        self.assertNotIn("$2b$", said)
-        self.assertNotIn("grape", said)
+        shown = repr(self.users) + repr([*self.flushLoggedErrors()])
+        self.assertNotIn("$2b$", shown)
+        self.assertNotIn("grape", shown)
 
 
 class FileTests(AccessCase):
@@ -115,17 +115,17 @@ class FileTests(AccessCase):
         self.users = self.load()
 
     def rewrite(self, text: str) -> None:
-        """Another file in its place, a while later."""
+        """Replace the file, and wait until it is checked for changes."""
         scratch = self.file.with_suffix(".new")
         scratch.write_text(text)
         scratch.replace(self.file)
-        self.clock.advance(LOOK_SECONDS)
+        self.clock.advance(STAT_SECONDS)
 
     def check(self, username: str, password: str) -> bool:
         return self.result(self.users.check(username, password, ADDRESS))
 
     def test_changed(self) -> None:
-        """A file that changes is read again within a second."""
+        """A changed file is read again within a second."""
         self.assertTrue(self.check("ann", "apple"))
         self.rewrite(BOB + f"carl:{hashed('cherry')}\n")
         self.assertFalse(self.users.has("ann"))
@@ -133,41 +133,41 @@ class FileTests(AccessCase):
         self.assertTrue(self.check("carl", "cherry"))
 
     def test_new_password(self) -> None:
-        """With a new password the old one is right no longer, though it was a moment ago."""
+        """A changed password invalidates the old one, although it was cached."""
         self.assertTrue(self.check("ann", "apple"))
         self.rewrite(f"ann:{hashed('apricot')}\n")
         self.assertFalse(self.check("ann", "apple"))
         self.assertTrue(self.check("ann", "apricot"))
 
     def test_broken(self) -> None:
-        """A file that cannot be used changes nothing, is told of until it is well, and holds no secret."""
+        """A file with an error changes nothing; the error is reported without secrets."""
         self.rewrite("ann:{SHA}0DPiKuNIrrVmD8IUCuw1hQxNqZc=\n")
         self.assertTrue(self.users.has("bob"))
         self.assertTrue(self.check("ann", "apple"))
-        self.assertIn("the password of ann is not hashed by bcrypt", self.users.trouble or "")
-        self.assertNotIn("0DPiKuN", self.users.trouble or "")
+        self.assertIn("the password of ann is not hashed by bcrypt", self.users.problem or "")
+        self.assertNotIn("0DPiKuN", self.users.problem or "")
         self.rewrite(ANN)
         self.assertFalse(self.users.has("bob"))
-        self.assertIsNone(self.users.trouble)
+        self.assertIsNone(self.users.problem)
 
     def test_gone(self) -> None:
-        """A file that is gone changes nothing until it is back."""
+        """A missing file changes nothing until it is back."""
         self.file.unlink()
-        self.clock.advance(LOOK_SECONDS)
+        self.clock.advance(STAT_SECONDS)
         self.assertTrue(self.users.has("ann"))
-        self.assertIn("No such file", self.users.trouble or "")
+        self.assertIn("No such file", self.users.problem or "")
         self.rewrite(BOB)
         self.assertFalse(self.users.has("ann"))
 
-    def test_not_looked_at_always(self) -> None:
-        """The file is looked at once a second, however many ask."""
+    def test_checked_once_a_second(self) -> None:
+        """The file is checked for changes once a second, however many requests there are."""
         self.file.write_text(BOB)
         self.assertTrue(self.users.has("ann"))
-        self.clock.advance(LOOK_SECONDS)
+        self.clock.advance(STAT_SECONDS)
         self.assertFalse(self.users.has("ann"))
 
     def test_cannot_be_loaded(self) -> None:
-        """A file that is wrong from the start is an error that names it."""
+        """A file with an error at the start raises an error that names it."""
         self.file.write_text("ann\n")
         with self.assertRaises(OSError) as caught:
             self.load()

@@ -25,7 +25,7 @@ class SceneCase(SynchronousTestCase):
         self.is_debugging = True
         self.metrics = Metrics.for_upstreams([HUB, QUAY])
         self.pages = ColdPages(warm_bytes=1 << 40)
-        self.gate = Authenticator(Rules.of(None), self.pulling.sources)
+        self.gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)
         self.root = self.make_root()
         self.clock = Clock()
         self.site = MirrorSite(self.clock, self.root.respond)

@@ -41,7 +41,7 @@ class SocketCase(TestCase):
         self.metrics = Metrics.for_upstreams([HUB])
         self.pages = ColdPages(warm_bytes=SIZE)
         self.transports: list[Any] = []
-        gate = Authenticator(Rules.of(None), self.pulling.sources)
+        gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)
         root = RegistryRoot(self.pulling.use_cases(), gate, HUB, self.metrics, cast("PageCache", self.pages))
 
         def respond(request: MirrorRequest) -> None:

@@ -11,8 +11,8 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.access.authenticator import Asking
-from mirrord.api.caller import asking_of
+from mirrord.access.rules import ClientIdentity
+from mirrord.api.caller import identify
 from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
@@ -33,35 +33,37 @@ def certificate(common_name: str, *names: str) -> x509.Certificate:
     return builder.sign(key, None)
 
 
-class AskingTests(SynchronousTestCase):
+class IdentityTests(SynchronousTestCase):
     def setUp(self) -> None:
         proxies = TrustedProxies((ip_network("10.0.0.0/8"),))
         self.site = MirrorSite(Clock(), self.respond, proxies=proxies)
-        self.asked: list[Asking] = []
+        self.identities: list[ClientIdentity] = []
 
     def respond(self, request: MirrorRequest) -> None:
-        self.asked.append(asking_of(request))
+        self.identities.append(identify(request))
         request.respond(Response.whole(200, b""))
 
-    def asking(self, *headers: str, peer: str = "192.0.2.7", shown: x509.Certificate | None = None) -> Asking:
-        """What a request with these headers says, from this peer."""
+    def identity(
+        self, *headers: str, peer: str = "192.0.2.7", shown: x509.Certificate | None = None
+    ) -> ClientIdentity:
+        """Return what a request with these headers from this peer presents."""
         wire: Any = Wire(peerAddress=IPv4Address("TCP", peer, 4711), lenient=True)
         if peer == "unix":
             wire.peerAddr = UNIXAddress(b"")
         if shown is not None:
             wire.getPeerCertificate = lambda: shown
         Client(self.site, wire).get("/v2/", *headers)
-        return self.asked[-1]
+        return self.identities[-1]
 
     def test_plain(self) -> None:
         """A client is its connection's peer, and finds us where its Host says."""
-        self.assertEqual(self.asking(), Asking("http://mirror", "192.0.2.7"))
-        self.assertEqual(self.asking("Authorization: Bearer x").authorization, "Bearer x")
+        self.assertEqual(self.identity(), ClientIdentity(origin="http://mirror", address="192.0.2.7"))
+        self.assertEqual(self.identity("Authorization: Bearer x").authorization, "Bearer x")
 
     def test_trusted_proxy(self) -> None:
         """A proxy that is trusted says who the client is, and how it speaks with it."""
-        asked = self.asking("X-Forwarded-For: 198.51.100.9", "X-Forwarded-Proto: https", peer="10.0.0.1")
-        self.assertEqual((asked.origin, asked.address), ("https://mirror", "198.51.100.9"))
+        identity = self.identity("X-Forwarded-For: 198.51.100.9", "X-Forwarded-Proto: https", peer="10.0.0.1")
+        self.assertEqual((identity.origin, identity.address), ("https://mirror", "198.51.100.9"))
 
     def test_unknown_proxy(self) -> None:
         """Behind a proxy that nobody vouches for, the address counts for nothing; and so in a browser."""
@@ -72,21 +74,21 @@ class AskingTests(SynchronousTestCase):
             "Via: 1.1 x",
             "Origin: x",
         ):
-            self.assertEqual(self.asking(header, peer="127.0.0.1").address, "", header)
+            self.assertEqual(self.identity(header, peer="127.0.0.1").address, "", header)
 
     def test_unix_socket(self) -> None:
         """Who may use our Unix socket is on this host, as long as we trust no proxies to use it."""
         self.site.proxies = TrustedProxies()
-        self.assertEqual(self.asking(peer="unix").address, "127.0.0.1")
-        self.assertEqual(self.asking("Via: 1.1 x", peer="unix").address, "")
+        self.assertEqual(self.identity(peer="unix").address, "127.0.0.1")
+        self.assertEqual(self.identity("Via: 1.1 x", peer="unix").address, "")
 
     def test_certificate(self) -> None:
         """The names in a client's certificate are the client's."""
-        self.assertEqual(self.asking(shown=certificate("ci")).certificates, {"ci"})
+        self.assertEqual(self.identity(shown=certificate("ci")).certificates, {"ci"})
         shown = certificate("ci", "a.lan", "b.lan")
-        self.assertEqual(self.asking(shown=shown).certificates, {"ci", "a.lan", "b.lan"})
+        self.assertEqual(self.identity(shown=shown).certificates, {"ci", "a.lan", "b.lan"})
 
     def test_proxys_certificate(self) -> None:
         """The certificate of a proxy says nothing about its client."""
-        asked = self.asking("X-Forwarded-For: 198.51.100.9", peer="10.0.0.1", shown=certificate("proxy"))
-        self.assertEqual(asked.certificates, set())
+        identity = self.identity("X-Forwarded-For: 198.51.100.9", peer="10.0.0.1", shown=certificate("proxy"))
+        self.assertEqual(identity.certificates, set())

@@ -260,7 +260,7 @@ class CatalogTests(SceneCase):
     def test_turns(self) -> None:
         """While somebody who may read nothing has thousands looked through, others have turns."""
         self.pulling.repositories = [f"r{number:04}" for number in range(3000)]
-        self.gate = Authenticator(Rules(()), self.pulling.sources)
+        self.gate = Authenticator(rules=Rules(()), resolve_scope=self.pulling.sources.resolve_scope)
         self.root = self.make_root()
         self.site.respond = self.root.respond
 

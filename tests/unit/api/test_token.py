@@ -13,15 +13,15 @@ from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
 from mirrord.access.tokens import TokenIssuer
 from mirrord.api.token import MAX_FORM_BYTES, TokenResource
-from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
+from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import API_VERSION, Response
 from mirrord.http.site import MirrorSite
 from mirrord.oci.errors import RegistryError
 from tests.fakes.wire import Client, Got, head
-from tests.unit.access.cases import AccessCase, FakeNames, basic
+from tests.unit.access.cases import AccessCase, basic, resolve_scope
 
-RULE = RuleConfig(("team/*",), pull=(Principal("anonymous"),), push=(Principal("users"),))
+RULE = RuleConfig(repositories=("team/*",), pull=(Principal("anonymous"),), push=(Principal("users"),))
 SCOPE = "repository:team/a:pull,push"
 LOGIN = {"grant_type": "password", "service": "mirrord", "client_id": "containerd", "scope": SCOPE}
 
@@ -31,7 +31,9 @@ class TokenCase(AccessCase):
         super().setUp()
         self.tokens = TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds)
         rules = Rules.of(AccessConfig(Path("htpasswd"), rules=(RULE,)))
-        self.resource = TokenResource(Authenticator(rules, FakeNames(), self.load(), self.tokens))
+        self.resource = TokenResource(
+            Authenticator(rules=rules, resolve_scope=resolve_scope, users=self.load(), tokens=self.tokens)
+        )
         self.client = Client(MirrorSite(Clock(), self.respond))
 
     def respond(self, request: MirrorRequest) -> None:

@@ -4,7 +4,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
-from mirrord.config.hosted import AccessConfig, Principal, RuleConfig
+from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
 from tests.fakes.wire import Client, Got, head, read_answers
@@ -27,8 +27,13 @@ class PushCase(SceneCase):
     def let(self, *pushers: str) -> None:
         """Let these parties push; everybody may pull `team/app`, and nobody anything else."""
         parties = tuple(map(Principal.parse, pushers))
-        rule = RuleConfig(("team/app",), pull=(Principal("anonymous"),), push=parties, delete=parties)
-        self.gate = Authenticator(Rules.of(AccessConfig(rules=(rule,))), self.pulling.sources)
+        rule = RuleConfig(
+            repositories=("team/app",), pull=(Principal("anonymous"),), push=parties, delete=parties
+        )
+        self.gate = Authenticator(
+            rules=Rules.of(AccessConfig(rules=(rule,))),
+            resolve_scope=self.pulling.sources.resolve_scope,
+        )
         self.root = self.make_root()
         self.site.respond = self.root.respond
 

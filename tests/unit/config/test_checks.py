@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.config.access import AccessConfig, RuleConfig
 from mirrord.config.checks import check_files
 from mirrord.config.config import AdminConfig, Config, ListenConfig, StoreConfig, UpstreamConfig
-from mirrord.config.hosted import AccessConfig, RuleConfig
 
 AUTHORITY = trustme.CA()
 
@@ -126,7 +126,7 @@ class PreflightTests(SynchronousTestCase):
         """The file of users is read too; a password that is not hashed by bcrypt is told by its user."""
 
         def check(file: Path) -> list[str]:
-            return self.check(access=AccessConfig(file, rules=(RuleConfig(("*",)),)))
+            return self.check(access=AccessConfig(file, rules=(RuleConfig(repositories=("*",)),)))
 
         self.assertEqual(check(self.write("users", b"ann:$2y$05$" + b"a" * 53 + b"\n")), [])
         self.assertEqual(

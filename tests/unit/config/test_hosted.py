@@ -1,4 +1,4 @@
-"""The tables of hosted repositories and of access."""
+"""The tables `[hosted]` and `[access]`."""
 
 from fnmatch import fnmatchcase
 
@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.config.access import Principal
 from mirrord.config.config import Config, ConfigError, parse_config, render
 from mirrord.config.conflicts import conflicts
-from mirrord.config.hosted import Principal
 
 TABLES = """
 [hosted]
@@ -30,22 +30,22 @@ push = ["users"]
 """
 
 ERRORS = [
-    ("[access]", "access.rules: at least one is needed: what no rule allows is refused"),
+    ("[access]", "access.rules: at least one is needed: what no rule allows is denied"),
     (
         "[access]\nrules = [{repositories = []}]",
         "access.rules[0].repositories: at least one pattern is needed",
     ),
     (
         '[access]\nrules = [{repositories = ["*"], push = ["user:ann"]}]',
-        "access.htpasswd: missing; rules[0] is about users",
+        "access.htpasswd: missing; rules[0] names users",
     ),
     (
         '[access]\nrules = [{repositories = ["*"], pull = ["all"]}]',
-        "access.rules[0].pull[0]: one of anonymous, ",
+        "access.rules[0].pull[0]: must be anonymous, users, ",
     ),
     (
         '[access]\nrules = [{repositories = ["*"], pull = ["users:x"]}]',
-        "access.rules[0].pull[0]: one of anonymou",
+        "access.rules[0].pull[0]: must be anonymous, users",
     ),
     (
         '[access]\nrules = [{repositories = ["*"], pull = ["network:10"]}]',
@@ -53,17 +53,17 @@ ERRORS = [
     ),
     (
         '[access]\nrules = [{repositories = ["*"], pull = ["certificate:"]}]',
-        "access.rules[0].pull[0]: a name that stands in certificates is needed",
+        "access.rules[0].pull[0]: must be a name that a certificate can contain",
     ),
     (
         '[access]\nrules = [{repositories = ["a/*"]}, {repositories = ["a/b", "a/?/*"]}]',
-        "access.rules: rules[1] decides nothing: those before it match all that it does",
+        "access.rules: rules[1] has no effect: earlier rules match all its repositories",
     ),
-    ("[[hosted.keep]]", "hosted.keep[0].untagged_for: missing; this, newest or older_than says what may go"),
+    ("[[hosted.keep]]", "hosted.keep[0].untagged_for: missing; set this, newest or older_than"),
     ('[[hosted.keep]]\nnewest = "5"', "hosted.keep[0].newest: a whole number from 1 to 1000000 is needed"),
     ("[[hosted.keep]]\nnewest = true", "hosted.keep[0].newest: a whole number from 1 to 1000000 is needed"),
     ("[[hosted.keep]]\nnewest = 0", "hosted.keep[0].newest: a whole number from 1 to 1000000 is needed"),
-    ('[[hosted.keep]]\nnewest = 1\ntags = "v/*"', "hosted.keep[0].tags: no tag can match this"),
+    ('[[hosted.keep]]\nnewest = 1\ntags = "v/*"', "hosted.keep[0].tags: no tag can match this pattern"),
     ('[[upstream]]\nname = "hosted"\nurl = "https://x"', "upstream['hosted'].name: this is what stands for"),
     (
         '[hosted]\nrepositories = ["team/*", "ghcr/app"]',
@@ -79,42 +79,42 @@ def parse(text: str) -> Config:
 
 class TableTests(SynchronousTestCase):
     def test_defaults(self) -> None:
-        """Nothing is hosted, and nobody is asked who they are, unless the file says so."""
+        """By default no repository is hosted, and there are no access rules."""
         config = parse("")
         self.assertEqual(config.hosted.repositories, ())
         self.assertIsNone(config.access)
 
     def test_round_trip(self) -> None:
-        """What is rendered is a file that says the same, parties and numbers among it."""
+        """Rendering and parsing again returns an equal configuration, with principals and numbers."""
         config = parse(TABLES)
         self.assertEqual(parse(render(config)), config)
         self.assertIn("newest = 10\n", render(config))
         self.assertIn('"network:10.0.0.0/8"', render(config))
 
     def test_errors(self) -> None:
-        """Each mistake is told in one line with the path of its key."""
+        """Each mistake is reported in one line with the path of its key."""
         for text, line in ERRORS:
             with self.assertRaises(ConfigError, msg=text) as caught:
                 parse(text)
-            (said,) = caught.exception.lines
-            self.assertTrue(said.startswith(line), f"{text!r}: {said!r} does not begin with {line!r}")
+            (message,) = caught.exception.lines
+            self.assertTrue(message.startswith(line), f"{text!r}: {message!r} does not begin with {line!r}")
 
     def test_narrow_before_wide(self) -> None:
-        """A rule for some of the repositories of a later one is in order."""
+        """A rule for some of the repositories of a later one is accepted."""
         parse(
             '[access]\nrules = [{repositories = ["a/?"]}, {repositories = ["a/*"]}, {repositories = ["*"]}]'
         )
 
     @given(st.sampled_from(["anonymous", "users", "user:ann", "certificate:a:b", "network:fd00::/8"]))
-    def test_parties(self, text: str) -> None:
-        """A party is written as it was read."""
+    def test_principals(self, text: str) -> None:
+        """Parsing and formatting a principal round-trips."""
         self.assertEqual(str(Principal.parse(text)), text)
 
 
-class ClashTests(SynchronousTestCase):
+class ConflictTests(SynchronousTestCase):
     @given(st.text("ab/*?", min_size=1, max_size=6), st.text("ab/", min_size=1, max_size=4))
-    def test_every_clash(self, pattern: str, rest: str) -> None:
-        """A pattern that matches a name with a prefix is refused, but for the one that means all others."""
+    def test_every_conflict(self, pattern: str, rest: str) -> None:
+        """A pattern that matches a name with an upstream's prefix is rejected, except for `*`."""
         table = {"hosted": {"repositories": [pattern]}}
         lines = list(conflicts(table, {"upstream['a']": {"prefix": "ab"}}))
         if pattern == "*":
@@ -122,6 +122,6 @@ class ClashTests(SynchronousTestCase):
         elif fnmatchcase(f"ab/{rest}", pattern):
             self.assertEqual(len(lines), 1)
 
-    def test_no_clash(self) -> None:
-        """A name that only resembles a prefix, or has none after it, is no clash."""
+    def test_no_conflict(self) -> None:
+        """A name that only resembles a prefix, or is the prefix alone, is no conflict."""
         parse('[hosted]\nrepositories = ["quays/*", "my-quay/*", "team/quay/*", "quay"]')
