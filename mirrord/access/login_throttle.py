@@ -17,8 +17,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import attrs
+from cachetools import TTLCache
 
-from mirrord.access.recent import Recent
 from mirrord.config.addresses import parse_address
 from mirrord.oci.errors import TooManyRequests
 
@@ -26,7 +26,7 @@ FREE_ATTEMPTS = 3
 MAX_DELAY = 4.0
 _ATTACK_ATTEMPTS = 20
 _FORGOTTEN_AFTER = 900.0
-_REMEMBERED = 4096
+MAX_ENTRIES = 4096
 
 
 @attrs.define
@@ -40,12 +40,12 @@ class LoginThrottle:
     """Delays attempts at passwords; `clock` returns monotonic seconds."""
 
     _clock: Callable[[], float]
-    _counts: Recent[tuple[str, str], _Count] = attrs.field(init=False)
-    _proven: Recent[tuple[str, str], bool] = attrs.field(init=False)
+    _counts: TTLCache[tuple[str, str], _Count] = attrs.field(init=False)
+    _proven: TTLCache[tuple[str, str], bool] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._counts = Recent(self._clock, _FORGOTTEN_AFTER, _REMEMBERED)
-        self._proven = Recent(self._clock, 30 * 86_400.0, _REMEMBERED)
+        self._counts = TTLCache(MAX_ENTRIES, _FORGOTTEN_AFTER, self._clock)
+        self._proven = TTLCache(MAX_ENTRIES, 30 * 86_400.0, self._clock)
 
     def begin(self, user: str, address: str) -> float:
         """Count an attempt to log in as this user; return the seconds for which to delay it.
@@ -54,7 +54,7 @@ class LoginThrottle:
             TooManyRequests: Delayed attempts are waiting already.
         """
         network = _network(address)
-        is_proven = self._proven.recall((user, network)) is not None
+        is_proven = (user, network) in self._proven
         by_network, by_user = self._count("network", network), self._count("user", user)
         now = self._clock()
         begins_at = max(now, by_network.delayed_until, 0.0 if is_proven else by_user.delayed_until)
@@ -70,19 +70,19 @@ class LoginThrottle:
     def succeeded(self, user: str, address: str) -> None:
         """Subtract an attempt that has succeeded."""
         network = _network(address)
-        self._proven.note((user, network), True)
+        self._proven[user, network] = True
         for count in (self._count("network", network), self._count("user", user)):
             count.attempts -= 1
             count.delayed_until = 0.0
 
     def is_under_attack(self, address: str) -> bool:
         """Return whether so many attempts fail from this network that passwords are being guessed."""
-        count = self._counts.recall(("network", _network(address)))
+        count = self._counts.get(("network", _network(address)))
         return count is not None and count.attempts >= _ATTACK_ATTEMPTS
 
     def _count(self, kind: str, name: str) -> _Count:
-        count = self._counts.recall((kind, name)) or _Count()
-        self._counts.note((kind, name), count)
+        count = self._counts.get((kind, name)) or _Count()
+        self._counts[kind, name] = count
         return count
 
 

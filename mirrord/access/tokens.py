@@ -15,11 +15,11 @@ from typing import Any
 
 import attrs
 import jwt
+from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mirrord.access.challenge import SERVICE
 from mirrord.access.credentials import MAX_LENGTH
-from mirrord.access.recent import Recent
 from mirrord.access.rules import Action
 from mirrord.access.scopes import Scope
 from mirrord.oci.names import RepositoryName
@@ -30,7 +30,7 @@ _SKEW_SECONDS = 30
 
 _ALGORITHM = "EdDSA"
 _CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access")
-_REMEMBERED = 1024
+_MAX_VERIFIED = 1024
 
 
 @attrs.frozen
@@ -60,10 +60,10 @@ class TokenIssuer:
 
     _key: Ed25519PrivateKey = attrs.field(repr=False)
     _wall_clock: Callable[[], float]
-    _read: Recent[bytes, Claims] = attrs.field(init=False, repr=False)
+    _verified: TTLCache[bytes, Claims] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._read = Recent(self._wall_clock, TOKEN_SECONDS, _REMEMBERED)
+        self._verified = TTLCache(_MAX_VERIFIED, TOKEN_SECONDS, self._wall_clock)
 
     def issue(self, user: str | None, scopes: Iterable[Scope]) -> str:
         """Issue a token that is valid for TOKEN_SECONDS."""
@@ -89,10 +89,10 @@ class TokenIssuer:
         if len(token) > MAX_LENGTH:
             raise InvalidToken("too long")
         fingerprint = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        claims = self._read.recall(fingerprint)
+        claims = self._verified.get(fingerprint)
         if claims is None:
             claims = self._verify(token)
-            self._read.note(fingerprint, claims)
+            self._verified[fingerprint] = claims
         if self._wall_clock() > claims.expires_at + _SKEW_SECONDS:
             raise InvalidToken("expired")
         return claims

@@ -16,11 +16,11 @@ from typing import Self
 
 import attrs
 import bcrypt
+from cachetools import TTLCache
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.access.login_throttle import LoginThrottle
-from mirrord.access.recent import Recent
 from mirrord.config.htpasswd import read_users
 from mirrord.flight.single import SingleFlight
 from mirrord.observe.events import Event
@@ -34,7 +34,7 @@ MAX_CHECKS = 16
 _MAX_BYTES = 72
 """bcrypt ignores the rest, and `htpasswd` cuts there too; the library raises for a longer one."""
 
-_REMEMBERED = 1024
+_MAX_VERIFIED = 1024
 _NO_HASH = b"." * 53
 
 _Stamp = tuple[int, ...] | None
@@ -62,14 +62,14 @@ class Users:
     _decoy: bytes = attrs.field(default=b"", init=False, repr=False)
     _checked_at: float = attrs.field(default=0.0, init=False)
     _secret: bytes = attrs.field(factory=lambda: os.urandom(32), init=False, repr=False)
-    _verified: Recent[bytes, bool] = attrs.field(init=False, repr=False)
+    _verified: TTLCache[bytes, bool] = attrs.field(init=False, repr=False)
     _checks: SingleFlight[bytes, bool] = attrs.field(factory=SingleFlight, init=False)
     _checking: int = attrs.field(default=0, init=False)
 
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self._verified = Recent(self._clock, VERIFIED_SECONDS, _REMEMBERED)
+        self._verified = TTLCache(_MAX_VERIFIED, VERIFIED_SECONDS, self._clock)
         self._checked_at = self._clock()
         self._decoy = _decoy(self._hashes)
 
@@ -117,7 +117,7 @@ class Users:
         """
         self._reload_if_changed()
         login = self._fingerprint(username, password, address)
-        if self._verified.recall(login) and not self._throttle.is_under_attack(address):
+        if self._verified.get(login) and not self._throttle.is_under_attack(address):
             return True
         return await self._checks.run(login, lambda: self._check(login, username, password, address))
 
@@ -159,7 +159,7 @@ class Users:
             )
             return False
         self._throttle.succeeded(username, address)
-        self._verified.note(login, True)
+        self._verified[login] = True
         return True
 
     async def _compare(self, password: str, hashed: bytes) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.access.login_throttle import FREE_ATTEMPTS, MAX_DELAY, LoginThrottle
+from mirrord.access.login_throttle import FREE_ATTEMPTS, MAX_DELAY, MAX_ENTRIES, LoginThrottle
 from mirrord.oci.errors import TooManyRequests
 
 HERE, THERE = "192.0.2.1", "198.51.100.1"
@@ -99,6 +99,13 @@ class LoginThrottleTests(SynchronousTestCase):
         """Failures expire after a quarter of an hour without another."""
         self.fail_often(8)
         self.clock.advance(900)
+        self.assertEqual(self.attempt(), 0.0)
+
+    def test_bound(self) -> None:
+        """The counts are bounded in number: the least recently used are evicted."""
+        self.fail_often(8)
+        for number in range(MAX_ENTRIES // 2):
+            self.throttle.begin(f"user{number}", f"2001:db8:0:{number:x}::1")
         self.assertEqual(self.attempt(), 0.0)
 
     @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([HERE, THERE]), st.floats(0, 20))))
