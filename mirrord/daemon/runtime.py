@@ -32,6 +32,7 @@ from mirrord.hosted.repositories import HostedNames
 from mirrord.hosted.uploads import Uploader
 from mirrord.http.page_cache import PageCache
 from mirrord.last_clients import LastClients
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.freshness import FreshnessPolicy
@@ -40,7 +41,6 @@ from mirrord.mirrored.list_cache import ListCache
 from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.manifests import MirroredManifests
 from mirrord.mirrored.referrers import MirroredReferrers
-from mirrord.mirrored.remembered import Remembered
 from mirrord.mirrored.stale_if_error import StaleIfError
 from mirrord.mirrored.tags import MirroredCatalog, MirroredTags
 from mirrord.observe.access_log import AccessLog
@@ -57,28 +57,28 @@ from mirrord.upstream.client import UpstreamClient
 _STORE_THREADS = 4
 _PAGE_THREADS = 4
 _PASSWORD_THREADS = 2
-_REMEMBERED_ABSENCES = 4096
-_REMEMBERED_CORRUPTIONS = 1024
-_REMEMBERED_TAGS = 50_000
-_REMEMBERED_REFERRER_BYTES = 2 * 1024 * 1024
+_MAX_NEGATIVE_ENTRIES = 4096
+_MAX_CORRUPT_ENTRIES = 1024
+_MAX_TAGS = 50_000
+_MAX_REFERRER_BYTES = 2 * 1024 * 1024
 
 
 @attrs.frozen(eq=False)
 class Caches:
     """What was answered a moment ago, and to whom."""
 
-    absences: Remembered[Any, Any]
-    tags: Remembered[Any, Any]
-    referrers: Remembered[Any, Any]
+    absences: AgedCache[Any, Any]
+    tags: AgedCache[Any, Any]
+    referrers: AgedCache[Any, Any]
     visitors: LastClients
 
     @classmethod
     def empty(cls) -> "Caches":
         """Nothing yet."""
         return cls(
-            Remembered(time.monotonic, _REMEMBERED_ABSENCES),
-            Remembered(time.monotonic, _REMEMBERED_TAGS, len),
-            Remembered(time.monotonic, _REMEMBERED_REFERRER_BYTES, lambda listed: len(listed[0])),
+            AgedCache(time.monotonic, _MAX_NEGATIVE_ENTRIES),
+            AgedCache(time.monotonic, _MAX_TAGS, len),
+            AgedCache(time.monotonic, _MAX_REFERRER_BYTES, lambda listed: len(listed[0])),
             LastClients(time.time),
         )
 
@@ -136,7 +136,7 @@ class Runtime:
             CacheWriter(store.manifests, collector),
             reactor,
             random.random,
-            Remembered(time.monotonic, _REMEMBERED_CORRUPTIONS),
+            AgedCache(time.monotonic, _MAX_CORRUPT_ENTRIES),
         )
         metrics.watch(lambda: shelf.total_bytes, lambda: shelf.total_entries, lambda: len(puller.running))
         return cls(

@@ -14,12 +14,12 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from mirrord.flight.single import SingleFlight
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blob_readers import CachedBlob, GrowingBlob
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.fetch import BlobFetch
 from mirrord.mirrored.fetch_policy import BlobFetchPolicy
 from mirrord.mirrored.ports import BlobFiles, LinkIndex, Upstream
-from mirrord.mirrored.remembered import Remembered
 from mirrord.mirrored.timeouts import ASK_SECONDS, UNHELD_SECONDS, with_timeout
 from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult, with_cache_status
@@ -63,7 +63,7 @@ class BlobDownloads:
     _keeper: CacheWriter
     _clock: IReactorTime
     _random: Callable[[], float]
-    _corrupt: Remembered[tuple[RepositoryKey, Digest], int]
+    _corrupt: AgedCache[tuple[RepositoryKey, Digest], int]
     _running: dict[Digest, BlobFetch] = attrs.field(factory=dict, init=False)
     _all_ended: Deferred[None] | None = attrs.field(default=None, init=False)
     _asking: SingleFlight[tuple[RepositoryKey, Digest], int | None] = attrs.field(
@@ -192,13 +192,13 @@ class BlobDownloads:
             case UpstreamCorrupt() as error:
                 self._tell(fetch, error, Event.BLOB_CORRUPT)
                 for source in sources:
-                    memory = self._corrupt.recall((source, digest))
-                    self._corrupt.note((source, digest), 1 if memory is None else memory.value + 1)
+                    memory = self._corrupt.get((source, digest))
+                    self._corrupt.put((source, digest), 1 if memory is None else memory.value + 1)
             case UpstreamError() as error if fetch.asking.has_begun and not fetch.asking.has_stopped:
                 self._tell(fetch, error, Event.DOWNLOAD_BROKEN)
             case None:
                 for source in sources:
-                    self._corrupt.forget((source, digest))
+                    self._corrupt.delete((source, digest))
                     self._index.add_links(source, [Descriptor(OCTET_STREAM, digest, fetch.known_size or 0)])
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)
@@ -219,7 +219,7 @@ class BlobDownloads:
 
     def _raise_if_corrupt(self, source: RepositoryKey, digest: Digest) -> None:
         """Do not fetch again and again what came wrong twice in a row."""
-        memory = self._corrupt.recall((source, digest))
+        memory = self._corrupt.get((source, digest))
         if memory and memory.value >= _CORRUPT_IN_A_ROW and memory.age_seconds < _CORRUPT_SECONDS:
             raise UpstreamCorrupt("the upstream sent wrong bytes for this blob, more than once")
 

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from mirrord.flight.single import SingleFlight
-from mirrord.mirrored.remembered import Remembered
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.stale_if_error import StaleFallback, StaleIfError
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.errors import RegistryError, UpstreamError
@@ -24,7 +24,7 @@ class ListCache(Generic[K, V]):
 
     _stale_if_error: StaleIfError
     _stale_if_error_seconds: float
-    _known: Remembered[K, V]
+    _known: AgedCache[K, V]
     _listing: SingleFlight[K, V] = attrs.field(factory=SingleFlight, init=False)
 
     async def get(
@@ -36,7 +36,7 @@ class ListCache(Generic[K, V]):
             RegistryError: The upstream says no.
             UpstreamError: Asking failed, and no list is remembered.
         """
-        memory = self._known.recall(key)
+        memory = self._known.get(key)
         held = None
         if memory is not None:
             age = int(memory.age_seconds)
@@ -60,7 +60,7 @@ class ListCache(Generic[K, V]):
         except UpstreamError:
             raise
         except RegistryError:
-            self._known.forget(key)
+            self._known.delete(key)
             raise
-        self._known.note(key, listed)
+        self._known.put(key, listed)
         return listed

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import attrs
 
 from mirrord.flight.single import SingleFlight
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.ports import LinkIndex, ManifestFiles, Upstream
-from mirrord.mirrored.remembered import Remembered
 from mirrord.mirrored.timeouts import ASK_SECONDS
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.content import TagObservation
@@ -45,7 +45,7 @@ class ManifestResolver:
     _keeper: CacheWriter
     _now: Callable[[], float]
     _negative_ttl: float
-    _absent: Remembered[tuple[RepositoryKey, Reference], ManifestUnknown | NameUnknown]
+    _absent: AgedCache[tuple[RepositoryKey, Reference], ManifestUnknown | NameUnknown]
     _resolving: SingleFlight[tuple[RepositoryKey, Tag], ResolvedTag] = attrs.field(
         factory=SingleFlight, init=False
     )
@@ -100,7 +100,7 @@ class ManifestResolver:
                     outcome = CacheResult.stored()
             else:
                 await self._earn_link(source, descriptor.digest)
-        self._absent.forget((source, descriptor.digest))
+        self._absent.delete((source, descriptor.digest))
         sighting = TagObservation(descriptor, asked_at)
         self._index.observe_tag(source, tag, sighting)
         return ResolvedTag(sighting, outcome)
@@ -136,12 +136,12 @@ class ManifestResolver:
             if isinstance(reference, Tag):
                 self._index.delete_tag(source, reference)
             # A copy: the error itself holds the frames that it came through.
-            self._absent.note((source, reference), type(error)(error.message, detail=error.detail))
+            self._absent.put((source, reference), type(error)(error.message, detail=error.detail))
             raise
 
     def _raise_if_absent(self, source: RepositoryKey, reference: Reference) -> None:
         """Answer again what the upstream said a moment ago."""
-        memory = self._absent.recall((source, reference))
+        memory = self._absent.get((source, reference))
         ttl = self._negative_ttl
         if isinstance(reference, Digest):
             ttl = min(ttl, _ABSENT_DIGEST_SECONDS)

@@ -4,9 +4,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
-from mirrord.mirrored.remembered import Remembered
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     RegistryError,
@@ -40,7 +40,7 @@ class PullBlobs(SynchronousTestCase):
             CacheWriter(MemoryManifests(self.index), self.room),
             self.clock,
             lambda: 1.0,
-            Remembered(self.clock.seconds, 100),
+            AgedCache(self.clock.seconds, 100),
         )
         self.addCleanup(self.stop)
 

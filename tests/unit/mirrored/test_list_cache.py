@@ -1,4 +1,4 @@
-"""Tests of mirrored/list_cache.py, tags.py, referrers.py and remembered.py."""
+"""Tests of mirrored/list_cache.py, tags.py and referrers.py."""
 
 from itertools import islice
 
@@ -6,9 +6,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.list_cache import ListCache
 from mirrord.mirrored.referrers import MirroredReferrers
-from mirrord.mirrored.remembered import MAX_ENTRIES, Remembered
 from mirrord.mirrored.stale_if_error import StaleIfError
 from mirrord.mirrored.tags import MirroredCatalog, MirroredTags
 from mirrord.oci import routes
@@ -33,7 +33,7 @@ class TagListerTests(SynchronousTestCase):
         self.upstream.has(b"{}", "b", "a")
         upstreams = {"docker.io": self.upstream}
         lists: ListCache[RepositoryKey, tuple[str, ...]] = ListCache(
-            StaleIfError(upstreams, self.clock), 1000.0, Remembered(self.clock.seconds, 100)
+            StaleIfError(upstreams, self.clock), 1000.0, AgedCache(self.clock.seconds, 100)
         )
         self.lister = MirroredTags(upstreams, lists)
 
@@ -127,7 +127,7 @@ class ReferrerListerTests(SynchronousTestCase):
         upstreams = {"docker.io": upstream}
         stale_if_error = StaleIfError(upstreams, clock)
         lister = MirroredReferrers(
-            upstreams, ListCache(stale_if_error, 1000.0, Remembered(clock.seconds, 100))
+            upstreams, ListCache(stale_if_error, 1000.0, AgedCache(clock.seconds, 100))
         )
 
         def listed(artifact_type: str | None) -> ReferrersResult:
@@ -183,36 +183,3 @@ class CatalogTests(SynchronousTestCase):
         self.assertEqual(["c"], self.names(b"/quay/v2/_catalog"))
         with self.assertRaises(NameUnknown):
             self.names(b"/v2/_catalog?ns=evil.example")
-
-
-class RememberedTests(SynchronousTestCase):
-    """A bounded memory."""
-
-    def test_bound(self) -> None:
-        """The oldest answers are forgotten when the weight exceeds the bound."""
-        memory: Remembered[int, str] = Remembered(Clock().seconds, 10, len)
-        for key, value in enumerate(("aaaa", "bbbb", "cc", "d")):
-            memory.note(key, value)
-
-        self.assertEqual([None, "bbbb"], [entry and entry.value for entry in map(memory.recall, (0, 1))])
-
-    def test_bound_on_entries(self) -> None:
-        """Answers that weigh nothing are bounded too."""
-        memory: Remembered[int, str] = Remembered(Clock().seconds, 10, len)
-        for key in range(MAX_ENTRIES + 1):
-            memory.note(key, "")
-
-        self.assertIsNone(memory.recall(0))
-        self.assertIsNotNone(memory.recall(1))
-
-    def test_noted_again(self) -> None:
-        """An answer noted again is new, and weighs once."""
-        clock = Clock()
-        memory: Remembered[int, str] = Remembered(clock.seconds, 10, len)
-        memory.note(0, "aaaaaaaa")
-        clock.advance(5)
-        memory.note(0, "bbbbbbbb")
-        recalled = memory.recall(0)
-
-        assert recalled is not None
-        self.assertEqual(("bbbbbbbb", 0), (recalled.value, recalled.age_seconds))

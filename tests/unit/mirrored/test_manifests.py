@@ -8,11 +8,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.freshness import FreshnessPolicy
 from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.manifests import MirroredManifests
-from mirrord.mirrored.remembered import Remembered
 from mirrord.mirrored.stale_if_error import StaleIfError
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, ManifestUnknown, UpstreamBusy, UpstreamRefused, UpstreamTimeout
@@ -53,7 +53,7 @@ class PullManifests(SynchronousTestCase):
             CacheWriter(self.manifests, self.room),
             self.now,
             10.0,
-            Remembered(self.clock.seconds, 100),
+            AgedCache(self.clock.seconds, 100),
         )
         self.puller = MirroredManifests(
             self.manifests,
