@@ -15,7 +15,7 @@ from twisted.python.usage import UsageError
 
 from mirrord.config.checks import check_files
 from mirrord.config.config import Config, ConfigError, override, parse_config, render
-from mirrord.daemon.assembly import assemble
+from mirrord.daemon.runtime import Runtime
 from mirrord.daemon.service import MirrorService
 from mirrord.observe.logs import observer
 
@@ -65,9 +65,10 @@ def makeService(options: Options) -> MirrorService:
     logs = observer()
     logs.configure(config.log.format, config.log.level)
     service = MirrorService(
-        reactor,
-        lambda: assemble(config, reactor, environment=os.environ, reread=reread, logs=logs),
-        None if _has_other_log(options) else logs,
+        config=config,
+        open_runtime=partial(Runtime.open, reactor=reactor, environment=os.environ, logs=logs),
+        read_config=reread,
+        log_observer=None if _has_other_log(options) else logs,
     )
     reactor.callWhenRunning(_heed_signals, reactor, service)
     _allow_descriptors()
@@ -121,7 +122,7 @@ def _heed_signals(reactor: Any, service: MirrorService) -> None:
         if reactor.running and not service.is_draining:
             reactor.stop()
         else:
-            service.hurry()
+            service.abort_connections()
 
     for number, act in ((signal.SIGHUP, service.reload), (signal.SIGTERM, stop), (signal.SIGINT, stop)):
         signal.signal(number, lambda *_, act=act: reactor.callFromThread(act))

@@ -1,157 +1,85 @@
-"""Mirror: a configuration in effect, on the foundation that outlives it.
+"""Generation: one configuration in effect.
 
-What a configuration decides is written in use cases and upstream clients, which a reload makes anew over
-the same foundation; the sites stay, and are given another root.
+A reload builds a generation beside the present one and then installs it. Requests that are running
+finish on the objects of the generation that they began with; downloads belong to the runtime and go on.
 """
 
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
 import attrs
-from twisted.internet.defer import DeferredLock
 
+from mirrord.access.authenticator import Authenticator
 from mirrord.admin.ports import Operations
-from mirrord.admin.status import ListenerStatus
 from mirrord.api.root import RegistryRoot
-from mirrord.config.config import Config, ConfigError, ListenConfig
-from mirrord.config.hosted import HostedConfig
-from mirrord.config.reload import bound_changes, merge
-from mirrord.daemon import operations
-from mirrord.daemon.runtime import Runtime, limits_of
-from mirrord.daemon.service import Listener, Reloaded
-from mirrord.http.certificates import Certificates
-from mirrord.http.forwarded import TrustedProxies
-from mirrord.http.site import ConnectionLimits, MirrorSite
-from mirrord.http.tls_context import CipherPreference
-from mirrord.observe.logs import Logs
-from mirrord.upstream.client import UpstreamStatus
+from mirrord.config.config import Config, ConfigError
+from mirrord.daemon.operations import build_operations
+from mirrord.daemon.repositories import build_use_cases
+from mirrord.daemon.runtime import Runtime, gc_limits
+from mirrord.hosted.repositories import HostedNames
+from mirrord.http.site import ConnectionLimits
+from mirrord.routing import Router, UpstreamRoute
+from mirrord.upstream.client import UpstreamClient
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Generation:
-    """A configuration in effect, on its foundation, with the sites of its listeners."""
+    """One configuration in effect, immutable once built.
 
-    _foundation: Runtime
-    _config: Config
-    _reread: Callable[[], Config]
-    _logs: Logs
-    _sites: tuple[MirrorSite, ...] = attrs.field(init=False)
-    _certificates: tuple[Certificates | None, ...] = attrs.field(init=False)
-    _verifying: DeferredLock = attrs.field(factory=DeferredLock, init=False)
-    operations: Operations = attrs.field(init=False)
-    trouble: str | None = attrs.field(default=None, init=False)
+    `roots` has the root resource of each listener, in the order of `config.listen`; `operations` are the
+    operator's use cases.
+    """
 
-    def __attrs_post_init__(self) -> None:
-        root_of = self._roots(self._config)
-        self._foundation.access_log.path = self._config.log.access
-        self._sites = tuple(
-            MirrorSite(
-                self._foundation.reactor,
-                root_of(listen).respond,
-                _connection_limits(listen, self._config.hosted),
-                self._foundation.access_log,
-                proxies=TrustedProxies(listen.trusted_proxies),
-                is_proxied=listen.proxy_protocol,
-            )
-            for listen in self._config.listen
-        )
-        ciphers = CipherPreference.for_processor(Path("/proc/cpuinfo").read_text("utf-8", "replace"))
-        self._certificates = tuple(
-            Certificates.load(listen.pairs, listen.client_ca, ciphers, self._foundation.reactor, time.time)
-            if listen.pairs
-            else None
-            for listen in self._config.listen
-        )
+    config: Config
+    upstreams: Mapping[str, UpstreamClient]
+    roots: tuple[RegistryRoot, ...]
+    operations: Operations
 
-    @property
-    def certificates(self) -> tuple[Certificates, ...]:
-        """Those of the listeners that speak TLS."""
-        return tuple(filter(None, self._certificates))
-
-    def listeners(self) -> tuple[Listener, ...]:
-        """The ports of the mirror."""
-        return tuple(
-            Listener(listen.endpoint, site, certificates)
-            for listen, site, certificates in zip(
-                self._config.listen, self._sites, self._certificates, strict=True
-            )
-        )
-
-    def statuses(self) -> list[ListenerStatus]:
-        """How the listeners do."""
-        return [
-            ListenerStatus(
-                listen.endpoint,
-                site.connections,
-                certificates is not None,
-                {} if certificates is None else certificates.expiries,
-                None if certificates is None else certificates.trouble,
-                site.address,
-            )
-            for listen, site, certificates in zip(
-                self._config.listen, self._sites, self._certificates, strict=True
-            )
-        ]
-
-    def upstream_statuses(self) -> list[UpstreamStatus]:
-        """How the upstreams do that the configuration has."""
-        return [self._foundation.upstreams[one.name].status() for one in self._config.upstream]
-
-    def closed(self) -> str | None:
-        """Which ports are not open."""
-        closed = [
-            listen.endpoint
-            for listen, site in zip(self._config.listen, self._sites, strict=True)
-            if not site.is_listening
-        ]
-        return f"closed: {', '.join(closed)}" if closed else None
-
-    def reload(self) -> Reloaded:
-        """Read the configuration again and take on what can be changed now.
+    @classmethod
+    def build(cls, runtime: Runtime, config: Config) -> "Generation":
+        """Build the generation of `config` beside the one in effect, which does not change.
 
         Raises:
-            ConfigError: It cannot be used, and nothing has changed.
+            ConfigError: The users cannot be read, or the key of tokens neither read nor written.
         """
-        try:
-            wanted = self._reread()
-            config = merge(self._config, wanted)
-            root_of = self._roots(config)
-        except ConfigError as error:
-            self.trouble = f"the configuration was not taken: {error.lines[0]}"
-            raise
-        self.trouble = None
-        needing_restart = tuple(bound_changes(self._config, wanted))
-        self._config = config
-        for listen, site in zip(config.listen, self._sites, strict=True):
-            site.respond = root_of(listen).respond
-            site.limits = _connection_limits(listen, config.hosted)
-        self._logs.configure(config.log.format, config.log.level)
-        self._foundation.access_log.path = config.log.access
-        for certificates in self.certificates:
-            certificates.reload()
-        self._foundation.collector.configure(limits_of(config), config.gc.interval)
-        return Reloaded(config.drain_timeout, needing_restart)
-
-    def _roots(self, config: Config) -> Callable[[ListenConfig], RegistryRoot]:
-        """What answers at a listener; listeners differ in their own upstream.
-
-        Raises:
-            ConfigError: There can be no gate as it says.
-        """
-        foundation = self._foundation
-        gate = foundation.gate(config)
-        use_cases = foundation.use_cases(config)
-        self.operations = operations.join(foundation, config, use_cases, self._verifying)
-        return lambda listen: RegistryRoot(
-            use_cases,
-            gate,
-            listen.upstream,
-            foundation.metrics,
-            foundation.pages,
-            is_debugging=lambda: self._logs.is_debugging,
+        router, upstreams = _router(config), runtime.clients(config)
+        use_cases = build_use_cases(runtime, config, router, upstreams)
+        operations = build_operations(runtime, config, use_cases, upstreams)
+        authenticator = _authenticator(runtime, config, router)
+        roots = (
+            RegistryRoot(
+                use_cases,
+                authenticator,
+                listen.upstream,
+                runtime.metrics,
+                runtime.pages,
+                is_debugging=lambda: runtime.logs.is_debugging,
+            )
+            for listen in config.listen
         )
+        return cls(config=config, upstreams=upstreams, roots=tuple(roots), operations=operations)
+
+    def install(self, runtime: Runtime) -> None:
+        """Put this generation into effect."""
+        config = self.config
+        runtime.use_clients(self.upstreams)
+        for listener, root, listen in zip(runtime.listeners, self.roots, config.listen, strict=True):
+            listener.site.respond = root.respond
+            listener.site.limits = ConnectionLimits(
+                stall_seconds=listen.stall_timeout, upload_seconds=config.hosted.upload_timeout
+            )
+        runtime.logs.configure(config.log.format, config.log.level)
+        runtime.access_log.path = config.log.access
+        runtime.collector.configure(gc_limits(config), config.gc.interval)
 
 
-def _connection_limits(listen: ListenConfig, hosted: HostedConfig) -> ConnectionLimits:
-    return ConnectionLimits(stall_seconds=listen.stall_timeout, upload_seconds=hosted.upload_timeout)
+def _router(config: Config) -> Router:
+    hosted = HostedNames(config.hosted.repositories if config.hosted.enabled else ())
+    routes = (UpstreamRoute(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
+    return Router.of(routes, hosted.has)
+
+
+def _authenticator(runtime: Runtime, config: Config, router: Router) -> Authenticator:
+    try:
+        return runtime.access.authenticator(config.access, router.resolve_scope)
+    except OSError as error:
+        raise ConfigError([f"access: {error}"]) from None

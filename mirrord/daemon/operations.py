@@ -1,9 +1,8 @@
-"""Operations: the operator's use cases, joined over a foundation."""
+"""Operations: the operator's use cases, composed for one configuration."""
 
 import time
+from collections.abc import Mapping
 from functools import partial
-
-from twisted.internet.defer import DeferredLock
 
 from mirrord.access.rules import Action, Rules
 from mirrord.admin.explanation import Explainer
@@ -20,60 +19,60 @@ from mirrord.admin.verification import Verifier
 from mirrord.api.ports import UseCases
 from mirrord.config.access import AccessConfig
 from mirrord.config.config import Config
+from mirrord.daemon.repositories import tag_ttls
 from mirrord.daemon.runtime import Runtime
 from mirrord.oci.errors import Denied
 from mirrord.oci.names import DOCKER_HUB, HOSTED, RepositoryKey, RepositoryName
 from mirrord.oci.references import LATEST
 from mirrord.oci.routes import ManifestRoute, Target
 from mirrord.upstream.circuit import CircuitState
+from mirrord.upstream.client import UpstreamClient
 
 
-def join(foundation: Runtime, config: Config, use_cases: UseCases, verifying: DeferredLock) -> Operations:
-    """What an operator can ask of the mirror that `config` describes; `verifying` is one for its store."""
-    store, reactor, puller = foundation.store, foundation.reactor, foundation.puller
-    inventory, sources = store.browser, use_cases.sources
+def build_operations(
+    runtime: Runtime, config: Config, use_cases: UseCases, upstreams: Mapping[str, UpstreamClient]
+) -> Operations:
+    """Compose the commands of the operator, for the repositories of `config`."""
+    store, reactor, last_clients = runtime.store, runtime.reactor, runtime.last_clients
+    inventory, hosted, router = store.browser, store.hosted, use_cases.sources
     manifests, blobs = use_cases.manifests, use_cases.blobs
-    ttls = {one.name: one.tag_ttl for one in config.upstream if one.tag_ttl is not None}
+    ttls = tag_ttls(config)
 
     def tag_ttl(upstream: str) -> float:
         return ttls.get(upstream, config.freshness.tag_ttl)
 
-    def is_busy() -> bool:
-        return store.eviction.busy_bytes > 0
-
-    is_hosted = partial(_is_hosted, sources)
-    hosted, visitors = store.hosted, foundation.memories.visitors
+    is_hosted = partial(_is_hosted, router)
     verifier = Verifier(
-        store.audit,
-        store.reconciled,
-        inventory,
-        hosted,
-        sources,
-        manifests,
-        blobs,
-        is_busy,
-        verifying,
-        reactor,
+        audit=store.audit,
+        reconciled=store.reconciled,
+        inventory=inventory,
+        hosted=hosted,
+        sources=router,
+        manifests=manifests,
+        blobs=blobs,
+        is_busy=lambda: store.eviction.busy_bytes > 0,
+        turn=runtime.verification_lock,
+        clock=reactor,
     )
     explainer = Explainer(
-        sources,
-        inventory,
-        HostedExplainer(hosted, inventory, visitors, is_hosted),
-        partial(_permissions, config.access),
-        lambda: {running.digest: running.written for running in puller.running},
-        lambda upstream: _why_not(foundation, upstream),
-        visitors,
-        tag_ttl,
-        time.time,
+        sources=router,
+        inventory=inventory,
+        hosted=HostedExplainer(hosted, inventory, visitors=last_clients, is_hosted=is_hosted),
+        permissions=partial(_permissions, config.access),
+        downloads=lambda: {running.digest: running.written for running in runtime.downloads.running},
+        condition=partial(_circuit_reason, upstreams),
+        visitors=last_clients,
+        tag_ttl=tag_ttl,
+        now=time.time,
     )
     return Operations(
-        RepositoryLister(inventory, hosted, tag_ttl, reactor),
-        Remover(inventory, HostedRemover(hosted, store.hosted_gc, reactor), reactor),
-        Sweeper(foundation.collector),
-        ImagePuller(sources, manifests, blobs, reactor),
-        verifier,
-        explainer,
-        lambda repository: hosted.has(repository) or is_hosted(repository),
+        lister=RepositoryLister(inventory, hosted, tag_ttl=tag_ttl, clock=reactor),
+        remover=Remover(inventory, HostedRemover(hosted, store.hosted_gc, reactor), reactor),
+        sweeper=Sweeper(runtime.collector),
+        puller=ImagePuller(router, manifests, blobs, clock=reactor),
+        verifier=verifier,
+        explainer=explainer,
+        is_hosted=lambda repository: hosted.has(repository) or is_hosted(repository),
     )
 
 
@@ -97,16 +96,16 @@ def _permissions(access: AccessConfig | None, source: RepositoryKey) -> Permissi
     return Permissions(pull, push, delete) if source.upstream == HOSTED else Permissions(pull, (), ())
 
 
-def _why_not(foundation: Runtime, upstream: str) -> str | None:
-    """Why an upstream would not be asked now."""
-    client = foundation.upstreams.get(upstream)
+def _circuit_reason(upstreams: Mapping[str, UpstreamClient], upstream: str) -> str | None:
+    """Return why no request would be sent to an upstream now; None if one would."""
+    client = upstreams.get(upstream)
     if client is None:
-        return f"{upstream} is not configured any more"
+        return f"{upstream} is not configured"
     status = client.status()
-    what, wait = f"{upstream} is", status.others_wait_seconds
+    requests, wait = upstream, status.others_wait_seconds
     if status.others is CircuitState.CLOSED:
         if status.manifests is CircuitState.CLOSED:
             return None
-        what, wait = f"{upstream}'s manifests are", status.manifests_wait_seconds
-    reason = f": {status.last_error}" if status.last_error else ""
-    return f"{what} not asked for {max(0.0, wait):.0f} s more, for it failed a moment ago{reason}"
+        requests, wait = f"manifests of {upstream}", status.manifests_wait_seconds
+    error = f": {status.last_error}" if status.last_error else ""
+    return f"circuit open for {requests} for {max(0.0, wait):.0f} s{error}"

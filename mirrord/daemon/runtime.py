@@ -1,53 +1,42 @@
-"""Foundation: what lives on while configurations come and go, and the use cases that are put on it."""
+"""Runtime: state that survives a configuration reload. It knows no use cases; a Generation is built on it."""
 
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
+from twisted.internet.defer import DeferredLock
 from twisted.internet.task import deferLater
 from twisted.python.threadpool import ThreadPool
 
-from mirrord.access.authenticator import Authenticator
 from mirrord.access.state import AccessState
-from mirrord.api.hosted import Hosting
-from mirrord.api.ports import UseCases
-from mirrord.config.config import Config, ConfigError, UpstreamConfig
+from mirrord.config.config import Config, UpstreamConfig
 from mirrord.config.defaults import state_folder
-from mirrord.config.hosted import HostedConfig
+from mirrord.daemon.listeners import Listener, open_admin_listener, open_listeners
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits as GcLimits
+from mirrord.gc.plan import GCLimits
 from mirrord.gc.retention import RetentionRule, RetentionRules
-from mirrord.hosted.deletion import HostedDeletion
-from mirrord.hosted.manifests import ManifestPusher
-from mirrord.hosted.mounts import Mounter
-from mirrord.hosted.reading import HostedReader
-from mirrord.hosted.referrers import HostedReferrers
-from mirrord.hosted.repositories import HostedNames
-from mirrord.hosted.uploads import Uploader
+from mirrord.http.certificates import Certificates
 from mirrord.http.page_cache import PageCache
 from mirrord.last_clients import LastClients
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
-from mirrord.mirrored.freshness import FreshnessPolicy
-from mirrord.mirrored.holding import HeldElsewhere
-from mirrord.mirrored.list_cache import ListCache
-from mirrord.mirrored.manifest_resolver import ManifestResolver
-from mirrord.mirrored.manifests import MirroredManifests
-from mirrord.mirrored.referrers import MirroredReferrers
-from mirrord.mirrored.stale_if_error import StaleIfError
-from mirrord.mirrored.tags import MirroredCatalog, MirroredTags
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
+from mirrord.observe.heap import Heap
+from mirrord.observe.heartbeat import Heartbeat
+from mirrord.observe.latency import Latency
+from mirrord.observe.logs import Logs
 from mirrord.observe.metrics import Metrics
+from mirrord.observe.stats import CertificateExpiry
+from mirrord.observe.systemd import Notifier, watchdog_seconds
 from mirrord.oci.names import HOSTED
-from mirrord.routing import Router, UpstreamRoute
 from mirrord.store.layout import Layout
 from mirrord.store.probe import WriteProbe
 from mirrord.store.store import Store, open_store
@@ -63,36 +52,47 @@ _MAX_TAGS = 50_000
 _MAX_REFERRER_BYTES = 2 * 1024 * 1024
 
 
-@attrs.frozen(eq=False)
+class Background(Protocol):
+    """A task that runs beside the listeners."""
+
+    def start(self) -> None:
+        """Start."""
+
+    def stop(self) -> Any:
+        """Stop; may return an awaitable."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
 class Caches:
-    """What was answered a moment ago, and to whom."""
+    """Recent answers of upstreams, bounded, in memory."""
 
     absences: AgedCache[Any, Any]
     tags: AgedCache[Any, Any]
     referrers: AgedCache[Any, Any]
-    visitors: LastClients
 
     @classmethod
     def empty(cls) -> "Caches":
-        """Nothing yet."""
+        """Return empty caches."""
         return cls(
-            AgedCache(time.monotonic, _MAX_NEGATIVE_ENTRIES),
-            AgedCache(time.monotonic, _MAX_TAGS, len),
-            AgedCache(time.monotonic, _MAX_REFERRER_BYTES, lambda listed: len(listed[0])),
-            LastClients(time.time),
+            absences=AgedCache(time.monotonic, _MAX_NEGATIVE_ENTRIES),
+            tags=AgedCache(time.monotonic, _MAX_TAGS, len),
+            referrers=AgedCache(time.monotonic, _MAX_REFERRER_BYTES, lambda listed: len(listed[0])),
         )
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Runtime:
-    """What lives on while configurations come and go: the disk, what runs, and what is remembered.
+    """State that survives a configuration reload: ports, threads, the store, downloads, clients and caches.
 
-    Upstreams that a reload does not change keep their tokens, connections and circuits; one that it
-    removes keeps its client, for the downloads that it still feeds.
+    `upstreams` has a client for every upstream that was configured since the start: a reload keeps the
+    clients of unchanged upstreams with their tokens, connections and circuits, and one that it removes
+    stays for the downloads that still read from it. `verification_lock` admits one verification at a time.
     """
 
     reactor: Any
     environment: Mapping[str, str]
+    logs: Logs
+    notifier: Notifier
     metrics: Metrics
     access_log: AccessLog
     pages: PageCache
@@ -100,137 +100,161 @@ class Runtime:
     store: Store
     probe: WriteProbe
     collector: Collector
-    puller: BlobDownloads
+    cache_writer: CacheWriter
+    downloads: BlobDownloads
     upstreams: dict[str, UpstreamClient]
-    memories: Caches
-    admission: AccessState
+    caches: Caches
+    last_clients: LastClients
+    access: AccessState
+    listeners: tuple[Listener, ...]
+    admin: Listener
+    background: tuple[Background, ...]
+    verification_lock: DeferredLock = attrs.field(factory=DeferredLock)
 
     @classmethod
-    def lay(cls, config: Config, reactor: Any, environment: Mapping[str, str]) -> "Runtime":
-        """Open the store and put on it what every configuration stands on."""
-        metrics = Metrics.for_upstreams((upstream.name for upstream in config.upstream), version())
-        metrics.add_source(HOSTED)
-        disk_pool = ThreadPool(0, _STORE_THREADS, "store")
+    def open(cls, config: Config, *, reactor: Any, environment: Mapping[str, str], logs: Logs) -> "Runtime":
+        """Open the store and read the TLS files; bind and start nothing yet.
+
+        Raises:
+            OSError: The store cannot be opened, or a TLS file cannot be read; the message names the file.
+        """
+        store_pool = ThreadPool(0, _STORE_THREADS, "store")
         page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
         password_pool = ThreadPool(0, _PASSWORD_THREADS, "passwords")
-        path, threads = Path(config.store.path), PoolThreads(reactor, disk_pool)
+        path, threads = Path(config.store.path), PoolThreads(reactor, store_pool)
+        metrics = Metrics.for_upstreams((upstream.name for upstream in config.upstream), version())
+        metrics.add_source(HOSTED)
         store = open_store(
             path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
         )
-        shelf = store.eviction
         collector = Collector(
-            shelf,
-            limits_of(config),
-            config.gc.interval,
-            reactor,
-            time.time,
-            lambda: _free_bytes(path),
-            metrics,
-            HostedSweeper(store.hosted_gc, reactor),
+            shelf=store.eviction,
+            limits=gc_limits(config),
+            interval_seconds=config.gc.interval,
+            clock=reactor,
+            wall_clock=time.time,
+            free_bytes=partial(_free_bytes, path),
+            tally=metrics,
+            hosted=HostedSweeper(store.hosted_gc, reactor),
         )
         upstreams: dict[str, UpstreamClient] = {}
-        puller = BlobDownloads(
-            upstreams,
-            store.blobs,
-            store.index,
-            CacheWriter(store.manifests, collector),
-            reactor,
-            random.random,
-            AgedCache(time.monotonic, _MAX_CORRUPT_ENTRIES),
+        cache_writer = CacheWriter(store.manifests, collector)
+        downloads = BlobDownloads(
+            upstreams=upstreams,
+            blobs=store.blobs,
+            index=store.index,
+            keeper=cache_writer,
+            clock=reactor,
+            random=random.random,
+            corrupt=AgedCache(time.monotonic, _MAX_CORRUPT_ENTRIES),
         )
-        metrics.watch(lambda: shelf.total_bytes, lambda: shelf.total_entries, lambda: len(puller.running))
-        return cls(
-            reactor,
-            environment,
-            metrics,
-            AccessLog(reactor, threads.run),
-            PageCache(reactor, page_pool),
-            (disk_pool, page_pool, password_pool),
-            store,
-            WriteProbe(Layout(path).probe, threads, reactor),
-            collector,
-            puller,
-            upstreams,
-            Caches.empty(),
-            AccessState(
-                folder=state_folder(environment, path),
-                run_in_thread=PoolThreads(reactor, password_pool).run,
-                clock=time.monotonic,
-                wall_clock=time.time,
-                sleep=partial(deferLater, reactor),
+        access = AccessState(
+            folder=state_folder(environment, path),
+            run_in_thread=PoolThreads(reactor, password_pool).run,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            sleep=partial(deferLater, reactor),
+        )
+        access_log = AccessLog(reactor, threads.run)
+        probe = WriteProbe(Layout(path).probe, threads, reactor)
+        notifier = Notifier.of(environment)
+        listeners = open_listeners(config, reactor, access_log)
+        heartbeat = Heartbeat(
+            notifier=notifier,
+            clock=reactor,
+            watchdog_seconds=watchdog_seconds(environment, os.getpid()),
+            trouble=lambda: probe.trouble,
+            describe=partial(_summary, store, downloads),
+        )
+        runtime = cls(
+            reactor=reactor,
+            environment=environment,
+            logs=logs,
+            notifier=notifier,
+            metrics=metrics,
+            access_log=access_log,
+            pages=PageCache(reactor, page_pool),
+            pools=(store_pool, page_pool, password_pool),
+            store=store,
+            probe=probe,
+            collector=collector,
+            cache_writer=cache_writer,
+            downloads=downloads,
+            upstreams=upstreams,
+            caches=Caches.empty(),
+            last_clients=LastClients(time.time),
+            access=access,
+            listeners=listeners,
+            admin=open_admin_listener(config, reactor),
+            background=(
+                collector,
+                probe,
+                heartbeat,
+                access_log,
+                Latency(reactor, time.monotonic, metrics.late),
+                Heap(reactor),
+                *filter(None, (listener.certificates for listener in listeners)),
             ),
         )
+        runtime._export_metrics()
+        return runtime
 
-    def use_cases(self, config: Config) -> UseCases:
-        """What clients can ask of the mirror that `config` describes."""
-        self._connect(config)
-        store, upstreams, memories = self.store, self.upstreams, self.memories
-        sources = _sources(config)
-        keeper = CacheWriter(store.manifests, self.collector)
-        negative_ttl, stale_seconds = config.freshness.negative_ttl, config.freshness.stale_if_error
-        names = ManifestResolver(
-            upstreams, store.manifests, store.index, keeper, time.time, negative_ttl, memories.absences
-        )
-        freshness = {one.name: _freshness(config, one) for one in config.upstream}
-        stale = StaleIfError(upstreams, self.reactor)
-        return UseCases(
-            sources,
-            MirroredManifests(store.manifests, store.index, names, freshness, stale, time.time),
-            self.puller,
-            MirroredTags(upstreams, ListCache(stale, stale_seconds, memories.tags)),
-            MirroredReferrers(upstreams, ListCache(stale, stale_seconds, memories.referrers)),
-            MirroredCatalog(store.index, sources),
-            memories.visitors,
-            self._hosting(config.hosted),
-            self.reactor,
-        )
+    @property
+    def certificates(self) -> tuple[Certificates, ...]:
+        """The certificates of the listeners that speak TLS."""
+        return tuple(filter(None, (listener.certificates for listener in self.listeners)))
 
-    def _hosting(self, config: HostedConfig) -> Hosting:
-        """What clients can ask of hosted repositories."""
-        store, room = self.store, self.collector
-        return Hosting(
-            HostedReader(store.hosted, self.reactor),
-            HostedReferrers(store.hosted, store.manifests),
-            Uploader(store.uploads, room, config.max_upload_size),
-            Mounter(store.hosted, HeldElsewhere(store.index, store.blobs)),
-            ManifestPusher(store.hosted, room, time.time, self.reactor),
-            HostedDeletion(store.hosted, config.delete),
-            store.blobs,
-            store.manifests,
+    def clients(self, config: Config) -> dict[str, UpstreamClient]:
+        """Return a client for each configured upstream, a new one only where something changed."""
+        return {upstream.name: self._client(upstream) for upstream in config.upstream}
+
+    def _client(self, config: UpstreamConfig) -> UpstreamClient:
+        present = self.upstreams.get(config.name)
+        # The CA file may have changed under the same name, and only a new client reads it.
+        if present is not None and present.config == config and config.ca is None:
+            return present
+        return UpstreamClient(
+            config,
+            reactor=self.reactor,
+            metrics=self.metrics,
+            random=random.Random(),
+            environment=self.environment,
         )
 
-    def gate(self, config: Config) -> Authenticator:
-        """Who may do what, as `config` says.
-
-        Raises:
-            ConfigError: The users cannot be read, or the key of tokens neither read nor written.
-        """
-        try:
-            return self.admission.authenticator(config.access, _sources(config).resolve_scope)
-        except OSError as error:
-            raise ConfigError([f"access: {error}"]) from None
-
-    def _connect(self, config: Config) -> None:
-        """Have a client for every upstream; a new one where there is none, or it is configured otherwise."""
-        for one in config.upstream:
-            known = self.upstreams.get(one.name)
-            # A file of authorities may have changed under its name, and is read with the client alone.
-            if known is not None and known.config == one and one.ca is None:
+    def use_clients(self, clients: Mapping[str, UpstreamClient]) -> None:
+        """Use these clients from now on; those that they replace close when their downloads have ended."""
+        for name, client in clients.items():
+            present = self.upstreams.get(name)
+            if present is client:
                 continue
-            if known is None:
-                self._count(one.name)
+            if present is None:
+                self._export_upstream_metrics(name)
             else:
-                known.close()
-            self.upstreams[one.name] = UpstreamClient(
-                one,
-                reactor=self.reactor,
-                metrics=self.metrics,
-                random=random.Random(),
-                environment=self.environment,
-            )
+                present.close()
+            self.upstreams[name] = client
 
-    def _count(self, upstream: str) -> None:
-        """Have the metrics of an upstream ask whatever client it has when somebody looks."""
+    def _export_metrics(self) -> None:
+        """Let the metrics read what is counted elsewhere."""
+        mirrored, hosted, downloads = self.store.eviction, self.store.hosted_gc, self.downloads
+        self.metrics.watch(
+            lambda: mirrored.total_bytes, lambda: mirrored.total_entries, lambda: len(downloads.running)
+        )
+        stats = self.metrics.watched
+        stats.hosted_bytes = lambda: hosted.total_bytes
+        stats.hosted_entries = lambda: hosted.total_entries
+        stats.uploads = lambda: self.store.uploads.total_entries
+        stats.logins_failed = lambda: self.access.failed_logins
+        stats.log_dropped = lambda: self.logs.dropped + self.access_log.dropped
+        stats.certificates = self._expiries
+
+    def _expiries(self) -> Iterable[CertificateExpiry]:
+        for listener in self.listeners:
+            if listener.certificates is not None:
+                for name, at in listener.certificates.expiries.items():
+                    yield CertificateExpiry(listener.endpoint, name, at)
+
+    def _export_upstream_metrics(self, upstream: str) -> None:
+        """Let the metrics of an upstream read from whichever client it has at that time."""
 
         def is_turned_away() -> bool:
             status = self.upstreams[upstream].status()
@@ -242,8 +266,8 @@ class Runtime:
         )
 
 
-def limits_of(config: Config) -> GcLimits:
-    """What the collector keeps to."""
+def gc_limits(config: Config) -> GCLimits:
+    """Return the limits of garbage collection that `config` sets."""
     rules = tuple(
         RetentionRule(
             repositories=rule.repositories,
@@ -255,24 +279,20 @@ def limits_of(config: Config) -> GcLimits:
         )
         for number, rule in enumerate(config.hosted.keep)
     )
-    return GcLimits(
-        config.store.max_size,
-        config.store.min_free,
-        config.gc.unused_for,
-        config.gc.partials,
-        RetentionRules(config.hosted.grace, rules),
+    return GCLimits(
+        max_size=config.store.max_size,
+        min_free=config.store.min_free,
+        unused_for_seconds=config.gc.unused_for,
+        partials_seconds=config.gc.partials,
+        retention=RetentionRules(config.hosted.grace, rules),
     )
 
 
-def _sources(config: Config) -> Router:
-    hosted = HostedNames(config.hosted.repositories if config.hosted.enabled else ())
-    origins = (UpstreamRoute(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
-    return Router.of(origins, hosted.has)
-
-
-def _freshness(config: Config, upstream: UpstreamConfig) -> FreshnessPolicy:
-    ttl = config.freshness.tag_ttl if upstream.tag_ttl is None else upstream.tag_ttl
-    return FreshnessPolicy(ttl, config.freshness.stale_if_error)
+def _summary(store: Store, downloads: BlobDownloads) -> str:
+    """Return the line that `systemctl status` shows."""
+    size, entries = store.eviction.total_bytes, store.eviction.total_entries
+    running = len(downloads.running)
+    return f"{running} downloads running, {size / 1e9:.1f} GB in {entries} blobs and manifests"
 
 
 def _free_bytes(path: Path) -> int:

@@ -1,99 +1,40 @@
 """The service: an ordered start, a reload, an ordered drain.
 
-Twisted's MultiService starts and stops all its children at once and looks at no Deferred; the order
-is all that matters here. Up: the store, then the ports (a port that cannot be bound ends the start
-before anything is served), then what runs in the background. Down: the ports, then the clients that
-are being answered (for `drain_timeout`), then the downloads, which are parked, then the store.
+Twisted's MultiService starts and stops all its children at once and waits for no Deferred, and the order
+is all that matters here. Start: the store, then the ports (a port that cannot be bound ends the start
+before anything is served), then the background tasks. Drain: the ports, then the running requests (for
+`drain_timeout`), then the downloads, which are parked, then the store. Reload: a new generation is built
+beside the present one on the same runtime, and installed.
 """
 
+import platform
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.python.threadpool import ThreadPool
 
-from mirrord.config.config import ConfigError
-from mirrord.http.certificates import Certificates
-from mirrord.http.page_cache import PageCache
-from mirrord.http.port import open_port
-from mirrord.http.site import MirrorSite
-from mirrord.mirrored.blobs import BlobDownloads
+from mirrord.admin.commands import Commands
+from mirrord.config.config import Config, ConfigError
+from mirrord.config.reload import bound_changes, merge
+from mirrord.daemon.generation import Generation
+from mirrord.daemon.runtime import Runtime
+from mirrord.daemon.status import build_admin_root
 from mirrord.observe.events import Event
-from mirrord.observe.systemd import Notifier
+from mirrord.oci.platforms import Platform
 
 _STEP_SECONDS = 5.0
-"""For a step of the drain that has no time of its own; whatever is cut off is safe on the disk."""
-
-
-class Background(Protocol):
-    """What runs beside the ports."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> Any:
-        """End; may return something to wait for."""
-
-
-class Closeable(Protocol):
-    """What is closed in the end."""
-
-    def close(self) -> Any:
-        """Let go of it; may return something to wait for."""
-
-
-@attrs.frozen
-class Listener:
-    """A port to be opened: where, for whom, and with which certificates, if it speaks TLS.
-
-    `mode` is who may connect to a Unix socket that does not say so itself.
-    """
-
-    endpoint: str
-    site: MirrorSite
-    certificates: Certificates | None = None
-    mode: str | None = None
-
-
-@attrs.frozen
-class Reloaded:
-    """What a reload came to: the new `drain_timeout`, and the keys that keep their value until a restart."""
-
-    drain_seconds: float
-    needing_restart: tuple[str, ...] = ()
-
-
-@attrs.frozen
-class Parts:
-    """What the service starts and stops; the admin's listener first and last.
-
-    `reload` takes on a new configuration, or raises ConfigError and changes nothing.
-    """
-
-    listeners: tuple[Listener, ...]
-    admin: Listener
-    pools: tuple[ThreadPool, ...]
-    pages: PageCache
-    background: tuple[Background, ...]
-    puller: BlobDownloads
-    store: Closeable
-    upstreams: Callable[[], Iterable[Closeable]]
-    notifier: Notifier
-    reload: Callable[[], Reloaded]
-    drain_seconds: float
+"""The timeout of a step of the drain that has none of its own; what is cut off is safe on the disk."""
 
 
 class MirrorService(Service):
-    """The daemon: `assemble` makes its parts when it starts, after twistd has become a daemon.
+    """The daemon. `open_runtime` is called when it starts, after twistd has become a daemon.
 
-    `logs` is what tells its events, None where twistd is told otherwise.
+    `read_config` reads the configuration of a reload, or raises ConfigError. `log_observer` becomes that
+    of the application; None leaves twistd's own.
 
     Raises, from `privilegedStartService`:
         SystemExit: It cannot start; the message is one line for the operator.
@@ -101,146 +42,164 @@ class MirrorService(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, assemble: Callable[[], Parts], logs: ILogObserver | None = None) -> None:
-        self._reactor = reactor
-        self._logs = logs
-        self._assemble = assemble
-        self._drain_seconds = 0.0
-        self._parts: Parts | None = None
-        self._ports: list[IListeningPort] = []
-        self._admin_port: IListeningPort | None = None
+    def __init__(
+        self,
+        *,
+        config: Config,
+        open_runtime: Callable[[Config], Runtime],
+        read_config: Callable[[], Config],
+        log_observer: ILogObserver | None = None,
+    ) -> None:
+        self._config = config
+        self._open_runtime = open_runtime
+        self._read_config = read_config
+        self._log_observer = log_observer
+        self._runtime: Runtime | None = None
+        self._generation: Generation | None = None
+        self._reload_error: str | None = None
+        self._commands = Commands(lambda: self.generation.operations, Platform.of_machine(platform.machine()))
         self.is_draining = False
 
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime of a service that has started."""
+        if self._runtime is None:
+            raise RuntimeError("the service has not started")
+        return self._runtime
+
+    @property
+    def generation(self) -> Generation:
+        """The generation in effect."""
+        if self._generation is None:
+            raise RuntimeError("the service has not started")
+        return self._generation
+
     def setServiceParent(self, parent: Any) -> None:
-        """Become part of `parent`. An application logs as we do, unless twistd's command line says how."""
-        if self._logs is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._logs)
+        """Attach to `parent`, and observe its log unless twistd's options name another observer."""
+        if self._log_observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._log_observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
-        """Open the store and the TLS files and bind the ports, or say in one line why that cannot be."""
+        """Open the store, read the TLS files and bind the ports, or exit with one line for the operator."""
         try:
-            parts = self._parts = self._assemble()
+            runtime = self._runtime = self._open_runtime(self._config)
+            self._generation = Generation.build(runtime, self._config)
         except (OSError, ConfigError) as error:
             raise SystemExit(f"mirrord: cannot start: {error}") from None
-        self._drain_seconds = parts.drain_seconds
-        self._admin_port = self._bind(parts, parts.admin)
-        self._ports = [self._bind(parts, listener) for listener in parts.listeners]
+        self._generation.install(runtime)
+        runtime.admin.site.respond = build_admin_root(
+            runtime,
+            self._commands,
+            generation=lambda: self.generation,
+            reload_error=lambda: self._reload_error,
+        ).respond
+        try:
+            for listener in (runtime.admin, *runtime.listeners):
+                listener.bind(runtime.reactor, runtime.pages)
+        except OSError as error:
+            raise SystemExit(f"mirrord: {error}") from None
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Begin what runs in the background; ports are bound already."""
+        """Start the background tasks; the ports are bound already."""
         super().startService()  # type: ignore[no-untyped-call]
-        parts = self._running
-        for pool in parts.pools:
+        runtime = self.runtime
+        for pool in runtime.pools:
             pool.start()
-        for task in parts.background:
+        for task in runtime.background:
             task.start()
-        self._reactor.callWhenRunning(parts.notifier.ready)
-        endpoints = ", ".join(listener.endpoint for listener in parts.listeners)
+        runtime.reactor.callWhenRunning(runtime.notifier.ready)
+        endpoints = ", ".join(listener.endpoint for listener in runtime.listeners)
         self._log.info("mirrord serves at {endpoints}", endpoints=endpoints, event=Event.STARTED)
 
     def reload(self) -> None:
-        """Take on a new configuration; one that is wrong changes nothing, and the log says what is wrong."""
-        if self._parts is None or self.is_draining:
+        """Read the configuration again and put it into effect; one with errors changes nothing."""
+        if self._runtime is None or self.is_draining:
             return
-        notifier = self._parts.notifier
+        notifier = self._runtime.notifier
         notifier.reloading(time.monotonic())
         try:
-            reloaded = self._parts.reload()
+            self._replace_generation(self._runtime)
         except ConfigError as error:
+            self._reload_error = f"the configuration was not taken: {error.lines[0]}"
             for line in error.lines:
                 self._log.error(
                     "the configuration is not taken: {line}", line=line, event=Event.RELOAD_REFUSED
                 )
         else:
-            self._drain_seconds = reloaded.drain_seconds
-            for key in reloaded.needing_restart:
-                self._log.warn("{key} has changed: that needs a restart", key=key)
+            self._reload_error = None
             self._log.info("the configuration was read again", event=Event.RELOADED)
         finally:
             notifier.ready()
 
     def stopService(self) -> Deferred[None]:
-        """Drain: fires when all is on the disk and let go of."""
+        """Drain; fires when everything is on the disk and closed."""
         self.is_draining = True
-        self._running.notifier.stopping()
+        self.runtime.notifier.stopping()
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._drain())
 
-    def hurry(self) -> None:
-        """Do not wait for clients any longer."""
-        for listener in self._running.listeners:
+    def abort_connections(self) -> None:
+        """Close the clients' connections, whatever is running on them."""
+        for listener in self.runtime.listeners:
             listener.site.break_off()
 
-    @property
-    def _running(self) -> Parts:
-        if self._parts is None:
-            raise RuntimeError("the service was never started")
-        return self._parts
+    def _replace_generation(self, runtime: Runtime) -> None:
+        """Build the generation of the configuration as it is now, and install it.
 
-    def _bind(self, parts: Parts, listener: Listener) -> IListeningPort:
-        opened: list[Any] = []
-        Deferred.fromCoroutine(
-            open_port(
-                self._reactor,
-                listener.endpoint,
-                listener.site,
-                parts.pages,
-                listener.certificates,
-                mode=listener.mode,
-            )
-        ).addBoth(opened.append)
-        match opened:
-            case [port] if IListeningPort.providedBy(port):
-                return port
-            case [failure] if failure.check(CannotListenError):
-                reason = getattr(failure.value.socketError, "strerror", None) or failure.value.socketError
-                raise SystemExit(f"mirrord: cannot listen at {listener.endpoint}: {reason}")
-            case [failure]:
-                raise SystemExit(f"mirrord: cannot listen at {listener.endpoint}: {failure.value}")
-        raise SystemExit(f"mirrord: cannot listen at {listener.endpoint}: it takes too long")
+        Raises:
+            ConfigError: It cannot be used; nothing has changed.
+        """
+        running, requested = self.generation.config, self._read_config()
+        generation = Generation.build(runtime, merge(running, requested))
+        generation.install(runtime)
+        self._generation = generation
+        for certificates in runtime.certificates:
+            certificates.reload()
+        for key in bound_changes(running, requested):
+            self._log.warn("{key} has changed: that needs a restart", key=key)
 
     async def _drain(self) -> None:
-        parts = self._running
-        await self._step("closing the ports", lambda: self._close(*self._ports))
-        seconds = self._drain_seconds + _STEP_SECONDS
-        await self._step("answering clients", lambda: self._let_clients_go(parts), seconds)
-        for task in parts.background:
+        runtime = self.runtime
+        await self._step("closing the ports", self._close_ports)
+        seconds = self.generation.config.drain_timeout
+        await self._step("answering clients", lambda: self._drain_clients(seconds), seconds + _STEP_SECONDS)
+        for task in (self._commands, *runtime.background):
             await self._step("stopping what runs in the background", task.stop)
-        await self._step("parking downloads", lambda: Deferred.fromCoroutine(parts.puller.stop()))
-        for upstream in parts.upstreams():
+        await self._step("parking downloads", lambda: Deferred.fromCoroutine(runtime.downloads.stop()))
+        for upstream in runtime.upstreams.values():
             await self._step("closing an upstream", upstream.close)
-        await self._step("closing the store", lambda: Deferred.fromCoroutine(parts.store.close()), 60.0)
-        if self._admin_port is not None:
-            await self._step("closing the admin port", lambda: self._close(self._admin_port))
-        parts.admin.site.break_off()
-        for pool in parts.pools:
+        await self._step("closing the store", lambda: Deferred.fromCoroutine(runtime.store.close()), 60.0)
+        await self._step("closing the admin port", runtime.admin.close_port)
+        runtime.admin.site.break_off()
+        for pool in runtime.pools:
             pool.stop()
         self._log.info("mirrord has drained", event=Event.DRAINED)
 
-    async def _step(self, what: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
-        """One step of the drain: it is given its time, and its failure does not stop the rest."""
+    async def _step(self, name: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
+        """Run one step of the drain within its timeout; its failure does not stop the rest."""
 
         def give_up(_: object, seconds: float) -> None:
-            self._log.error("{what} took more than {seconds:.0f} s", what=what, seconds=seconds)
+            self._log.error("{step} took more than {seconds:.0f} s", step=name, seconds=seconds)
 
         try:
-            await maybeDeferred(act).addTimeout(seconds, self._reactor, give_up)
-        except Exception:  # noqa: BLE001 - the next step has to be taken whatever this one did
-            self._log.failure("{what} failed", what=what)
+            await maybeDeferred(act).addTimeout(seconds, self.runtime.reactor, give_up)
+        except Exception:  # noqa: BLE001 - the next step must run whatever this one did
+            self._log.failure("{step} failed", step=name)
 
-    def _close(self, *ports: IListeningPort | None) -> Awaitable[Any]:
-        closing = [maybeDeferred(port.stopListening) for port in ports if port is not None]
+    def _close_ports(self) -> Deferred[Any]:
+        closing = [listener.close_port() for listener in self.runtime.listeners]
         return DeferredList(closing, consumeErrors=True)
 
-    def _let_clients_go(self, parts: Parts) -> Deferred[Any]:
-        sites = [listener.site for listener in parts.listeners]
-        cut = self._reactor.callLater(self._drain_seconds, self.hurry)
+    def _drain_clients(self, seconds: float) -> Deferred[Any]:
+        """Let running requests finish for so many seconds, then close their connections."""
+        abort = self.runtime.reactor.callLater(seconds, self.abort_connections)
 
-        def is_over(result: Any) -> Any:
-            if cut.active():
-                cut.cancel()
+        def drained(result: Any) -> Any:
+            if abort.active():
+                abort.cancel()
             return result
 
-        return DeferredList([site.drain() for site in sites], consumeErrors=True).addBoth(is_over)
+        sites = [listener.site for listener in self.runtime.listeners]
+        return DeferredList([site.drain() for site in sites], consumeErrors=True).addBoth(drained)

@@ -1,7 +1,8 @@
-"""The service starts all of it or nothing, and drains in an order that loses nothing."""
+"""The service starts completely or not at all, reloads in one step, and drains without losing data."""
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,25 +14,33 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mirrord.config.config import ConfigError
-from mirrord.daemon.service import Listener, MirrorService, Parts, Reloaded
+from mirrord.config.config import Config, ConfigError, GCConfig, ListenConfig, LogConfig, StoreConfig
+from mirrord.config.hosted import HostedConfig
+from mirrord.daemon.generation import Generation
+from mirrord.daemon.listeners import Listener
+from mirrord.daemon.runtime import Runtime
+from mirrord.daemon.service import MirrorService
+from mirrord.http.site import ConnectionLimits
+from mirrord.observe.access_log import AccessLog
+from mirrord.observe.logs import Logs
+from mirrord.observe.metrics import Metrics
 
 DRAIN_SECONDS = 30.0
+CONFIG = Config(StoreConfig(Path("/store")), gc=GCConfig(interval=60.0), drain_timeout=DRAIN_SECONDS)
 CLIENTS, ADMIN = "tcp:5000", "tcp:5001"
 
 
 @attrs.define(eq=False)
 class Part:
-    """Anything that is started and stopped: it writes down when, and may fail or take for ever."""
+    """A part that is started and stopped: it records when, and may fail or never finish."""
 
     name: str
     journal: list[str]
     failure: Exception | None = None
     hangs: bool = False
-    address: str | None = None
 
-    def _note(self, what: str) -> "Deferred[None]":
-        self.journal.append(f"{self.name} {what}")
+    def _note(self, event: str) -> "Deferred[None]":
+        self.journal.append(f"{self.name} {event}")
         if self.failure is not None:
             raise self.failure
         return Deferred() if self.hangs else succeed(None)
@@ -39,14 +48,33 @@ class Part:
     def start(self) -> None:
         self._note("starts")
 
-    async def close(self) -> None:
-        await self._note("closes")
+    def close(self) -> Any:
+        return self._note("closes")
+
+    def reload(self) -> None:
+        self._note("reloads")
+
+
+@attrs.define(eq=False)
+class Site(Part):
+    address: str | None = None
+    respond: Any = None
+    limits: ConnectionLimits | None = None
 
     def break_off(self) -> None:
-        self.journal.append(f"{self.name} broken off")
+        self.journal.append(f"{self.name} aborted")
 
     def drain(self) -> "Deferred[None]":
         return self._note("drains")
+
+
+@attrs.define(eq=False)
+class Store(Part):
+    eviction: None = None
+    hosted_gc: None = None
+
+    async def close(self) -> None:
+        await self._note("closes")
 
 
 class Pool(Part):
@@ -54,14 +82,30 @@ class Pool(Part):
         self._note("stops")
 
 
+@attrs.define(eq=False)
 class Collector(Part):
+    interval_seconds: float | None = None
+
+    def configure(self, limits: object, interval_seconds: float) -> None:
+        self.interval_seconds = interval_seconds
+
     def stop(self) -> "Deferred[None]":
         return self._note("stops")
 
 
-class Puller(Part):
+class Downloads(Part):
     async def stop(self) -> None:
-        await self._note("parks")
+        await self._note("park")
+
+
+@attrs.frozen
+class Root:
+    """A root resource, which is not called here."""
+
+    config: Config
+
+    def respond(self, request: object) -> None:
+        raise NotImplementedError
 
 
 @implementer(IListeningPort)
@@ -72,10 +116,10 @@ class Port:
     listening: Any = attrs.field(factory=socket.socket)
 
     def startListening(self) -> None:
-        """It listens from the beginning."""
+        """It listens from the start."""
 
     def getHost(self) -> Any:
-        """Nobody asks."""
+        """The address is not used."""
 
     def fileno(self) -> int:
         return self.listening.fileno()  # type: ignore[no-any-return]
@@ -87,34 +131,34 @@ class Port:
 
 
 @attrs.define(eq=False)
-class Manager:
-    """What systemd hears."""
+class Notifier:
+    """Records what systemd is notified of."""
 
     journal: list[str]
 
     def ready(self) -> None:
-        self.journal.append("manager hears ready")
+        self.journal.append("systemd hears ready")
 
     def reloading(self, monotonic_seconds: float) -> None:
-        self.journal.append("manager hears reloading")
+        self.journal.append("systemd hears reloading")
 
     def stopping(self) -> None:
-        self.journal.append("manager hears stopping")
+        self.journal.append("systemd hears stopping")
 
 
 class Reactor(Clock):
-    """A clock, and ports of which some are taken."""
+    """A clock, and ports of which one may be in use."""
 
     def __init__(self, journal: list[str]) -> None:
         super().__init__()
         self.journal = journal
-        self.taken: int | None = None
+        self.in_use: int | None = None
 
     def callWhenRunning(self, act: Callable[[], object]) -> None:
         act()
 
     def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> Port:
-        if port == self.taken:
+        if port == self.in_use:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         return Port(f"port {port}", self.journal)
 
@@ -124,45 +168,77 @@ class ServiceCase(SynchronousTestCase):
         journal: list[str] = []
         self.journal = journal
         self.reactor = Reactor(journal)
-        self.pool, self.site = Pool("pool", journal), Part("site", journal)
-        self.collector, self.puller = Collector("collector", journal), Puller("puller", journal)
-        self.upstream, self.store = Part("upstream", journal), Part("store", journal)
-        parts: Callable[..., Any] = Parts
-        listener: Callable[..., Any] = Listener
-        self.parts = parts(
-            (listener(CLIENTS, self.site),),
-            listener(ADMIN, Part("admin", journal)),
-            (self.pool,),
-            None,
-            (self.collector,),
-            self.puller,
-            self.store,
-            lambda: (self.upstream,),
-            Manager(journal),
-            self.reread,
-            DRAIN_SECONDS,
+        self.pool, self.site = Pool("pool", journal), Site("site", journal)
+        self.collector, self.downloads = Collector("collector", journal), Downloads("downloads", journal)
+        self.certificates, self.store = Part("certificates", journal), Store("store", journal)
+        self.upstream = Part("upstream", journal)
+        self.metrics = Metrics.for_upstreams((), "1")
+        self.configurations: list[Config | ConfigError] = []
+        self.build_error: ConfigError | None = None
+        self.patch(Generation, "build", self.build)
+        self.service = MirrorService(
+            config=CONFIG, open_runtime=self.open_runtime, read_config=self.read_config
         )
-        self.reloaded: Reloaded | ConfigError = Reloaded(DRAIN_SECONDS)
-        self.service = MirrorService(self.reactor, lambda: self.parts)
         self.lines: list[str] = []
         self.failures = 0
         observer: Any = self.observe
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
+    def open_runtime(self, config: Config) -> Runtime:
+        part: Any = Part("unused", self.journal)
+        runtime: Callable[..., Runtime] = Runtime
+        listener: Callable[..., Listener] = Listener
+        return runtime(
+            reactor=self.reactor,
+            environment={},
+            logs=Logs.of_process({}),
+            notifier=Notifier(self.journal),
+            metrics=self.metrics,
+            access_log=AccessLog(self.reactor, part),
+            pages=None,
+            pools=(self.pool,),
+            store=self.store,
+            probe=part,
+            collector=self.collector,
+            cache_writer=part,
+            downloads=self.downloads,
+            upstreams={},
+            caches=part,
+            last_clients=part,
+            access=part,
+            listeners=(listener(endpoint=CLIENTS, site=self.site, certificates=self.certificates),),
+            admin=listener(endpoint=ADMIN, site=Site("admin", self.journal)),
+            background=(self.collector,),
+        )
+
+    def build(self, runtime: Runtime, config: Config) -> Generation:
+        if self.build_error is not None:
+            raise self.build_error
+        root: Any = Root(config)
+        upstream: Any = self.upstream
+        operations: Any = None
+        return Generation(config=config, upstreams={"x.io": upstream}, roots=(root,), operations=operations)
+
+    def read_config(self) -> Config:
+        config = self.configurations.pop(0)
+        if isinstance(config, ConfigError):
+            raise config
+        return config
+
     def observe(self, event: Any) -> None:
         self.lines.append(formatEvent(event))
         self.failures += "log_failure" in event
-
-    def reread(self) -> Reloaded:
-        if isinstance(self.reloaded, ConfigError):
-            raise self.reloaded
-        return self.reloaded
 
     def start(self) -> None:
         self.service.privilegedStartService()
         self.service.startService()
         self.journal.clear()
+
+    @property
+    def served(self) -> Config:
+        """The configuration whose root answers at the clients' listener."""
+        return self.site.respond.__self__.config  # type: ignore[no-any-return]
 
 
 class StartTests(ServiceCase):
@@ -170,61 +246,115 @@ class StartTests(ServiceCase):
         return str(self.assertRaises(SystemExit, self.service.privilegedStartService))
 
     def test_order(self) -> None:
-        """Nothing runs in the background before the ports are bound."""
+        """The ports are bound and answered at before any background task starts."""
         self.service.privilegedStartService()
         self.assertEqual([], self.journal)
+        self.assertEqual(CONFIG, self.served)
 
         self.service.startService()
 
-        self.assertEqual(["pool starts", "collector starts", "manager hears ready"], self.journal)
+        self.assertEqual(["pool starts", "collector starts", "systemd hears ready"], self.journal)
 
-    def test_taken_port(self) -> None:
+    def test_port_in_use(self) -> None:
         """A port that cannot be bound ends the start with one line that names it."""
-        self.reactor.taken = 5000
+        self.reactor.in_use = 5000
 
         self.assertEqual("mirrord: cannot listen at tcp:5000: Address already in use", self.refused())
 
     def test_unreadable(self) -> None:
-        """A file that cannot be read ends the start with one line that names it, and blames nothing else."""
+        """A file that cannot be read ends the start with one line that names only it."""
 
-        def assemble() -> Parts:
+        def open_runtime(config: Config) -> Runtime:
             raise PermissionError(13, "Permission denied", "key.pem")
 
-        self.service = MirrorService(self.reactor, assemble)
+        self.service = MirrorService(config=CONFIG, open_runtime=open_runtime, read_config=self.read_config)
 
         self.assertEqual("mirrord: cannot start: [Errno 13] Permission denied: 'key.pem'", self.refused())
 
+    def test_no_generation(self) -> None:
+        """A configuration from which no generation can be built ends the start with its error."""
+        self.build_error = ConfigError(["access: Permission denied"])
+
+        self.assertEqual("mirrord: cannot start: access: Permission denied", self.refused())
+
 
 class ReloadTests(ServiceCase):
-    HEARD = ("manager hears reloading", "manager hears ready")
+    NOTIFIED = ("systemd hears reloading", "systemd hears ready")
 
-    def test_taken(self) -> None:
-        """What has changed is in effect, and what needs a restart is named in a warning."""
+    def test_accepted(self) -> None:
+        """The new configuration is in effect, and a warning names each key that needs a restart."""
         self.start()
-        self.reloaded = Reloaded(1.0, ("store.path",))
+        requested = attrs.evolve(
+            CONFIG,
+            store=StoreConfig(Path("/elsewhere")),
+            listen=(ListenConfig(stall_timeout=1.0),),
+            gc=GCConfig(interval=2.0),
+            hosted=HostedConfig(upload_timeout=3.0),
+            log=LogConfig(access=Path("/access.log")),
+            drain_timeout=4.0,
+        )
+        self.configurations = [requested]
 
         self.service.reload()
 
-        self.assertEqual(list(self.HEARD), self.journal)
+        self.assertEqual([self.NOTIFIED[0], "certificates reloads", self.NOTIFIED[1]], self.journal)
         self.assertIn("store.path has changed: that needs a restart", self.lines)
+        merged = attrs.evolve(requested, store=CONFIG.store)
+        self.assertEqual(merged, self.served)
+        self.assertEqual(merged, self.service.generation.config)
+        self.assertEqual(ConnectionLimits(stall_seconds=1.0, upload_seconds=3.0), self.site.limits)
+        self.assertEqual(2.0, self.collector.interval_seconds)
+        self.assertEqual(Path("/access.log"), self.service.runtime.access_log.path)
         self.site.hangs = True
         self.service.stopService()
-        self.reactor.advance(1)
-        self.assertIn("site broken off", self.journal)
+        self.reactor.advance(4)
+        self.assertIn("site aborted", self.journal)
 
-    def test_wrong(self) -> None:
-        """Of a configuration that is wrong every line is logged, and the service is ready as before."""
+    def test_upstreams(self) -> None:
+        """The client of a changed upstream is replaced and closed; an unchanged one stays as it is."""
         self.start()
-        self.reloaded = ConfigError(["store.path: 1", "gc: 2"])
+        first = self.upstream
+        self.configurations = [CONFIG, CONFIG]
+        self.service.reload()
+        self.assertNotIn("upstream closes", self.journal)
+
+        self.upstream = Part("new", self.journal)
+        self.service.reload()
+
+        self.assertIn("upstream closes", self.journal)
+        upstreams: Any = self.service.runtime.upstreams
+        self.assertEqual({"x.io": self.upstream}, upstreams)
+        self.assertNotIn(first, upstreams.values())
+
+    def test_errors(self) -> None:
+        """Every error of a configuration is logged, and the previous one stays in effect."""
+        self.start()
+        self.configurations = [ConfigError(["store.path: 1", "gc: 2"])]
 
         self.service.reload()
 
-        self.assertEqual(list(self.HEARD), self.journal)
+        self.assertEqual(list(self.NOTIFIED), self.journal)
         self.assertIn("the configuration is not taken: store.path: 1", self.lines)
         self.assertIn("the configuration is not taken: gc: 2", self.lines)
+        self.assertEqual(CONFIG, self.served)
+
+    def test_no_generation(self) -> None:
+        """A configuration from which no generation can be built changes nothing."""
+        self.start()
+        generation = self.service.generation
+        self.configurations = [attrs.evolve(CONFIG, drain_timeout=1.0, gc=GCConfig(interval=2.0))]
+        self.build_error = ConfigError(["access: Permission denied"])
+
+        self.service.reload()
+
+        self.assertEqual(list(self.NOTIFIED), self.journal)
+        self.assertIn("the configuration is not taken: access: Permission denied", self.lines)
+        self.assertEqual(CONFIG, self.served)
+        self.assertIs(generation, self.service.generation)
+        self.assertEqual(CONFIG.gc.interval, self.collector.interval_seconds)
 
     def test_while_draining(self) -> None:
-        """There is no reload once the drain has begun."""
+        """A reload is ignored once the drain has begun."""
         self.start()
         self.site.hangs = True
         self.service.stopService()
@@ -237,20 +367,20 @@ class ReloadTests(ServiceCase):
 
 class DrainTests(ServiceCase):
     ORDER = (
-        "manager hears stopping",
+        "systemd hears stopping",
         "port 5000 closes",
         "site drains",
         "collector stops",
-        "puller parks",
+        "downloads park",
         "upstream closes",
         "store closes",
         "port 5001 closes",
-        "admin broken off",
+        "admin aborted",
         "pool stops",
     )
 
     def test_order(self) -> None:
-        """No one new, then the clients, then what downloads, then the disk; the admin's port to the last."""
+        """The ports close first, then clients, downloads, upstreams and the store; the admin port last."""
         self.start()
 
         self.successResultOf(self.service.stopService())
@@ -259,9 +389,9 @@ class DrainTests(ServiceCase):
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_failing(self) -> None:
-        """A step that fails is logged, and the others are taken."""
+        """A step that fails is logged, and the others run."""
         self.start()
-        self.puller.failure = RuntimeError("broken")
+        self.downloads.failure = RuntimeError("broken")
 
         self.successResultOf(self.service.stopService())
 
@@ -269,9 +399,9 @@ class DrainTests(ServiceCase):
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
     def test_hanging(self) -> None:
-        """A step that does not end is given up after its time, in one line, and the others are taken."""
+        """A step that times out is logged in one line, and the others run."""
         self.start()
-        self.puller.hangs = True
+        self.downloads.hangs = True
 
         drained = self.service.stopService()
         self.reactor.advance(4.9)
@@ -284,27 +414,27 @@ class DrainTests(ServiceCase):
         self.assertEqual(0, self.failures)
 
     def test_slow_clients(self) -> None:
-        """Clients are waited for as long as was configured, and then broken off."""
+        """Running requests get `drain_timeout` to finish, and then their connections are aborted."""
         self.start()
         self.site.hangs = True
 
         drained = self.service.stopService()
         self.reactor.advance(DRAIN_SECONDS - 1)
-        self.assertNotIn("site broken off", self.journal)
+        self.assertNotIn("site aborted", self.journal)
         self.reactor.advance(1)
-        self.assertIn("site broken off", self.journal)
+        self.assertIn("site aborted", self.journal)
         self.assertNoResult(drained)
         self.reactor.advance(5)
 
         self.successResultOf(drained)
         self.assertIn("answering clients took more than 35 s", self.lines)
 
-    def test_hurry(self) -> None:
-        """Who is in a hurry breaks clients off before their time."""
+    def test_abort_connections(self) -> None:
+        """Connections can be aborted before `drain_timeout` has passed."""
         self.start()
         self.site.hangs = True
         self.service.stopService()
 
-        self.service.hurry()
+        self.service.abort_connections()
 
-        self.assertIn("site broken off", self.journal)
+        self.assertIn("site aborted", self.journal)

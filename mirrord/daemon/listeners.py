@@ -1,0 +1,108 @@
+"""Listeners: the ports of the daemon. They are bound once, at the start, and survive every reload."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+
+from mirrord.admin.status import ListenerStatus
+from mirrord.config.config import Config, ListenConfig
+from mirrord.http.certificates import Certificates
+from mirrord.http.forwarded import TrustedProxies
+from mirrord.http.page_cache import PageCache
+from mirrord.http.port import open_port
+from mirrord.http.request import MirrorRequest
+from mirrord.http.response import Response
+from mirrord.http.site import MirrorSite
+from mirrord.http.tls_context import CipherPreference
+from mirrord.observe.access_log import AccessLog
+from mirrord.oci.errors import Unavailable
+
+
+@attrs.define(eq=False, kw_only=True)
+class Listener:
+    """A port, its site, and its certificates if it speaks TLS.
+
+    `mode` is the permission mode of a Unix socket whose endpoint does not set one.
+    """
+
+    endpoint: str
+    site: MirrorSite
+    certificates: Certificates | None = None
+    mode: str | None = None
+    _port: IListeningPort | None = attrs.field(default=None, init=False)
+
+    def bind(self, reactor: Any, pages: PageCache) -> None:
+        """Bind the port.
+
+        Raises:
+            OSError: It cannot be bound; the message names the endpoint.
+        """
+        opened: list[Any] = []
+        Deferred.fromCoroutine(
+            open_port(reactor, self.endpoint, self.site, pages, self.certificates, mode=self.mode)
+        ).addBoth(opened.append)
+        match opened:
+            case [port] if IListeningPort.providedBy(port):
+                self._port = port
+                return
+            case [failure] if failure.check(CannotListenError):
+                reason = getattr(failure.value.socketError, "strerror", None) or failure.value.socketError
+            case [failure]:
+                reason = failure.value
+            case _:
+                reason = "it takes too long"
+        raise OSError(f"cannot listen at {self.endpoint}: {reason}")
+
+    def close_port(self) -> "Deferred[Any]":
+        """Stop accepting connections; fires when the port is closed. Open connections stay."""
+        return succeed(None) if self._port is None else maybeDeferred(self._port.stopListening)
+
+    def status(self) -> ListenerStatus:
+        """Return what /status reports of this listener."""
+        certificates = self.certificates
+        return ListenerStatus(
+            endpoint=self.endpoint,
+            connections=self.site.connections,
+            is_tls=certificates is not None,
+            certificates={} if certificates is None else certificates.expiries,
+            trouble=None if certificates is None else certificates.trouble,
+            address=self.site.address,
+        )
+
+
+def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple[Listener, ...]:
+    """Return the listeners of `config`, not yet bound; the root of each site comes with a generation.
+
+    Raises:
+        OSError: A TLS file cannot be read; the message names it.
+    """
+    ciphers = CipherPreference.for_processor(Path("/proc/cpuinfo").read_text("utf-8", "replace"))
+
+    def open_listener(listen: ListenConfig) -> Listener:
+        site = MirrorSite(
+            reactor,
+            _refuse,
+            access_log=access_log,
+            proxies=TrustedProxies(listen.trusted_proxies),
+            is_proxied=listen.proxy_protocol,
+        )
+        certificates = None
+        if listen.pairs:
+            certificates = Certificates.load(listen.pairs, listen.client_ca, ciphers, reactor, time.time)
+        return Listener(endpoint=listen.endpoint, site=site, certificates=certificates)
+
+    return tuple(map(open_listener, config.listen))
+
+
+def open_admin_listener(config: Config, reactor: Any) -> Listener:
+    """Return the admin listener of `config`, not yet bound and without its root."""
+    return Listener(endpoint=config.admin.endpoint, site=MirrorSite(reactor, _refuse), mode="600")
+
+
+def _refuse(request: MirrorRequest) -> None:
+    request.respond(Response.of_error(Unavailable("the mirror is starting")))
