@@ -14,7 +14,7 @@ from mirrord.cli.exit_status import CommandError, NotFound
 from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.store.backup import BackupProgress, NoBackup
 from mirrord.store.backup import restore as put_back
-from mirrord.store.lock import StoreInUse
+from mirrord.store.disk import StoreInUse
 
 
 @click.command()

@@ -37,10 +37,10 @@ from mirrord.observe.metrics import Metrics
 from mirrord.observe.stats import CertificateExpiry
 from mirrord.observe.systemd import Notifier, watchdog_seconds
 from mirrord.oci.names import HOSTED
+from mirrord.store.disk import PoolThreads
 from mirrord.store.layout import Layout
 from mirrord.store.probe import WriteProbe
 from mirrord.store.store import Store, open_store
-from mirrord.store.threads import PoolThreads
 from mirrord.upstream.client import UpstreamClient
 
 _STORE_THREADS = 4

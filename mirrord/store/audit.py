@@ -15,13 +15,13 @@ from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest, Hasher
-from mirrord.store import files
+from mirrord.store import disk
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
+from mirrord.store.database import Database
+from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout, footprint
-from mirrord.store.rows import Rows
-from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
-from mirrord.store.threads import Threads
+from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
 from mirrord.store.unfinished import PartialStore
 
 SLICE_BYTES = 16 * 1024 * 1024
@@ -81,7 +81,7 @@ class Audit:
     """All content at rest, one file after another."""
 
     _layout: Layout
-    _rows: Rows
+    _database: Database
     _contents: Contents
     _partials: PartialStore
     _cache: BodyCache
@@ -101,13 +101,13 @@ class Audit:
     def pages(self) -> Iterator[list[Entry]]:
         """All content by digest, a page an item."""
         last = ("", "")
-        while page := [ContentRow._make(row) for row in self._rows.select(_NEXT, last)]:
+        while page := [ContentRow._make(row) for row in self._database.select(_NEXT, last)]:
             yield [
                 Entry(
                     ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row)
                 )
                 for row in page
-                if not self._rows.is_overlaid(CONTENT, CONTENT.key_of(row))
+                if not self._database.is_overlaid(CONTENT, CONTENT.key_of(row))
             ]
             last = page[-1].digest, page[-1].kind
 
@@ -148,7 +148,7 @@ def _hash_cold(own: int, start: int, stop: int, hasher: Hasher) -> None:
     """Hash what is written from `start` to before `stop`, leave the page cache as it was, close `own`."""
     try:
         was_cold = _is_cold(own, start)
-        files.hash_range(own, start, stop, hasher)
+        disk.hash_range(own, start, stop, hasher)
         if was_cold:
             os.posix_fadvise(own, start, stop - start, os.POSIX_FADV_DONTNEED)
     finally:

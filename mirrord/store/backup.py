@@ -24,11 +24,11 @@ import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.store import files, hosted_rows
+from mirrord.store import disk, hosted_rows
 from mirrord.store.copies import copy_hosted, open_copy, restore_hosted
+from mirrord.store.disk import StoreLock
 from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
-from mirrord.store.lock import StoreLock
-from mirrord.store.tables import connect
+from mirrord.store.schema import connect
 
 _CONTENT = (
     "SELECT digest, is_manifest, size, min(media_type) FROM hosted_links "
@@ -90,7 +90,7 @@ def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool
     with closing(sqlite3.connect(new)) as connection, connection:
         _leave_out(connection, progress.lost)
     new.rename(kept.index)
-    files.sync_folder(target)
+    disk.sync_folder(target)
     removed = _remove_others(kept)
     progress = attrs.evolve(progress, removed=removed)
     tell(progress)
@@ -177,7 +177,7 @@ def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:
     """Have a copy of `source` at `path`, or the file itself under a second name; false if it is not whole."""
     if not _is_whole(source, digest):
         return False
-    files.make_folder(path.parent)
+    disk.make_folder(path.parent)
     coming = path.with_name(f"{path.name}.coming")
     coming.unlink(missing_ok=True)
     if not may_link or not _link(source, coming):
@@ -188,7 +188,7 @@ def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:
             return False
     fd = os.open(coming, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        files.commit(fd, coming, path)
+        disk.commit(fd, coming, path)
     finally:
         os.close(fd)
     return True
@@ -223,7 +223,7 @@ def _remove_others(kept: Layout) -> int:
     named = {kept.content(content.kind, content.digest) for content in _contents(kept.index)}
     removed = 0
     for folder in kept.fan_outs():
-        for name in files.sizes(folder.path):
+        for name in disk.sizes(folder.path):
             path = folder.path / name
             is_ours = folder.digest_of(name.removesuffix(".coming")) is not None
             if is_ours and path not in named:

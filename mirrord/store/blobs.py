@@ -15,7 +15,7 @@ from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.partials import PartialFile
-from mirrord.store.tables import ContentRow
+from mirrord.store.schema import ContentRow
 from mirrord.store.unfinished import PartialStore
 
 SMALL_BYTES = 64 * 1024

@@ -15,13 +15,13 @@ from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
+from mirrord.store.database import Database
+from mirrord.store.disk import Threads
 from mirrord.store.eviction import EvictionStore
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.manifests import read_manifest
-from mirrord.store.rows import Rows
-from mirrord.store.tables import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
-from mirrord.store.threads import Threads
+from mirrord.store.schema import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
 from mirrord.store.unfinished import PartialStore
 
 EVICT_ENTRIES = 32
@@ -46,7 +46,7 @@ class StoreBrowser:
     """What repositories hold, and taking it out of them."""
 
     _layout: Layout
-    _rows: Rows
+    _database: Database
     _contents: Contents
     _index: Index
     _blobs: BlobStore
@@ -61,13 +61,15 @@ class StoreBrowser:
         Raises:
             OSError: The disk refused; what is listed is older.
         """
-        await self._rows.flush()
+        await self._database.flush()
 
     def sources(self) -> Iterator[RepositoryKey]:
         """All repositories of which something is known, sorted; one look at the file an item."""
         last = ("", "")
         while found := [
-            row for table in (LINKS, TAGS) for row in self._rows.select(_NEXT_SOURCE.format(table.name), last)
+            row
+            for table in (LINKS, TAGS)
+            for row in self._database.select(_NEXT_SOURCE.format(table.name), last)
         ]:
             last = min(found)
             yield RepositoryKey(last[0], RepositoryName(last[1]))
@@ -75,14 +77,14 @@ class StoreBrowser:
     def content_links(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         """The links of a repository by digest, a page an item. Content of two kinds is listed twice."""
         last = ""
-        while page := self._rows.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
+        while page := self._database.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
             yield [self._holding(LinkRow._make(row[:-2]), *row[-2:]) for row in page]
             last = page[-1][2]
 
     def tags(self, source: RepositoryKey) -> Iterator[list[CachedTag]]:
         """The tags of a repository, sorted, a page an item."""
         last = ""
-        while page := self._rows.select(_TAGS_OF, (source.upstream, str(source.repository), last)):
+        while page := self._database.select(_TAGS_OF, (source.upstream, str(source.repository), last)):
             rows = [TagRow._make(values) for values in page]
             yield [
                 CachedTag(Tag(row.tag), self._index.as_held(source, row.record()), self._time(row.last_used))
@@ -92,12 +94,12 @@ class StoreBrowser:
 
     def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         """What is known of a tag."""
-        row = self._rows.get(TAGS, (source.upstream, str(source.repository), str(tag)))
+        row = self._database.get(TAGS, (source.upstream, str(source.repository), str(tag)))
         return None if row is None else self._index.as_held(source, row.record())
 
     def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
         """What a repository may read under this digest."""
-        row = self._rows.get(LINKS, (source.upstream, str(source.repository), str(digest)))
+        row = self._database.get(LINKS, (source.upstream, str(source.repository), str(digest)))
         return None if row is None else Descriptor(row.media_type, digest, row.size)
 
     def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
@@ -129,7 +131,7 @@ class StoreBrowser:
         names = sorted(map(str, digests))
         yield [
             (RepositoryKey(row.upstream, RepositoryName(row.repository)), Digest.parse(row.digest))
-            for row in self._rows.unwritten(LINKS)
+            for row in self._database.unwritten(LINKS)
             if row.digest in names
         ]
         for source in self.sources():
@@ -137,13 +139,13 @@ class StoreBrowser:
             for start in range(0, len(names), PAGE_ROWS):
                 some = names[start : start + PAGE_ROWS]
                 sql = _LINKED.format(", ".join("?" * len(some)))
-                rows = self._rows.select(sql, (source.upstream, str(source.repository), *some))
+                rows = self._database.select(sql, (source.upstream, str(source.repository), *some))
                 found += [(source, Digest.parse(digest)) for (digest,) in rows]
             yield found
 
     def unlink(self, source: RepositoryKey, digest: Digest) -> None:
         """Let a repository no longer read this; whoever asks for it there asks the upstream."""
-        self._rows.delete(LINKS, (source.upstream, str(source.repository), str(digest)))
+        self._database.delete(LINKS, (source.upstream, str(source.repository), str(digest)))
 
     def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """Know nothing of a tag."""
@@ -190,4 +192,4 @@ class StoreBrowser:
 
     def _time(self, service_seconds: float) -> float:
         """A moment of service time, by the wall clock."""
-        return self._wall_clock() - (self._rows.now() - service_seconds)
+        return self._wall_clock() - (self._database.now() - service_seconds)

@@ -8,9 +8,9 @@ import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
+from mirrord.store.database import Database
 from mirrord.store.layout import BLOCK_BYTES, footprint
-from mirrord.store.rows import Rows
-from mirrord.store.tables import CONTENT, PAGE_ROWS, ContentRow
+from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
 
 _BLOCKS = f"count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES})"
 TOTALS = (
@@ -51,14 +51,15 @@ class Contents:
     takes it away.
     """
 
-    _rows: Rows
+    _database: Database
     mirrored: Total = attrs.field(init=False)
     hosted: Total = attrs.field(init=False)
     _claims: Counter[tuple[ContentKind, Digest]] = attrs.field(factory=Counter, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.mirrored, self.hosted = (
-            Total(entries, (blocks or 0) * BLOCK_BYTES) for entries, blocks in self._rows.select(TOTALS, ())
+            Total(entries, (blocks or 0) * BLOCK_BYTES)
+            for entries, blocks in self._database.select(TOTALS, ())
         )
 
     @property
@@ -68,33 +69,32 @@ class Contents:
 
     def get(self, kind: ContentKind, digest: Digest) -> ContentRow | None:
         """What is held under this digest; None if nothing is."""
-        return self._rows.get(CONTENT, (str(digest), kind))
+        return self._database.get(CONTENT, (str(digest), kind))
 
     def add(self, kind: ContentKind, digest: Digest, size: int, media_type: str = "") -> ContentRow:
         """Note that content is on the disk, used now."""
         self.drop(kind, digest)
         hosted_as = self.hosted_as(kind, digest)
         is_hosted = hosted_as is not None or (kind, digest) in self._claims
-        return self._put(
-            ContentRow(str(digest), kind, size, media_type or hosted_as or "", self._rows.now(), is_hosted)
-        )
+        media_type = media_type or hosted_as or ""
+        return self._put(ContentRow(str(digest), kind, size, media_type, self._database.now(), is_hosted))
 
     def use(self, digest: Digest) -> None:
         """Note that content is used now."""
-        self._rows.use(CONTENT, (str(digest),))
+        self._database.use(CONTENT, (str(digest),))
 
     def drop(self, kind: ContentKind, digest: Digest) -> bool:
         """Note that content is gone; false if it was not there."""
         row = self.get(kind, digest)
         if row is None:
             return False
-        self._rows.delete(CONTENT, CONTENT.key_of(row))
+        self._database.delete(CONTENT, CONTENT.key_of(row))
         self._total_of(row).count(row, -1)
         return True
 
     def hosted_as(self, kind: ContentKind, digest: Digest) -> str | None:
         """The media type under which a hosted repository holds this; None if none does."""
-        for (media_type,) in self._rows.select(_HOSTED_AS, (str(digest), kind is ContentKind.MANIFEST)):
+        for (media_type,) in self._database.select(_HOSTED_AS, (str(digest), kind is ContentKind.MANIFEST)):
             return str(media_type)
         return None
 
@@ -125,7 +125,7 @@ class Contents:
         row = self.get(kind, digest)
         if row is not None and row.is_hosted != is_hosted:
             self._total_of(row).count(row, -1)
-            self._put(row._replace(is_hosted=is_hosted, last_used=self._rows.now()))
+            self._put(row._replace(is_hosted=is_hosted, last_used=self._database.now()))
 
     def least_recently_used(self) -> Iterator[ContentRow]:
         """What is in the file, what was used longest ago first, read a page at a time.
@@ -133,28 +133,28 @@ class Contents:
         What was used since it was written there is passed over: it is more recent than all of this.
         """
         after = ("", "", -1.0)
-        while page := self._rows.select(_LEAST_RECENTLY_USED, (after[2], *after[:2])):
+        while page := self._database.select(_LEAST_RECENTLY_USED, (after[2], *after[:2])):
             for row in map(ContentRow._make, page):
-                if self._rows.is_unused_since(CONTENT, CONTENT.key_of(row), row.last_used):
+                if self._database.is_unused_since(CONTENT, CONTENT.key_of(row), row.last_used):
                     yield row
             after = (row.digest, row.kind, row.last_used)
 
     def idle_seconds(self, row: ContentRow) -> float:
         """How long nobody has asked for this content, as the row has it."""
-        return self._rows.now() - row.last_used
+        return self._database.now() - row.last_used
 
     def was_idle_for(self, kind: ContentKind, digest: Digest, seconds: float) -> bool:
         """Whether nobody has asked for this content for so long, as of now; false if there is none."""
-        last_used = self._rows.last_used(CONTENT, (str(digest), kind))
-        return last_used is not None and self._rows.now() - last_used >= seconds
+        last_used = self._database.last_used(CONTENT, (str(digest), kind))
+        return last_used is not None and self._database.now() - last_used >= seconds
 
     def under(self, kind: ContentKind, prefix: str) -> list[ContentRow]:
         """The rows of the file whose digest begins with `prefix`."""
-        rows = self._rows.select(_BY_PREFIX, (prefix, prefix + "g", kind))
+        rows = self._database.select(_BY_PREFIX, (prefix, prefix + "g", kind))
         return [ContentRow._make(row) for row in rows]
 
     def _put(self, row: ContentRow) -> ContentRow:
-        self._rows.put(CONTENT, row)
+        self._database.put(CONTENT, row)
         self._total_of(row).count(row, 1)
         return row
 

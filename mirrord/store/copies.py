@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from mirrord.store import files
+from mirrord.store import disk
+from mirrord.store.disk import Threads
 from mirrord.store.hosted_rows import COLUMNS
 from mirrord.store.layout import FILE_MODE, Layout
-from mirrord.store.threads import Threads
-from mirrord.store.versions import HOSTED_TABLES, VERSION
+from mirrord.store.schema import HOSTED_TABLES, VERSION
 
 FIRST_SECONDS = 60.0
 INTERVAL_SECONDS = 3600.0
@@ -99,7 +99,7 @@ def copy_hosted(index: Path, copy: Path, now: float) -> None:
         connection.execute(f"PRAGMA copy.user_version = {VERSION}")
         connection.execute("COMMIT")
     new.rename(copy)
-    files.sync_folder(copy.parent)
+    disk.sync_folder(copy.parent)
 
 
 def open_copy(copy: Path) -> sqlite3.Connection:

@@ -9,14 +9,14 @@ import attrs
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.store import files
+from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
+from mirrord.store.database import Database
+from mirrord.store.disk import Threads
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
-from mirrord.store.rows import Rows
-from mirrord.store.threads import Threads
 from mirrord.store.unfinished import PartialStore
 
 
@@ -25,7 +25,7 @@ class EvictionStore:
     """Entries by least recent use, and room that was promised."""
 
     _layout: Layout
-    _rows: Rows
+    _database: Database
     _contents: Contents
     _index: Index
     _blobs: BlobStore
@@ -80,7 +80,7 @@ class EvictionStore:
         Raises:
             OSError: The disk refused; `entries` leaves out what was used since the last time.
         """
-        await self._rows.flush()
+        await self._database.flush()
 
     def entries(self) -> Iterator[Entry]:
         """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
@@ -92,7 +92,7 @@ class EvictionStore:
 
     def partials(self) -> Iterator[Entry]:
         """Those of `entries` that unfinished downloads left."""
-        now = self._rows.now()
+        now = self._database.now()
         for left in self._partials.leftovers():
             yield Entry(ContentKind.PARTIAL, left.name, footprint(left.size), now - left.since)
 
@@ -115,7 +115,7 @@ class EvictionStore:
                     evicted.append(entry)
                     doomed.extend(self._clear_away(path))
         finally:
-            await self._threads.run(files.unlink_all, doomed)
+            await self._threads.run(disk.unlink_all, doomed)
         return evicted
 
     async def remove(self, entries: Sequence[Entry]) -> None:
@@ -132,7 +132,7 @@ class EvictionStore:
                 digest = Digest.parse(entry.name)
                 doomed.extend(self._clear_away(self._drop(entry.kind, digest)))
         finally:
-            await self._threads.run(files.unlink_all, doomed)
+            await self._threads.run(disk.unlink_all, doomed)
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         """Forget links and tags that nobody used for so long: one small slice an item, how many went."""

@@ -13,7 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from mirrord.store.threads import Threads
+from mirrord.store.disk import Threads
 
 P = ParamSpec("P")
 

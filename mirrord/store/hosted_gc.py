@@ -16,12 +16,12 @@ from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.browser import EVICT_ENTRIES, StoreBrowser
 from mirrord.store.contents import Contents
+from mirrord.store.database import Database
 from mirrord.store.eviction import EvictionStore
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.hosted_rows import IS_REFERENCED
 from mirrord.store.layout import footprint
-from mirrord.store.rows import Rows
-from mirrord.store.tables import CONTENT, PAGE_ROWS
+from mirrord.store.schema import CONTENT, PAGE_ROWS
 from mirrord.store.uploads import Uploads
 
 MANIFESTS_A_PAGE = 32
@@ -58,7 +58,7 @@ _TAGS = (
 class HostedGCStore:
     """Links, tags and content of hosted repositories, and uploads that nobody goes on with."""
 
-    _rows: Rows
+    _database: Database
     _contents: Contents
     _hosted: HostedIndex
     _uploads: Uploads
@@ -90,9 +90,9 @@ class HostedGCStore:
 
     def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
         """The blobs that no manifest of their repository names, and nobody asked for since; page by page."""
-        before = self._rows.now() - grace_seconds
+        before = self._database.now() - grace_seconds
         last = ("", "")
-        while page := self._rows.select(_BLOBS, (before, *last)):
+        while page := self._database.select(_BLOBS, (before, *last)):
             yield [
                 (RepositoryName(repository), Digest.parse(digest))
                 for repository, digest, is_idle in page
@@ -106,12 +106,12 @@ class HostedGCStore:
         Raises:
             OSError: The disk refused; they are all there still.
         """
-        before = self._rows.now() - grace_seconds
+        before = self._database.now() - grace_seconds
         asked = self._hosted.asked
         names = [(str(repository), str(digest)) for repository, digest in blobs]
         names = [name for name in names if asked.last(name) <= before]
         with asked.going(names):
-            count = await self._rows.transact(
+            count = await self._database.transact(
                 partial(hosted_rows.unlink_unreferenced, links=names, before=before)
             )
         self._changed()
@@ -120,11 +120,11 @@ class HostedGCStore:
     def unlinked(self) -> Iterator[list[Entry]]:
         """Hosted content that no hosted repository holds any more, page by page."""
         last = ("", "")
-        while page := self._rows.select(_UNLINKED, last):
+        while page := self._database.select(_UNLINKED, last):
             yield [
                 Entry(ContentKind(kind), digest, footprint(size), 0.0)
                 for digest, kind, size, is_unlinked in page
-                if is_unlinked and not self._rows.is_overlaid(CONTENT, (digest, kind))
+                if is_unlinked and not self._database.is_overlaid(CONTENT, (digest, kind))
             ]
             last = page[-1][:2]
 
@@ -158,10 +158,10 @@ class HostedGCStore:
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         """The manifests of a repository, page by page."""
-        name, last, now = str(repository), "", self._rows.now()
-        while page := self._rows.select(_MANIFESTS, (name, last)):
+        name, last, now = str(repository), "", self._database.now()
+        while page := self._database.select(_MANIFESTS, (name, last)):
             children: dict[str, list[Digest]] = {}
-            for parent, child in self._rows.select(_CHILDREN, (name, page[0][0], page[-1][0])):
+            for parent, child in self._database.select(_CHILDREN, (name, page[0][0], page[-1][0])):
                 children.setdefault(parent, []).append(Digest.parse(child))
             yield [
                 HostedManifest(
@@ -177,8 +177,8 @@ class HostedGCStore:
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         """The tags of a repository, page by page."""
-        last, now = "", self._rows.now()
-        while page := self._rows.select(_TAGS, (str(repository), last)):
+        last, now = "", self._database.now()
+        while page := self._database.select(_TAGS, (str(repository), last)):
             yield [HostedTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
             last = page[-1][0]
 
@@ -190,7 +190,7 @@ class HostedGCStore:
         Raises:
             OSError: The disk refused; they are all there still.
         """
-        name, before = str(thinning.repository), self._rows.now() - grace_seconds
+        name, before = str(thinning.repository), self._database.now() - grace_seconds
         spared = {
             one.digest
             for one in thinning.manifests
@@ -201,7 +201,8 @@ class HostedGCStore:
             tags=tuple(tag for tag in thinning.tags if tag.digest not in spared),
             manifests=tuple(one for one in thinning.manifests if one.digest not in spared),
         )
-        counts = await self._rows.transact(partial(hosted_rows.thin, thinning=thinning, now=self._rows.now()))
+        now = self._database.now()
+        counts = await self._database.transact(partial(hosted_rows.thin, thinning=thinning, now=now))
         self._changed()
         return counts
 

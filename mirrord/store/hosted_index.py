@@ -25,10 +25,10 @@ from mirrord.store import hosted_rows
 from mirrord.store.asked import AccessTimes
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
+from mirrord.store.database import Database
 from mirrord.store.hosted_rows import HostedLinkRow
 from mirrord.store.manifests import ManifestStore
-from mirrord.store.rows import Rows
-from mirrord.store.tables import PAGE_ROWS
+from mirrord.store.schema import PAGE_ROWS
 
 _LINK = "SELECT * FROM hosted_links WHERE repository = ? AND digest = ? ORDER BY is_manifest DESC"
 _LINKS_OF = (
@@ -65,7 +65,7 @@ T = TypeVar("T")
 class HostedIndex:
     """Links and tags of hosted repositories. `changed` is told of every change."""
 
-    _rows: Rows
+    _database: Database
     _contents: Contents
     _blobs: BlobStore
     _manifests: ManifestStore
@@ -74,19 +74,19 @@ class HostedIndex:
     asked: AccessTimes = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.asked = AccessTimes(self._rows.now())
+        self.asked = AccessTimes(self._database.now())
 
     def has(self, repository: RepositoryName) -> bool:
         """Whether it holds anything."""
         sql = "SELECT 1 FROM hosted_links WHERE repository = ? LIMIT 1"
-        return bool(self._rows.select(sql, (str(repository),)))
+        return bool(self._database.select(sql, (str(repository),)))
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         """The next hosted repositories in order of name, `limit` at most."""
         names: list[str] = []
         while len(names) < limit:
             sql = "SELECT min(repository) FROM hosted_links WHERE repository > ?"
-            ((name,),) = self._rows.select(sql, (names[-1] if names else after,))
+            ((name,),) = self._database.select(sql, (names[-1] if names else after,))
             if name is None:
                 break
             names.append(name)
@@ -100,17 +100,17 @@ class HostedIndex:
         With `is_manifest`, only a link of that kind. A blob that was asked for stays for the grace time, and
         so does a manifest where either would do: an index that names it is on its way.
         """
-        for row in map(HostedLinkRow._make, self._rows.select(_LINK, (str(repository), str(digest)))):
+        for row in map(HostedLinkRow._make, self._database.select(_LINK, (str(repository), str(digest)))):
             if is_manifest is None or is_manifest == bool(row.is_manifest):
                 is_kept = not row.is_manifest or is_manifest is None
-                is_going = is_kept and not self.asked.note(row.repository, row.digest, self._rows.now())
+                is_going = is_kept and not self.asked.note(row.repository, row.digest, self._database.now())
                 return row.link() if row.is_manifest or not is_going else None
         return None
 
     def links(self, repository: RepositoryName) -> Iterator[list[HostedLink]]:
         """All that the repository holds, a page an item; to look at it keeps nothing."""
         last: tuple[str, bool] = ("", False)
-        while page := self._rows.select(_LINKS_OF, (str(repository), *last)):
+        while page := self._database.select(_LINKS_OF, (str(repository), *last)):
             rows = [HostedLinkRow._make(row) for row in page]
             yield [row.link() for row in rows]
             last = rows[-1].digest, rows[-1].is_manifest
@@ -118,24 +118,24 @@ class HostedIndex:
     def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
         """The hosted repositories that hold a blob, or a manifest."""
         last = ""
-        while page := self._rows.select(_HOLDERS, (str(digest), is_manifest, last)):
+        while page := self._database.select(_HOLDERS, (str(digest), is_manifest, last)):
             yield from (RepositoryName(name) for (name,) in page)
             last = page[-1][0]
 
     def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
         """The manifest that a tag names."""
-        for media_type, digest, size in self._rows.select(_TAGGED, (str(repository), str(tag))):
+        for media_type, digest, size in self._database.select(_TAGGED, (str(repository), str(tag))):
             return Descriptor(media_type, Digest.parse(digest), size)
         return None
 
     def tags(self, repository: RepositoryName, after: str, limit: int) -> list[str]:
         """The next tags in ASCII order, `limit` at most."""
-        return [tag for (tag,) in self._rows.select(_TAGS, (str(repository), after, limit))]
+        return [tag for (tag,) in self._database.select(_TAGS, (str(repository), after, limit))]
 
     def tagged(self, repository: RepositoryName) -> Iterator[list[tuple[Tag, Digest, float]]]:
         """All tags, what they name and since when by wall clock; a page an item."""
         last = ""
-        while page := self._rows.select(_TAGGED_AT, (str(repository), last)):
+        while page := self._database.select(_TAGGED_AT, (str(repository), last)):
             yield [(Tag(tag), Digest.parse(digest), tagged_at) for tag, digest, tagged_at in page]
             last = page[-1][0]
 
@@ -147,7 +147,7 @@ class HostedIndex:
         With `artifact_type`, only those of that type.
         """
         kind = None if artifact_type is None else json.dumps(artifact_type)
-        while page := self._rows.select(_REFERRERS, (str(repository), str(subject), kind, after)):
+        while page := self._database.select(_REFERRERS, (str(repository), str(subject), kind, after)):
             rows = [HostedLinkRow._make(row) for row in page]
             yield from (row.link() for row in rows)
             after = rows[-1].digest
@@ -155,7 +155,7 @@ class HostedIndex:
     def lost(self) -> Iterator[list[tuple[RepositoryName, ContentKind, Digest]]]:
         """What repositories should hold, and the disk does not; a page of all links an item."""
         last = ("", "")
-        while page := self._rows.select(_LINKS, last):
+        while page := self._database.select(_LINKS, last):
             held = (
                 (
                     RepositoryName(repository),
@@ -186,7 +186,7 @@ class HostedIndex:
             if not self._blobs.has(descriptor):
                 return False
             link = HostedLink(descriptor, is_manifest=False, linked_at=self._wall_clock())
-            row = HostedLinkRow.of(repository, link, self._rows.now())
+            row = HostedLinkRow.of(repository, link, self._database.now())
             await self._write(partial(hosted_rows.put_link, row=row))
         return True
 
@@ -210,7 +210,7 @@ class HostedIndex:
             OSError: The disk refused; nothing of it is linked, and a sweep takes what was written.
         """
         for needed in (*blobs, *children):
-            self.asked.note(str(repository), str(needed), self._rows.now())
+            self.asked.note(str(repository), str(needed), self._database.now())
         named, tags = [each.digest for each in manifest.references()], tuple(tags)
 
         def link_all(connection: sqlite3.Connection) -> None:
@@ -219,7 +219,7 @@ class HostedIndex:
 
         with self._contents.claimed(ContentKind.MANIFEST, manifest.digest):
             await self._manifests.keep(manifest)
-            row = HostedLinkRow.of(repository, link, self._rows.now())
+            row = HostedLinkRow.of(repository, link, self._database.now())
             await self._write(link_all)
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
@@ -228,7 +228,7 @@ class HostedIndex:
         Raises:
             OSError: The disk refused; it is there still.
         """
-        name, now = str(repository), self._rows.now()
+        name, now = str(repository), self._database.now()
         return await self._write(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
 
     async def delete(
@@ -254,6 +254,6 @@ class HostedIndex:
         return await self._write(lambda at: hosted_rows.delete_repository(at, str(repository)))
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        result = await self._rows.transact(work)
+        result = await self._database.transact(work)
         self._changed()
         return result

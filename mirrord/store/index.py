@@ -8,8 +8,8 @@ from mirrord.oci.content import ContentKind, TagObservation, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
-from mirrord.store.rows import Rows
-from mirrord.store.tables import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
+from mirrord.store.database import Database
+from mirrord.store.schema import CONTENT, LINKS, PAGE_ROWS, TAGS, Key, LinkRow, R, Table, TagRow
 
 _PENDING = "SELECT * FROM tags WHERE upstream = ? AND repository = ? AND pending_digest = ?"
 _REPOSITORIES = """
@@ -32,40 +32,40 @@ FROM named WHERE repository IS NOT NULL
 class Index:
     """Links and tags by source."""
 
-    _rows: Rows
+    _database: Database
 
     def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
         """What `source` may read under this digest; None if it is not known to. Counts as a use of both."""
         key = _link_key(source, digest)
-        row = self._rows.get(LINKS, key)
+        row = self._database.get(LINKS, key)
         if row is None:
             return None
-        self._rows.use(LINKS, key)
-        self._rows.use(CONTENT, (row.digest,))
+        self._database.use(LINKS, key)
+        self._database.use(CONTENT, (row.digest,))
         return Descriptor(row.media_type, digest, row.size)
 
     def add_links(self, source: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
         """Let `source` read these. What is known already is only used: a pull repeated writes nothing."""
-        now = self._rows.now()
+        now = self._database.now()
         for descriptor in descriptors:
             key = _link_key(source, descriptor.digest)
-            known = self._rows.get(LINKS, key)
+            known = self._database.get(LINKS, key)
             if known is not None and (known.media_type, known.size) == (
                 descriptor.media_type,
                 descriptor.size,
             ):
-                self._rows.use(LINKS, key)
+                self._database.use(LINKS, key)
             else:
                 is_manifest = known is not None and known.is_manifest
-                self._rows.put(LINKS, LinkRow.of(key, descriptor, now, is_manifest=is_manifest))
+                self._database.put(LINKS, LinkRow.of(key, descriptor, now, is_manifest=is_manifest))
 
     def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         """What is known of a tag. Counts as a use."""
         key = _tag_key(source, tag)
-        row = self._rows.get(TAGS, key)
+        row = self._database.get(TAGS, key)
         if row is None:
             return None
-        self._rows.use(TAGS, key)
+        self._database.use(TAGS, key)
         return self.as_held(source, row.record())
 
     def observe_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
@@ -80,24 +80,25 @@ class Index:
 
     def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
         """The upstream says that the tag is gone."""
-        self._rows.delete(TAGS, _tag_key(source, tag))
+        self._database.delete(TAGS, _tag_key(source, tag))
 
     def hold(self, source: RepositoryKey, manifest: Manifest) -> None:
         """A manifest is stored now: `source` reads it, and its pending tags that name it become held."""
         link = _link_key(source, manifest.digest)
-        self._rows.put(LINKS, LinkRow.of(link, manifest.descriptor, self._rows.now(), is_manifest=True))
+        now = self._database.now()
+        self._database.put(LINKS, LinkRow.of(link, manifest.descriptor, now, is_manifest=True))
         for row in list(self._pending(source, str(manifest.digest))):
             record = row.record()
             self._put_tag(TAGS.key_of(row), TagRecord(cached=record.pending))
 
     def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
         """The next repositories in order of name, `limit` at most, and whether a manifest of each is held."""
-        are_held = dict(self._rows.select(_REPOSITORIES, (upstream, after, limit)))
+        are_held = dict(self._database.select(_REPOSITORIES, (upstream, after, limit)))
         last = max(are_held) if len(are_held) == limit else None
-        for row in self._rows.unwritten(LINKS):
+        for row in self._database.unwritten(LINKS):
             name = row.repository
             if row.is_manifest and row.upstream == upstream and after < name and (not last or name <= last):
-                is_stored = self._rows.get(CONTENT, (row.digest, ContentKind.MANIFEST)) is not None
+                is_stored = self._database.get(CONTENT, (row.digest, ContentKind.MANIFEST)) is not None
                 are_held[name] = is_stored or are_held.get(name, False)
         return [(RepositoryName(name), bool(is_held)) for name, is_held in sorted(are_held.items())[:limit]]
 
@@ -117,37 +118,37 @@ class Index:
         yield from self._forget_unused(TAGS, idle_seconds)
 
     def _forget_unused(self, table: Table[R], idle_seconds: float) -> Iterator[int]:
-        before = self._rows.now() - idle_seconds
+        before = self._database.now() - idle_seconds
         names = ", ".join(table.row._fields[: table.key_columns])
         sql = (
             f"SELECT {names}, last_used FROM {table.name} "  # noqa: S608
             f"WHERE ({names}) > (?, ?, ?) ORDER BY {names} LIMIT {PAGE_ROWS}"
         )
         last: Key = ("", "", "")
-        while page := self._rows.select(sql, last):
+        while page := self._database.select(sql, last):
             old = [row[:-1] for row in page if row[-1] < before]
-            unused = [key for key in old if self._rows.is_unused_since(table, key, before)]
+            unused = [key for key in old if self._database.is_unused_since(table, key, before)]
             for key in unused:
-                self._rows.delete(table, key)
+                self._database.delete(table, key)
             last = page[-1][:-1]
             yield len(unused)
 
     def _is_held(self, source: RepositoryKey, digest: Digest) -> bool:
-        is_stored = self._rows.get(CONTENT, (str(digest), ContentKind.MANIFEST)) is not None
-        return is_stored and self._rows.get(LINKS, _link_key(source, digest)) is not None
+        is_stored = self._database.get(CONTENT, (str(digest), ContentKind.MANIFEST)) is not None
+        return is_stored and self._database.get(LINKS, _link_key(source, digest)) is not None
 
     def _pending(self, source: RepositoryKey, digest: str) -> Iterator[TagRow]:
         upstream, repository = source.upstream, str(source.repository)
-        for row in self._rows.unwritten(TAGS):
+        for row in self._database.unwritten(TAGS):
             if (row.upstream, row.repository, row.pending_digest) == (upstream, repository, digest):
                 yield row
-        for values in self._rows.select(_PENDING, (upstream, repository, digest)):
+        for values in self._database.select(_PENDING, (upstream, repository, digest)):
             row = TagRow._make(values)
-            if not self._rows.is_overlaid(TAGS, TAGS.key_of(row)):
+            if not self._database.is_overlaid(TAGS, TAGS.key_of(row)):
                 yield row
 
     def _put_tag(self, key: Key, record: TagRecord) -> None:
-        self._rows.put(TAGS, TagRow.of(key, record, self._rows.now()))
+        self._database.put(TAGS, TagRow.of(key, record, self._database.now()))
 
 
 def _link_key(source: RepositoryKey, digest: Digest) -> Key:

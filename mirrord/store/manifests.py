@@ -12,13 +12,13 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RegistryError
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.names import RepositoryKey
-from mirrord.store import files
+from mirrord.store import disk
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
+from mirrord.store.disk import Threads
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout
-from mirrord.store.tables import ContentRow
-from mirrord.store.threads import Threads
+from mirrord.store.schema import ContentRow
 from mirrord.store.unfinished import PartialStore
 
 
@@ -84,7 +84,7 @@ class ManifestStore:
         digest = manifest.digest
         scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
         path = self._layout.content(ContentKind.MANIFEST, digest)
-        await self._threads.run(files.write_committed, scratch, path, manifest.body)
+        await self._threads.run(disk.write_committed, scratch, path, manifest.body)
         self._keep(manifest, is_known=False)
 
     async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:
@@ -120,7 +120,7 @@ class ManifestStore:
 
 def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
     """A manifest from its file; None if the file is damaged. Without a media type its own shape tells."""
-    body = files.read(path, MAX_MANIFEST_BYTES + 1)
+    body = disk.read(path, MAX_MANIFEST_BYTES + 1)
     if media_type:
         return Manifest(digest, media_type, body) if digest.matches(body) else None
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 
 from mirrord.oci.digest import Digest, Hasher
-from mirrord.store import files
+from mirrord.store import disk
+from mirrord.store.disk import Threads
 from mirrord.store.hops import ThreadedFile
-from mirrord.store.threads import Threads
 
 HASH_SLICE_BYTES = 16 * 1024 * 1024
 
@@ -68,7 +68,7 @@ class PartialFile:
             self.offset += len(chunk)
             self._hashed += len(chunk)
 
-        await self._hops.run(grew, files.append, self._hops.fd, self.offset, chunk, self._hasher)
+        await self._hops.run(grew, disk.append, self._hops.fd, self.offset, chunk, self._hasher)
 
     async def is_verified(self) -> bool:
         """Whether the bytes so far are what the digest names.
@@ -84,7 +84,7 @@ class PartialFile:
 
         Raises:
             OSError: The disk refused. After ENOSPC it may be tried again; after anything else it is to be
-                discarded, for an fsync that failed may have lost what was written (files.commit).
+                discarded, for an fsync that failed may have lost what was written (disk.commit).
         """
         if self.path is None:
             self._hops.let_go()
@@ -95,7 +95,7 @@ class PartialFile:
             self._committed(self)
             self._hops.let_go()
 
-        await self._hops.run(committed, files.commit, self._hops.fd, self.path, self.target)
+        await self._hops.run(committed, disk.commit, self._hops.fd, self.path, self.target)
 
     async def discard(self) -> None:
         """Throw it away.
@@ -107,7 +107,7 @@ class PartialFile:
             return
         try:
             if self.path is not None:
-                await self._hops.run(self._forget_path, files.unlink_all, [self.path])
+                await self._hops.run(self._forget_path, disk.unlink_all, [self.path])
         finally:
             self._hops.let_go()
 
@@ -132,9 +132,7 @@ class PartialFile:
                 self._hashed = stop
 
             try:
-                await self._hops.run(
-                    hashed, files.hash_range, self._hops.fd, self._hashed, stop, self._hasher
-                )
+                await self._hops.run(hashed, disk.hash_range, self._hops.fd, self._hashed, stop, self._hasher)
             except OSError:
                 self._hasher, self._hashed = self.digest.hasher(), 0
                 raise

@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from mirrord.store.disk import Threads
 from mirrord.store.layout import FILE_MODE
-from mirrord.store.threads import Threads
 
 INTERVAL_SECONDS = 60.0
 

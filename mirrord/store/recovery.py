@@ -17,15 +17,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.oci.digest import Digest
-from mirrord.store import files
+from mirrord.store import disk
 from mirrord.store.contents import TOTALS, Contents
 from mirrord.store.copies import copied_at, restore_hosted
-from mirrord.store.faults import primary_code
+from mirrord.store.database import primary_code
+from mirrord.store.disk import Threads
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.layout import FanOut, Layout
-from mirrord.store.tables import CONTENT, LINKS, TAGS, connect
-from mirrord.store.threads import Threads
+from mirrord.store.schema import CONTENT, LINKS, TAGS, connect
 
 _log = Logger()
 
@@ -63,7 +63,7 @@ def empty_scratch(layout: Layout) -> None:
     Raises:
         OSError: The disk failed.
     """
-    files.unlink_all(list(layout.scratch.iterdir()))
+    disk.unlink_all(list(layout.scratch.iterdir()))
 
 
 def _open_or_set_aside(layout: Layout, now: float) -> OpenIndex | None:
@@ -84,7 +84,7 @@ def _open_index(layout: Layout, now: float) -> OpenIndex:
         if is_new and layout.copy.exists():
             _restore(writer, layout, now)
         row = writer.execute("SELECT value FROM meta WHERE name = 'service_seconds'").fetchone()
-        for sql in (TOTALS, CONTENT.nothing, LINKS.nothing, TAGS.nothing, *HOSTED_CHECKS):
+        for sql in (TOTALS, CONTENT.check, LINKS.check, TAGS.check, *HOSTED_CHECKS):
             writer.execute(sql).fetchall()
         return OpenIndex(connect(layout.index), writer, 0.0 if row is None else row[0])
     except sqlite3.Error:
@@ -149,7 +149,7 @@ class Reconciliation:
         """
         for folder in self._layout.fan_outs():
             listed: dict[str, int] = {}
-            yield self._threads.run(files.sizes, folder.path).addCallback(listed.update)
+            yield self._threads.run(disk.sizes, folder.path).addCallback(listed.update)
             yield from self._adopt(folder, listed)
             yield from self._drop(folder, listed)
         yield from self._miss()

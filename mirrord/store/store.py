@@ -21,22 +21,17 @@ from mirrord.store.browser import StoreBrowser
 from mirrord.store.cache import BodyCache
 from mirrord.store.contents import Contents
 from mirrord.store.copies import Copies
+from mirrord.store.database import Database
+from mirrord.store.disk import StoreLock, Threads
 from mirrord.store.eviction import EvictionStore
-from mirrord.store.faults import Faults
 from mirrord.store.hosted_gc import HostedGCStore
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.index import Index
 from mirrord.store.layout import FOLDER_MODE, Layout
-from mirrord.store.lock import StoreLock
 from mirrord.store.manifests import ManifestStore
-from mirrord.store.overlay import Overlay
 from mirrord.store.partials import PartialFile
-from mirrord.store.rows import Rows
-from mirrord.store.service_time import ServiceTime
-from mirrord.store.threads import Threads
 from mirrord.store.unfinished import PartialStore
 from mirrord.store.uploads import Uploads
-from mirrord.store.writer import Writer
 
 CACHE_BYTES = 4 * 1024 * 1024
 
@@ -60,7 +55,7 @@ class Store:
     hosted_gc: HostedGCStore
     browser: StoreBrowser
     audit: Audit
-    _rows: Rows
+    _database: Database
     _partials: PartialStore
     _copies: Copies
     _reconciliation: Reconciling
@@ -69,7 +64,7 @@ class Store:
     @property
     def trouble(self) -> str | None:
         """Why what is pulled now may be forgotten: the index cannot be written; None where all is well."""
-        return self._rows.trouble
+        return self._database.trouble
 
     async def reconciled(self) -> None:
         """Wait until index and files agree, or could not be compared: a while after a start, else at once."""
@@ -82,7 +77,7 @@ class Store:
             self._reconciliation.stop()
         self._partials.park_all()
         self.uploads.release_all()
-        await self._rows.close()
+        await self._database.close()
         await self._copies.close()
         self._lock.release()
 
@@ -114,23 +109,31 @@ def open_store(
     except BaseException:
         lock.release()
         raise
-    rows = _open_rows(opened, ServiceTime(monotonic, opened.service_seconds), threads, clock, Faults(layout))
-    contents, index, cache = Contents(rows), Index(rows), BodyCache(cache_bytes)
+    database = Database(
+        reader=opened.reader,
+        writer=opened.writer,
+        condemned=layout.condemned,
+        threads=threads,
+        clock=clock,
+        monotonic=monotonic,
+        service_seconds=opened.service_seconds,
+    )
+    contents, index, cache = Contents(database), Index(database), BodyCache(cache_bytes)
 
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
-    partials = PartialStore(layout, threads, rows.now, committed)
+    partials = PartialStore(layout, threads, database.now, committed)
     blobs = BlobStore(layout, contents, partials, cache)
     manifests = ManifestStore(layout, contents, index, partials, cache, threads)
-    eviction = EvictionStore(layout, rows, contents, index, blobs, partials, cache, threads)
+    eviction = EvictionStore(layout, database, contents, index, blobs, partials, cache, threads)
     copies = Copies(layout, threads, clock, wall_clock)
-    hosted = HostedIndex(rows, contents, blobs, manifests, wall_clock, copies.changed)
-    uploads = Uploads(layout, blobs, hosted, threads, rows.now, token)
+    hosted = HostedIndex(database, contents, blobs, manifests, wall_clock, copies.changed)
+    uploads = Uploads(layout, blobs, hosted, threads, database.now, token)
     reconciliation = _reconcile(recovery.Reconciliation(layout, contents, hosted, threads), clock)
-    browser = StoreBrowser(layout, rows, contents, index, blobs, partials, eviction, threads, wall_clock)
-    hosted_gc = HostedGCStore(rows, contents, hosted, uploads, eviction, browser, copies.changed)
-    audit = Audit(layout, rows, contents, partials, cache, threads)
+    browser = StoreBrowser(layout, database, contents, index, blobs, partials, eviction, threads, wall_clock)
+    hosted_gc = HostedGCStore(database, contents, hosted, uploads, eviction, browser, copies.changed)
+    audit = Audit(layout, database, contents, partials, cache, threads)
     return Store(
         blobs,
         manifests,
@@ -141,7 +144,7 @@ def open_store(
         hosted_gc,
         browser,
         audit,
-        rows,
+        database,
         partials,
         copies,
         reconciliation,
@@ -153,18 +156,6 @@ def _enter(layout: Layout) -> StoreLock:
     for folder in (layout.root, layout.partials, layout.uploads, layout.scratch):
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     return StoreLock.acquire(layout)
-
-
-def _open_rows(
-    opened: recovery.OpenIndex,
-    service_time: ServiceTime,
-    threads: Threads,
-    clock: IReactorTime,
-    faults: Faults,
-) -> Rows:
-    overlay = Overlay()
-    writer = Writer(opened.writer, overlay, service_time, threads, clock, faults)
-    return Rows(opened.reader, overlay, writer, service_time, faults)
 
 
 def _reconcile(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> Reconciling:

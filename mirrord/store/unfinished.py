@@ -10,10 +10,9 @@ import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
+from mirrord.store.disk import Threads, read_stamp, stamp
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.partials import PartialFile
-from mirrord.store.stamps import read_stamp, stamp
-from mirrord.store.threads import Threads
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})

@@ -20,13 +20,13 @@ from mirrord.oci.digest import Digest, Hasher
 from mirrord.oci.errors import DigestInvalid
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import RepositoryName
-from mirrord.store import files
+from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
+from mirrord.store.disk import Threads
 from mirrord.store.hops import ThreadedFile
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import Layout
 from mirrord.store.partials import HASH_SLICE_BYTES
-from mirrord.store.threads import Threads
 
 
 @attrs.frozen
@@ -99,9 +99,9 @@ class Upload:
 
         fd, offset = self._hops.fd, self.offset
         if self._hashed == offset:
-            await self._hops.run(grew_hashed, files.append, fd, offset, chunk, self._hasher)
+            await self._hops.run(grew_hashed, disk.append, fd, offset, chunk, self._hasher)
         else:
-            await self._hops.run(grew, files.append_unhashed, fd, offset, chunk)
+            await self._hops.run(grew, disk.append_unhashed, fd, offset, chunk)
 
     async def commit(self, digest: Digest) -> None:
         """Make it a blob, linked to its repository; the session is over. Goes on if nobody waits for it.
@@ -125,7 +125,7 @@ class Upload:
             return
         self.is_over = True
         try:
-            await self._hops.run(lambda: None, files.unlink_all, [self.path])
+            await self._hops.run(lambda: None, disk.unlink_all, [self.path])
         finally:
             self.release()
 
@@ -151,7 +151,7 @@ class Upload:
         """The session is over; what is left of its file goes, now or with a sweep."""
         self.is_over = True
         with contextlib.suppress(OSError):
-            await self._workshop.threads.run(files.unlink_all, [self.path])
+            await self._workshop.threads.run(disk.unlink_all, [self.path])
         self.release()
 
     async def _become(self, blob: Descriptor) -> None:
@@ -162,7 +162,7 @@ class Upload:
         """
         target = self._workshop.layout.content(ContentKind.BLOB, blob.digest)
         try:
-            await self._workshop.threads.run(files.commit, self._fd, self.path, target)
+            await self._workshop.threads.run(disk.commit, self._fd, self.path, target)
         except OSError as error:
             if error.errno == errno.EIO:
                 await self._end()
@@ -199,5 +199,5 @@ class Upload:
         """Hash what is written from `start`, a slice at a time: others need the threads too."""
         while start < self.offset:
             stop = min(start + HASH_SLICE_BYTES, self.offset)
-            await self._workshop.threads.run(files.hash_range, self._fd, start, stop, hasher)
+            await self._workshop.threads.run(disk.hash_range, self._fd, start, stop, hasher)
             start = stop

@@ -21,12 +21,11 @@ import attrs
 from mirrord.oci.digest import Hasher
 from mirrord.oci.errors import UploadBusy
 from mirrord.oci.names import RepositoryName
-from mirrord.store import files
+from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
+from mirrord.store.disk import Threads, read_stamp, stamp
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
-from mirrord.store.stamps import read_stamp, stamp
-from mirrord.store.threads import Threads
 from mirrord.store.upload import Session, Upload, UploadContext
 
 MAX_HASHERS = 256
@@ -110,7 +109,7 @@ class Uploads:
             OSError: The disk refused; they are forgotten all the same, until the next start.
         """
         gone = [session for name in names if (session := self._forget(name)) is not None]
-        await self._threads.run(files.unlink_all, [session.path for session in gone])
+        await self._threads.run(disk.unlink_all, [session.path for session in gone])
         return sum(footprint(session.size) for session in gone)
 
     def release_all(self) -> None:

@@ -54,8 +54,8 @@ class StoreTestCase(SynchronousTestCase):
         """End without a word: what only memory knew is gone."""
         with contextlib.suppress(TaskFinished):
             self.store._reconciliation.stop()
-        self.store._rows._reader.close()
-        self.store._rows._writer._connection.close()
+        self.store._database._reader.close()
+        self.store._database._writer.close()
         self.store._lock.release()
         self.clock = Clock()
         self.store = self.open()

@@ -4,8 +4,8 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind
 from mirrord.store.backup import BackupProgress, NoBackup, back_up, restore
+from mirrord.store.disk import StoreInUse
 from mirrord.store.layout import Layout
-from mirrord.store.lock import StoreInUse
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import layer, manifest
 
@@ -102,8 +102,8 @@ class BackupTests(PushTestCase):
         self.start_anew()
         self.pass_time(100_000)
         self.restore_here()
-        ((touched,),) = self.store._rows.select("SELECT touched FROM hosted_links", ())
-        self.assertEqual(500.0, self.store._rows.now() - touched)
+        ((touched,),) = self.store._database.select("SELECT touched FROM hosted_links", ())
+        self.assertEqual(500.0, self.store._database.now() - touched)
 
     def test_what_is_damaged_here_is_mended_from_the_backup(self) -> None:
         """A file that rotted on this disk, its length unchanged, comes from the backup."""

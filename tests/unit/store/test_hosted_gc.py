@@ -56,7 +56,7 @@ class UnreferencedTests(ShelfTestCase):
         self.pass_time(100)
         self.assertTrue(self.holds(X))
         for number in range(asked.MAX_ASKED):
-            self.store.hosted.asked.note("other", str(number), self.store._rows.now())
+            self.store.hosted.asked.note("other", str(number), self.store._database.now())
         self.pass_time(59)
         self.assertEqual([], self.lone())
 

@@ -11,7 +11,7 @@ from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.hosted_rows import HostedLinkRow
-from mirrord.store.tables import PAGE_ROWS
+from mirrord.store.schema import PAGE_ROWS
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
 
@@ -107,7 +107,7 @@ class HostedIndexTests(PushTestCase):
             raise ValueError("no")
 
         self.threads.hold()
-        failing = Deferred.fromCoroutine(self.store._rows.transact(fail))
+        failing = Deferred.fromCoroutine(self.store._database.transact(fail))
         putting = Deferred.fromCoroutine(
             self.store.hosted.put_manifest(APP, IMAGE, self.link_of(IMAGE), [V1])
         )

@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def now(self) -> float:
-        return self.shop.store._rows.now()
+        return self.shop.store._database.now()
 
     @rule(repository=repositories, number=blobs)
     def push_blob(self, repository: RepositoryName, number: int) -> None:
@@ -167,7 +167,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def holds_what_it_should(self) -> None:
         """Links and tags are those of the model, and all that they name is there, byte for byte."""
-        rows = self.shop.store._rows.select("SELECT repository, digest, is_manifest FROM hosted_links", ())
+        sql = "SELECT repository, digest, is_manifest FROM hosted_links"
+        rows = self.shop.store._database.select(sql, ())
         links = {(repository, digest) for repository, digest, _ in rows}
         expected = {(str(of), str(digest)) for of, digest in (*self.model.blobs, *self.model.manifests)}
         assert links == expected, (links, expected)

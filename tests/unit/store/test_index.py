@@ -2,7 +2,7 @@ import errno
 
 from mirrord.oci.content import ContentKind, Entry, TagRecord
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
-from mirrord.store.rows import HOT_ROWS
+from mirrord.store.database import HOT_ROWS
 from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
 OLD, NEW = manifest(note="old"), manifest(note="new")
@@ -42,7 +42,7 @@ class LinkTests(StoreTestCase):
         self.clock.advance(1)
         for link in links:
             self.assertEqual(link, self.store.index.link(UBUNTU, link.digest))
-        self.assertEqual(HOT_ROWS, len(self.store._rows._hot))
+        self.assertEqual(HOT_ROWS, len(self.store._database._hot))
 
     def test_known_links_are_not_written_again(self) -> None:
         """Linking what is linked already costs no write."""

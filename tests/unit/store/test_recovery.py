@@ -3,9 +3,9 @@ from collections.abc import Iterator
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.store.lock import StoreInUse
+from mirrord.store.disk import StoreInUse
 from mirrord.store.recovery import Reconciliation
-from mirrord.store.tables import connect
+from mirrord.store.schema import connect
 from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
 IMAGE = manifest(layer(b"x"))

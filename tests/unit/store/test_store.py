@@ -15,8 +15,8 @@ from mirrord.mirrored.ports import BlobFiles, CacheSpace, LinkIndex, ManifestFil
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
+from mirrord.store.disk import PoolThreads
 from mirrord.store.store import Store, open_store
-from mirrord.store.threads import PoolThreads
 from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 
 MIB = 1024 * 1024

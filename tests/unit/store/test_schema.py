@@ -1,8 +1,7 @@
 import sqlite3
 
-from mirrord.store import versions
-from mirrord.store.tables import connect
-from mirrord.store.versions import VERSION
+from mirrord.store import schema
+from mirrord.store.schema import VERSION, connect
 from tests.unit.store.pushing import APP, V1, PushTestCase
 from tests.unit.store.shop import LATEST, UBUNTU, layer, manifest, sighting
 
@@ -48,12 +47,12 @@ class UpgradeTests(PushTestCase):
         self.downgrade()
         connection = sqlite3.connect(self.layout.index)
         connection.execute("CREATE TABLE hosted_edges (in_the_way)")
-        self.assertRaises(sqlite3.OperationalError, versions.upgrade, connection)
+        self.assertRaises(sqlite3.OperationalError, schema.upgrade, connection)
         self.assertEqual((1,), connection.execute("PRAGMA user_version").fetchone())
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         self.assertNotIn("hosted_links", tables)
         connection.execute("DROP TABLE hosted_edges")
-        versions.upgrade(connection)
+        schema.upgrade(connection)
         self.assertEqual((VERSION,), connection.execute("PRAGMA user_version").fetchone())
         connection.close()
         self.store = self.open()

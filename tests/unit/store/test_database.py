@@ -5,9 +5,9 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.store import overlay
-from mirrord.store.overlay import Overlay
-from mirrord.store.tables import LINKS, LinkRow
+from mirrord.store import database
+from mirrord.store.database import Overlay
+from mirrord.store.schema import LINKS, LinkRow
 from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
 
 FULL = OSError(errno.ENOSPC, "full")
@@ -47,7 +47,7 @@ class WriterTests(StoreTestCase):
         for number in range(70):
             self.store.index.add_links(UBUNTU, [layer(b"%d" % number)])
             self.clock.advance(1)
-        ((used,),) = self.store._rows.select(
+        ((used,),) = self.store._database.select(
             "SELECT last_used FROM links WHERE digest = ?", (str(layer(b"x").digest),)
         )
         self.assertEqual(1.0, used)
@@ -193,24 +193,24 @@ class OverlayTests(SynchronousTestCase):
     def test_a_healthy_disk_forgets_no_row(self) -> None:
         """However many rows come between two batches, none is forgotten that was not refused."""
         healthy = Overlay()
-        self.put(healthy, overlay.MAX_ROWS + 10)
-        self.assertIsNot(overlay.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
-        healthy.take(with_uses=False)
+        self.put(healthy, database.MAX_ROWS + 10)
+        self.assertIsNot(database.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
+        healthy.begin_batch(with_uses=False)
         healthy.failed()
-        self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in healthy.rows(LINKS)))
-        healthy.take(with_uses=False)
+        self.assertEqual(database.MAX_ROWS, sum(1 for _ in healthy.rows(LINKS)))
+        healthy.begin_batch(with_uses=False)
         healthy.committed()
-        self.put(healthy, overlay.MAX_ROWS + 10)
-        self.assertIsNot(overlay.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
+        self.put(healthy, database.MAX_ROWS + 10)
+        self.assertIsNot(database.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
 
     def test_uses_are_bounded(self) -> None:
         """Of too many uses the oldest are forgotten, while they gather and when they are refused."""
         bounded = Overlay()
-        for number in range(overlay.MAX_USES + 10):
+        for number in range(database.MAX_USES + 10):
             bounded.use(LINKS, ("u", "r", str(number)), 1.0 + number)
         for number, last_use in ((9, 0.0), (10, 11.0)):
             self.assertEqual(last_use, bounded.last_use(LINKS, ("u", "r", str(number))))
-        bounded.take(with_uses=True)
+        bounded.begin_batch(with_uses=True)
         bounded.use(LINKS, ("u", "r", "new"), 1.0)
         bounded.failed()
         for number, last_use in ((9, 0.0), (10, 0.0), (11, 12.0)):
@@ -221,10 +221,10 @@ class OverlayTests(SynchronousTestCase):
         """When rows cannot be written for long, uses are forgotten first, then the oldest rows."""
         bounded = Overlay()
         bounded.use(LINKS, ("u", "r", "0"), 1.0)
-        bounded.take(with_uses=False)
+        bounded.begin_batch(with_uses=False)
         bounded.failed()
-        self.put(bounded, overlay.MAX_ROWS + 10)
+        self.put(bounded, database.MAX_ROWS + 10)
         self.assertFalse(bounded.has_uses)
-        self.assertEqual(overlay.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
-        self.assertIs(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))
-        self.assertIsNot(overlay.UNKNOWN, bounded.get(LINKS, ("u", "r", "10")))
+        self.assertEqual(database.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
+        self.assertIs(database.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))
+        self.assertIsNot(database.UNKNOWN, bounded.get(LINKS, ("u", "r", "10")))

@@ -3,19 +3,24 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.python.threadable import isInIOThread
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mirrord.store import files
+from mirrord.store import disk
+from mirrord.store.disk import PoolThreads
 
 COMMIT = """
 import os
 from pathlib import Path
-from mirrord.store import files
+from mirrord.store import disk
 os.mkdir("work")
 fd = os.open("work/name", os.O_RDWR | os.O_CREAT)
-files.commit(fd, Path("work/name"), Path("work/blobs/ab/blob"))
+disk.commit(fd, Path("work/name"), Path("work/blobs/ab/blob"))
 """
 
 
@@ -27,7 +32,7 @@ class CommitTests(SynchronousTestCase):
         reader, no_file = os.pipe()
         self.addCleanup(os.close, reader)
         self.addCleanup(os.close, no_file)
-        error = self.assertRaises(OSError, files.commit, no_file, name, path)
+        error = self.assertRaises(OSError, disk.commit, no_file, name, path)
         self.assertEqual((errno.EIO, True, False), (error.errno, name.exists(), path.exists()))
 
     def test_nothing_has_its_name_before_it_is_durable(self) -> None:
@@ -47,3 +52,22 @@ class CommitTests(SynchronousTestCase):
         self.assertTrue(calls[-2].startswith('rename("work/name", "work/blobs/ab/blob")'), calls)
         self.assertIn("/work/blobs/ab>", calls[-1])
         self.assertTrue(any("/work/blobs>" in call for call in calls[1:-2]), calls)
+
+
+class PoolThreadsTests(TestCase):
+    def setUp(self) -> None:
+        pool = ThreadPool(0, 1, "disk")
+        pool.start()
+        self.addCleanup(pool.stop)
+        self.threads = PoolThreads(reactor, pool)  # type: ignore[arg-type]
+
+    async def test_calls_are_made_in_the_pool(self) -> None:
+        """A function runs in a thread of the given pool, and what it returns arrives on the reactor."""
+        name = await self.threads.run(lambda: threading.current_thread().name)
+        self.assertIn("disk", name)
+        self.assertTrue(isInIOThread())
+
+    async def test_errors_arrive(self) -> None:
+        """What a function raises is raised where it is awaited."""
+        with self.assertRaises(FileNotFoundError):
+            await self.threads.run(open, "/nonexistent")

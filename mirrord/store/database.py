@@ -1,0 +1,458 @@
+"""Database: the index, written at once in memory and a moment later on the disk, by one thread.
+
+A pull waits for no commit. What it writes goes into an overlay, where every later read finds it, and a
+writer thread commits whatever has gathered there as one batch, in one SQLite transaction. Reads happen on
+the reactor, by key: a B-tree in the page cache answers in microseconds, a thread would take a hundred.
+SQLite's write-ahead log lets them continue while the writer commits.
+
+A batch that fails (a full disk, an I/O error) loses nothing: the overlay keeps it and it is retried at
+growing intervals until it succeeds. While the disk refuses, nothing grows without bound: uses are dropped
+first, then the oldest rows, which cost a request to the upstream or are found again by recovery. While
+the disk accepts, no row is dropped, however many arrive at once: the next batch has them all. A row that
+SQLite cannot store at all (a number of more than 64 bits, half a surrogate pair) would fail every batch
+that contains it. It should have been rejected much earlier; here it is left out and logged.
+
+Hosted repositories do not use the overlay. `transact` runs a function on the writer's connection, behind
+the rows of the same batch, and returns once it is committed. No reader sees the change before it is
+durable, so nothing has to be undone when the disk refuses; and since there is one writer, checks and
+changes made in one transaction have one order.
+"""
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from mirrord.store.disk import Threads
+from mirrord.store.layout import FILE_MODE
+from mirrord.store.schema import Key, R, Row, Table
+
+MAX_ROWS = 50_000
+MAX_USES = 20_000
+HOT_ROWS = 1000
+
+GATHER_SECONDS = 0.02
+RECENCY_SECONDS = 60.0
+RETRY_SECONDS = (1.0, 60.0)
+
+SERVICE_SECONDS = "service_seconds"
+_SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNFIT = (
+    OverflowError,
+    TypeError,
+    ValueError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""Exceptions that are due to the row itself, whatever the state of the disk."""
+
+T = TypeVar("T")
+
+
+class _Unknown(Enum):
+    """A type with one value, so that mypy can tell it from a row and from None."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = _Unknown.UNKNOWN
+"""Returned by `Overlay.get` for a row that only the file may have."""
+
+Statements = list[tuple[str, list[tuple[Any, ...]]]]
+"""SQL, and the parameters of each of its executions."""
+
+_Rows = dict[tuple[Table[Any], Key], Row | None]
+_Uses = dict[tuple[Table[Any], Key], float]
+
+
+@attrs.define(eq=False)
+class Overlay:
+    """Rows and uses that are not in the file yet; None stands for a deleted row.
+
+    One batch at a time is being committed; until it is, the overlay keeps it beneath newer rows.
+    """
+
+    _rows: _Rows = attrs.field(factory=dict, init=False)
+    _uses: _Uses = attrs.field(factory=dict, init=False)
+    _batch_rows: _Rows = attrs.field(factory=dict, init=False)
+    _batch_uses: _Uses = attrs.field(factory=dict, init=False)
+    _is_refused: bool = attrs.field(default=False, init=False)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether rows wait for a batch."""
+        return bool(self._rows)
+
+    @property
+    def has_uses(self) -> bool:
+        """Whether uses wait for a batch."""
+        return bool(self._uses)
+
+    def get(self, table: Table[R], key: Key) -> R | Literal[_Unknown.UNKNOWN] | None:
+        """Return the row of a key; None if it is deleted, UNKNOWN if the file has to be read."""
+        row = self._rows.get((table, key), UNKNOWN)
+        if row is UNKNOWN:
+            row = self._batch_rows.get((table, key), UNKNOWN)
+        return row  # type: ignore[return-value]  # a table's keys lead to its own rows only
+
+    def rows(self, table: Table[R]) -> Iterator[R]:
+        """Iterate over all rows of a table that are not in the file yet, as they are now."""
+        for (of, _), row in {**self._batch_rows, **self._rows}.items():
+            if of is table and row is not None:
+                yield row  # type: ignore[misc]  # as above
+
+    def put(self, table: Table[R], key: Key, row: R | None) -> None:
+        """Write a row; None deletes it."""
+        self._rows.pop((table, key), None)
+        self._rows[table, key] = row
+        if self._is_refused and len(self._rows) > MAX_ROWS:
+            self._uses.clear()
+            del self._rows[next(iter(self._rows))]
+
+    def use(self, table: Table[R], key: Key, now: float) -> None:
+        """Record that a row is used now."""
+        self._uses.pop((table, key), None)
+        self._uses[table, key] = now
+        if len(self._uses) > MAX_USES:
+            del self._uses[next(iter(self._uses))]
+
+    def last_use(self, table: Table[R], key: Key) -> float:
+        """Return the last use that the file does not have; 0 if there is none."""
+        return self._uses.get((table, key)) or self._batch_uses.get((table, key), 0.0)
+
+    def begin_batch(self, *, with_uses: bool) -> Statements:
+        """Make a batch of all that waits and return its SQL; `committed` or `failed` ends it."""
+        self._batch_rows, self._rows = self._rows, {}
+        if with_uses:
+            self._batch_uses, self._uses = self._uses, {}
+        runs: dict[str, list[tuple[Any, ...]]] = {}
+        for (table, key), row in self._batch_rows.items():
+            if row is None:
+                runs.setdefault(table.delete, []).append(key)
+            else:
+                runs.setdefault(table.upsert, []).append(row)
+        for (table, key), now in self._batch_uses.items():
+            runs.setdefault(table.touch, []).append((now, *key))
+        return list(runs.items())
+
+    def committed(self) -> None:
+        """Drop the batch: it is in the file."""
+        self._batch_rows, self._batch_uses = {}, {}
+        self._is_refused = False
+
+    def failed(self) -> None:
+        """Put the batch back, beneath what is newer: it is not in the file."""
+        rows, uses = self._batch_rows | self._rows, self._batch_uses | self._uses
+        self._rows = dict(list(rows.items())[-MAX_ROWS:])
+        self._uses = dict(list(uses.items())[-MAX_USES:])
+        self._batch_rows, self._batch_uses = {}, {}
+        self._is_refused = True
+
+
+@attrs.define(eq=False)
+class Transaction(Generic[T]):
+    """A function for the writer's thread; `ended` fires on the reactor with its result or its exception."""
+
+    _work: Callable[[sqlite3.Connection], T]
+    ended: Deferred[T] = attrs.field(factory=Deferred, init=False)
+    _outcome: T | Failure = attrs.field(init=False)
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Run the function as one part of SQLite's transaction; its failure undoes this part alone.
+
+        Raises:
+            sqlite3.OperationalError: The disk failed, which concerns all parts.
+        """
+        connection.execute("SAVEPOINT work")
+        try:
+            self._outcome = self._work(connection)
+        except sqlite3.OperationalError:
+            raise
+        except Exception:  # noqa: BLE001 - any exception is raised in the caller of `transact`
+            self._outcome = Failure()
+            connection.execute("ROLLBACK TO work")
+        connection.execute("RELEASE work")
+
+    def end(self, refusal: OSError | None) -> None:
+        """Fire `ended`: with the function's outcome, unless the disk refused the whole batch."""
+        if refusal is not None:
+            self.ended.errback(refusal)
+        elif isinstance(self._outcome, Failure):
+            self.ended.errback(self._outcome)
+        else:
+            self.ended.callback(self._outcome)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Database:
+    """Keyed rows of the index, and transactions on it.
+
+    `trouble` is why the last batch failed, None if it succeeded. A damaged page may be found long after
+    the file was opened. It is not repaired while others read it: a file at `condemned` marks the index,
+    and the next start sets it aside.
+    """
+
+    _reader: sqlite3.Connection
+    _writer: sqlite3.Connection
+    _condemned: Path
+    _threads: Threads
+    _clock: IReactorTime
+    _monotonic: Callable[[], float]
+    _service_seconds: float
+    _started: float = attrs.field(init=False)
+    _overlay: Overlay = attrs.field(factory=Overlay, init=False)
+    _hot: dict[tuple[Table[Any], Key], Row] = attrs.field(factory=dict, init=False)
+    trouble: str | None = attrs.field(default=None, init=False)
+    _is_writing: bool = attrs.field(default=False, init=False)
+    _are_uses_due: bool = attrs.field(default=False, init=False)
+    _retry_seconds: float = attrs.field(default=0.0, init=False)
+    _rows_timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _uses_timer: IDelayedCall | None = attrs.field(default=None, init=False)
+    _waiters: list[Deferred[None]] = attrs.field(factory=list, init=False)
+    _transactions: list[Transaction[Any]] = attrs.field(factory=list, init=False)
+    _log = Logger()
+
+    def __attrs_post_init__(self) -> None:
+        self._started = self._monotonic()
+
+    def now(self) -> float:
+        """Return service time: the seconds that this store has been in service (ADR 0002).
+
+        It runs while the daemon does, continues where the last run wrote it down, and is the time of all
+        `last_used` columns.
+        """
+        return self._service_seconds + self._monotonic() - self._started
+
+    def get(self, table: Table[R], key: Key) -> R | None:
+        """Return the row of this key, if there is one. It may have been used since its `last_used`."""
+        row: R | None = self._hot.get((table, key))  # type: ignore[assignment]  # its keys lead to its rows
+        if row is None:
+            row = self._look_up(table, key)
+            if row is not None:
+                self._cache(table, key, row)
+        return row
+
+    def put(self, table: Table[R], row: R) -> None:
+        """Write a row, replacing the one of the same key."""
+        key = table.key_of(row)
+        self._cache(table, key, row)
+        self._overlay.put(table, key, row)
+        self._schedule_rows()
+
+    def delete(self, table: Table[R], key: Key) -> None:
+        """Delete the row of this key."""
+        self._hot.pop((table, key), None)
+        self._overlay.put(table, key, None)
+        self._schedule_rows()
+
+    def use(self, table: Table[R], key: Key) -> None:
+        """Record that the row of this key is used now. It is written within a minute: no write per hit."""
+        self._overlay.use(table, key[: table.used_columns], self.now())
+        self._schedule_uses()
+
+    def is_unused_since(self, table: Table[R], key: Key, since: float) -> bool:
+        """Return whether a row of the file, last used before `since`, was neither used nor written after."""
+        is_settled = self._overlay.get(table, key) is UNKNOWN
+        return is_settled and self._overlay.last_use(table, key[: table.used_columns]) <= since
+
+    def last_used(self, table: Table[R], key: Key) -> float | None:
+        """Return when the row of this key was last used or written; None if there is none."""
+        row = self._look_up(table, key)
+        return row and max(row.last_used, self._overlay.last_use(table, key[: table.used_columns]))
+
+    def unwritten(self, table: Table[R]) -> Iterator[R]:
+        """Iterate over the rows that only the overlay has; `select` finds older ones under their keys."""
+        return self._overlay.rows(table)
+
+    def is_overlaid(self, table: Table[R], key: Key) -> bool:
+        """Return whether the row that `select` finds under this key is out of date."""
+        return self._overlay.get(table, key) is not UNKNOWN
+
+    def select(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Query the file alone. It runs on the reactor, so it has to be small and use an index.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    async def flush(self) -> None:
+        """Write everything to the disk that was put or used so far.
+
+        Raises:
+            OSError: The disk failed; the write is retried later.
+        """
+        flushed: Deferred[None] = Deferred()
+        self._waiters.append(flushed)
+        self._write_uses()
+        await flushed
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a thread, on all that was written so far; on return its result is on the disk.
+
+        Its changes are found by `select` from then on, and not before. An exception of `work` undoes them
+        and is raised here.
+
+        Raises:
+            OSError: The disk failed; `work` is not retried.
+        """
+        transaction = Transaction(work)
+        self._transactions.append(transaction)
+        self._write()
+        return await transaction.ended
+
+    async def close(self) -> None:
+        """Write everything that waits, and what arrives meanwhile; what the disk refuses now is lost."""
+        try:
+            await self.flush()
+            while self._overlay.has_rows or self._overlay.has_uses:
+                await self.flush()
+        except OSError as error:
+            self._log.error("index closed without its last changes: {error}", error=str(error))
+        _stop(self._rows_timer)
+        _stop(self._uses_timer)
+        self._writer.close()
+        self._reader.close()
+
+    def _look_up(self, table: Table[R], key: Key) -> R | None:
+        row = self._overlay.get(table, key)
+        if row is not UNKNOWN:
+            return row
+        for values in self.select(table.select, key):
+            return table.row._make(values)
+        return None
+
+    def _cache(self, table: Table[R], key: Key, row: Row) -> None:
+        """Cache a row that is read again and again: a look-up costs as much as the rest of a hit."""
+        self._hot[table, key] = row
+        if len(self._hot) > HOT_ROWS:
+            del self._hot[next(iter(self._hot))]
+
+    def _schedule_rows(self) -> None:
+        """Write the rows of the overlay in a moment, with those that arrive until then."""
+        if self._rows_timer is None and not self._is_writing:
+            self._rows_timer = self._clock.callLater(max(GATHER_SECONDS, self._retry_seconds), self._write)
+
+    def _schedule_uses(self) -> None:
+        if self._uses_timer is None:
+            self._uses_timer = self._clock.callLater(RECENCY_SECONDS, self._write_uses)
+
+    def _write_uses(self) -> None:
+        _stop(self._uses_timer)
+        self._uses_timer, self._are_uses_due = None, True
+        self._write()
+
+    def _write(self) -> None:
+        _stop(self._rows_timer)
+        self._rows_timer = None
+        if not self._is_writing:
+            self._is_writing = True
+            Deferred.fromCoroutine(self._write_batch())
+
+    async def _write_batch(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        transactions, self._transactions = self._transactions, []
+        statements = self._overlay.begin_batch(with_uses=self._are_uses_due)
+        statements.append((_SET_META, [(SERVICE_SECONDS, self.now())]))
+        self._are_uses_due = False
+        refusal = None
+        try:
+            for row in await self._threads.run(_run, self._writer, statements, transactions):
+                self._log.error("row {row!s:.500} does not fit the index and is dropped", row=row)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
+            refusal = self._translate(error)
+        self._is_writing = False
+        self._settle(refusal)
+        for waiter in waiters:
+            waiter.callback(None) if refusal is None else waiter.errback(refusal)
+        for transaction in transactions:
+            transaction.end(refusal)
+        if self._waiters or self._transactions or self._are_uses_due:
+            self._write()
+
+    def _settle(self, refusal: OSError | None) -> None:
+        self.trouble = None if refusal is None else str(refusal)
+        if refusal is None:
+            self._overlay.committed()
+            self._retry_seconds = 0.0
+        else:
+            self._overlay.failed()
+            if not self._retry_seconds:
+                self._log.error(
+                    "index cannot be written, changes are kept in memory and retried: {error}",
+                    error=str(refusal),
+                )
+            first, longest = RETRY_SECONDS
+            self._retry_seconds = min(max(first, 2 * self._retry_seconds), longest)
+        if self._overlay.has_rows:
+            self._schedule_rows()
+        if self._overlay.has_uses:
+            self._schedule_uses()
+
+    def _translate(self, error: Exception) -> OSError:
+        """Return an error of SQLite as that of a failing disk, ENOSPC or EIO; condemn a damaged index."""
+        if isinstance(error, OSError):
+            return error
+        code = primary_code(error)
+        if code in _CORRUPT and not self._condemned.exists():
+            self._log.error("the index is damaged, restart to set it aside: {error}", error=str(error))
+            with contextlib.suppress(OSError):
+                self._condemned.touch(FILE_MODE)
+        return OSError(errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO, f"index: {error}")
+
+
+def primary_code(error: Exception) -> int:
+    """Return SQLite's result code without its extension; 0 if the error is not SQLite's own."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def _run(
+    connection: sqlite3.Connection, statements: Statements, transactions: list[Transaction[Any]]
+) -> list[tuple[Any, ...]]:
+    """Run a batch as one transaction of SQLite; return the rows that were left out."""
+    unfit: list[tuple[Any, ...]] = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, rows in statements:
+            try:
+                connection.executemany(sql, rows)
+            except _UNFIT:
+                unfit += [row for row in rows if not _fits(connection, sql, row)]
+        for transaction in transactions:
+            transaction.run(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return unfit
+
+
+def _fits(connection: sqlite3.Connection, sql: str, row: tuple[Any, ...]) -> bool:
+    """Run a statement for one row, perhaps a second time: every statement can be repeated."""
+    try:
+        connection.execute(sql, row)
+    except _UNFIT:
+        return False
+    return True
+
+
+def _stop(timer: IDelayedCall | None) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()

@@ -1,0 +1,225 @@
+"""The disk: the calls that block, the threads that make them, and the lock of a store.
+
+Every function here blocks, and releases the GIL while it does. The reactor calls none of them itself
+where it can take long, but through `Threads`.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from mirrord.oci.digest import Hasher
+from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
+
+_READ_BYTES = 1024 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads(Protocol):
+    """Threads for blocking calls."""
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call `function` in a thread; fire on the reactor with its result or exception."""
+        ...
+
+
+@attrs.define(eq=False)
+class PoolThreads:
+    """The threads of a pool of our own, which its creator starts and stops.
+
+    The reactor's shared pool resolves host names, and must not queue behind an SD card's fsync.
+    """
+
+    _reactor: IReactorFromThreads
+    _pool: ThreadPool
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call `function` in a thread of the pool."""
+        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
+
+
+class StoreInUse(OSError):
+    """Another daemon uses this store; the message is one line for the operator."""
+
+
+@attrs.define(eq=False)
+class StoreLock:
+    """The lock of a store: of two daemons on one store, each would evict what the other serves.
+
+    The kernel releases it when the daemon ends, however it ends.
+    """
+
+    _fd: int
+
+    @classmethod
+    def acquire(cls, layout: Layout) -> "StoreLock":
+        """Lock a store.
+
+        Raises:
+            StoreInUse: Another daemon has locked it.
+            OSError: The lock file cannot be opened.
+        """
+        fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise StoreInUse(f"{layout.root} is in use by another mirrord") from None
+        return cls(fd)
+
+    def release(self) -> None:
+        """Unlock the store."""
+        os.close(self._fd)
+
+
+def append(fd: int, offset: int, chunk: bytes, hasher: Hasher) -> None:
+    """Write all of `chunk` at `offset`, then hash it.
+
+    Raises:
+        OSError: The disk failed; the file ends at `offset` again and nothing was hashed.
+    """
+    append_unhashed(fd, offset, chunk)
+    hasher.update(chunk)
+
+
+def append_unhashed(fd: int, offset: int, chunk: bytes) -> None:
+    """Write all of `chunk` at `offset`.
+
+    Raises:
+        OSError: The disk failed; the file ends at `offset` again.
+    """
+    rest = memoryview(chunk)
+    try:
+        while rest:
+            rest = rest[os.pwrite(fd, rest, offset + len(chunk) - len(rest)) :]
+    except OSError:
+        os.ftruncate(fd, offset)
+        raise
+
+
+def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> None:
+    """Hash the bytes from `start` to before `stop`.
+
+    Raises:
+        OSError: The disk failed, or the file has become shorter.
+    """
+    while start < stop:
+        chunk = os.pread(fd, min(_READ_BYTES, stop - start), start)
+        if not chunk:
+            raise OSError("a file has become shorter while it was hashed")
+        hasher.update(chunk)
+        start += len(chunk)
+
+
+def commit(fd: int, name: Path, path: Path) -> None:
+    """Rename the file `name`, open as `fd`, to `path`: fsync, rename, fsync of the folder, in this order.
+
+    Raises:
+        OSError: The disk failed. EIO if the fsync did: the kernel forgets that it failed, so a second one
+            would succeed over bytes that are lost. It must not be retried.
+    """
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise OSError(errno.EIO, f"fsync failed: {error.strerror}") from error
+    make_folder(path.parent)
+    name.rename(path)
+    sync_folder(path.parent)
+
+
+def write(path: Path, body: bytes) -> None:
+    """Write a new file."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        rest = memoryview(body)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    finally:
+        os.close(fd)
+
+
+def write_committed(name: Path, path: Path, body: bytes) -> None:
+    """Write `body` to `name`, then commit that as `path`; after an error neither exists."""
+    try:
+        write(name, body)
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            commit(fd, name, path)
+        finally:
+            os.close(fd)
+    except OSError:
+        name.unlink(missing_ok=True)
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents, each one durable in its parent."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(FOLDER_MODE, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read(path: Path, max_bytes: int) -> bytes:
+    """Return the first `max_bytes` of a file."""
+    with path.open("rb") as file:
+        return file.read(max_bytes)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Return the size of every file in a folder; nothing if there is no such folder."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    found[entry.name] = entry.stat().st_size
+    return found
+
+
+def unlink_all(paths: list[Path]) -> None:
+    """Delete files, of which some may be gone already."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def stamp(path: Path, now: float) -> float:
+    """Record that a partial file is idle from `now` on, in service time, as its mtime; return `now`.
+
+    There a restart finds it, and no row has to be kept in step with the file.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(path, (now, now))
+    return now
+
+
+def read_stamp(path: Path, status: os.stat_result, now: float) -> float:
+    """Return since when a file of this `status` has been idle, in service time.
+
+    A file whose writer was killed has an mtime of the wall clock, which may just as well be 1970: it
+    differs from the atime, or is ahead of service time. Such a file is stamped with `now`, so that a clock
+    that is wrong, or is set, never expires a download or an upload.
+    """
+    is_stamped = status.st_atime_ns == status.st_mtime_ns and status.st_mtime <= now
+    return status.st_mtime if is_stamped else stamp(path, now)
