@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from mirrord.admin.origin import refuse_strangers
 from mirrord.admin.ports import Operations
 from mirrord.admin.results import CommandFailed
+from mirrord.admin.sweep import sweep_document
 from mirrord.http.body_writer import BodyWriter
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Header, Response
@@ -95,7 +96,9 @@ class Commands:
                 _reply(request, await operations.remover.remove(_reference(parameters, operations)))
             case _, b"/sweep":
                 is_dry_run = parameters.get("dry_run", "0") not in {"", "0"}
-                _reply(request, await operations.sweeper.sweep(is_dry_run=is_dry_run))
+                collector = operations.collector
+                sweep = await (collector.preview() if is_dry_run else collector.sweep())
+                request.respond(Response.of_json(sweep_document(sweep), _NO_STORE))
             case _, b"/pull":
                 platform = self._platform(parameters.get("platform", ""))
                 await _stream(request, operations.puller.pull(_reference(parameters, operations), platform))

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import attrs
 
 from mirrord.admin.results import Explanation, ListedRepository, Removal
-from mirrord.admin.sweep_report import SweepReport
+from mirrord.gc.collector import Collector
 from mirrord.oci.names import RepositoryName
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
@@ -28,14 +28,6 @@ class Remover(Protocol):
 
     async def remove(self, reference: ImageReference) -> Removal:
         """Take out a digest, a tag or a whole repository."""
-        ...
-
-
-class Sweeper(Protocol):
-    """Sweeping."""
-
-    async def sweep(self, *, is_dry_run: bool) -> SweepReport:
-        """Sweep now, or say what that would do."""
         ...
 
 
@@ -72,7 +64,7 @@ class Operations:
 
     lister: Lister
     remover: Remover
-    sweeper: Sweeper
+    collector: Collector
     puller: Puller
     verifier: Verifier
     explainer: Explainer

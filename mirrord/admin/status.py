@@ -1,4 +1,4 @@
-"""Status: what the daemon is doing, at a glance, as JSON takes it."""
+"""The status of the daemon: `GET /status` as a JSON document."""
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -6,13 +6,15 @@ from typing import Any
 
 import attrs
 
+from mirrord.admin.sweep import last_sweep_document
+from mirrord.gc.results import SweepResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey
 
 
 @attrs.frozen
-class Holdings:
-    """What the store holds: bytes on the disk, blobs and manifests; and its bound, if it has one."""
+class StoreStatus:
+    """Mirrored content: bytes on the disk, blobs and manifests, and the limit, if there is one."""
 
     bytes: int
     entries: int
@@ -20,35 +22,20 @@ class Holdings:
 
 
 @attrs.frozen
-class HostedHoldings:
-    """What hosted repositories hold: bytes on the disk with those of open uploads, blobs and manifests."""
+class HostedStatus:
+    """Hosted content: bytes on the disk including open uploads, blobs and manifests, open uploads."""
 
     bytes: int
     entries: int
     uploads: int
 
 
-@attrs.frozen
-class LastSweep:
-    """What the last sweep evicted; `started_at` is in Unix seconds, `forgotten` counts links and tags.
-
-    `hosted_entries` and `hosted_bytes` are the content that no repository held any more.
-    """
-
-    started_at: float
-    seconds: float
-    entries: int
-    bytes: int
-    forgotten: int
-    hosted_entries: int
-    hosted_bytes: int
-
-
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ListenerStatus:
-    """A port that clients are served at; `certificates` expire at these Unix seconds, by name.
+    """A port that serves clients.
 
-    `address` is host and port, once it listens at such; a host of zeros is every one.
+    `certificates` maps names to expiry times in Unix seconds. `address` is the host and port it listens at,
+    once it does; a host of zeros is every address.
     """
 
     endpoint: str
@@ -61,7 +48,7 @@ class ListenerStatus:
 
 @attrs.frozen
 class LogStatus:
-    """How many lines of the log and of the access log were dropped since the start."""
+    """The number of lines of the log and of the access log that were dropped since the start."""
 
     dropped: int
     access_dropped: int
@@ -69,34 +56,34 @@ class LogStatus:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Status:
-    """What `/status` answers. Every callable answers from memory; what they give is frozen attrs values.
+    """The status of the daemon. Every callable returns at once, frozen attrs values from memory.
 
-    `saved` is what clients had and upstreams were not asked for since the start: pulls, and bytes.
+    `saved` is what clients pulled without a request to an upstream since the start.
     """
 
     version: str
     clock: Callable[[], float]
-    store: Callable[[], object]
-    hosted: Callable[[], object]
+    store: Callable[[], StoreStatus]
+    hosted: Callable[[], HostedStatus]
     saved: Callable[[], object]
-    last_sweep: Callable[[], object | None]
-    listeners: Callable[[], Iterable[object]]
+    last_sweep: Callable[[], SweepResult | None]
+    listeners: Callable[[], Iterable[ListenerStatus]]
     upstreams: Callable[[], Iterable[object]]
     downloads: Callable[[], Iterable[object]]
-    logs: Callable[[], object]
+    logs: Callable[[], LogStatus]
     _started: float = attrs.field(
         init=False, default=attrs.Factory(lambda status: status.clock(), takes_self=True)
     )
 
     def __call__(self) -> dict[str, object]:
-        """All of it, as it is now."""
+        """Return the document."""
         return {
             "version": self.version,
             "uptime_seconds": int(self.clock() - self._started),
             "store": _plain(self.store()),
             "hosted": _plain(self.hosted()),
             "saved": _plain(self.saved()),
-            "last_sweep": _plain(self.last_sweep()),
+            "last_sweep": last_sweep_document(self.last_sweep()),
             "listeners": [_plain(listener) for listener in self.listeners()],
             "upstreams": [_plain(upstream) for upstream in self.upstreams()],
             "downloads": [_plain(download) for download in self.downloads()],
@@ -105,11 +92,11 @@ class Status:
 
 
 def _plain(value: Any) -> object:
-    """A frozen value as a table of strings and numbers."""
-    return None if value is None else attrs.asdict(value, value_serializer=_word)
+    """Return a frozen attrs value as a dictionary of strings and numbers."""
+    return attrs.asdict(value, value_serializer=_serialize)
 
 
-def _word(_instance: Any, _attribute: Any, value: Any) -> Any:
+def _serialize(_instance: Any, _attribute: Any, value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return str(value) if isinstance(value, Digest | RepositoryKey) else value

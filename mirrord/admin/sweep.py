@@ -1,66 +1,88 @@
-"""Sweeping because the operator says so."""
+"""The JSON of a sweep: the response to `POST /sweep`, and `last_sweep` of `/status`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
-import attrs
-
-from mirrord.admin.sweep_ports import Collector, HostedRehearsal, HostedSweep
-from mirrord.admin.sweep_report import HostedSweepReport, HostedVictim, SweepReport, Victim
-from mirrord.oci.content import RetentionPlan
+from mirrord.gc.results import (
+    MAX_NAMED,
+    HostedSweepPreview,
+    HostedSweepResult,
+    SweepPreview,
+    SweepResult,
+)
+from mirrord.oci.content import Entry, RetentionPlan
 from mirrord.oci.digest import Digest
-from mirrord.oci.names import Tag
-
-_MAX_NAMED = 1000
+from mirrord.oci.names import RepositoryName, Tag
 
 
-@attrs.define(eq=False)
-class Sweeper:
-    """Sweeps, or says what a sweep would do."""
-
-    _collector: Collector
-
-    async def sweep(self, *, is_dry_run: bool) -> SweepReport:
-        """Sweep now, joining a sweep that runs; dry: name what would go, the first thousand of it.
-
-        Raises:
-            OSError: The disk failed.
-        """
-        if is_dry_run:
-            rehearsal = await self._collector.preview()
-            evicted, victims = rehearsal.evicted, tuple(map(Victim.of, rehearsal.named))
-            hosted = _hosted(rehearsal.hosted.sweep, _victims(rehearsal.hosted))
-            return SweepReport(True, evicted.count, evicted.size, victims, hosted)
-        sweep = await self._collector.sweep()
-        return SweepReport(False, sweep.evicted.count, sweep.evicted.size, (), _hosted(sweep.hosted))
+def sweep_document(sweep: SweepResult | SweepPreview) -> dict[str, object]:
+    """Return the response to a sweep or its preview: totals, and the first MAX_NAMED victims of a preview."""
+    if isinstance(sweep, SweepPreview):
+        victims, hosted = sweep.victims, sweep.hosted.result
+        hosted_victims = list(islice(_hosted_victims(sweep.hosted), MAX_NAMED))
+    else:
+        victims, hosted, hosted_victims = (), sweep.hosted, []
+    return {
+        "is_dry_run": isinstance(sweep, SweepPreview),
+        "entries": sweep.evicted.count,
+        "bytes": sweep.evicted.size,
+        "victims": [_victim(entry) for entry in victims],
+        "hosted": _hosted_totals(hosted) | {"victims": hosted_victims},
+    }
 
 
-def _hosted(sweep: HostedSweep, victims: Iterable[HostedVictim] = ()) -> HostedSweepReport:
-    removed = sweep.removed
-    return HostedSweepReport(
-        sweep.tags,
-        sweep.manifests,
-        sweep.blobs,
-        sweep.uploads,
-        removed.count,
-        removed.size,
-        tuple(islice(victims, _MAX_NAMED)),
-    )
+def last_sweep_document(sweep: SweepResult | None) -> dict[str, object] | None:
+    """Return the last sweep as `/status` shows it."""
+    if sweep is None:
+        return None
+    return {
+        "started_at": sweep.started_at,
+        "seconds": sweep.seconds,
+        "entries": sweep.evicted.count,
+        "bytes": sweep.evicted.size,
+        "forgotten": sweep.forgotten,
+        "hosted_entries": sweep.hosted.removed.count,
+        "hosted_bytes": sweep.hosted.removed.size,
+    }
 
 
-def _victims(rehearsal: HostedRehearsal) -> Iterator[HostedVictim]:
-    for thinning in rehearsal.named:
-        for tag in thinning.tags:
-            reason = _reason(thinning, tag.tag) or "its manifest goes"
-            yield HostedVictim("tag", thinning.repository, str(tag.tag), reason)
-        for manifest in thinning.manifests:
-            reason = _reason(thinning, manifest.digest) or "it belongs to what goes"
-            yield HostedVictim("manifest", thinning.repository, str(manifest.digest), reason)
-    for repository, digest in rehearsal.lone:
-        yield HostedVictim("blob", repository, str(digest), "no manifest names it")
+def _victim(entry: Entry) -> dict[str, object]:
+    return {
+        "kind": entry.kind.value,
+        "name": entry.name,
+        "bytes": entry.size,
+        "idle_seconds": entry.idle_seconds,
+    }
 
 
-def _reason(thinning: RetentionPlan, named: Tag | Digest) -> str | None:
-    """The rule that decided, as the configuration's errors call it."""
-    number = thinning.rules.get(named)
+def _hosted_totals(result: HostedSweepResult) -> dict[str, object]:
+    return {
+        "tags": result.tags,
+        "manifests": result.manifests,
+        "blobs": result.blobs,
+        "uploads": result.uploads,
+        "entries": result.removed.count,
+        "bytes": result.removed.size,
+    }
+
+
+def _hosted_victims(preview: HostedSweepPreview) -> Iterator[dict[str, str]]:
+    for plan in preview.plans:
+        for tag in plan.tags:
+            reason = _rule(plan, tag.tag) or "its manifest goes"
+            yield _hosted_victim("tag", plan.repository, tag.tag, reason)
+        for manifest in plan.manifests:
+            reason = _rule(plan, manifest.digest) or "it belongs to what goes"
+            yield _hosted_victim("manifest", plan.repository, manifest.digest, reason)
+    for repository, digest in preview.unreferenced:
+        yield _hosted_victim("blob", repository, digest, "no manifest names it")
+
+
+def _hosted_victim(kind: str, repository: RepositoryName, name: Tag | Digest, reason: str) -> dict[str, str]:
+    return {"kind": kind, "repository": str(repository), "name": str(name), "reason": reason}
+
+
+def _rule(plan: RetentionPlan, name: Tag | Digest) -> str | None:
+    """Return the rule that decided, named as in configuration errors."""
+    number = plan.rules.get(name)
     return None if number is None else f"hosted.keep[{number}]"

@@ -14,7 +14,6 @@ from mirrord.admin.pull import ImagePuller
 from mirrord.admin.removal import Remover
 from mirrord.admin.results import Permissions
 from mirrord.admin.store_ports import Sources
-from mirrord.admin.sweep import Sweeper
 from mirrord.admin.verification import Verifier
 from mirrord.api.ports import UseCases
 from mirrord.config.access import AccessConfig
@@ -68,7 +67,7 @@ def build_operations(
     return Operations(
         lister=RepositoryLister(inventory, hosted, tag_ttl=tag_ttl, clock=reactor),
         remover=Remover(inventory, HostedRemover(hosted, store.hosted_gc, reactor), reactor),
-        sweeper=Sweeper(runtime.collector),
+        collector=runtime.collector,
         puller=ImagePuller(router, manifests, blobs, clock=reactor),
         verifier=verifier,
         explainer=explainer,

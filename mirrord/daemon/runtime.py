@@ -128,13 +128,13 @@ class Runtime:
             path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
         )
         collector = Collector(
-            shelf=store.eviction,
+            store=store.eviction,
             limits=gc_limits(config),
             interval_seconds=config.gc.interval,
             clock=reactor,
             wall_clock=time.time,
             free_bytes=partial(_free_bytes, path),
-            tally=metrics,
+            metrics=metrics,
             hosted=HostedSweeper(store.hosted_gc, reactor),
         )
         upstreams: dict[str, UpstreamClient] = {}

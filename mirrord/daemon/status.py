@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from mirrord.admin.commands import Commands
 from mirrord.admin.root import AdminRoot
-from mirrord.admin.status import Holdings, HostedHoldings, LastSweep, LogStatus, Status
+from mirrord.admin.status import HostedStatus, LogStatus, Status, StoreStatus
 from mirrord.daemon.generation import Generation
 from mirrord.daemon.runtime import Runtime
 from mirrord.observe.build import version
@@ -33,7 +33,7 @@ def _build_health(runtime: Runtime, reload_error: Callable[[], str | None]) -> H
         (
             HealthCheck("store", lambda: runtime.probe.trouble),
             HealthCheck("index", lambda: runtime.store.trouble),
-            HealthCheck("disk", lambda: runtime.collector.trouble),
+            HealthCheck("disk", lambda: runtime.collector.problem),
             HealthCheck("listeners", lambda: _closed_listeners(runtime)),
             HealthCheck("certificates", lambda: _certificate_problems(runtime)),
             HealthCheck("configuration", reload_error),
@@ -57,28 +57,12 @@ def _build_status(runtime: Runtime, generation: Callable[[], Generation]) -> Sta
     return Status(
         version=version(),
         clock=time.monotonic,
-        store=lambda: Holdings(mirrored.total_bytes, mirrored.total_entries, collector.limits.max_size),
-        hosted=lambda: HostedHoldings(hosted.total_bytes, hosted.total_entries, store.uploads.total_entries),
+        store=lambda: StoreStatus(mirrored.total_bytes, mirrored.total_entries, collector.limits.max_size),
+        hosted=lambda: HostedStatus(hosted.total_bytes, hosted.total_entries, store.uploads.total_entries),
         saved=lambda: runtime.metrics.saved,
-        last_sweep=lambda: _last_sweep(runtime),
+        last_sweep=lambda: collector.last_sweep,
         listeners=lambda: [listener.status() for listener in runtime.listeners],
         upstreams=lambda: [client.status() for client in generation().upstreams.values()],
         downloads=lambda: runtime.downloads.running,
         logs=lambda: LogStatus(logs.dropped, runtime.access_log.dropped),
-    )
-
-
-def _last_sweep(runtime: Runtime) -> LastSweep | None:
-    sweep = runtime.collector.last_sweep
-    if sweep is None:
-        return None
-    evicted, removed = sweep.evicted, sweep.hosted.removed
-    return LastSweep(
-        started_at=sweep.started_at,
-        seconds=sweep.seconds,
-        entries=evicted.count,
-        bytes=evicted.size,
-        forgotten=sweep.forgotten,
-        hosted_entries=removed.count,
-        hosted_bytes=removed.size,
     )

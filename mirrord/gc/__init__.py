@@ -1,1 +1,1 @@
-"""What leaves the disk, and when."""
+"""Garbage collection: which content is evicted, and when."""

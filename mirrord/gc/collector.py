@@ -1,9 +1,9 @@
-"""The collector: sweeps now and then, and makes room when a download needs it.
+"""The collector: sweeps at intervals, and makes room when a download or a push needs it.
 
-Whoever asks for room while another makes some waits for its turn, and then sees what is left; a sweep
-takes a turn for each slice, so that nobody waits for all of it. Room that was given is promised to its
-download in the store itself, which knows best when the bytes are written or the download has ended; so
-there is nothing here to give back, or to forget to.
+Requests for room are served one after another, each with what the ones before have left; a sweep takes the
+lock for one slice at a time, so that no request waits for all of it. Room that was made is reserved for its
+download in the store itself, which knows when the bytes are written or the download has ended; so nothing
+has to be released here, or can be forgotten.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,15 @@ from twisted.logger import Logger
 from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.flight.single import SingleFlight
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import DiskUsage, GCLimits, in_order, victims
-from mirrord.gc.ports import EvictableContent, Tally
+from mirrord.gc.plan import DiskUsage, GCLimits, eviction_order, victims
+from mirrord.gc.ports import EvictableContent
 from mirrord.gc.results import MAX_NAMED, EvictedContent, SweepPreview, SweepResult
+from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import Entry
 from mirrord.oci.digest import Digest
 
-SLICE_ENTRIES = 32
-"""How many entries go at a time: a millisecond of renames on the reactor, the rest in a thread."""
+ENTRIES_PER_SLICE = 32
+"""A millisecond of renames on the reactor; the deletions run in a thread."""
 
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """What a stream that is not kept leaves free."""
@@ -34,24 +35,24 @@ EMERGENCY_BYTES = 16 * 1024 * 1024
 """What an emergency frees beyond what is needed at once, if there is so much."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Collector:
-    """Keeps a store within its limits, and rid of what hosted repositories no longer need.
+    """Keeps a store within its limits, and removes what hosted repositories no longer need.
 
-    `free_bytes` says how much the store's file system has left, `wall_clock` what time it is.
+    `free_bytes` returns what the store's file system has left, `wall_clock` the time.
     """
 
-    _shelf: EvictableContent
+    _store: EvictableContent
     limits: GCLimits
     _interval_seconds: float
     _clock: IReactorTime
     _wall_clock: Callable[[], float]
     _free_bytes: Callable[[], int]
-    _tally: Tally
+    _metrics: Metrics
     _hosted: HostedSweeper
     last_sweep: SweepResult | None = attrs.field(default=None, init=False)
     _loop: LoopingCall = attrs.field(init=False)
-    _one_at_a_time: DeferredLock = attrs.field(factory=DeferredLock, init=False)
+    _lock: DeferredLock = attrs.field(factory=DeferredLock, init=False)
     _sweeps: SingleFlight[None, SweepResult] = attrs.field(factory=SingleFlight, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _log = Logger()
@@ -61,24 +62,24 @@ class Collector:
         self._loop.clock = self._clock
 
     @property
-    def trouble(self) -> str | None:
-        """That the disk is so full that not even a stream passes through; None where one does."""
+    def problem(self) -> str | None:
+        """Return the problem of a disk too full even for a stream that is not kept; None without one."""
         free = self._free_bytes()
         return None if free > LEAST_FREE_BYTES else f"the disk is full: {free} bytes are free"
 
     def start(self) -> None:
-        """Sweep now, and then at every interval, whatever a sweep runs into."""
+        """Sweep now and at every interval, even if a sweep fails."""
         self._loop.start(self._interval_seconds)
 
     def configure(self, limits: GCLimits, interval_seconds: float) -> None:
-        """Keep to other limits from now on, and begin a sweep if it is running."""
+        """Apply other limits from now on, and start a sweep if sweeps are running."""
         self.limits, self._interval_seconds = limits, interval_seconds
         if self._loop.running:
             self._loop.stop()
             self.start()
 
     async def stop(self) -> None:
-        """Sweep no more; a running sweep ends with its slice."""
+        """Stop sweeping; a running sweep ends after its current slice."""
         self._is_stopped = True
         self._hosted.stop()
         if self._loop.running:
@@ -87,7 +88,7 @@ class Collector:
             await self._sweep_guarded()
 
     async def sweep(self) -> SweepResult:
-        """Bring the store within its limits, and rid of what is not needed; joins a running sweep.
+        """Bring the store within its limits and remove what is not needed; joins a running sweep.
 
         Raises:
             OSError: The disk failed.
@@ -95,18 +96,18 @@ class Collector:
         return await self._sweeps.run(None, self._sweep)
 
     async def preview(self) -> SweepPreview:
-        """What a sweep would evict now; nothing goes.
+        """Return what a sweep would remove now, and remove nothing.
 
         Raises:
             OSError: The disk failed.
         """
-        await self._settle()
-        shelf, limits = self._shelf, self.limits
-        order = in_order(shelf.partials(), shelf.entries(), limits)
-        going = victims(order, self._excess(0, limits)(), limits, shelf.is_busy)
+        await self._flush()
+        store, limits = self._store, self.limits
+        order = eviction_order(store.partials(), store.entries(), limits)
+        evictable = victims(order, self._excess(0, limits)(), limits, store.is_busy)
         total = EvictedContent()
         named: list[Entry] = []
-        while batch := list(islice(going, SLICE_ENTRIES)):
+        while batch := list(islice(evictable, ENTRIES_PER_SLICE)):
             total += EvictedContent(len(batch), sum(entry.size for entry in batch))
             named += batch[: MAX_NAMED - len(named)]
             await yield_to_reactor(self._clock)
@@ -114,53 +115,59 @@ class Collector:
 
     async def _sweep(self) -> SweepResult:
         started_at, began = self._wall_clock(), self._clock.seconds()
-        evicted = await self._evict(self._excess(0, self.limits), self._one_at_a_time)
-        forgotten = await self._forget()
+        evicted = await self._evict(self._excess(0, self.limits), self._lock)
+        forgotten = await self._forget_unused()
         hosted = await self._hosted.sweep(self.limits)
-        self.last_sweep = SweepResult(started_at, self._clock.seconds() - began, evicted, forgotten, hosted)
+        self.last_sweep = SweepResult(
+            started_at=started_at,
+            seconds=self._clock.seconds() - began,
+            evicted=evicted,
+            forgotten=forgotten,
+            hosted=hosted,
+        )
         return self.last_sweep
 
     async def make_room(self, size: int, digest: Digest | None = None) -> bool:
-        """Whether `size` more bytes fit within the limits, after evicting what may go.
+        """Evict what `size` more bytes need, and return whether they fit within the limits.
 
-        With the digest of a blob they are promised to its partial, until it is committed, discarded
-        or parked. Nothing is evicted for what could not fit anyhow. Without one, what fits now is not
-        made to wait for its turn: there is nothing to write down, and a turn may take an fsync.
+        With the digest of a blob they are reserved for its partial, until it is committed, discarded or
+        parked. Nothing is evicted for what could not fit anyway. Without a digest, what fits now does not
+        wait for other requests: there is nothing to reserve, and each of them may wait for an fsync.
 
         Raises:
             OSError: The disk failed.
         """
-        if digest is None and self._occupancy().excess(size, self.limits) <= 0:
+        if digest is None and self._usage().excess(size, self.limits) <= 0:
             return True
-        async with self._one_at_a_time:
+        async with self._lock:
             if digest is not None:
-                self._shelf.reserve(digest, 0)
+                self._store.reserve(digest, 0)
             if not await self._fit(size, self.limits):
                 return False
             if digest is not None:
-                self._shelf.reserve(digest, size)
+                self._store.reserve(digest, size)
             return True
 
     async def make_room_for_push(self, size: int) -> bool:
-        """Whether `size` more bytes may be pushed, after evicting mirrored content that may go.
+        """Evict mirrored content for a push of `size` bytes, and return whether they fit.
 
-        `max_size` is not for them; that `min_free` stays free of the file system is.
+        `max_size` does not apply to them, but `min_free` of the file system stays free.
 
         Raises:
             OSError: The disk failed.
         """
         limits = attrs.evolve(self.limits, max_size=None)
-        if self._occupancy().excess(size, limits) <= 0:
+        if self._usage().excess(size, limits) <= 0:
             return True
-        async with self._one_at_a_time:
+        async with self._lock:
             return await self._fit(size, limits)
 
     async def lend_room(self, size: int, digest: Digest) -> bool:
-        """Whether the disk can take `size` bytes that will not be kept, after evicting what may go.
+        """Evict what a stream of `size` bytes that will not be kept needs, and return whether it fits.
 
-        The operator's limits are for what is kept: of a disk that is nearly full already, a stream
-        that passes through may take what is left, but for a little that the index needs. What it gets
-        nobody else gets, until its partial has ended.
+        The operator's limits apply to what is kept: on a disk that is nearly full already, a stream that
+        passes through may use what is left, except a little that the index needs. Its bytes are reserved
+        until its partial has ended.
 
         Raises:
             OSError: The disk failed.
@@ -168,77 +175,81 @@ class Collector:
         limits = attrs.evolve(
             self.limits, max_size=None, min_free=min(self.limits.min_free, LEAST_FREE_BYTES)
         )
-        async with self._one_at_a_time:
-            self._shelf.lend(digest, 0)
+        async with self._lock:
+            self._store.lend(digest, 0)
             if not await self._fit(size, limits):
                 return False
-            self._shelf.lend(digest, size)
+            self._store.lend(digest, size)
             return True
 
     async def free_in_emergency(self, size: int) -> bool:
-        """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense.
+        """Evict content after the disk refused `size` bytes, and return whether a retry makes sense.
 
-        What the file system says of its free space is not believed: quotas and reserved blocks are
-        not in it.
+        The free space that the file system reports is ignored: quotas and reserved blocks are not in it.
 
         Raises:
             OSError: The disk failed.
         """
-        async with self._one_at_a_time:
+        async with self._lock:
             evicted = await self._evict(lambda: size + EMERGENCY_BYTES, DeferredLock())
-        self._log.warn("the disk is full: {size} bytes were evicted", size=evicted.size)
+        self._log.warn("disk full: evicted {size} bytes", size=evicted.size)
         return evicted.size > 0
 
     async def _fit(self, size: int, limits: GCLimits) -> bool:
-        """Evict what `size` more bytes need; whether they fit then."""
-        occupancy = self._occupancy()
-        if occupancy.excess(size, limits) > 0 and occupancy.can_fit(size, limits):
+        """Evict what `size` more bytes need, and return whether they fit then."""
+        usage = self._usage()
+        if usage.excess(size, limits) > 0 and usage.can_fit(size, limits):
             await self._evict(self._excess(size, limits), DeferredLock())
-        return self._occupancy().excess(size, limits) <= 0
+        return self._usage().excess(size, limits) <= 0
 
     def _excess(self, size: int, limits: GCLimits) -> Callable[[], int]:
-        """How many bytes are too many for `size` more, whenever one asks; with some slack if any are now."""
-        is_too_full = self._occupancy().excess(size, limits) > 0
+        """Return a function for how many bytes are too many for `size` more; with slack if any are now."""
+        is_too_full = self._usage().excess(size, limits) > 0
         goal = limits.with_slack() if is_too_full else limits
-        return lambda: self._occupancy().excess(size, goal)
+        return lambda: self._usage().excess(size, goal)
 
-    def _occupancy(self) -> DiskUsage:
-        shelf = self._shelf
+    def _usage(self) -> DiskUsage:
+        store = self._store
         return DiskUsage(
-            shelf.total_bytes, shelf.busy_bytes, shelf.reserved_bytes, self._free_bytes(), shelf.lent_bytes
+            total=store.total_bytes,
+            busy=store.busy_bytes,
+            reserved=store.reserved_bytes,
+            free=self._free_bytes(),
+            lent=store.lent_bytes,
         )
 
-    async def _evict(self, excess: Callable[[], int], turn: DeferredLock) -> EvictedContent:
-        """Evict what is expired, and as much as is in `excess`: slice by slice, each in its `turn`.
+    async def _evict(self, excess: Callable[[], int], lock: DeferredLock) -> EvictedContent:
+        """Evict what is expired, and as much as the `excess`, slice by slice, each under the `lock`.
 
-        The excess is looked at anew before each slice, for others make room in between; but no more
-        goes than it was at first, for some file systems take half a minute to count what was deleted.
+        The excess is computed anew before each slice, because others make room in between; but no more is
+        evicted than it was at first, because some file systems take half a minute to count what was deleted.
         """
-        await self._settle()
-        shelf, limits = self._shelf, self.limits
-        going, most, total = in_order(shelf.partials(), shelf.entries(), limits), excess(), EvictedContent()
+        await self._flush()
+        store, limits = self._store, self.limits
+        order = eviction_order(store.partials(), store.entries(), limits)
+        most, total = excess(), EvictedContent()
         while not self._is_stopped:
-            async with turn:
-                left = min(most - total.size, excess())
-                batch = list(islice(victims(going, left, limits, shelf.is_busy), SLICE_ENTRIES))
+            async with lock:
+                remaining = min(most - total.size, excess())
+                batch = list(islice(victims(order, remaining, limits, store.is_busy), ENTRIES_PER_SLICE))
                 if not batch:
                     break
-                gone = await shelf.evict(batch)
-            evicted = EvictedContent(len(gone), sum(entry.size for entry in gone))
-            self._tally.evicted(evicted.count, evicted.size)
+                entries = await store.evict(batch)
+            evicted = EvictedContent(len(entries), sum(entry.size for entry in entries))
+            self._metrics.evicted(evicted.count, evicted.size)
             total += evicted
             await yield_to_reactor(self._clock)
         return total
 
-    async def _settle(self) -> None:
+    async def _flush(self) -> None:
         try:
-            await self._shelf.flush()
+            await self._store.flush()
         except OSError as error:
-            self._log.warn("evicting by an older order of use: {error}", error=str(error))
+            self._log.warn("recent access times are ignored by this eviction: {error}", error=str(error))
 
-    async def _forget(self) -> int:
+    async def _forget_unused(self) -> int:
         forgotten = 0
-        for count in self._shelf.forget_unused(self.limits.unused_for_seconds):
+        for count in self._store.forget_unused(self.limits.unused_for_seconds):
             forgotten += count
             if self._is_stopped:
                 break
@@ -249,8 +260,8 @@ class Collector:
         return Deferred.fromCoroutine(self._sweep_guarded())
 
     async def _sweep_guarded(self) -> None:
-        """Sweep, and let no exception out: it would end the LoopingCall for good, and fill the disk."""
+        """Sweep, and log any exception: it would end the LoopingCall for good, and fill the disk."""
         try:
             await self.sweep()
         except Exception:  # noqa: BLE001
-            self._log.failure("the sweep ended early")
+            self._log.failure("sweep failed")

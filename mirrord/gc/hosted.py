@@ -1,17 +1,19 @@
-"""Sweeping hosted repositories: what nobody can find any more goes, and nothing else does.
+"""Sweeping hosted repositories: only what cannot be found any more is removed.
 
-First what the operator's rules thin out, then the blobs that no manifest names (any more), then the content
-that no repository holds. Each step finds what the one before left, and each removal is checked again where
-it is done: a sweep that was cut short, or that somebody pushed under, is only incomplete.
+First come the tags and manifests that the operator's rules remove, then the blobs that no manifest names (any
+more), then the content that no repository is linked to. Each step finds what the one before left, and each
+removal is checked again where it is done: a sweep that was cut short, or that overlapped with a push, is only
+incomplete.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
+from typing import TypeVar
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-from mirrord.flight.cooperate import run_in_slices, yield_to_reactor
+from mirrord.flight.cooperate import cooperate, run_in_slices
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.ports import CollectableHostedContent
 from mirrord.gc.results import MAX_NAMED, EvictedContent, HostedSweepPreview, HostedSweepResult
@@ -20,23 +22,25 @@ from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
 
-SLICE_MANIFESTS = 256
-"""How many manifests one transaction removes: others wait for their own to be written."""
+MANIFESTS_PER_TRANSACTION = 256
+"""Other writes wait for a transaction to end."""
 
-_REPOSITORIES_A_PAGE = 64
-_SLICE_UPLOADS = 32
+_REPOSITORIES_PER_PAGE = 64
+_UPLOADS_PER_SLICE = 32
+
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
 class HostedSweeper:
-    """Sweeps hosted repositories, as far as it is not stopped."""
+    """Sweeps hosted repositories until it is stopped."""
 
-    _shelf: CollectableHostedContent
+    _store: CollectableHostedContent
     _clock: IReactorTime
     _is_stopped: bool = attrs.field(default=False, init=False)
 
     def stop(self) -> None:
-        """End a running sweep with its slice."""
+        """End a running sweep after its current slice."""
         self._is_stopped = True
 
     async def sweep(self, limits: GCLimits) -> HostedSweepResult:
@@ -46,59 +50,66 @@ class HostedSweeper:
             OSError: The disk failed.
         """
         uploads = await self._remove_uploads(limits.partials_seconds)
-        tags, manifests = await self._thin_out(limits.retention)
+        tags, manifests = await self._apply_retention(limits.retention)
         blobs = await self._unlink(limits.retention.grace_seconds)
-        return HostedSweepResult(tags, manifests, blobs, uploads, await self._remove_unlinked())
+        removed = await self._remove_unlinked()
+        return HostedSweepResult(
+            tags=tags, manifests=manifests, blobs=blobs, uploads=uploads, removed=removed
+        )
 
     async def preview(self, limits: GCLimits) -> HostedSweepPreview:
-        """What a sweep would remove now; nothing goes.
+        """Return what a sweep would remove now, and remove nothing.
 
         Raises:
             OSError: The disk failed.
         """
-        uploads = len(self._shelf.expired_uploads(limits.partials_seconds))
+        uploads = len(self._store.expired_uploads(limits.partials_seconds))
         tags = manifests = blobs = 0
-        named: list[RetentionPlan] = []
-        lone: list[tuple[RepositoryName, Digest]] = []
-        for repository, rules in self._ruled(limits.retention):
-            thinning = await self._plan(repository, rules)
-            tags += len(thinning.tags)
-            manifests += len(thinning.manifests)
-            if thinning.tags or thinning.manifests:
-                named += [thinning][: MAX_NAMED - len(named)]
-        for page in self._shelf.unreferenced(limits.retention.grace_seconds):
+        plans: list[RetentionPlan] = []
+        unreferenced: list[tuple[RepositoryName, Digest]] = []
+        for repository, rules in self._with_rules(limits.retention):
+            plan = await self._plan(repository, rules)
+            tags += len(plan.tags)
+            manifests += len(plan.manifests)
+            if plan.tags or plan.manifests:
+                plans += [plan][: MAX_NAMED - len(plans)]
+        async for page in cooperate(self._clock, self._store.unreferenced(limits.retention.grace_seconds)):
             blobs += len(page)
-            lone += page[: MAX_NAMED - len(lone)]
-            await yield_to_reactor(self._clock)
+            unreferenced += page[: MAX_NAMED - len(unreferenced)]
         removed = EvictedContent()
-        for entries in self._shelf.unlinked():
+        async for entries in cooperate(self._clock, self._store.unlinked()):
             removed += _sum(entries)
-            await yield_to_reactor(self._clock)
-        sweep = HostedSweepResult(tags, manifests, blobs, uploads, removed)
-        return HostedSweepPreview(sweep, tuple(named), tuple(lone))
+        result = HostedSweepResult(
+            tags=tags, manifests=manifests, blobs=blobs, uploads=uploads, removed=removed
+        )
+        return HostedSweepPreview(result, tuple(plans), tuple(unreferenced))
 
     async def _remove_uploads(self, idle_seconds: float) -> int:
-        expired = iter(self._shelf.expired_uploads(idle_seconds))
+        expired = iter(self._store.expired_uploads(idle_seconds))
         count = 0
-        while (some := list(islice(expired, _SLICE_UPLOADS))) and not self._is_stopped:
-            await self._shelf.remove_uploads(some)
-            count += len(some)
+        while (batch := list(islice(expired, _UPLOADS_PER_SLICE))) and not self._is_stopped:
+            await self._store.remove_uploads(batch)
+            count += len(batch)
         return count
 
-    async def _thin_out(self, retention: RetentionRules) -> tuple[int, int]:
+    async def _apply_retention(self, retention: RetentionRules) -> tuple[int, int]:
         tags = manifests = 0
-        for repository, rules in self._ruled(retention):
+        for repository, rules in self._with_rules(retention):
             for portion in _portions(await self._plan(repository, rules)):
                 if self._is_stopped:
                     return tags, manifests
-                gone_tags, gone_manifests = await self._shelf.apply_plan(portion, retention.grace_seconds)
-                tags, manifests = tags + gone_tags, manifests + gone_manifests
+                removed_tags, removed_manifests = await self._store.apply_plan(
+                    portion, retention.grace_seconds
+                )
+                tags, manifests = tags + removed_tags, manifests + removed_manifests
         return tags, manifests
 
-    def _ruled(self, retention: RetentionRules) -> Iterator[tuple[RepositoryName, tuple[RetentionRule, ...]]]:
-        """The repositories that there are rules for."""
+    def _with_rules(
+        self, retention: RetentionRules
+    ) -> Iterator[tuple[RepositoryName, tuple[RetentionRule, ...]]]:
+        """Iterate over the repositories that there are rules for."""
         last = ""
-        while retention.rules and (page := self._shelf.repositories(last, _REPOSITORIES_A_PAGE)):
+        while retention.rules and (page := self._store.repositories(last, _REPOSITORIES_PER_PAGE)):
             for repository in page:
                 rules = retention.rules_for(repository)
                 if rules:
@@ -108,38 +119,34 @@ class HostedSweeper:
     async def _plan(self, repository: RepositoryName, rules: tuple[RetentionRule, ...]) -> RetentionPlan:
         manifests: dict[Digest, HostedManifest] = {}
         tags: list[HostedTag] = []
-        for page in self._shelf.manifests(repository):
+        async for page in cooperate(self._clock, self._store.manifests(repository)):
             manifests.update((manifest.digest, manifest) for manifest in page)
-            await yield_to_reactor(self._clock)
-        for some in self._shelf.tags(repository):
-            tags += some
-            await yield_to_reactor(self._clock)
+        async for some_tags in cooperate(self._clock, self._store.tags(repository)):
+            tags += some_tags
         return await run_in_slices(self._clock, plan_retention(repository, manifests, tags, rules))
 
     async def _unlink(self, grace_seconds: float) -> int:
         count = 0
-        for page in self._shelf.unreferenced(grace_seconds):
-            if self._is_stopped:
-                break
+        pages = self._until_stopped(self._store.unreferenced(grace_seconds))
+        async for page in cooperate(self._clock, pages):
             if page:
-                count += await self._shelf.unlink(page, grace_seconds)
-            await yield_to_reactor(self._clock)
+                count += await self._store.unlink(page, grace_seconds)
         return count
 
     async def _remove_unlinked(self) -> EvictedContent:
         removed = EvictedContent()
-        for entries in self._shelf.unlinked():
-            if self._is_stopped:
-                break
+        async for entries in cooperate(self._clock, self._until_stopped(self._store.unlinked())):
             mirrored: set[str] = set()
-            for names in self._shelf.mirrored(entries) if entries else ():
+            async for names in cooperate(self._clock, self._store.mirrored(entries) if entries else ()):
                 mirrored |= names
-                await yield_to_reactor(self._clock)
-            self._shelf.mark_mirrored([entry for entry in entries if entry.name in mirrored])
-            gone = await self._shelf.remove([entry for entry in entries if entry.name not in mirrored])
-            removed += _sum(gone)
-            await yield_to_reactor(self._clock)
+            self._store.mark_mirrored([entry for entry in entries if entry.name in mirrored])
+            removed += _sum(
+                await self._store.remove([entry for entry in entries if entry.name not in mirrored])
+            )
         return removed
+
+    def _until_stopped(self, pages: Iterable[T]) -> Iterator[T]:
+        return takewhile(lambda _: not self._is_stopped, pages)
 
 
 def _sum(entries: Iterable[Entry]) -> EvictedContent:
@@ -147,15 +154,15 @@ def _sum(entries: Iterable[Entry]) -> EvictedContent:
     return EvictedContent(len(sizes), sum(sizes))
 
 
-def _portions(thinning: RetentionPlan) -> Iterator[RetentionPlan]:
-    """The same, a transaction's worth at a time; the tags of a manifest go together with it."""
+def _portions(plan: RetentionPlan) -> Iterator[RetentionPlan]:
+    """Split a plan into transactions; the tags of a manifest are removed together with it."""
     tags_of: dict[Digest, list[HostedTag]] = {}
-    for tag in thinning.tags:
+    for tag in plan.tags:
         tags_of.setdefault(tag.digest, []).append(tag)
-    manifests = iter(thinning.manifests)
-    while some := tuple(islice(manifests, SLICE_MANIFESTS)):
-        tags = tuple(tag for manifest in some for tag in tags_of.pop(manifest.digest, ()))
-        yield RetentionPlan(thinning.repository, tags, some)
-    rest = (tag for tags in tags_of.values() for tag in tags)
-    while some_tags := tuple(islice(rest, SLICE_MANIFESTS)):
-        yield RetentionPlan(thinning.repository, some_tags)
+    manifests = iter(plan.manifests)
+    while batch := tuple(islice(manifests, MANIFESTS_PER_TRANSACTION)):
+        tags = tuple(tag for manifest in batch for tag in tags_of.pop(manifest.digest, ()))
+        yield RetentionPlan(plan.repository, tags, batch)
+    remaining = (tag for tags in tags_of.values() for tag in tags)
+    while some_tags := tuple(islice(remaining, MANIFESTS_PER_TRANSACTION)):
+        yield RetentionPlan(plan.repository, some_tags)

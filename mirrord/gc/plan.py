@@ -1,4 +1,4 @@
-"""The plan: which entries go, in order. Pure: numbers in, entries out."""
+"""The plan: which entries are evicted, in order. Pure: numbers in, entries out."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -9,17 +9,17 @@ from mirrord.gc.retention import RetentionRules
 from mirrord.oci.content import ContentKind, Entry
 
 LOW_WATER = 0.95
-"""What has to make room makes a little more of it, so that the next pull does not have to again."""
+"""Whenever room has to be made, a little more is made, so that the next pull does not have to again."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class GCLimits:
-    """What the operator allows.
+    """The operator's limits.
 
-    `max_size` bounds what the store takes of the disk (None: no bound), `min_free` is what must stay
-    free of the file system, both in bytes. Content that nobody used for `unused_for_seconds` goes,
-    and what an unfinished download or upload left goes after `partials_seconds`. Hosted content is
-    bound by none of this; `retention` says what of it need not stay.
+    `max_size` bounds what the store occupies (None: no bound), `min_free` is what must stay free of the file
+    system, both in bytes. Content that has not been used for `unused_for_seconds` is evicted, and partials of
+    downloads and uploads after `partials_seconds`. Hosted content is subject to none of this, only to
+    `retention`.
     """
 
     max_size: int | None
@@ -29,65 +29,65 @@ class GCLimits:
     retention: RetentionRules = RetentionRules()  # noqa: RUF009 - it is a frozen value
 
     def with_slack(self) -> "GCLimits":
-        """Limits a little tighter than these."""
+        """Return slightly tighter limits."""
         max_size = None if self.max_size is None else int(self.max_size * LOW_WATER)
         return attrs.evolve(self, max_size=max_size, min_free=int(self.min_free / LOW_WATER))
 
     def is_expired(self, entry: Entry) -> bool:
-        """Whether this entry goes whatever the room."""
-        is_leftover = entry.kind is ContentKind.PARTIAL
-        return entry.idle_seconds >= (self.partials_seconds if is_leftover else self.unused_for_seconds)
+        """Return whether an entry is evicted even if there is room for it."""
+        is_partial = entry.kind is ContentKind.PARTIAL
+        return entry.idle_seconds >= (self.partials_seconds if is_partial else self.unused_for_seconds)
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class DiskUsage:
     """How full the disk is, in bytes.
 
-    `total` is what the store takes, `busy` what of it cannot go now, `promised` what running downloads
-    will still write, `free` what the file system has left. `lent` is what streams that are not kept
-    will still write: the file system has to have it, `max_size` is not for them.
+    `total` is what the store occupies, `busy` the part of it that cannot be evicted now, `reserved` what
+    running downloads will still write, `free` what the file system has left. `lent` is what streams that
+    are not kept will still write: it has to fit on the file system, but does not count towards `max_size`.
     """
 
     total: int
     busy: int
-    promised: int
+    reserved: int
     free: int
     lent: int = 0
 
     def can_fit(self, size: int, limits: GCLimits) -> bool:
-        """Whether `size` more bytes fit when all has gone that may go."""
+        """Return whether `size` more bytes fit once everything evictable is evicted."""
         bare = attrs.evolve(self, total=self.busy, free=self.free + self.total - self.busy)
         return bare.excess(size, limits) <= 0
 
     def excess(self, size: int, limits: GCLimits) -> int:
-        """How many bytes have to go before `size` more fit; 0 or less if they fit now."""
-        too_few_free = limits.min_free + self.promised + self.lent + size - self.free
+        """Return how many bytes to evict before `size` more fit; 0 or less if they fit now."""
+        missing_free = limits.min_free + self.reserved + self.lent + size - self.free
         if limits.max_size is None:
-            return too_few_free
-        return max(too_few_free, self.total + self.promised + size - limits.max_size)
+            return missing_free
+        return max(missing_free, self.total + self.reserved + size - limits.max_size)
 
 
-def in_order(leftovers: Iterable[Entry], entries: Iterable[Entry], limits: GCLimits) -> Iterator[Entry]:
-    """All `entries` as they may have to go: expired `leftovers`, then the others, which keep their order.
+def eviction_order(partials: Iterable[Entry], entries: Iterable[Entry], limits: GCLimits) -> Iterator[Entry]:
+    """Iterate over all `entries`: expired `partials` first, then the others in their own order.
 
-    Leftovers are few, and have an age of their own. Were they looked for among the entries, a sweep
-    that has nothing to do would read all content that is younger than its own age and older than theirs.
+    Partials are few, and have a time limit of their own. If they were looked for among the entries, a sweep
+    with nothing to do would read all content that is younger than its own limit and older than theirs.
     """
 
-    def is_expired_leftover(entry: Entry) -> bool:
+    def is_expired_partial(entry: Entry) -> bool:
         return entry.kind is ContentKind.PARTIAL and limits.is_expired(entry)
 
-    others = (entry for entry in entries if not is_expired_leftover(entry))
-    return chain(filter(is_expired_leftover, leftovers), others)
+    others = (entry for entry in entries if not is_expired_partial(entry))
+    return chain(filter(is_expired_partial, partials), others)
 
 
 def victims(
     entries: Iterable[Entry], excess: int, limits: GCLimits, is_busy: Callable[[Entry], bool]
 ) -> Iterator[Entry]:
-    """The entries that go: what is expired, and what was used longest ago until `excess` bytes are gone.
+    """Iterate over the entries to evict: expired ones, and the least recently used up to `excess` bytes.
 
-    `entries` come as `in_order` has them, and no more of them are read than it takes. What is busy
-    stays, and does not count.
+    `entries` come in `eviction_order`, and no more of them are read than needed. Busy entries are skipped,
+    and do not count.
     """
     for entry in entries:
         is_due = excess > 0 or limits.is_expired(entry)

@@ -1,4 +1,4 @@
-"""What the collector needs of the store, and of whoever counts."""
+"""The store as the collector sees it. Sizes are bytes that files occupy on the disk."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -9,140 +9,133 @@ from mirrord.oci.names import RepositoryName
 
 
 class EvictableContent(Protocol):
-    """What the store holds, and taking it away. Bytes are those that files take of the disk."""
+    """Mirrored content and partials, their sizes, and their eviction."""
 
     @property
     def total_bytes(self) -> int:
-        """What blobs, manifests and partials take."""
+        """Return the size of mirrored blobs, manifests and partials."""
         ...
 
     @property
     def busy_bytes(self) -> int:
-        """What of `total_bytes` cannot go now: blobs that are read, partials that are written."""
+        """Return the part of `total_bytes` that cannot be evicted now: open blobs, running downloads."""
         ...
 
     @property
     def reserved_bytes(self) -> int:
-        """What running downloads were promised and will still write."""
+        """Return what running downloads have reserved and not yet written."""
         ...
 
     def reserve(self, digest: Digest, size: int) -> None:
-        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
+        """Reserve `size` more bytes until the partial of `digest` has written them or ended.
 
-        What the same digest was promised before is replaced; 0 takes it back.
+        This replaces an earlier reservation for the same digest; 0 cancels it.
         """
 
     @property
     def lent_bytes(self) -> int:
-        """What streams that are not kept were lent and will still write."""
+        """Return what streams that are not kept have reserved and not yet written."""
         ...
 
     def lend(self, digest: Digest, size: int) -> None:
-        """The same as `promise`, for a partial that will not be kept."""
+        """Reserve bytes as `reserve` does, for a partial that will not be kept."""
 
     def is_busy(self, entry: Entry) -> bool:
-        """Whether this entry cannot go now."""
+        """Return whether an entry cannot be evicted now."""
         ...
 
     async def flush(self) -> None:
         """Bring the order of `entries` up to date.
 
         Raises:
-            OSError: The disk refused; `entries` leaves out what was used since the last time.
+            OSError: The write failed; `entries` leaves out what was used since the last flush.
         """
 
     def entries(self) -> Iterator[Entry]:
-        """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
+        """Iterate over everything evictable, least recently used first; pages are read as needed."""
         ...
 
     def partials(self) -> Iterator[Entry]:
-        """Those of `entries` that unfinished downloads left."""
+        """Iterate over those `entries` that unfinished downloads left, oldest first."""
         ...
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Take a few entries away, those that are not busy, and answer which; they are absent at once.
+        """Evict those of a few entries that are not busy, and return them; they are absent at once.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         ...
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
-        """Forget links and tags that nobody used for so long: one small slice an item, how many went."""
+        """Delete links and tags that were unused for so long; yield the number after each small slice."""
         ...
 
 
 class CollectableHostedContent(Protocol):
-    """What hosted repositories hold, and taking away what they need not. Seconds are service time."""
+    """The content of hosted repositories, and its removal. Seconds are service time."""
 
     def expired_uploads(self, idle_seconds: float) -> list[str]:
-        """The uploads that nobody has touched for so long."""
+        """Return the uploads that were not touched for so long."""
         ...
 
     async def remove_uploads(self, names: Sequence[str]) -> int:
-        """Throw away a few uploads, unless they are in use again; how many bytes that frees.
+        """Discard a few uploads unless they are in use again, and return the bytes freed.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         ...
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        """The next hosted repositories in order of name, `limit` at most."""
+        """Return the next hosted repositories in order of name, `limit` at most."""
         ...
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
-        """The manifests of a repository, a page an item."""
+        """Iterate over the manifests of a repository, page by page."""
         ...
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
-        """The tags of a repository, a page an item."""
+        """Iterate over the tags of a repository, page by page."""
         ...
 
-    async def apply_plan(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
-        """Remove tags, and then manifests, that nothing needs by now; how many of both went.
+    async def apply_plan(self, plan: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
+        """Remove tags, and then manifests that nothing needs by now; return how many of both.
 
-        What an index that is being pushed asked for within the grace time stays.
+        Manifests that a push of an index looked up within the grace time stay.
 
         Raises:
-            OSError: The disk refused; they are all there still.
+            OSError: The disk failed; nothing was removed.
         """
         ...
 
     def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
-        """The blobs that no manifest of their repository names, nor anybody asked for; a page an item."""
+        """Iterate over the blobs that no manifest of their repository names and no client looked up since."""
         ...
 
     async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
-        """Take these blobs from their repositories, as far as they are still unreferenced; how many went.
+        """Remove blobs from their repositories if they are still unreferenced; return how many.
 
         Raises:
-            OSError: The disk refused; they are all there still.
+            OSError: The disk failed; nothing was removed.
         """
         ...
 
     def unlinked(self) -> Iterator[list[Entry]]:
-        """Hosted content that no hosted repository holds any more, a page an item."""
+        """Iterate over hosted content that no hosted repository is linked to any more, page by page."""
         ...
 
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
-        """The names of those of a page that a mirrored repository is linked to, a few an item."""
+        """Iterate over the names of those that a mirrored repository is linked to, a few at a time."""
         ...
 
     def mark_mirrored(self, entries: Sequence[Entry]) -> None:
-        """Have content be the mirror's from now on, which keeps it as long as somebody uses it."""
+        """Make content mirrored, so that it is kept as long as it is used."""
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Take content from the disk, unless a hosted repository holds it again; answers what went.
+        """Delete content unless a hosted repository is linked to it again; return what was deleted.
 
         Raises:
-            OSError: The disk refused; what had begun to go is absent all the same.
+            OSError: The disk failed; what was begun is absent all the same.
         """
         ...
-
-
-class Tally(Protocol):
-    """Who counts what was evicted."""
-
-    def evicted(self, count: int, size: int) -> None:
-        """A sweep evicted `count` entries of `size` bytes together."""

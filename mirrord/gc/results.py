@@ -1,4 +1,4 @@
-"""What a sweep did, and what one would do."""
+"""The results of a sweep, and of its preview."""
 
 import attrs
 
@@ -7,12 +7,12 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
 
 MAX_NAMED = 1000
-"""How many victims a rehearsal names."""
+"""How much of its content a preview lists, of each kind."""
 
 
 @attrs.frozen
 class EvictedContent:
-    """How many entries went, and the bytes of the disk that they took."""
+    """The number of evicted entries, and the bytes of the disk that they occupied."""
 
     count: int = 0
     size: int = 0
@@ -21,11 +21,11 @@ class EvictedContent:
         return EvictedContent(self.count + other.count, self.size + other.size)
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class HostedSweepResult:
-    """What went of hosted repositories: tags, manifests, blobs of single repositories, uploads.
+    """Removed from hosted repositories: tags, manifests, blobs of single repositories, uploads.
 
-    `removed` is the content that no hosted or mirrored repository was linked to any more.
+    `removed` is content that no hosted or mirrored repository was linked to any more.
     """
 
     tags: int = 0
@@ -37,20 +37,21 @@ class HostedSweepResult:
 
 @attrs.frozen
 class HostedSweepPreview:
-    """What would go of hosted repositories, and by name the first MAX_NAMED repositories of it.
+    """What would be removed from hosted repositories.
 
-    `lone` are the first blobs that no manifest names. Not counted is what would only go because of this,
-    blobs of manifests for instance.
+    `plans` are those of the first MAX_NAMED repositories, and `unreferenced` the first MAX_NAMED blobs that
+    no manifest names. What only this removal would make removable is not counted, blobs of its manifests
+    for instance.
     """
 
-    sweep: HostedSweepResult = HostedSweepResult()
-    named: tuple[RetentionPlan, ...] = ()
-    lone: tuple[tuple[RepositoryName, Digest], ...] = ()
+    result: HostedSweepResult = HostedSweepResult()
+    plans: tuple[RetentionPlan, ...] = ()
+    unreferenced: tuple[tuple[RepositoryName, Digest], ...] = ()
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class SweepResult:
-    """What a sweep did. `started_at` is wall clock; `forgotten` counts links and tags of the mirror."""
+    """What a sweep removed. `started_at` is wall clock; `forgotten` counts links and tags of the mirror."""
 
     started_at: float
     seconds: float
@@ -61,8 +62,8 @@ class SweepResult:
 
 @attrs.frozen
 class SweepPreview:
-    """What a sweep would evict, and the first MAX_NAMED of that."""
+    """What a sweep would evict, and the first MAX_NAMED entries of that."""
 
     evicted: EvictedContent
-    named: tuple[Entry, ...]
+    victims: tuple[Entry, ...]
     hosted: HostedSweepPreview = HostedSweepPreview()

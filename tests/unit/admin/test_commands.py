@@ -23,14 +23,20 @@ from mirrord.admin.results import (
     RemovedTag,
     VerificationProgress,
 )
-from mirrord.admin.sweep_report import SweepReport
+from mirrord.gc.collector import Collector
+from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.plan import GCLimits
 from mirrord.http.site import MirrorSite
+from mirrord.observe.metrics import Metrics
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
+from tests.fakes.clock import ImmediateClock
 from tests.fakes.wire import Client, Got, Wire
+from tests.unit.gc.cases import FakeHostedStore, FakeStore
 
 DIGEST = Digest.of(b"x")
 UBUNTU = ImageReference.parse("ubuntu")
@@ -41,6 +47,7 @@ OWN = Platform("linux", "arm64", "v8")
 class FakeOperations:
     """Tells `events`, then raises `error`; an event that is a Deferred is waited for."""
 
+    collector: Collector
     events: list[Any] = attrs.field(factory=list)
     error: Exception | None = None
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
@@ -48,7 +55,7 @@ class FakeOperations:
     is_closed: bool = False
 
     def all(self) -> Operations:
-        return Operations(self, self, self, self, self, self, lambda name: name.name == "team/app")
+        return Operations(self, self, self.collector, self, self, self, lambda name: name.name == "team/app")
 
     async def tell(self, *asked: Any) -> AsyncGenerator[Any, None]:
         self.asked.append(asked)
@@ -79,16 +86,26 @@ class FakeOperations:
             raise self.error
         return Removal((RemovedTag(ImageReference.parse("ubuntu:1")), RemovedContent(DIGEST)), 7)
 
-    async def sweep(self, *, is_dry_run: bool) -> SweepReport:
-        return SweepReport(is_dry_run, 1, 2)
-
     async def explain(self, reference: ImageReference) -> Explanation:
         return Explanation(reference, reference.registry, reference.repository, is_known=False)
 
 
 class CommandsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.operations = FakeOperations()
+        self.store = FakeStore()
+        clock = ImmediateClock()
+        self.operations = FakeOperations(
+            Collector(
+                store=self.store,
+                limits=GCLimits(max_size=None, min_free=0, unused_for_seconds=50.0, partials_seconds=50.0),
+                interval_seconds=60.0,
+                clock=clock,
+                wall_clock=clock.seconds,
+                free_bytes=lambda: 1000,
+                metrics=Metrics.for_upstreams([]),
+                hosted=HostedSweeper(FakeHostedStore(), clock),
+            )
+        )
         self.commands = Commands(self.operations.all, OWN)
         self.site = MirrorSite(Clock(), self.commands.respond)
         self.client = self.connect()
@@ -161,12 +178,16 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual(
             {"removed": [{"reference": "ubuntu:1"}, {"digest": str(DIGEST)}], "bytes": 7}, removal
         )
+        hosted = dict.fromkeys(("tags", "manifests", "blobs", "uploads", "entries", "bytes"), 0)
+        victim = {"kind": "blob", "name": "x", "bytes": 2, "idle_seconds": 99.0}
         for query, is_dry_run in {"?dry_run=1": True, "": False, "?dry_run=0": False}.items():
-            hosted = dict.fromkeys(("tags", "manifests", "blobs", "uploads", "entries", "bytes"), 0)
-            swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 2, "victims": []}
+            self.store.cached = [Entry(ContentKind.BLOB, "x", 2, 99.0)]
+            victims = [victim] if is_dry_run else []
+            swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 2, "victims": victims}
             self.assertEqual(
                 swept | {"hosted": hosted | {"victims": []}}, json.loads(self.order(f"/sweep{query}").body)
             )
+            self.assertEqual(is_dry_run, bool(self.store.cached))
         why = json.loads(self.client.get("/why?reference=ubuntu").body)
         self.assertEqual(
             ("ubuntu", False, None, []), (why["reference"], why["is_known"], why["tag"], why["blobs"])

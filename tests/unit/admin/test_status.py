@@ -7,7 +7,7 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.status import Holdings, HostedHoldings, ListenerStatus, LogStatus, Status
+from mirrord.admin.status import HostedStatus, ListenerStatus, LogStatus, Status, StoreStatus
 from mirrord.observe.metrics import SavedTraffic
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey, RepositoryName
@@ -28,21 +28,28 @@ class Running:
 
 
 class StatusTests(SynchronousTestCase):
-    """What the daemon is doing, at a glance."""
+    """The status document."""
 
     def test_all_of_it(self) -> None:
-        """Values become strings and numbers that JSON takes, and the uptime is counted from the making."""
+        """Values become strings and numbers of JSON, and the uptime counts from the construction."""
         clock = Clock()
         clock.advance(100)
+        listener = ListenerStatus(
+            endpoint="tcp:443",
+            connections=1,
+            is_tls=True,
+            certificates={"mirror.lan": 5.0},
+            trouble="expired",
+        )
         running = Running(DIGEST, RepositoryKey("docker.io", RepositoryName("a/b")), Mood.WELL, None)
         status = Status(
             version="1.2",
             clock=clock.seconds,
-            store=lambda: Holdings(10, 2, None),
-            hosted=lambda: HostedHoldings(7, 3, 1),
+            store=lambda: StoreStatus(10, 2, None),
+            hosted=lambda: HostedStatus(7, 3, 1),
             saved=lambda: SavedTraffic(3, 100),
             last_sweep=lambda: None,
-            listeners=lambda: [ListenerStatus("tcp:443", 1, True, {"mirror.lan": 5.0}, "expired")],
+            listeners=lambda: [listener],
             upstreams=list,
             downloads=lambda: [running],
             logs=lambda: LogStatus(1, 2),

@@ -1,98 +1,88 @@
-import attrs
+"""Tests of mirrord/admin/sweep.py."""
 
-from mirrord.admin.sweep import Sweeper
-from mirrord.admin.sweep_report import HostedSweepReport, HostedVictim, SweepReport, Victim
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.admin.sweep import last_sweep_document, sweep_document
+from mirrord.gc.results import (
+    EvictedContent,
+    HostedSweepPreview,
+    HostedSweepResult,
+    SweepPreview,
+    SweepResult,
+)
 from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag
-from tests.unit.admin.case import OperateCase
 
 APP = RepositoryName("team/app")
 A, B, C = (Digest.of(body) for body in (b"a", b"b", b"c"))
+HOSTED = HostedSweepResult(tags=1, manifests=2, blobs=3, uploads=4, removed=EvictedContent(5, 50))
+RESULT = SweepResult(started_at=5.0, seconds=1.5, evicted=EvictedContent(1, 10), forgotten=7, hosted=HOSTED)
 
 
-@attrs.frozen
-class Evicted:
-    count: int
-    size: int
+def preview(unreferenced: int = 1) -> SweepPreview:
+    old, signature = (HostedManifest(digest, 1, 9.0) for digest in (A, B))
+    tags = (HostedTag(Tag("1"), A, 9.0), HostedTag(Tag("sig"), B, 9.0))
+    plan = RetentionPlan(APP, tags, (old, signature), {Tag("1"): 2, A: 2})
+    hosted = HostedSweepPreview(HOSTED, (plan,), ((APP, C),) * unreferenced)
+    return SweepPreview(EvictedContent(2, 20), (Entry(ContentKind.PARTIAL, "x", 5, 7.0),), hosted)
 
 
-@attrs.frozen
-class HostedSweep:
-    tags: int = 1
-    manifests: int = 2
-    blobs: int = 3
-    uploads: int = 4
-    removed: Evicted = Evicted(5, 50)
+def victims(sweep: SweepPreview) -> list[dict[str, Any]]:
+    hosted = sweep_document(sweep)["hosted"]
+    assert isinstance(hosted, dict)
+    found = hosted["victims"]
+    assert isinstance(found, list)
+    return found
 
 
-@attrs.frozen
-class HostedRehearsal:
-    sweep: HostedSweep
-    named: tuple[RetentionPlan, ...]
-    lone: tuple[tuple[RepositoryName, Digest], ...]
+class SweepDocumentTests(SynchronousTestCase):
+    def test_result(self) -> None:
+        """A sweep is described by totals."""
+        self.assertEqual(
+            '{"is_dry_run": false, "entries": 1, "bytes": 10, "victims": [], "hosted": {"tags": 1, '
+            '"manifests": 2, "blobs": 3, "uploads": 4, "entries": 5, "bytes": 50, "victims": []}}',
+            json.dumps(sweep_document(RESULT)),
+        )
 
-
-@attrs.frozen
-class Done:
-    evicted: Evicted
-    hosted: HostedSweep = HostedSweep()
-
-
-@attrs.frozen
-class Rehearsed:
-    evicted: Evicted
-    named: tuple[Entry, ...]
-    hosted: HostedRehearsal
-
-
-@attrs.define
-class FakeCollector:
-    sweeps: int = 0
-    lone: int = 1
-
-    async def sweep(self) -> Done:
-        self.sweeps += 1
-        return Done(Evicted(1, 10))
-
-    async def preview(self) -> Rehearsed:
-        old, sig = (HostedManifest(digest, 1, 9.0) for digest in (A, B))
-        tags = (HostedTag(Tag("1"), A, 9.0), HostedTag(Tag("sig"), B, 9.0))
-        named = RetentionPlan(APP, tags, (old, sig), {Tag("1"): 2, A: 2})
-        hosted = HostedRehearsal(HostedSweep(), (named,), ((APP, C),) * self.lone)
-        return Rehearsed(Evicted(2, 20), (Entry(ContentKind.BLOB, "x", 5, 7.0),), hosted)
-
-
-class SweepingTests(OperateCase):
-    def test_sweep(self) -> None:
-        """A sweep is carried out; a dry one only names what would go."""
-        collector = FakeCollector()
-        sweeper = Sweeper(collector)
-
-        dry = self.result(sweeper.sweep(is_dry_run=True))
-        self.assertEqual((True, 2, 20), (dry.is_dry_run, dry.entries, dry.bytes))
-        self.assertEqual((Victim(ContentKind.BLOB, "x", 5, 7.0),), dry.victims)
-        self.assertEqual(0, collector.sweeps)
-        swept = SweepReport(False, 1, 10, (), HostedSweepReport(1, 2, 3, 4, 5, 50))
-        self.assertEqual(swept, self.result(sweeper.sweep(is_dry_run=False)))
-        self.assertEqual(1, collector.sweeps)
+    def test_preview(self) -> None:
+        """A preview also lists what would be evicted."""
+        document = json.dumps(sweep_document(preview()))
+        self.assertTrue(
+            document.startswith(
+                '{"is_dry_run": true, "entries": 2, "bytes": 20, "victims": [{"kind": "leftover", "name": '
+                '"x", "bytes": 5, "idle_seconds": 7.0}], "hosted": {"tags": 1, "manifests": 2, "blobs": 3, '
+                '"uploads": 4, "entries": 5, "bytes": 50, "victims": [{"kind": "tag", "repository": '
+                '"team/app", "name": "1", "reason": "hosted.keep[2]"}, '
+            ),
+            document,
+        )
 
     def test_hosted(self) -> None:
-        """What would go of hosted repositories is named with the rule that decides, or else the reason."""
-        hosted = self.result(Sweeper(FakeCollector()).sweep(is_dry_run=True)).hosted
-        self.assertEqual((1, 2, 3, 4, 5, 50), attrs.astuple(hosted)[:-1])
+        """A victim of a hosted repository has the rule that decides, or another reason."""
         self.assertEqual(
-            (
-                HostedVictim("tag", APP, "1", "hosted.keep[2]"),
-                HostedVictim("tag", APP, "sig", "its manifest goes"),
-                HostedVictim("manifest", APP, str(A), "hosted.keep[2]"),
-                HostedVictim("manifest", APP, str(B), "it belongs to what goes"),
-                HostedVictim("blob", APP, str(C), "no manifest names it"),
-            ),
-            hosted.victims,
+            [
+                ("tag", "team/app", "1", "hosted.keep[2]"),
+                ("tag", "team/app", "sig", "its manifest goes"),
+                ("manifest", "team/app", str(A), "hosted.keep[2]"),
+                ("manifest", "team/app", str(B), "it belongs to what goes"),
+                ("blob", "team/app", str(C), "no manifest names it"),
+            ],
+            [tuple(victim.values()) for victim in victims(preview())],
         )
 
     def test_many(self) -> None:
-        """No more than a thousand are named."""
-        hosted = self.result(Sweeper(FakeCollector(lone=2000)).sweep(is_dry_run=True)).hosted
-        self.assertEqual(1000, len(hosted.victims))
+        """No more than a thousand victims are listed."""
+        self.assertEqual(1000, len(victims(preview(unreferenced=2000))))
+
+    def test_last_sweep(self) -> None:
+        """The status has the totals of the last sweep, and null before the first."""
+        self.assertEqual(
+            '{"started_at": 5.0, "seconds": 1.5, "entries": 1, "bytes": 10, "forgotten": 7, '
+            '"hosted_entries": 5, "hosted_bytes": 50}',
+            json.dumps(last_sweep_document(RESULT)),
+        )
+        self.assertIsNone(last_sweep_document(None))

@@ -1,1 +1,1 @@
-"""Garbage collection: the plan, and the collector on a shelf of fakes."""
+"""Garbage collection: the plan, retention rules, and the collector over fake stores."""

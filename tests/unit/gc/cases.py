@@ -1,4 +1,4 @@
-"""A collector between a shelf in memory and a clock that the test turns."""
+"""A collector over stores in memory and a clock that the test advances."""
 
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
+from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
@@ -22,13 +23,13 @@ DIGEST, OTHER = Digest.of(b"x"), Digest.of(b"y")
 
 
 @attrs.define(eq=False)
-class FakeShelf:
+class FakeStore:
     """Entries in memory; those in `busy` stay. `failures` are raised by the next calls of that name.
 
-    Those in `used` were used since their order was last brought up to date.
+    Those in `used` were used since the last flush.
     """
 
-    held: list[Entry] = attrs.field(factory=list)
+    cached: list[Entry] = attrs.field(factory=list)
     busy: set[str] = attrs.field(factory=set)
     reserved: dict[Digest, int] = attrs.field(factory=dict)
     loans: dict[Digest, int] = attrs.field(factory=dict)
@@ -41,11 +42,11 @@ class FakeShelf:
 
     @property
     def total_bytes(self) -> int:
-        return sum(entry.size for entry in self.held)
+        return sum(entry.size for entry in self.cached)
 
     @property
     def busy_bytes(self) -> int:
-        return sum(entry.size for entry in self.held if entry.name in self.busy)
+        return sum(entry.size for entry in self.cached if entry.name in self.busy)
 
     @property
     def reserved_bytes(self) -> int:
@@ -68,20 +69,20 @@ class FakeShelf:
         self._fail("flush")
         if self.slow_disk is not None:
             await self.slow_disk
-        self.held.sort(key=lambda entry: entry.name in self.used)
+        self.cached.sort(key=lambda entry: entry.name in self.used)
 
     def entries(self) -> Iterator[Entry]:
         self._fail("entries")
-        yield from list(self.held)
+        yield from list(self.cached)
 
     def partials(self) -> Iterator[Entry]:
-        return (entry for entry in list(self.held) if entry.kind is ContentKind.PARTIAL)
+        return (entry for entry in list(self.cached) if entry.kind is ContentKind.PARTIAL)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         self._fail("evict")
-        gone = [entry for entry in entries if entry in self.held and entry.name not in self.busy]
+        gone = [entry for entry in entries if entry in self.cached and entry.name not in self.busy]
         self.slices.append(len(gone))
-        self.held = [entry for entry in self.held if entry not in gone]
+        self.cached = [entry for entry in self.cached if entry not in gone]
         return gone
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
@@ -97,18 +98,18 @@ class FakeShelf:
 
 
 @attrs.define(eq=False)
-class FakeHostedShelf:
-    """Repositories in memory. Of content, those in `elsewhere` are linked to a mirrored repository.
+class FakeHostedStore:
+    """Repositories in memory. Content named in `elsewhere` is linked to a mirrored repository.
 
     `failures` are raised by the next calls of that name.
     """
 
-    kept: dict[RepositoryName, tuple[list[HostedManifest], list[HostedTag]]] = attrs.field(factory=dict)
+    contents: dict[RepositoryName, tuple[list[HostedManifest], list[HostedTag]]] = attrs.field(factory=dict)
     uploads: dict[str, float] = attrs.field(factory=dict)
-    lone: list[tuple[RepositoryName, Digest]] = attrs.field(factory=list)
+    unreferenced_blobs: list[tuple[RepositoryName, Digest]] = attrs.field(factory=list)
     content: list[Entry] = attrs.field(factory=list)
     elsewhere: set[str] = attrs.field(factory=set)
-    handed_over: list[Entry] = attrs.field(factory=list)
+    marked: list[Entry] = attrs.field(factory=list)
     portions: list[RetentionPlan] = attrs.field(factory=list)
     failures: dict[str, Exception] = attrs.field(factory=dict)
 
@@ -121,30 +122,30 @@ class FakeHostedShelf:
         return 0
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        return sorted(each for each in self.kept if str(each) > after)[:limit]
+        return sorted(each for each in self.contents if str(each) > after)[:limit]
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
-        yield from ([manifest] for manifest in self.kept[repository][0])
+        yield from ([manifest] for manifest in self.contents[repository][0])
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
-        yield from ([tag] for tag in self.kept[repository][1])
+        yield from ([tag] for tag in self.contents[repository][1])
 
-    async def apply_plan(self, thinning: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
+    async def apply_plan(self, plan: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
         if "apply_plan" in self.failures:
             raise self.failures.pop("apply_plan")
-        self.portions.append(thinning)
-        manifests, tags = self.kept[thinning.repository]
-        self.kept[thinning.repository] = (
-            [manifest for manifest in manifests if manifest not in thinning.manifests],
-            [tag for tag in tags if tag not in thinning.tags],
+        self.portions.append(plan)
+        manifests, tags = self.contents[plan.repository]
+        self.contents[plan.repository] = (
+            [manifest for manifest in manifests if manifest not in plan.manifests],
+            [tag for tag in tags if tag not in plan.tags],
         )
-        return len(thinning.tags), len(thinning.manifests)
+        return len(plan.tags), len(plan.manifests)
 
     def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
-        yield from [list(self.lone)] if self.lone else []
+        yield from [list(self.unreferenced_blobs)] if self.unreferenced_blobs else []
 
     async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
-        self.lone = [blob for blob in self.lone if blob not in blobs]
+        self.unreferenced_blobs = [blob for blob in self.unreferenced_blobs if blob not in blobs]
         return len(blobs)
 
     def unlinked(self) -> Iterator[list[Entry]]:
@@ -154,55 +155,47 @@ class FakeHostedShelf:
         yield from ({entry.name} & self.elsewhere for entry in entries)
 
     def mark_mirrored(self, entries: Sequence[Entry]) -> None:
-        self.handed_over += entries
+        self.marked += entries
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
         self.content = [entry for entry in self.content if entry not in entries]
         return list(entries)
 
 
-@attrs.define(eq=False)
-class FakeTally:
-    count: int = 0
-    size: int = 0
-
-    def evicted(self, count: int, size: int) -> None:
-        self.count += count
-        self.size += size
-
-
 class CollectorTestCase(SynchronousTestCase):
-    """`free` bytes are on the disk when the shelf is empty; where `is_late`, the deleted are not free yet."""
+    """`free` bytes are on the disk when the store is empty; if `is_late`, deleted ones are not free yet."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.shelf = FakeShelf()
-        self.hosted_shelf = FakeHostedShelf()
-        self.tally = FakeTally()
+        self.store = FakeStore()
+        self.hosted_store = FakeHostedStore()
+        self.metrics = Metrics.for_upstreams([])
         self.free = 1000 * MIB
         self.filled = 0
         self.is_late = False
 
     def collector(self, max_size: int | None = 100 * MIB, min_free: int = 0) -> Collector:
         return Collector(
-            self.shelf,
-            GCLimits(max_size, min_free, unused_for_seconds=1000.0, partials_seconds=100.0),
-            60.0,
-            self.clock,
-            lambda: 5.0,
-            self.free_bytes,
-            self.tally,
-            HostedSweeper(self.hosted_shelf, self.clock),
+            store=self.store,
+            limits=GCLimits(
+                max_size=max_size, min_free=min_free, unused_for_seconds=1000.0, partials_seconds=100.0
+            ),
+            interval_seconds=60.0,
+            clock=self.clock,
+            wall_clock=lambda: 5.0,
+            free_bytes=self.free_bytes,
+            metrics=self.metrics,
+            hosted=HostedSweeper(self.hosted_store, self.clock),
         )
 
     def free_bytes(self) -> int:
-        deleted = 0 if self.is_late else self.filled - self.shelf.total_bytes
+        deleted = 0 if self.is_late else self.filled - self.store.total_bytes
         return self.free - self.filled + deleted
 
     def fill(self, count: int, size: int = MIB, idle_seconds: float = 1.0) -> None:
-        first = len(self.shelf.held)
+        first = len(self.store.cached)
         self.filled += count * size
-        self.shelf.held.extend(
+        self.store.cached.extend(
             Entry(ContentKind.BLOB, str(first + number), size, idle_seconds) for number in range(count)
         )
 
@@ -212,4 +205,12 @@ class CollectorTestCase(SynchronousTestCase):
         return self.successResultOf(waiting)
 
     def names(self) -> list[str]:
-        return [entry.name for entry in self.shelf.held]
+        return [entry.name for entry in self.store.cached]
+
+    def evictions(self) -> tuple[float | None, float | None]:
+        """Return how many entries and bytes the metrics count as evicted."""
+        registry = self.metrics.registry
+        return (
+            registry.get_sample_value("mirrord_evictions_total"),
+            registry.get_sample_value("mirrord_evicted_bytes_total"),
+        )

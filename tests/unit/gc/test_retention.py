@@ -42,21 +42,21 @@ def plan(
     return planned[0]
 
 
-class KeepTests(SynchronousTestCase):
+class RetentionTests(SynchronousTestCase):
     def check(
         self,
         manifests: Sequence[HostedManifest],
         tags: Sequence[HostedTag],
         *rules: RetentionRule,
-        tags_gone: Sequence[str] = (),
-        gone: Sequence[int] = (),
+        tags_removed: Sequence[str] = (),
+        removed: Sequence[int] = (),
     ) -> None:
         planned = plan(manifests, tags, *rules)
-        self.assertEqual(sorted(tags_gone), sorted(str(each.tag) for each in planned.tags))
-        self.assertEqual(sorted(map(digest, gone)), sorted(manifest.digest for manifest in planned.manifests))
+        self.assertEqual(sorted(tags_removed), sorted(str(each.tag) for each in planned.tags))
+        self.assertEqual(sorted(map(digest, removed)), sorted(each.digest for each in planned.manifests))
 
-    def test_rules_are_told(self) -> None:
-        """Of a tag, and of a manifest that goes by itself, it is told which of all rules decided."""
+    def test_rule_numbers(self) -> None:
+        """The plan has the number of the rule that removes a tag or an untagged manifest."""
         manifests = [manifest(1, DAY), manifest(2, DAY), manifest(3, children=[4]), manifest(4)]
         old, about = tag("v1", 3, DAY), tag(f"sha256-{digest(3).encoded}.sig", 2)
         rules = RetentionRule(tags="v*", older_than=DAY, number=4), RetentionRule(untagged_for=DAY, number=7)
@@ -64,50 +64,51 @@ class KeepTests(SynchronousTestCase):
         self.assertEqual({Tag("v1"): 4, digest(3): 4, digest(1): 7}, planned.rules)
         self.assertEqual(({old, about}, 4), (set(planned.tags), len(planned.manifests)))
 
-    def test_staying_needs_no_rule(self) -> None:
-        """A manifest that was due and stays, for something needs it, has no rule."""
+    def test_kept_manifests_have_no_rule(self) -> None:
+        """A manifest that a rule would remove, but something needs, has no rule number."""
         manifests = [manifest(1, DAY), manifest(2, DAY, children=[1])]
         planned = plan(manifests, [tag("v1", 2)], RetentionRule(untagged_for=DAY, number=7))
         self.assertEqual(((), {}), (planned.manifests, planned.rules))
 
     def test_untagged(self) -> None:
-        """A manifest without a tag goes when it has been so for as long as the rule says."""
+        """A manifest is removed once it has been untagged for as long as the rule says."""
         manifests = [manifest(1, 7 * DAY), manifest(2, 7 * DAY - 1), manifest(3, 9 * DAY)]
-        self.check(manifests, [tag("v1", 3)], RetentionRule(untagged_for=7 * DAY), gone=[1])
+        self.check(manifests, [tag("v1", 3)], RetentionRule(untagged_for=7 * DAY), removed=[1])
 
-    def test_without_a_rule_nothing_goes(self) -> None:
-        """A rule that says nothing of untagged manifests lets none of them go."""
+    def test_no_rule_for_untagged(self) -> None:
+        """A rule without `untagged_for` removes no untagged manifest."""
         self.check([manifest(1, 999 * DAY)], [], RetentionRule(newest=1))
 
-    def test_the_newest_stay(self) -> None:
-        """Of the tags that match, all but the newest go, each with its manifest."""
+    def test_newest(self) -> None:
+        """All matching tags but the newest are removed, each with its manifest."""
         manifests = [manifest(number) for number in range(4)]
         tags = [tag(f"v{number}", number, age=float(number)) for number in range(3)] + [tag("x", 3, 99.0)]
         rule = RetentionRule(tags="v*", newest=1)
-        self.check(manifests, tags, rule, tags_gone=["v1", "v2"], gone=[1, 2])
+        self.check(manifests, tags, rule, tags_removed=["v1", "v2"], removed=[1, 2])
 
-    def test_both_conditions_have_to_be_met(self) -> None:
-        """What is among the newest stays however old, and what is young stays however many are newer."""
+    def test_both_conditions(self) -> None:
+        """A tag among the newest stays however old it is, and a young one however many are newer."""
         manifests = [manifest(number) for number in range(4)]
         tags = [tag(f"v{number}", number, age=number * DAY) for number in range(4)]
         rule = RetentionRule(newest=2, older_than=3 * DAY)
-        self.check(manifests, tags, rule, tags_gone=["v3"], gone=[3])
-        self.check(manifests, tags, RetentionRule(older_than=2 * DAY), tags_gone=["v2", "v3"], gone=[2, 3])
+        self.check(manifests, tags, rule, tags_removed=["v3"], removed=[3])
+        rule = RetentionRule(older_than=2 * DAY)
+        self.check(manifests, tags, rule, tags_removed=["v2", "v3"], removed=[2, 3])
 
-    def test_the_first_rule_that_matches_a_tag_decides(self) -> None:
-        """A tag that an earlier rule keeps is no business of a later one."""
+    def test_first_match(self) -> None:
+        """The first rule that matches a tag decides about it."""
         manifests = [manifest(1), manifest(2)]
         tags = [tag("release-1", 1, 100 * DAY), tag("pr-1", 2, 100 * DAY)]
         rules = RetentionRule(tags="release-*", newest=50), RetentionRule(tags="*", older_than=30 * DAY)
-        self.check(manifests, tags, *rules, tags_gone=["pr-1"], gone=[2])
+        self.check(manifests, tags, *rules, tags_removed=["pr-1"], removed=[2])
 
-    def test_a_manifest_goes_with_its_last_tag(self) -> None:
-        """A manifest that another tag still names stays when one of its tags goes."""
+    def test_last_tag(self) -> None:
+        """A manifest stays when one of its tags is removed and another still names it."""
         tags = [tag("v1", 1, 9.0), tag("stable", 1, 9.0)]
-        self.check([manifest(1)], tags, RetentionRule(tags="v*", older_than=5.0), tags_gone=["v1"])
+        self.check([manifest(1)], tags, RetentionRule(tags="v*", older_than=5.0), tags_removed=["v1"])
 
-    def test_what_an_index_names_stays_with_it(self) -> None:
-        """A child stays as long as one index that names it does, and goes with the last, however young."""
+    def test_children(self) -> None:
+        """A child stays as long as an index that names it, and is removed with the last, however young."""
         manifests = [
             manifest(1, children=[2, 3]),
             manifest(4, children=[3]),
@@ -116,34 +117,34 @@ class KeepTests(SynchronousTestCase):
         ]
         tags = [tag("v1", 1, 9.0), tag("v2", 4, 0.0)]
         rule = RetentionRule(untagged_for=50.0, older_than=5.0)
-        self.check(manifests, tags, rule, tags_gone=["v1"], gone=[1, 2])
+        self.check(manifests, tags, rule, tags_removed=["v1"], removed=[1, 2])
         without = [one for one in manifests if one.digest != digest(4)]
-        self.check(without, tags[:1], rule, tags_gone=["v1"], gone=[1, 2, 3])
+        self.check(without, tags[:1], rule, tags_removed=["v1"], removed=[1, 2, 3])
 
-    def test_signatures_stay_with_their_subject(self) -> None:
-        """What refers to a manifest stays as long as that does, and goes with it."""
+    def test_referrers(self) -> None:
+        """A referrer stays as long as its subject, and is removed with it."""
         manifests = [manifest(1), manifest(2, 99.0, subject=1), manifest(3, 99.0, subject=2)]
         rule = RetentionRule(untagged_for=50.0, newest=1)
         self.check(manifests, [tag("v1", 1, 9.0)], rule)
         tags = [tag("v1", 1, 9.0), tag("v2", 9, 0.0)]
-        self.check([*manifests, manifest(9)], tags, rule, tags_gone=["v1"], gone=[1, 2, 3])
+        self.check([*manifests, manifest(9)], tags, rule, tags_removed=["v1"], removed=[1, 2, 3])
 
-    def test_a_subject_that_is_not_there(self) -> None:
-        """What refers to nothing here goes as any untagged manifest does."""
-        self.check([manifest(2, 99.0, subject=1)], [], RetentionRule(untagged_for=50.0), gone=[2])
+    def test_absent_subject(self) -> None:
+        """A referrer of an absent subject is removed like any untagged manifest."""
+        self.check([manifest(2, 99.0, subject=1)], [], RetentionRule(untagged_for=50.0), removed=[2])
         self.check([manifest(2, 9.0, subject=1)], [], RetentionRule(untagged_for=50.0))
 
-    def test_signatures_by_tag(self) -> None:
-        """A tag made of a subject's digest counts as no version, stays with its subject and goes with it."""
+    def test_referrers_tag(self) -> None:
+        """A tag made of a subject's digest is no version; it stays and is removed with its subject."""
         signature = tag(f"sha256-{digest(1).encoded}.sig", 2, 0.0)
         manifests = [manifest(1), manifest(2), manifest(3)]
-        self.check(manifests, [tag("v1", 1, 9.0), signature], RetentionRule(newest=1), gone=[])
+        self.check(manifests, [tag("v1", 1, 9.0), signature], RetentionRule(newest=1), removed=[])
         tags = [tag("v1", 1, 9.0), signature, tag("v2", 3, 0.0)]
         names = ["v1", str(signature.tag)]
-        self.check(manifests, tags, RetentionRule(newest=1), tags_gone=names, gone=[1, 2])
+        self.check(manifests, tags, RetentionRule(newest=1), tags_removed=names, removed=[1, 2])
 
-    def test_repositories_have_their_own_rules(self) -> None:
-        """A rule is for the repositories that match one of its patterns."""
+    def test_repositories(self) -> None:
+        """A rule applies to the repositories that match one of its patterns."""
         rules = (
             RetentionRule(repositories=("team/*",), newest=1),
             RetentionRule(repositories=("other", "team/app"), newest=2),
@@ -152,8 +153,8 @@ class KeepTests(SynchronousTestCase):
         self.assertEqual((), RetentionRules(rules=rules).rules_for(RepositoryName("library/x")))
 
     @given(st.data())
-    def test_nothing_that_is_needed_goes(self, data: st.DataObject) -> None:
-        """Whatever the rules, what stays has all that it names and refers to it; parents go first."""
+    def test_any_repository(self, data: st.DataObject) -> None:
+        """Whatever the rules, what stays is complete, and parents are removed before their children."""
         count = data.draw(st.integers(1, 12))
         numbers = st.integers(0, count - 1)
         has_subjects = data.draw(st.booleans())
@@ -175,13 +176,13 @@ class KeepTests(SynchronousTestCase):
             older_than=data.draw(limits),
         )
         planned = plan(manifests, tags, rule)
-        gone = {each.digest: place for place, each in enumerate(planned.manifests)}
-        staying = {each.digest: each for each in manifests if each.digest not in gone}
+        removed = {each.digest: place for place, each in enumerate(planned.manifests)}
+        staying = {each.digest: each for each in manifests if each.digest not in removed}
         for one in staying.values():
             self.assertTrue(set(one.children) <= staying.keys())
         for one in manifests:
             if one.subject in staying:
                 self.assertIn(one.digest, staying)
-            for child in one.children if one.digest in gone and not has_subjects else ():
-                self.assertLess(gone[one.digest], gone.get(child, count))
+            for child in one.children if one.digest in removed and not has_subjects else ():
+                self.assertLess(removed[one.digest], removed.get(child, count))
         self.assertTrue({each.digest for each in tags if each not in planned.tags} <= staying.keys())

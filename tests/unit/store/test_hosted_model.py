@@ -155,7 +155,15 @@ class Machine(RuleBasedStateMachine):
         self.shop.result(self.shop.store.eviction.flush())
         sweeper = HostedSweeper(self.shop.store.hosted_gc, self.shop.clock)
         sweeping: Deferred[HostedSweepResult] = Deferred.fromCoroutine(
-            sweeper.sweep(GCLimits(None, 0, 1e9, 1e9, RetentionRules(GRACE)))
+            sweeper.sweep(
+                GCLimits(
+                    max_size=None,
+                    min_free=0,
+                    unused_for_seconds=1e9,
+                    partials_seconds=1e9,
+                    retention=RetentionRules(GRACE),
+                )
+            )
         )
         self.shop.clock.pump([0.0] * 60)
         self.shop.successResultOf(sweeping)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
-from mirrord.gc.ports import EvictableContent, Tally
+from mirrord.gc.ports import EvictableContent
 from mirrord.mirrored.ports import BlobFiles, CacheSpace, LinkIndex, ManifestFiles, OpenBlob, PartialBlob
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
@@ -64,11 +64,17 @@ class StreamTests(TestCase):
             monotonic=time.monotonic,
             wall_clock=time.time,
         )
-        tally: Tally = Metrics.for_upstreams([])
-        limits = GCLimits(12 * MIB, 0, 86400.0, 86400.0)
-        hosted = HostedSweeper(self.store.hosted_gc, clock)
         self.collector = Collector(
-            self.store.eviction, limits, 60.0, clock, time.time, lambda: 1 << 40, tally, hosted
+            store=self.store.eviction,
+            limits=GCLimits(
+                max_size=12 * MIB, min_free=0, unused_for_seconds=86400.0, partials_seconds=86400.0
+            ),
+            interval_seconds=60.0,
+            clock=clock,
+            wall_clock=time.time,
+            free_bytes=lambda: 1 << 40,
+            metrics=Metrics.for_upstreams([]),
+            hosted=HostedSweeper(self.store.hosted_gc, clock),
         )
         self.addCleanup(self.store.close)
 
