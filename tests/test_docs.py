@@ -24,7 +24,7 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "`[[listen]]`": config.ListenConfig,
     "`[[listen.certificates]]`": config.CertificateConfig,
     "`[[upstream]]`": config.UpstreamConfig,
-    "`[[upstream.account]]`": config.Account,
+    "`[[upstream.account]]`": config.AccountConfig,
     "`[freshness]`": config.FreshnessConfig,
     "`[gc]`": config.GCConfig,
     "`[admin]`": config.AdminConfig,
@@ -111,10 +111,7 @@ class ConfigurationTests(SynchronousTestCase):
             config.parse_config(whole, environment=environment)
         self.assertEqual(
             caught.exception.lines,
-            (
-                "upstream['docker.io'].account[0].password_file: "
-                "no such credential: systemd has given us none",
-            ),
+            ("upstream['docker.io'].account[0].password_file: systemd has passed no such credential",),
         )
 
 

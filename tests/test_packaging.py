@@ -130,7 +130,7 @@ class CheckoutTests(PackagingCase):
         self.assertEqual(
             (done.stdout + done.stderr).splitlines(),
             [
-                "mirrord: store.path: a path is needed",
-                'mirrord: drain_timeout: a string such as "5m" is needed, not a number',
+                "mirrord: store.path: must be a path",
+                'mirrord: drain_timeout: must be a string such as "5m", not a number',
             ],
         )

@@ -115,7 +115,7 @@ def _apart(config: Config, folder: Path) -> Config:
     return attrs.evolve(
         config,
         upstream=upstreams,
-        listen=(ListenConfig(f"unix:{folder}/pull"),),
+        listen=(ListenConfig(endpoint=f"unix:{folder}/pull"),),
         admin=AdminConfig(f"unix:{folder}/admin"),
         log=LogConfig(format="text"),
     )

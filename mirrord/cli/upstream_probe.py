@@ -19,7 +19,7 @@ from urllib.request import (
 import attrs
 from twisted.web.http_headers import Headers
 
-from mirrord.config.config import Account, UpstreamConfig
+from mirrord.config.config import AccountConfig, UpstreamConfig
 from mirrord.config.types import read_password
 from mirrord.oci.errors import UpstreamRefused
 from mirrord.oci.names import RepositoryName
@@ -118,7 +118,7 @@ def _token(upstream: UpstreamConfig, challenge: Challenge) -> str:
     return UpstreamToken.parse(response.body, 0.0).value
 
 
-def _account(upstream: UpstreamConfig) -> Account | None:
+def _account(upstream: UpstreamConfig) -> AccountConfig | None:
     """Return the account with its password; None if there is none, or only the service can read it."""
     if not upstream.account:
         return None

@@ -1,1 +1,1 @@
-"""From TOML to one frozen `Config`, and the rules of what a reload may change."""
+"""The configuration: its types, schema, defaults, checks and reload rules."""

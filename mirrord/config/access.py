@@ -8,8 +8,8 @@ from typing import Annotated, Self
 
 import attrs
 
-from mirrord.config.schema import Word, WrongKey
-from mirrord.config.types import FilePath, Network, Origin, Pattern, read_network, read_username
+from mirrord.config.schema import InvalidKey, StringFormat
+from mirrord.config.types import FilePath, Network, Origin, Pattern, parse_network, parse_username
 
 _ANONYMOUS = "anonymous"
 _USERS = "users"
@@ -41,9 +41,9 @@ class Principal:
                 "must be anonymous, users, user:NAME, certificate:NAME or network:ADDRESS/PREFIX"
             )
         if kind == "network":
-            read_network(name)
+            parse_network(name)
         elif kind == "user":
-            read_username(name)
+            parse_username(name)
         elif not name or not name.isprintable():
             raise ValueError("must be a name that a certificate can contain")
         return cls(kind, name)
@@ -51,7 +51,7 @@ class Principal:
     @property
     def network(self) -> Network:
         """The network of a principal of that kind."""
-        return read_network(self.name)
+        return parse_network(self.name)
 
     @property
     def needs_password(self) -> bool:
@@ -62,7 +62,7 @@ class Principal:
         return f"{self.kind}:{self.name}" if self.name else self.kind
 
 
-Principals = tuple[Annotated[Principal, Word(Principal.parse)], ...]
+Principals = tuple[Annotated[Principal, StringFormat(Principal.parse)], ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +76,7 @@ class RuleConfig:
 
     def __attrs_post_init__(self) -> None:
         if not self.repositories:
-            raise WrongKey("repositories", "at least one pattern is needed")
+            raise InvalidKey("repositories", "at least one pattern is needed")
 
     @property
     def principals(self) -> Principals:
@@ -97,10 +97,10 @@ class AccessConfig:
 
     def __attrs_post_init__(self) -> None:
         if not self.rules:
-            raise WrongKey("rules", "at least one is needed: what no rule allows is denied")
+            raise InvalidKey("rules", "at least one is needed: what no rule allows is denied")
         for index, rule in enumerate(self.rules):
             if self.htpasswd is None and any(principal.needs_password for principal in rule.principals):
-                raise WrongKey("htpasswd", f"missing; rules[{index}] names users")
+                raise InvalidKey("htpasswd", f"missing; rules[{index}] names users")
         _check_reachable(self.rules)
 
 
@@ -112,5 +112,5 @@ def _check_reachable(rules: tuple[RuleConfig, ...]) -> None:
     covering: list[str] = []
     for index, rule in enumerate(rules):
         if all(any(fnmatchcase(pattern, earlier) for earlier in covering) for pattern in rule.repositories):
-            raise WrongKey("rules", f"rules[{index}] has no effect: earlier rules match all its repositories")
+            raise InvalidKey("rules", f"rules[{index}] has no effect: earlier rules match all that it does")
         covering += [pattern for pattern in rule.repositories if not set("?[") & set(pattern)]

@@ -1,7 +1,7 @@
-"""Preflight: what can only be known by opening it, asked before anything is started.
+"""Checks of the files, endpoints and proxies that a configuration names, before anything is started.
 
-`parse_config` judges words; this opens the files that they name, shows the endpoints to Twisted, and
-reads what the environment says of proxies.
+`parse_config` validates the text alone; these checks open the files, let Twisted parse the endpoints and
+parse the proxies of the environment.
 """
 
 import re
@@ -12,24 +12,24 @@ from pathlib import Path
 from twisted.internet.endpoints import serverFromString
 
 from mirrord.config.config import Config, ListenConfig
-from mirrord.config.defaults import path_of, proxy_variables
+from mirrord.config.defaults import proxy_variables, upstream_path
 from mirrord.config.htpasswd import read_users
 from mirrord.config.pem import read_certificates, read_key
-from mirrord.config.types import split_proxy
+from mirrord.config.types import split_proxy_url
 
 _INTERNAL = re.compile(r"^_?\w+\(\) ")
 
 
 def check_files(config: Config, environment: Mapping[str, str], *, is_running: bool = False) -> list[str]:
-    """What is wrong with the files and endpoints that a configuration names, a line each.
+    """Return the errors of the files and endpoints that a configuration names, a line each.
 
-    And with the proxies of the environment, where an upstream leaves it to them. The certificates of a
-    daemon that runs are left to its listeners, which go on with the old ones while a renewal is half done.
+    The proxies of the environment are checked where an upstream uses them. The certificates of a running
+    daemon are checked by its listeners, which serve the old ones while a renewal is incomplete.
     """
-    return list(_lines(config, environment, is_running=is_running))
+    return list(_errors(config, environment, is_running=is_running))
 
 
-def _lines(config: Config, environment: Mapping[str, str], *, is_running: bool) -> Iterator[str]:
+def _errors(config: Config, environment: Mapping[str, str], *, is_running: bool) -> Iterator[str]:
     for index, listener in enumerate(config.listen):
         path = f"listen[{index}]"
         yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))
@@ -40,10 +40,10 @@ def _lines(config: Config, environment: Mapping[str, str], *, is_running: bool) 
         yield from _attempt("access.htpasswd", partial(read_users, config.access.htpasswd))
     for upstream in config.upstream:
         if upstream.ca is not None:
-            yield from _attempt(f"{path_of(upstream.name)}.ca", partial(read_certificates, upstream.ca))
+            yield from _attempt(f"{upstream_path(upstream.name)}.ca", partial(read_certificates, upstream.ca))
     if any(upstream.proxy is None for upstream in config.upstream):
         for name, url in proxy_variables(environment).values():
-            yield from _attempt(name, partial(split_proxy, url))
+            yield from _attempt(name, partial(split_proxy_url, url))
 
 
 def _attempt(path: str, attempt: Callable[[], object]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _parse_endpoint(description: str) -> None:
     except LookupError:
         if not description.startswith("systemd:"):
             raise ValueError("not an endpoint") from None
-        # The socket is handed to the service; whoever checks its file has none.
+        # systemd passes the socket to the service only; a check of the file has none.
 
 
 def _check_certificates(path: str, listener: ListenConfig) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _check_certificates(path: str, listener: ListenConfig) -> Iterator[str]:
 
 
 def _check_pair(path: str, certificate: Path, key: Path) -> Iterator[str]:
-    wrong = list(_attempt(f"{path}.certificate", partial(read_certificates, certificate)))
-    yield from wrong
-    own = None if wrong else read_certificates(certificate)[0]
+    errors = list(_attempt(f"{path}.certificate", partial(read_certificates, certificate)))
+    yield from errors
+    own = None if errors else read_certificates(certificate)[0]
     yield from _attempt(f"{path}.key", partial(read_key, key, own))

@@ -1,6 +1,6 @@
-"""What an operator may decide: frozen values; their fields and defaults are those of the file.
+"""The configuration: frozen values whose fields and defaults are the keys and defaults of the file.
 
-docs/configuration.md says what each key is for.
+docs/configuration.md describes every key.
 """
 
 import tomllib
@@ -12,7 +12,6 @@ from urllib.parse import SplitResult, urlsplit
 import attrs
 
 from mirrord.config import defaults, schema
-from mirrord.config import types as words
 from mirrord.config.access import AccessConfig
 from mirrord.config.conflicts import conflicts
 from mirrord.config.hosted import HostedConfig
@@ -20,11 +19,10 @@ from mirrord.config.types import (
     Bytes,
     Endpoint,
     FilePath,
-    HostName,
     Interval,
     LogFormat,
     LogLevelName,
-    NetworkWord,
+    Network,
     Origin,
     Pattern,
     PositiveBytes,
@@ -32,7 +30,12 @@ from mirrord.config.types import (
     ProxyOrigin,
     Seconds,
     Timeout,
-    UserName,
+    UpstreamName,
+    Username,
+    parse_endpoint,
+    parse_origin,
+    parse_path,
+    read_password,
 )
 from mirrord.oci.names import DOCKER_HUB
 
@@ -41,7 +44,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class StoreConfig:
-    """Where content is kept, and how much of it."""
+    """The folder of the store, and the limits of its size."""
 
     path: FilePath
     max_size: PositiveBytes | None = None
@@ -50,18 +53,18 @@ class StoreConfig:
 
 @attrs.frozen
 class CertificateConfig:
-    """A certificate, with those between it and its root, and its private key; both are PEM files."""
+    """A certificate chain and its private key; both are PEM files."""
 
     certificate: FilePath
     key: FilePath
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ListenConfig:
-    """One address at which clients are served.
+    """One endpoint at which clients are served.
 
-    `certificates` are chosen by the name that a client asks for, `certificate` and `key` where none of
-    them has it; a client shows a certificate of its own that `client_ca` signed, where that is given.
+    Among `certificates` the one for the requested host is served, `certificate` and `key` where there is none
+    for it; with `client_ca` clients must present a certificate that it signed.
     """
 
     endpoint: Endpoint = "tcp:5000:interface=127.0.0.1"
@@ -71,42 +74,42 @@ class ListenConfig:
     certificates: tuple[CertificateConfig, ...] = ()
     client_ca: FilePath | None = None
     proxy_protocol: bool = False
-    trusted_proxies: tuple[NetworkWord, ...] = ()
-    upstream: HostName = DOCKER_HUB
+    trusted_proxies: tuple[Network, ...] = ()
+    upstream: UpstreamName = DOCKER_HUB
 
     def __attrs_post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
-            raise schema.WrongKey("key" if self.key is None else "certificate", "missing; TLS needs both")
+            raise schema.InvalidKey("key" if self.key is None else "certificate", "missing; TLS needs both")
         if self.client_ca is not None and not self.pairs:
-            raise schema.WrongKey("client_ca", "means nothing without a certificate and a key")
+            raise schema.InvalidKey("client_ca", "has no effect without a certificate and a key")
         if self.proxy_protocol and not self.trusted_proxies:
-            raise schema.WrongKey("trusted_proxies", "missing; whose PROXY headers are to be believed?")
+            raise schema.InvalidKey("trusted_proxies", "missing; needed to accept PROXY headers")
 
     @property
     def pairs(self) -> tuple[CertificateConfig, ...]:
-        """All certificates with their keys, that of clients which name no host first; without any: no TLS."""
+        """All certificates with their keys, the default one first; without any, the listener has no TLS."""
         first = (CertificateConfig(self.certificate, self.key),) if self.certificate and self.key else ()
         return first + self.certificates
 
 
 @attrs.frozen
-class Account:
-    """Who we are at an upstream."""
+class AccountConfig:
+    """An account at an upstream."""
 
-    username: UserName
+    username: Username
     password: str = attrs.field(default="", repr=False, metadata={schema.NOT_A_KEY: True})
     password_file: str = ""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class UpstreamConfig:
     """A registry that we pull from.
 
-    `url` and `realm` are origins: scheme and host, no slash at the end. `tag_ttl` is None where
-    `[freshness]` decides; `realm` where only the upstream's own host may have our credentials.
+    `url` and `realm` are origins: scheme and host, without a trailing slash. Where `tag_ttl` is None that of
+    `[freshness]` applies; where `realm` is None only the upstream's own host may receive our credentials.
     """
 
-    name: HostName
+    name: UpstreamName
     url: Origin
     prefix: Prefix | None = None
     allow: tuple[Pattern, ...] = ("*",)
@@ -117,14 +120,14 @@ class UpstreamConfig:
     proxy: ProxyOrigin | None = None
     connect_timeout: Timeout = 5.0
     idle_timeout: Timeout = 30.0
-    account: tuple[Account, ...] = ()
+    account: tuple[AccountConfig, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if len(self.account) > 1:
-            raise schema.WrongKey("account", f"one account for now, not {len(self.account)}")
+            raise schema.InvalidKey("account", f"only one account is supported, not {len(self.account)}")
         if self.realm is not None and not self._may_have_account(urlsplit(self.realm)):
-            raise schema.WrongKey(
-                "realm", "it hears a password: https:// is needed, or the host of an http url"
+            raise schema.InvalidKey(
+                "realm", "would receive a password: must be https://, or the host of an http:// url"
             )
 
     def _may_have_account(self, realm: SplitResult) -> bool:
@@ -134,7 +137,7 @@ class UpstreamConfig:
 
 @attrs.frozen
 class FreshnessConfig:
-    """For how long a cached answer may be given without asking."""
+    """How long cached responses are served without revalidation."""
 
     tag_ttl: Seconds = 300.0
     stale_if_error: Seconds = 7 * 86_400.0
@@ -143,7 +146,7 @@ class FreshnessConfig:
 
 @attrs.frozen
 class GCConfig:
-    """When content goes though there is room."""
+    """When content is evicted even if there is room."""
 
     interval: Interval = 900.0
     unused_for: Interval = 30 * 86_400.0
@@ -152,23 +155,23 @@ class GCConfig:
 
 @attrs.frozen
 class AdminConfig:
-    """Where metrics and health are told."""
+    """The endpoint of metrics, health and status."""
 
     endpoint: Endpoint = "tcp:5001:interface=127.0.0.1"
 
 
 @attrs.frozen
 class LogConfig:
-    """How and from which level on it is told what happens; `access` is a file of one line a request."""
+    """The format and the lowest level of the log; `access` is the file of the access log."""
 
     format: LogFormat = "auto"
     level: LogLevelName = "info"
     access: FilePath | None = None
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Config:
-    """All of it."""
+    """The whole configuration."""
 
     store: StoreConfig
     listen: tuple[ListenConfig, ...] = (ListenConfig(),)
@@ -183,7 +186,7 @@ class Config:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; `lines` say all that is wrong, each with the path of its key."""
+    """An invalid configuration; `lines` are all its errors, each with the path of its key."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -191,12 +194,12 @@ class ConfigError(Exception):
 
 
 def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: bool = True) -> Config:
-    """The configuration that a TOML document and the environment make; it reads the password files.
+    """Parse a TOML document, with defaults from the environment; reads the password files.
 
-    Without `reads_passwords` it leaves them empty, for those who need none and may read none.
+    Without `reads_passwords` passwords stay empty, for callers that need none and may not read the files.
 
     Raises:
-        ConfigError: All that is wrong with it.
+        ConfigError: The configuration is invalid.
     """
     try:
         document = tomllib.loads(text)
@@ -205,12 +208,12 @@ def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: 
     document["store"] = defaults.store_table(document.get("store", {}), environment)
     tables, lines = defaults.upstream_tables(document.pop("upstream", []))
     lines += conflicts(document, tables)
-    config, wrong = schema.read(Config, document)
-    lines += wrong
+    config, errors = schema.read(Config, document)
+    lines += errors
     upstreams = []
     for path, table in tables.items():
-        upstream, wrong = schema.read(UpstreamConfig, table, path)
-        lines += wrong
+        upstream, errors = schema.read(UpstreamConfig, table, path)
+        lines += errors
         if upstream is not None:
             upstreams.append(
                 _with_passwords(upstream, path, environment, lines) if reads_passwords else upstream
@@ -228,41 +231,45 @@ def override(
     store: str | None = None,
     admin: str | None = None,
 ) -> Config:
-    """The configuration with what the command line says instead.
+    """Return the configuration with the values of command line options.
 
-    `listen` are endpoints that replace all listeners. `upstream` is the URL of docker.io's stand-in;
-    docker.io's own token service is then no longer trusted with the account.
+    The endpoints `listen` replace all listeners. `upstream` replaces the URL of docker.io; docker.io's own
+    token service is then no longer trusted with the account.
 
     Raises:
-        ConfigError: All that is wrong with the options.
+        ConfigError: An option is invalid.
     """
     lines: list[str] = []
 
-    def read(option: str, grammar: Callable[[str], T], text: str) -> T | None:
+    def parse(option: str, parser: Callable[[str], T], text: str) -> T | None:
         try:
-            return grammar(text)
+            return parser(text)
         except ValueError as error:
             lines.append(f"--{option}: {error}")
             return None
 
     listeners = tuple(
-        ListenConfig(endpoint) for text in listen if (endpoint := read("listen", words.read_endpoint, text))
+        ListenConfig(endpoint=endpoint)
+        for text in listen
+        if (endpoint := parse("listen", parse_endpoint, text))
     )
     if listeners:
         config = attrs.evolve(config, listen=listeners)
-    if store is not None and (path := read("store", words.read_path, store)):
+    if store is not None and (path := parse("store", parse_path, store)):
         config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
-    if admin is not None and (endpoint := read("admin", words.read_endpoint, admin)):
+    if admin is not None and (endpoint := parse("admin", parse_endpoint, admin)):
         config = attrs.evolve(config, admin=AdminConfig(endpoint))
-    if upstream is not None and (stand_in := read("upstream", partial(_stand_in, config.upstream), upstream)):
-        config = attrs.evolve(config, upstream=stand_in)
+    if upstream is not None and (
+        upstreams := parse("upstream", partial(_replace_hub_url, config.upstream), upstream)
+    ):
+        config = attrs.evolve(config, upstream=upstreams)
     if lines:
         raise ConfigError(lines)
     return config
 
 
 def render(config: Config) -> str:
-    """The effective configuration as TOML, without a secret: `parse_config` makes the same of it."""
+    """Return the effective configuration as TOML without secrets; `parse_config` is its inverse."""
     return schema.write(config)
 
 
@@ -272,7 +279,7 @@ def _with_passwords(
     accounts = []
     for index, account in enumerate(upstream.account):
         try:
-            password = words.read_password(account.password_file, environment)
+            password = read_password(account.password_file, environment)
         except ValueError as error:
             lines.append(f"{path}.account[{index}].password_file: {error}")
         else:
@@ -280,11 +287,13 @@ def _with_passwords(
     return attrs.evolve(upstream, account=tuple(accounts))
 
 
-def _stand_in(upstreams: Iterable[UpstreamConfig], text: str) -> tuple[UpstreamConfig, ...]:
-    url = words.read_origin(text)
-    return tuple(_moved(one, url) if one.name == DOCKER_HUB else one for one in upstreams)
+def _replace_hub_url(upstreams: Iterable[UpstreamConfig], text: str) -> tuple[UpstreamConfig, ...]:
+    url = parse_origin(text)
 
+    def replace(upstream: UpstreamConfig) -> UpstreamConfig:
+        if upstream.name != DOCKER_HUB:
+            return upstream
+        realm = None if upstream.realm == defaults.DOCKER_HUB_REALM else upstream.realm
+        return attrs.evolve(upstream, url=url, realm=realm)
 
-def _moved(hub: UpstreamConfig, url: str) -> UpstreamConfig:
-    realm = None if hub.realm == defaults.DOCKER_HUB_REALM else hub.realm
-    return attrs.evolve(hub, url=url, realm=realm)
+    return tuple(map(replace, upstreams))

@@ -8,20 +8,20 @@ from typing import Annotated
 
 import attrs
 
-from mirrord.config.schema import Word, WrongKey
+from mirrord.config.schema import InvalidKey, StringFormat
 from mirrord.config.types import Interval, Pattern, PositiveBytes, Seconds, Timeout
 
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]+", re.ASCII)
 
 
-def read_tag_pattern(text: str) -> str:
-    """Return a shell pattern that can match a tag."""
+def parse_tag_pattern(text: str) -> str:
+    """Parse a shell pattern that can match a tag."""
     if _TAG_PATTERN.fullmatch(text) is None:
         raise ValueError("no tag can match this pattern")
     return text
 
 
-TagPattern = Annotated[str, Word(read_tag_pattern)]
+TagPattern = Annotated[str, StringFormat(parse_tag_pattern)]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +39,7 @@ class RetentionConfig:
 
     def __attrs_post_init__(self) -> None:
         if self.untagged_for is None and self.newest is None and self.older_than is None:
-            raise WrongKey("untagged_for", "missing; set this, newest or older_than")
+            raise InvalidKey("untagged_for", "missing; set this, newest or older_than")
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,7 @@
-"""PEM: certificates and keys as files.
+"""Certificates and keys in PEM files.
 
-What is wrong with a file is a ValueError of a few words, without its path: whoever asks knows which
-key of the configuration or which file it was about.
+A malformed file is a ValueError whose message does not contain the path: the caller knows the file or the
+key of the configuration.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ from cryptography.x509.oid import NameOID
 
 
 def read_certificates(file: Path) -> list[Certificate]:
-    """All certificates of a file, at least one.
+    """Read all certificates of a file.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: There is none.
+        OSError: The file cannot be read.
+        ValueError: The file contains no certificate.
     """
     content = file.read_bytes()
     try:
@@ -36,11 +36,11 @@ def read_certificates(file: Path) -> list[Certificate]:
 
 
 def read_key(file: Path, certificate: Certificate | None) -> CertificateIssuerPrivateKeyTypes:
-    """A private key, which is that of `certificate` where one is given.
+    """Read a private key; check that it belongs to `certificate`, if one is given.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: There is none, or none that can be used, or another's.
+        OSError: The file cannot be read.
+        ValueError: The file contains no usable key, or that of another certificate.
     """
     content = file.read_bytes()
     try:

@@ -1,8 +1,8 @@
-"""Reload: what of a new configuration takes effect in a daemon that runs.
+"""Reload rules: which keys of a new configuration take effect in a running daemon.
 
-Everything does, but for what is bound when the daemon starts: the store's folder, the ports, and what
-greets a connection there before there is a request. These keep their old value until a restart, and
-the log says so by name. A listener counts as the same while its endpoint and its place in the file are.
+All do, except those that are bound when the daemon starts: the store's folder, the ports, and what applies
+to a connection before its first request. These keep their old values until a restart, and are named in the
+log. A listener is the same as long as its endpoint and its position in the file are.
 """
 
 from collections.abc import Iterator
@@ -12,36 +12,36 @@ import attrs
 from mirrord.config.config import Config, ListenConfig
 
 _BOUND = ("endpoint", "certificate", "key", "certificates", "client_ca", "proxy_protocol", "trusted_proxies")
-"""Keys of `[[listen]]`; the files that they name are read again all the same."""
+"""Keys of `[[listen]]` that need a restart; the files that they name are read again nevertheless."""
 
 
-def bound_changes(running: Config, wanted: Config) -> Iterator[str]:
-    """The keys that differ and need a restart, as paths."""
-    if running.store.path != wanted.store.path:
+def keys_needing_restart(running: Config, new: Config) -> Iterator[str]:
+    """Yield the paths of the keys that differ and need a restart."""
+    if running.store.path != new.store.path:
         yield "store.path"
-    if running.admin != wanted.admin:
+    if running.admin != new.admin:
         yield "admin.endpoint"
-    if len(running.listen) != len(wanted.listen):
+    if len(running.listen) != len(new.listen):
         yield "listen"
         return
-    for index, (old, new) in enumerate(zip(running.listen, wanted.listen, strict=True)):
+    for index, (before, after) in enumerate(zip(running.listen, new.listen, strict=True)):
         for key in _BOUND:
-            if getattr(old, key) != getattr(new, key):
+            if getattr(before, key) != getattr(after, key):
                 yield f"listen[{index}].{key}"
 
 
-def merge(running: Config, wanted: Config) -> Config:
-    """The configuration that is in effect after a reload: `wanted`, but for what needs a restart."""
+def merge(running: Config, new: Config) -> Config:
+    """Return the configuration in effect after a reload: `new`, except for keys that need a restart."""
     listeners = running.listen
-    if len(running.listen) == len(wanted.listen):
-        listeners = tuple(map(_merge_listener, running.listen, wanted.listen))
+    if len(running.listen) == len(new.listen):
+        listeners = tuple(map(_merge_listener, running.listen, new.listen))
     return attrs.evolve(
-        wanted,
-        store=attrs.evolve(wanted.store, path=running.store.path),
+        new,
+        store=attrs.evolve(new.store, path=running.store.path),
         admin=running.admin,
         listen=listeners,
     )
 
 
-def _merge_listener(running: ListenConfig, wanted: ListenConfig) -> ListenConfig:
-    return attrs.evolve(wanted, **{key: getattr(running, key) for key in _BOUND})
+def _merge_listener(running: ListenConfig, new: ListenConfig) -> ListenConfig:
+    return attrs.evolve(new, **{key: getattr(running, key) for key in _BOUND})

@@ -19,7 +19,7 @@ from twisted.python.components import Componentized
 
 from mirrord.admin.commands import Commands
 from mirrord.config.config import Config, ConfigError
-from mirrord.config.reload import bound_changes, merge
+from mirrord.config.reload import keys_needing_restart, merge
 from mirrord.daemon.generation import Generation
 from mirrord.daemon.runtime import Runtime
 from mirrord.daemon.status import build_admin_root
@@ -157,7 +157,7 @@ class MirrorService(Service):
         self._generation = generation
         for certificates in runtime.certificates:
             certificates.reload()
-        for key in bound_changes(running, requested):
+        for key in keys_needing_restart(running, requested):
             self._log.warn("{key} has changed: that needs a restart", key=key)
 
     async def _drain(self) -> None:

@@ -7,7 +7,7 @@ without it.
 import attrs
 from twisted.web.http_headers import Headers
 
-from mirrord.config.config import Account
+from mirrord.config.config import AccountConfig
 from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
@@ -34,7 +34,7 @@ class Authorizer:
 
     _home: WebOrigin
     _realm: WebOrigin | None
-    _account: Account | None
+    _account: AccountConfig | None
     _wire: HTTPTransport
     _tokens: TokenCache
     _orders: dict[RepositoryName, TokenRequest | None] = attrs.field(factory=dict, init=False)

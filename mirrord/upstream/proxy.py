@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mirrord.config.defaults import proxy_variables
-from mirrord.config.types import split_proxy
+from mirrord.config.types import split_proxy_url
 from mirrord.oci.errors import UpstreamUnreachable
 from mirrord.upstream.origin import WebOrigin
 
@@ -46,7 +46,7 @@ class Proxy:
         Raises:
             ValueError: It is not the URL of an HTTP proxy; the message holds no part of it.
         """
-        parts = split_proxy(url)
+        parts = split_proxy_url(url)
         authorization = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()

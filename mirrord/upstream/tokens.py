@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
-from mirrord.config.config import Account
+from mirrord.config.config import AccountConfig
 from mirrord.flight.single import SingleFlight
 from mirrord.oci.errors import AccountRefused, Denied, UpstreamBusy, UpstreamRefused
 from mirrord.oci.names import RepositoryName
@@ -47,7 +47,7 @@ class TokenRequest:
     realm: str
     service: str | None
     scopes: tuple[str, ...]
-    account: Account | None
+    account: AccountConfig | None
 
     @classmethod
     def for_challenge(
@@ -57,7 +57,7 @@ class TokenRequest:
         *,
         home: WebOrigin,
         configured_realm: WebOrigin | None,
-        account: Account | None,
+        account: AccountConfig | None,
     ) -> Self:
         """Return the request that satisfies a Bearer challenge, with the account where the realm may have it.
 
@@ -187,7 +187,7 @@ class TokenCache:
         self._kept[order] = token
 
 
-def basic(account: Account) -> str:
+def basic(account: AccountConfig) -> str:
     """The value of Authorization for the Basic scheme (RFC 7617)."""
     pair = f"{account.username}:{account.password}".encode()
     return "Basic " + base64.b64encode(pair).decode("ascii")

@@ -1,4 +1,4 @@
-"""Preflight: the files and endpoints that a configuration names."""
+"""Checks of the files and endpoints that a configuration names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,12 +28,12 @@ def encrypt(key: bytes) -> bytes:
     )
 
 
-class PreflightTests(SynchronousTestCase):
+class CheckFilesTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        self.config = Config(StoreConfig(self.folder))
+        self.config = Config(store=StoreConfig(self.folder))
         certificate = AUTHORITY.issue_cert("mirror.lan")
         self.certificate = self.write(
             "chain.pem", b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
@@ -53,18 +53,18 @@ class PreflightTests(SynchronousTestCase):
         return check_files(attrs.evolve(self.config, **changes), environment=environment or {})
 
     def test_defaults(self) -> None:
-        """There is nothing wrong with the defaults."""
+        """The defaults have no errors."""
         self.assertEqual(self.check(), [])
 
     def test_endpoints(self) -> None:
-        """An endpoint that Twisted does not understand is told by the path of its key."""
+        """An endpoint that Twisted rejects is reported with the path of its key."""
         self.assertEqual(
             self.listen(
-                ListenConfig("unix:/run/x:mode=660"),
-                ListenConfig("carrier:pigeon"),
-                ListenConfig("tcp:5000:bogus=1"),
-                ListenConfig("unix:/run/x:mode=rw"),
-                ListenConfig("systemd:domain=INET"),
+                ListenConfig(endpoint="unix:/run/x:mode=660"),
+                ListenConfig(endpoint="carrier:pigeon"),
+                ListenConfig(endpoint="tcp:5000:bogus=1"),
+                ListenConfig(endpoint="unix:/run/x:mode=rw"),
+                ListenConfig(endpoint="systemd:domain=INET"),
             ),
             [
                 "listen[1].endpoint: Unknown endpoint type: 'carrier'",
@@ -79,11 +79,11 @@ class PreflightTests(SynchronousTestCase):
         )
 
     def test_systemd_socket(self) -> None:
-        """A socket that systemd hands to the service only is not missed by whoever checks the file."""
-        self.assertEqual(self.listen(ListenConfig("systemd:domain=INET6:name=https")), [])
+        """A socket that systemd passes to the service only is no error of the file."""
+        self.assertEqual(self.listen(ListenConfig(endpoint="systemd:domain=INET6:name=https")), [])
 
     def test_certificate(self) -> None:
-        """A certificate or key that is absent, junk, encrypted or of another pair is told by its path."""
+        """A certificate or key that is missing, malformed, encrypted or of another pair is an error."""
         other = self.write("other.pem", AUTHORITY.issue_cert("other.lan").private_key_pem.bytes())
         encrypted = self.write("encrypted.pem", encrypt(self.key.read_bytes()))
         absent = self.folder / "absent.pem"
@@ -95,7 +95,7 @@ class PreflightTests(SynchronousTestCase):
             (self.certificate, encrypted),
         ]
         self.assertEqual(
-            self.listen(*(ListenConfig("tcp:0", certificate=one, key=two) for one, two in pairs)),
+            self.listen(*(ListenConfig(endpoint="tcp:0", certificate=one, key=two) for one, two in pairs)),
             [
                 "listen[1].certificate: cannot be opened: No such file or directory",
                 "listen[1].key: cannot be opened: No such file or directory",
@@ -107,12 +107,12 @@ class PreflightTests(SynchronousTestCase):
         )
 
     def test_ca(self) -> None:
-        """The CA of an upstream is opened too."""
+        """The CA of an upstream is checked too."""
         good = self.write("ca.pem", AUTHORITY.cert_pem.bytes())
         upstreams = (
-            UpstreamConfig("good.lan", "https://good.lan", ca=good),
-            UpstreamConfig("junk.lan", "https://junk.lan", ca=self.junk),
-            UpstreamConfig("dir.lan", "https://dir.lan", ca=self.folder),
+            UpstreamConfig(name="good.lan", url="https://good.lan", ca=good),
+            UpstreamConfig(name="junk.lan", url="https://junk.lan", ca=self.junk),
+            UpstreamConfig(name="dir.lan", url="https://dir.lan", ca=self.folder),
         )
         self.assertEqual(
             self.check(upstream=upstreams),
@@ -123,7 +123,7 @@ class PreflightTests(SynchronousTestCase):
         )
 
     def test_users(self) -> None:
-        """The file of users is read too; a password that is not hashed by bcrypt is told by its user."""
+        """The file of users is checked too; a password hashed otherwise than by bcrypt is an error."""
 
         def check(file: Path) -> list[str]:
             return self.check(access=AccessConfig(file, rules=(RuleConfig(repositories=("*",)),)))
@@ -138,8 +138,8 @@ class PreflightTests(SynchronousTestCase):
         )
 
     def test_proxies_of_the_environment(self) -> None:
-        """A variable that names no HTTP proxy is told by its name, without the password in it."""
-        use = "not the URL of an HTTP proxy, use http://HOST:PORT"
+        """A variable that is not the URL of an HTTP proxy is reported by name, without its password."""
+        message = "must be the URL of an HTTP proxy, http://HOST:PORT"
         for url in (
             "socks5://me:s3cret@proxy:1080",
             "ftp://proxy",
@@ -148,17 +148,17 @@ class PreflightTests(SynchronousTestCase):
             "http://",
         ):
             with self.subTest(url=url):
-                self.assertEqual(self.check({"HTTPS_PROXY": url}), [f"HTTPS_PROXY: {use}"])
+                self.assertEqual(self.check({"HTTPS_PROXY": url}), [f"HTTPS_PROXY: {message}"])
         both = {"http_proxy": "socks5://proxy", "HTTP_PROXY": "http://unread", "HTTPS_PROXY": "a b"}
-        self.assertEqual(self.check(both), [f"http_proxy: {use}", f"HTTPS_PROXY: {use}"])
+        self.assertEqual(self.check(both), [f"http_proxy: {message}", f"HTTPS_PROXY: {message}"])
 
     def test_good_proxies_of_the_environment(self) -> None:
-        """An HTTP proxy may want a password, speak TLS, or lack its scheme; an empty variable is none."""
+        """An HTTP proxy may have a password, use TLS, or lack its scheme; an empty variable is ignored."""
         for url in ("http://me:s3cret@proxy.lan:3128/", "https://proxy.lan", "proxy.lan:8080", "", " "):
             with self.subTest(url=url):
                 self.assertEqual(self.check({"HTTPS_PROXY": url, "all_proxy": "socks5://p"}), [])
 
-    def test_nobody_asks_the_environment(self) -> None:
-        """Where every upstream has a proxy of its own, it does not matter what the environment says."""
-        upstreams = (UpstreamConfig("own.lan", "https://own.lan", proxy="http://proxy.lan:3128"),)
+    def test_unused_proxies_of_the_environment(self) -> None:
+        """Where every upstream has its own proxy, those of the environment are not checked."""
+        upstreams = (UpstreamConfig(name="own.lan", url="https://own.lan", proxy="http://proxy.lan:3128"),)
         self.assertEqual(self.check({"HTTPS_PROXY": "socks5://proxy"}, upstream=upstreams), [])

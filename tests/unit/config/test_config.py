@@ -1,4 +1,4 @@
-"""The configuration: its defaults, its keys, its passwords."""
+"""The configuration: defaults, keys and passwords."""
 
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -9,7 +9,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.config.config import (
-    Account,
+    AccountConfig,
     AdminConfig,
     CertificateConfig,
     Config,
@@ -39,11 +39,11 @@ def hub(config: Config) -> UpstreamConfig:
 
 class DefaultTests(SynchronousTestCase):
     def test_empty(self) -> None:
-        """Without a file everything is as documented."""
-        self.assertEqual(parse(""), Config(StoreConfig(Path("/home/me/.cache/mirrord"))))
+        """Without a file every key has its documented default."""
+        self.assertEqual(parse(""), Config(store=StoreConfig(Path("/home/me/.cache/mirrord"))))
 
     def test_built_in(self) -> None:
-        """Seven upstreams are there without any file, Docker Hub first and with its token service."""
+        """Seven upstreams are built in, Docker Hub first and with its token service."""
         config = parse("")
         self.assertEqual(
             [(one.name, one.prefix) for one in config.upstream],
@@ -77,7 +77,7 @@ class DefaultTests(SynchronousTestCase):
         self.assertEqual(caught.exception.lines, ("store.path: missing",))
 
     def test_state_folder(self) -> None:
-        """What is not content is in the service's state folder, else with the content."""
+        """State that is not content is in the service's state folder, else in the store."""
         for environment, path in (
             ({"STATE_DIRECTORY": "/var/lib/mirrord:/var/lib/b"}, "/var/lib/mirrord"),
             ({"STATE_DIRECTORY": ""}, "/srv"),
@@ -141,15 +141,15 @@ class FileTests(SynchronousTestCase):
                 {"CREDENTIALS_DIRECTORY": folder},
             )
         listen = ListenConfig(
-            "tcp6:5443:interface=\\:\\:1",
-            3600.0,
-            Path("/tls/chain.pem"),
-            Path("/tls/key.pem"),
-            (CertificateConfig(Path("/tls/lan.pem"), Path("/tls/lan.key")),),
-            Path("/tls/clients.pem"),
-            True,
-            (ip_network("10.0.0.0/8"), ip_network("fd00::1/128")),
-            "own.lan:5000",
+            endpoint="tcp6:5443:interface=\\:\\:1",
+            stall_timeout=3600.0,
+            certificate=Path("/tls/chain.pem"),
+            key=Path("/tls/key.pem"),
+            certificates=(CertificateConfig(Path("/tls/lan.pem"), Path("/tls/lan.key")),),
+            client_ca=Path("/tls/clients.pem"),
+            proxy_protocol=True,
+            trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::1/128")),
+            upstream="own.lan:5000",
         )
         own = UpstreamConfig(
             name="own.lan:5000",
@@ -163,14 +163,14 @@ class FileTests(SynchronousTestCase):
             proxy="http://proxy.lan:3128",
             connect_timeout=2.0,
             idle_timeout=3.0,
-            account=(Account("me", "s3cret", "credential:token"),),
+            account=(AccountConfig("me", "s3cret", "credential:token"),),
         )
         self.assertEqual(
             config,
             Config(
                 store=StoreConfig(Path("/srv/mirror"), 50 * 2**30, 1_500_000_000),
-                listen=(listen, ListenConfig("unix:/run/mirrord.sock")),
-                upstream=(*Config(config.store).upstream, own),
+                listen=(listen, ListenConfig(endpoint="unix:/run/mirrord.sock")),
+                upstream=(*Config(store=config.store).upstream, own),
                 freshness=FreshnessConfig(0.0, 86_400.0, 1.0),
                 gc=GCConfig(60.0, 172_800.0, 259_200.0),
                 admin=AdminConfig("tcp:0"),
@@ -180,19 +180,19 @@ class FileTests(SynchronousTestCase):
         )
 
     def test_built_in_upstream_is_overridden_by_key(self) -> None:
-        """An upstream of a built-in name keeps the built-in keys that the file does not say."""
+        """An upstream of a built-in name keeps the built-in keys that the file does not set."""
         config = parse(f'[[{DOCKER_IO}\ntag_ttl = "1m"')
         self.assertEqual(hub(config), attrs.evolve(hub(parse("")), tag_ttl=60.0))
 
     def test_other_url_other_realm(self) -> None:
-        """At another URL the built-in token service may no longer have the account, unless told so."""
-        stand_in = f'[[{DOCKER_IO}\nurl = "https://hub.lan"'
-        self.assertIsNone(hub(parse(stand_in)).realm)
-        realm = hub(parse(f'{stand_in}\nrealm = "https://auth.docker.io"')).realm
+        """At another URL the built-in token service may no longer receive the account, unless configured."""
+        moved = f'[[{DOCKER_IO}\nurl = "https://hub.lan"'
+        self.assertIsNone(hub(parse(moved)).realm)
+        realm = hub(parse(f'{moved}\nrealm = "https://auth.docker.io"')).realm
         self.assertEqual(realm, "https://auth.docker.io")
 
     def test_plain_realm(self) -> None:
-        """A token service without TLS is right beside an upstream without TLS."""
+        """A token service without TLS is accepted for an upstream without TLS on the same host."""
         text = f'[[{DOCKER_IO}\nurl = "http://hub.lan:5000"\nrealm = "http://hub.lan:5001"'
         self.assertEqual(hub(parse(text)).realm, "http://hub.lan:5001")
 
@@ -208,7 +208,7 @@ class PasswordTests(SynchronousTestCase):
         return hub(parse(text)).account[0].password
 
     def test_file(self) -> None:
-        """A password is what its file holds, without the line end that editors add."""
+        """A password is the content of its file, without the line end that editors add."""
         for content, password in (
             (b"pass word\n", "pass word"),
             (b"x\r\n", "x"),
@@ -226,14 +226,14 @@ class PasswordTests(SynchronousTestCase):
                 self.read()
             self.assertEqual(str(caught.exception), f"upstream['docker.io'].account[0].password_file: {line}")
 
-    def test_no_file(self) -> None:
-        """What is no file, and may have no end, is not read."""
+    def test_device(self) -> None:
+        """A device, which may be endless, is not read."""
         self.file = Path("/dev/zero")
         with self.assertRaises(ConfigError):
             self.read()
 
     def test_credential_stays_in_its_folder(self) -> None:
-        """The name of a credential is no path."""
+        """The name of a credential cannot be a path."""
         with self.assertRaises(ConfigError):
             parse(
                 f'[[{DOCKER_IO}\naccount = [{{username="me", password_file="credential:../passwd"}}]',

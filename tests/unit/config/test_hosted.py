@@ -49,7 +49,7 @@ ERRORS = [
     ),
     (
         '[access]\nrules = [{repositories = ["*"], pull = ["network:10"]}]',
-        "access.rules[0].pull[0]: a network or an address is needed",
+        "access.rules[0].pull[0]: must be a network or an address",
     ),
     (
         '[access]\nrules = [{repositories = ["*"], pull = ["certificate:"]}]',
@@ -57,17 +57,17 @@ ERRORS = [
     ),
     (
         '[access]\nrules = [{repositories = ["a/*"]}, {repositories = ["a/b", "a/?/*"]}]',
-        "access.rules: rules[1] has no effect: earlier rules match all its repositories",
+        "access.rules: rules[1] has no effect: earlier rules match all that it does",
     ),
     ("[[hosted.keep]]", "hosted.keep[0].untagged_for: missing; set this, newest or older_than"),
-    ('[[hosted.keep]]\nnewest = "5"', "hosted.keep[0].newest: a whole number from 1 to 1000000 is needed"),
-    ("[[hosted.keep]]\nnewest = true", "hosted.keep[0].newest: a whole number from 1 to 1000000 is needed"),
-    ("[[hosted.keep]]\nnewest = 0", "hosted.keep[0].newest: a whole number from 1 to 1000000 is needed"),
+    ('[[hosted.keep]]\nnewest = "5"', "hosted.keep[0].newest: must be a whole number from 1 to 1000000"),
+    ("[[hosted.keep]]\nnewest = true", "hosted.keep[0].newest: must be a whole number from 1 to 1000000"),
+    ("[[hosted.keep]]\nnewest = 0", "hosted.keep[0].newest: must be a whole number from 1 to 1000000"),
     ('[[hosted.keep]]\nnewest = 1\ntags = "v/*"', "hosted.keep[0].tags: no tag can match this pattern"),
-    ('[[upstream]]\nname = "hosted"\nurl = "https://x"', "upstream['hosted'].name: this is what stands for"),
+    ('[[upstream]]\nname = "hosted"\nurl = "https://x"', "upstream['hosted'].name: is reserved for hosted"),
     (
         '[hosted]\nrepositories = ["team/*", "ghcr/app"]',
-        "hosted.repositories[1]: 'ghcr/app' can mean names that begin with ghcr/, "
+        "hosted.repositories[1]: 'ghcr/app' matches names that begin with ghcr/, "
         "which is the prefix of upstream['ghcr.io']",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Files of users, as `htpasswd -B` writes them."""
+"""Files of users, as written by `htpasswd -B`."""
 
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -18,16 +18,16 @@ class FileTests(SynchronousTestCase):
             return read_users(Path(file.name))
 
     def test_users(self) -> None:
-        """A line is a user; empty lines and remarks are none, and any line end will do."""
+        """Each line is a user, except empty lines and comments; any line end is accepted."""
         for variant in "aby":
             hashed = HASH.replace("2y", f"2{variant}")
             users = self.read(f"# the team\n\nann:{hashed}\r\n  müller:{hashed}  \n")
             self.assertEqual(users, dict.fromkeys(["ann", "müller"], hashed.encode()))
         self.assertEqual(self.read(""), {})
 
-    def test_wrong(self) -> None:
-        """What is wrong is told by line or user, with what to do, and without a hash."""
-        for content, said in (
+    def test_errors(self) -> None:
+        """An error names the line or the user and a remedy, and contains no hash."""
+        for content, message in (
             ("ann", "line 1 is not USER:HASH"),
             (f"\n:{HASH}", "line 2 is not USER:HASH"),
             ("ann:$apr1$x$y", "the password of ann is not hashed by bcrypt; set it with htpasswd -B"),
@@ -36,11 +36,11 @@ class FileTests(SynchronousTestCase):
             (f"ann:{HASH}x", "the password of ann is not hashed by bcrypt"),
             (f"ann:{HASH.replace('2y', '2x')}", "the password of ann is not hashed by bcrypt"),
             (f"ann:{HASH.replace('05', '31')}", "the hash of ann takes too long to check"),
-            (f"ann:{HASH}\nbob:{HASH}\nann:{HASH}", "ann is there twice"),
+            (f"ann:{HASH}\nbob:{HASH}\nann:{HASH}", "ann is listed twice"),
             (b"\xff:x", "not UTF-8"),
-            (b"#" * (4 << 20) + b"\n", "too large to be a file of users"),
+            (b"#" * (4 << 20) + b"\n", "too large for a file of users"),
         ):
             with self.assertRaises(ValueError, msg=content[:40]) as caught:
                 self.read(content)
-            self.assertTrue(str(caught.exception).startswith(said), caught.exception)
+            self.assertTrue(str(caught.exception).startswith(message), caught.exception)
             self.assertNotIn("aaaa", str(caught.exception))

@@ -1,10 +1,10 @@
-"""What a reload can change, and what it names instead."""
+"""Reload rules: keys that take effect, and keys that need a restart."""
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.config.config import Config, parse_config
-from mirrord.config.reload import bound_changes, merge
+from mirrord.config.reload import keys_needing_restart, merge
 
 
 def parse(text: str) -> Config:
@@ -13,14 +13,14 @@ def parse(text: str) -> Config:
 
 class ReloadTests(SynchronousTestCase):
     def test_nothing(self) -> None:
-        """The same file again changes nothing."""
+        """Reloading an unchanged file changes nothing."""
         config = parse("")
-        self.assertEqual(list(bound_changes(config, parse(""))), [])
+        self.assertEqual(list(keys_needing_restart(config, parse(""))), [])
         self.assertEqual(merge(config, parse("")), config)
 
     def test_live(self) -> None:
-        """Upstreams, freshness, bounds, limits of connections and times take effect at once."""
-        wanted = parse(
+        """Upstreams, freshness, size limits, connection limits and times take effect at once."""
+        new = parse(
             """
             drain_timeout = "1s"
             [store]
@@ -37,18 +37,18 @@ class ReloadTests(SynchronousTestCase):
             interval = "1m"
             """
         )
-        self.assertEqual(list(bound_changes(parse(""), wanted)), [])
-        self.assertEqual(merge(parse(""), wanted), wanted)
+        self.assertEqual(list(keys_needing_restart(parse(""), new)), [])
+        self.assertEqual(merge(parse(""), new), new)
 
     def test_bound(self) -> None:
-        """The store's folder, the ports and what greets connections are named, and stay as they are."""
+        """The store's folder, ports and TLS of listeners are named, and keep their values."""
         running = parse("")
-        wanted = parse(
+        new = parse(
             '[store]\npath = "/other"\n[admin]\nendpoint = "tcp:7"\n'
             '[[listen]]\nendpoint = "tcp:8"\ncertificate = "/c"\nkey = "/k"\nstall_timeout = "1m"'
         )
         self.assertEqual(
-            list(bound_changes(running, wanted)),
+            list(keys_needing_restart(running, new)),
             [
                 "store.path",
                 "admin.endpoint",
@@ -59,11 +59,11 @@ class ReloadTests(SynchronousTestCase):
         )
         (listen,) = running.listen
         self.assertEqual(
-            merge(running, wanted), attrs.evolve(running, listen=(attrs.evolve(listen, stall_timeout=60.0),))
+            merge(running, new), attrs.evolve(running, listen=(attrs.evolve(listen, stall_timeout=60.0),))
         )
 
     def test_another_number_of_listeners(self) -> None:
-        """A listener more or less needs a restart, and all of them stay as they are."""
-        running, wanted = parse(""), parse('[[listen]]\nstall_timeout = "1s"\n[[listen]]\nendpoint = "tcp:8"')
-        self.assertEqual(list(bound_changes(running, wanted)), ["listen"])
-        self.assertEqual(merge(running, wanted), running)
+        """Another number of listeners needs a restart, and all of them keep their values."""
+        running, new = parse(""), parse('[[listen]]\nstall_timeout = "1s"\n[[listen]]\nendpoint = "tcp:8"')
+        self.assertEqual(list(keys_needing_restart(running, new)), ["listen"])
+        self.assertEqual(merge(running, new), running)

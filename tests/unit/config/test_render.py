@@ -1,4 +1,4 @@
-"""What the command line overrides, and the configuration written back as TOML."""
+"""Overriding by command line options, and rendering as TOML."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.config.config import (
-    Account,
+    AccountConfig,
     Config,
     ConfigError,
     GCConfig,
@@ -34,22 +34,22 @@ class OverrideTests(SynchronousTestCase):
         self.config = parse('[[listen]]\nstall_timeout = "1s"\n[[listen]]\nendpoint = "tcp:1"')
 
     def test_nothing(self) -> None:
-        """A command line that says nothing changes nothing."""
+        """Without options nothing changes."""
         self.assertEqual(override(self.config), self.config)
 
     def test_all(self) -> None:
-        """What the command line says replaces what the file says."""
+        """Options replace the values of the file."""
         config = override(
             self.config, listen=["tcp:5", "tcp:6"], upstream="http://127.0.0.1:5100", store="s", admin="tcp:7"
         )
-        self.assertEqual(config.listen, (ListenConfig("tcp:5"), ListenConfig("tcp:6")))
+        self.assertEqual(config.listen, (ListenConfig(endpoint="tcp:5"), ListenConfig(endpoint="tcp:6")))
         self.assertEqual(config.store.path, Path("s"))
         self.assertEqual(config.admin.endpoint, "tcp:7")
         self.assertEqual(hub(config), attrs.evolve(hub(self.config), url="http://127.0.0.1:5100", realm=None))
         self.assertEqual(config.upstream[1:], self.config.upstream[1:])
 
     def test_errors(self) -> None:
-        """Every option that cannot be read is told by its name."""
+        """Every invalid option is reported by its name."""
         with self.assertRaises(ConfigError) as caught:
             override(
                 self.config, listen=["tcp:5", "x"], upstream="http://a:hunter2@b", store="", admin="tcp:-1"
@@ -61,14 +61,14 @@ class OverrideTests(SynchronousTestCase):
         self.assertNotIn("hunter2", str(caught.exception))
 
     def test_plain_realm(self) -> None:
-        """Another URL does not make a token service without TLS one that may have the account."""
+        """Another URL does not allow a token service without TLS to receive the account."""
         config = parse(
             '[[upstream]]\nname = "docker.io"\nurl = "http://hub.lan"\nrealm = "http://hub.lan:5001"'
         )
         with self.assertRaises(ConfigError) as caught:
             override(config, upstream="https://hub.lan")
         (line,) = caught.exception.lines
-        self.assertTrue(line.startswith("--upstream: it hears a password"), line)
+        self.assertTrue(line.startswith("--upstream: would receive a password"), line)
 
 
 def durations() -> st.SearchStrategy[float]:
@@ -91,11 +91,11 @@ class RenderTests(SynchronousTestCase):
         )
     )
     def test_round_trip(self, config: Config) -> None:
-        """What is rendered is a file that says the same."""
+        """Rendering and parsing again returns an equal configuration."""
         self.assertEqual(parse(render(config)), config)
 
     def test_upstream_round_trip(self) -> None:
-        """An upstream of one's own, and patterns that let nothing through, are rendered too."""
+        """An upstream that is not built in, and an empty list of patterns, are rendered too."""
         config = parse(
             '[[upstream]]\nname = "docker.io"\nallow = []\n'
             '[[upstream]]\nname = "x"\nurl = "https://x"\ndeny = ["a"]'
@@ -103,7 +103,7 @@ class RenderTests(SynchronousTestCase):
         self.assertEqual(parse(render(config)), config)
 
     def test_tls_round_trip(self) -> None:
-        """A listener of several certificates, behind a proxy, is rendered too."""
+        """A listener with several certificates behind a proxy is rendered too."""
         config = parse(
             '[[listen]]\ncertificates = [{certificate = "/a", key = "/b"}, {certificate = "/c", key = "/d"}]'
             "\n"
@@ -113,10 +113,11 @@ class RenderTests(SynchronousTestCase):
         self.assertEqual(parse(render(config)), config)
 
     def test_no_password(self) -> None:
-        """A rendered account names the file of its password and not the password."""
-        account = Account("me", "hunter2", "/etc/token")
+        """A rendered account contains the path of its password file, not the password."""
+        account = AccountConfig("me", "hunter2", "/etc/token")
         config = Config(
-            StoreConfig(Path("/s")), upstream=(UpstreamConfig("x", "https://x", account=(account,)),)
+            store=StoreConfig(Path("/s")),
+            upstream=(UpstreamConfig(name="x", url="https://x", account=(account,)),),
         )
         text = render(config)
         self.assertIn('[[upstream.account]]\nusername = "me"\npassword_file = "/etc/token"\n', text)

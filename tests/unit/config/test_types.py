@@ -1,15 +1,23 @@
-"""Durations, sizes, origins: the words of the configuration file."""
+"""Types of the configuration file: durations, sizes, origins, endpoints and names."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.config import types as words
+from mirrord.config.types import (
+    format_bytes,
+    format_seconds,
+    parse_bytes,
+    parse_endpoint,
+    parse_origin,
+    parse_seconds,
+    parse_upstream_name,
+)
 
 
 class QuantityTests(SynchronousTestCase):
     def test_durations(self) -> None:
-        """A duration is seconds to us, in whatever unit it is written."""
+        """A duration in any unit is parsed to seconds."""
         for text, seconds in (
             ("500ms", 0.5),
             ("30s", 30.0),
@@ -17,15 +25,15 @@ class QuantityTests(SynchronousTestCase):
             ("12 h", 43_200.0),
             ("1.5d", 129_600.0),
         ):
-            self.assertEqual(words.read_seconds(text), seconds)
+            self.assertEqual(parse_seconds(text), seconds)
 
     def test_sizes(self) -> None:
-        """A size is bytes to us; KiB counts in 1024s and KB in 1000s."""
+        """A size is parsed to bytes; KiB is 1024 bytes and KB is 1000."""
         for text, size in (("7 B", 7), ("512 KiB", 524_288), ("50GiB", 53_687_091_200), ("2 TB", 2 * 10**12)):
-            self.assertEqual(words.read_bytes(text), size)
+            self.assertEqual(parse_bytes(text), size)
 
     def test_no_other_numbers(self) -> None:
-        """Nothing that a person would not write by hand is a quantity."""
+        """Signs, exponents, missing units and stray spaces are rejected."""
         for text in (
             "",
             "5",
@@ -43,26 +51,26 @@ class QuantityTests(SynchronousTestCase):
             ".5s",
             "5\ns",
         ):
-            self.assertRaises(ValueError, words.read_seconds, text)
+            self.assertRaises(ValueError, parse_seconds, text)
 
     @given(st.integers(0, 36_500 * 86_400_000))
     def test_seconds_round_trip(self, milliseconds: int) -> None:
-        """A duration is written so that it reads the same."""
-        self.assertEqual(words.read_seconds(words.write_seconds(milliseconds / 1000)), milliseconds / 1000)
+        """Formatting and parsing a duration round-trips."""
+        self.assertEqual(parse_seconds(format_seconds(milliseconds / 1000)), milliseconds / 1000)
 
     @given(st.integers(0, 2**60))
     def test_bytes_round_trip(self, size: int) -> None:
-        """A size is written so that it reads the same."""
-        self.assertEqual(words.read_bytes(words.write_bytes(size)), size)
+        """Formatting and parsing a size round-trips."""
+        self.assertEqual(parse_bytes(format_bytes(size)), size)
 
-    def test_written_short(self) -> None:
-        """The largest whole unit is the one that is written."""
+    def test_largest_unit(self) -> None:
+        """A quantity is formatted in the largest unit of which it is a whole number."""
         self.assertEqual(
-            [words.write_seconds(each) for each in (0, 0.25, 90, 3600, 604_800)],
+            [format_seconds(each) for each in (0, 0.25, 90, 3600, 604_800)],
             ["0ms", "250ms", "90s", "1h", "7d"],
         )
         self.assertEqual(
-            [words.write_bytes(each) for each in (0, 1023, 2**30, 10**9)], ["0 B", "1023 B", "1 GiB", "1 GB"]
+            [format_bytes(each) for each in (0, 1023, 2**30, 10**9)], ["0 B", "1023 B", "1 GiB", "1 GB"]
         )
 
 
@@ -74,22 +82,22 @@ class OriginTests(SynchronousTestCase):
             ("HTTP://10.0.0.1:5000", "http://10.0.0.1:5000"),
             ("http://[::1]:5000", "http://[::1]:5000"),
         ):
-            self.assertEqual(words.read_origin(text), origin)
+            self.assertEqual(parse_origin(text), origin)
 
     @given(st.text() | st.text().map("https://{}".format) | st.from_regex(r"https?://[a-z.:@/?#\[\]0-9]*"))
     def test_only_origins(self, text: str) -> None:
-        """Whatever is read as an origin reads the same again; all else is a ValueError."""
+        """A parsed origin parses to itself; any other text is a ValueError."""
         try:
-            origin = words.read_origin(text)
+            origin = parse_origin(text)
         except ValueError:
             return
-        self.assertEqual(words.read_origin(origin), origin)
+        self.assertEqual(parse_origin(origin), origin)
         self.assertRegex(origin, r"\Ahttps?://[a-z0-9\[][^/@?#\s]*\Z")
 
 
 class EndpointTests(SynchronousTestCase):
     def test_endpoints(self) -> None:
-        """Endpoints of every kind that the documentation names are left as they are."""
+        """Endpoints of every documented kind are accepted unchanged."""
         for text in (
             "tcp:5000",
             "tcp:port=5000:interface=127.0.0.1:backlog=5",
@@ -100,18 +108,18 @@ class EndpointTests(SynchronousTestCase):
             "unix:/run/mirrord.sock:mode=660",
             "systemd:domain=INET6:name=https",
         ):
-            self.assertEqual(words.read_endpoint(text), text)
+            self.assertEqual(parse_endpoint(text), text)
 
-    def test_empty(self) -> None:
-        """What has no kind, or nothing behind it, is no endpoint."""
+    def test_errors(self) -> None:
+        """An endpoint without a kind or arguments, or whose interface is no address, is rejected."""
         for text in ("", ":", ":5000", "tcp", "tcp:", "tcp:5000:interface=localhost", "tcp6:0:localhost"):
-            self.assertRaises(ValueError, words.read_endpoint, text)
+            self.assertRaises(ValueError, parse_endpoint, text)
 
 
 class NameTests(SynchronousTestCase):
     def test_names(self) -> None:
         """An upstream's name is a host in lowercase, with or without a port."""
         for text in ("ghcr.io", "registry.lan:5000", "localhost", "10.0.0.1:5000", "[::1]:5000"):
-            self.assertEqual(words.read_name(text), text)
+            self.assertEqual(parse_upstream_name(text), text)
         for text in ("", "GHCR.io", "https://x", "a/b", "-x", "x-", "x:", "x:123456", "a b", "a\n"):
-            self.assertRaises(ValueError, words.read_name, text)
+            self.assertRaises(ValueError, parse_upstream_name, text)

@@ -26,7 +26,7 @@ from mirrord.observe.logs import Logs
 from mirrord.observe.metrics import Metrics
 
 DRAIN_SECONDS = 30.0
-CONFIG = Config(StoreConfig(Path("/store")), gc=GCConfig(interval=60.0), drain_timeout=DRAIN_SECONDS)
+CONFIG = Config(store=StoreConfig(Path("/store")), gc=GCConfig(interval=60.0), drain_timeout=DRAIN_SECONDS)
 CLIENTS, ADMIN = "tcp:5000", "tcp:5001"
 
 

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from mirrord.config.config import Account, UpstreamConfig
+from mirrord.config.config import AccountConfig, UpstreamConfig
 from mirrord.observe.metrics import Metrics
 from mirrord.upstream.client import UpstreamClient
 
@@ -176,21 +176,21 @@ def token(value: str = "t1", **fields: object) -> Reply:
     return Reply(200, {}, f'{{"token": "{value}"{more}}}'.encode())
 
 
-ME = Account("me", "s3cret")
+ME = AccountConfig("me", "s3cret")
 
 
 def client(
     agent: ScriptedAgent,
     clock: Clock,
     *,
-    account: Account | None = None,
+    account: AccountConfig | None = None,
     metrics: Metrics | None = None,
     **config: Any,
 ) -> UpstreamClient:
     """A client whose network is `agent`."""
     config.setdefault("url", HOME)
     return UpstreamClient(
-        UpstreamConfig("registry.example", account=() if account is None else (account,), **config),
+        UpstreamConfig(name="registry.example", account=() if account is None else (account,), **config),
         reactor=clock,
         metrics=metrics or Metrics.for_upstreams(["registry.example"]),
         random=Random(7),

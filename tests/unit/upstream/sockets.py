@@ -85,7 +85,7 @@ class SocketTestCase(TestCase):
     def client(self, url: str, environment: dict[str, str] | None = None, **config: Any) -> UpstreamClient:
         """A client of the real network."""
         client = UpstreamClient(
-            UpstreamConfig("here", url, **config),
+            UpstreamConfig(name="here", url=url, **config),
             reactor=REACTOR,
             metrics=Metrics.for_upstreams(["here"]),
             random=Random(1),
