@@ -15,7 +15,7 @@ from mirrord.admin.results import BlobProgress, ManifestPulled, PullDone, Refere
 from mirrord.admin.store_ports import Blobs, Manifests, PulledBlob, Sources
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Unsupported
-from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.manifests import Descriptor, Manifest, is_distributable
 from mirrord.oci.names import HOSTED, RepositoryKey
 from mirrord.oci.platforms import Offer, Platform, choose, offers
 from mirrord.oci.references import ImageReference
@@ -23,8 +23,6 @@ from mirrord.oci.routes import ManifestRoute, Target
 
 BLOBS_AT_ONCE = 3
 _TELL_SECONDS = 0.2
-_NOT_DISTRIBUTED = (".nondistributable.", ".foreign.")
-"""Layers that no registry has: parts of Windows (image-spec, layer.md)."""
 
 
 @attrs.define(eq=False)
@@ -158,5 +156,5 @@ def _blobs_of(images: Iterable[Manifest]) -> dict[Digest, Descriptor]:
         for image in images
         if not offers(image)
         for descriptor in image.references()
-        if not any(mark in descriptor.media_type for mark in _NOT_DISTRIBUTED)
+        if is_distributable(descriptor)
     }

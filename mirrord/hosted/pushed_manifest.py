@@ -19,6 +19,7 @@ from mirrord.oci.manifests import (
     Descriptor,
     Manifest,
     clean_media_type,
+    is_distributable,
     media_type_of,
     read_descriptor,
     read_document,
@@ -27,9 +28,6 @@ from mirrord.oci.manifests import (
 
 _IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
-
-_NOT_DISTRIBUTED = (".layer.nondistributable.", ".rootfs.foreign.")
-"""In the media types of layers that are to be had from their maker alone (image-spec, layer.md)."""
 
 
 @attrs.frozen
@@ -61,7 +59,7 @@ class PushedManifest:
         if media_type in _IMAGES:
             _check(document, absent=("manifests",))
             references = (_entry(document, "config"), *_entries(document, "layers"))
-            blobs = tuple(one for one in references if not _is_elsewhere(one))
+            blobs = tuple(one for one in references if is_distributable(one))
         elif media_type in _INDEXES:
             _check(document, absent=("config", "layers"))
             references = children = tuple(_entries(document, "manifests"))
@@ -133,10 +131,6 @@ def _descriptor(entry: Any, key: str) -> Descriptor:
     if descriptor is None:
         raise ManifestInvalid(f"in {key} is no descriptor of a media type, a digest and a size")
     return descriptor
-
-
-def _is_elsewhere(layer: Descriptor) -> bool:
-    return any(mark in layer.media_type for mark in _NOT_DISTRIBUTED)
 
 
 def _artifact_type(document: dict[str, Any]) -> str | None:

@@ -39,6 +39,12 @@ VAGUE_TYPES = frozenset({"", "application/json", OCTET_STREAM, "binary/octet-str
 _LISTS = ("layers", "manifests", "blobs")
 """Under these keys an image, an index and an artifact (of OCI 1.1's drafts) name what they consist of."""
 
+_NOT_DISTRIBUTABLE = (
+    "application/vnd.oci.image.layer.nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+)
+"""How the media types of layers that no registry stores begin: parts of Windows (image-spec, layer.md)."""
+
 _MEDIA_TYPE = re.compile(r"[ -~]{0,255}")
 
 
@@ -49,6 +55,11 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
+
+
+def is_distributable(descriptor: Descriptor) -> bool:
+    """Return whether registries store the content; other layers are available from their vendor only."""
+    return not descriptor.media_type.startswith(_NOT_DISTRIBUTABLE)
 
 
 @attrs.frozen

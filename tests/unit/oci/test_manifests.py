@@ -17,6 +17,7 @@ from mirrord.oci.manifests import (
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    is_distributable,
     read_document,
 )
 
@@ -178,3 +179,26 @@ class ReferenceTests(SynchronousTestCase):
         ]
         manifest = Manifest.parse(body(config=[], layers=entries), OCI_MANIFEST)
         self.assertEqual(manifest.references(), (Descriptor("m", TWO, 1), Descriptor("m", THREE, 2**63 - 1)))
+
+
+class DistributableTests(SynchronousTestCase):
+    def test_image_spec(self) -> None:
+        """The non-distributable layers of OCI and the foreign layers of Docker are not distributable."""
+        for media_type in (
+            "application/vnd.oci.image.layer.nondistributable.v1.tar",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ):
+            self.assertFalse(is_distributable(Descriptor(media_type, ONE, 1)), media_type)
+
+    def test_others(self) -> None:
+        """Every other layer, and what only contains those words, is distributable."""
+        for media_type in (
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "application/vnd.example.foreign.v1.tar",
+            OCI_MANIFEST,
+            "",
+        ):
+            self.assertTrue(is_distributable(Descriptor(media_type, ONE, 1)), media_type)
