@@ -10,7 +10,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli.exit_status import EXIT_STATUSES
-from mirrord.cli.manual import CHAPTERS
+from mirrord.cli.main import COMMANDS
 from mirrord.config import access, config, defaults, hosted, schema
 from mirrord.observe.entry import FIELDS
 from mirrord.observe.events import Event
@@ -134,7 +134,7 @@ class CommandTests(SynchronousTestCase):
     def test_every_command(self) -> None:
         """operations.md has every command with its summary, as `mirrord --help` has it, and no other."""
         commands = [
-            [f"`{name}`", summary] for chapter in CHAPTERS.values() for name, summary in chapter.items()
+            [f"`{name}`", summary] for chapter in COMMANDS.values() for name, summary in chapter.items()
         ]
         self.assertEqual(list(rows(read("docs/operations.md"), "| command | does |")), commands)
 

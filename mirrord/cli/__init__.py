@@ -1,1 +1,1 @@
-"""The operator's command, `mirrord`: one file a command, and what they share."""
+"""The operator's command `mirrord`: one module per command, and what they share."""

@@ -1,4 +1,4 @@
-"""Addresses: from where a listener listens to how it is reached."""
+"""Addresses to connect to, parsed from the endpoints that a daemon listens on."""
 
 import re
 import socket
@@ -11,18 +11,20 @@ import attrs
 from mirrord.config.endpoints import EndpointDescription
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - we do not listen
+_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - connected to, not bound
+_EXTERNAL = ("192.0.2.1", 9)
+"""A documentation address (RFC 5737): connecting a datagram socket to it selects a route, sends nothing."""
 
 
 class UnixConnection(HTTPConnection):
-    """HTTP over a socket file."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the file."""
+        """Connect to the socket."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(self.timeout)
         try:
@@ -35,45 +37,45 @@ class UnixConnection(HTTPConnection):
 
 @attrs.frozen
 class Address:
-    """A host and a port, or the path of a socket file.
+    """A host and a port, or the path of a Unix socket.
 
-    Who listens at all addresses (`is_everywhere`) is reached at loopback.
+    A listener on all interfaces (`is_wildcard`) is reached at the loopback address.
     """
 
     host: str
     port: int
     path: str = ""
-    is_everywhere: bool = attrs.field(default=False, eq=False)
+    is_wildcard: bool = attrs.field(default=False, eq=False, kw_only=True)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a Twisted server endpoint or an http URL.
+        """Parse a Twisted server endpoint or an http URL.
 
         Raises:
-            ValueError: It is neither, or one that does not say where it is reached.
+            ValueError: It is neither, or an endpoint without an address, such as `systemd:`.
         """
         if text.startswith("http://"):
             url = urlsplit(text)
             if not url.hostname or url.path.strip("/") or url.query:
-                raise ValueError("http://HOST:PORT is needed")
+                raise ValueError("expected http://HOST:PORT")
             return cls._of(url.hostname, 80 if url.port is None else url.port)
         endpoint = EndpointDescription.parse(text)
         if endpoint.kind == "unix" and (path := endpoint.argument("address", 0)):
             return cls("", 0, path)
         port = endpoint.argument("port", 0)
         if endpoint.kind not in {"tcp", "tcp6"} or not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
-            raise ValueError("tcp:PORT, unix:PATH or http://HOST:PORT is needed")
+            raise ValueError("expected tcp:PORT, unix:PATH or http://HOST:PORT")
         host = endpoint.argument("interface", 1) or ("::" if endpoint.kind == "tcp6" else "")
         return cls._of(host, int(port))
 
     @classmethod
     def _of(cls, host: str, port: int) -> Self:
         if not _is_host(host):
-            raise ValueError("its host has no name that could be looked up")
-        return cls(_EVERYWHERE.get(host, host), port, is_everywhere=host in _EVERYWHERE)
+            raise ValueError("invalid host name")
+        return cls(_WILDCARDS.get(host, host), port, is_wildcard=host in _WILDCARDS)
 
     def connection(self, timeout: float) -> HTTPConnection:
-        """An HTTP connection to be made on first use; `timeout` in seconds bounds every wait."""
+        """Return a connection that is opened on first use; `timeout` in seconds bounds every wait."""
         if self.path:
             return UnixConnection(self.path, timeout)
         return HTTPConnection(self.host, self.port, timeout=timeout)
@@ -88,8 +90,18 @@ class Address:
         return f"unix:{self.path}" if self.path else f"http://{self.authority}"
 
 
+def outgoing_address() -> str:
+    """Return the local address of this host's default route; loopback if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_EXTERNAL)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
 def _is_host(host: str) -> bool:
-    """Whether a resolver takes it: Python's raises what is no OSError."""
+    """Return whether a host can be looked up; `getaddrinfo` raises other errors than OSError if not."""
     try:
         host.encode("idna")
     except UnicodeError:

@@ -1,6 +1,6 @@
-"""The daemon, as its operator reaches it: HTTP at its admin listener (docs/operations.md).
+"""HTTP client of the daemon's admin listener (docs/operations.md).
 
-These commands do one thing after another, so this is `http.client` and no reactor.
+Commands run sequentially, so this uses `http.client` and no reactor.
 """
 
 import json
@@ -14,30 +14,34 @@ import attrs
 
 from mirrord.cli.addresses import Address
 from mirrord.cli.exit_status import CommandError, DaemonUnreachable, NotFound
+from mirrord.oci.names import RepositoryKey, RepositoryName
 
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 60.0
-SILENCE_SECONDS = 600.0
-"""How long a stream may be silent: one big file on a slow disk is hashed without a word."""
+_CONNECT_SECONDS = 5.0
+_RESPONSE_SECONDS = 60.0
+_STREAM_IDLE_SECONDS = 600.0
+"""Longest pause in a stream: no event is sent while one large file on a slow disk is hashed."""
 
-_MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
 
-_OUR_INTENT = {"Mirrord-Command": "1"}
-"""What a page in the operator's browser cannot send: nothing changes without it."""
+_COMMAND_HEADER = {"Mirrord-Command": "1"}
+"""Required for every change; a page in the operator's browser cannot send it across origins."""
 
 Document: TypeAlias = dict[str, Any]
 
 
 @attrs.frozen
 class AdminClient:
-    """HTTP client of the admin listener; every method raises `CommandError` where a request fails."""
+    """Sends requests to a daemon, which may not be running.
+
+    Methods raise `DaemonUnreachable`, `NotFound` for a 404, or `CommandError` for other failures.
+    """
 
     address: Address
 
     def is_running(self) -> bool:
-        """Whether anybody listens there."""
-        connection = self.address.connection(CONNECT_SECONDS)
+        """Return whether the admin listener accepts connections."""
+        connection = self.address.connection(_CONNECT_SECONDS)
         try:
             connection.connect()
         except OSError:
@@ -47,88 +51,115 @@ class AdminClient:
         return True
 
     def get(self, path: str, **query: str) -> Document:
-        """The document at `path`."""
-        return self._whole("GET", path, query)
+        """Return the document at `path`."""
+        return self._fetch("GET", path, query)
 
     def post(self, path: str, **query: str) -> Document:
-        """Have something done; the document that says what was."""
-        return self._whole("POST", path, query)
+        """Execute a command and return its result."""
+        return self._fetch("POST", path, query)
 
     def delete(self, path: str, **query: str) -> Document:
-        """Have something forgotten; the document that says what was."""
-        return self._whole("DELETE", path, query)
+        """Remove something and return the result."""
+        return self._fetch("DELETE", path, query)
 
     def readiness(self) -> dict[str, str]:
-        """Each check by name: `ok`, or what is wrong."""
-        with self._answer("GET", "/readyz", {}, ANSWER_SECONDS, refusals=(503,)) as answer:
-            checks = _document(_read(answer), self.address).get("checks", {})
-        return {str(name): str(finding) for name, finding in checks.items()}
+        """Return the result of each readiness check by name: `ok` or the problem."""
+        with self._open("GET", "/readyz", {}, timeout=_RESPONSE_SECONDS, allowed=(503,)) as response:
+            checks = _parse(_read(response), self.address).get("checks", {})
+        return {str(name): str(result) for name, result in checks.items()}
+
+    def listener_address(self, endpoint: str) -> Address | None:
+        """Return the address of a listener; None if neither its endpoint nor the daemon reports one.
+
+        The port of a `systemd:` endpoint is known to the daemon only.
+        """
+        try:
+            return Address.parse(endpoint)
+        except ValueError:
+            pass
+        try:
+            listeners = self.get("/status").get("listeners", [])
+            bound = next(one["address"] for one in listeners if one["endpoint"] == endpoint)
+            return Address.parse(f"http://{bound}")
+        except (CommandError, LookupError, StopIteration, ValueError):
+            return None
 
     def stream(self, method: str, path: str, **query: str) -> Iterator[Document]:
-        """The documents of an answer, a line each, as they come."""
-        with self._answer(method, path, query, SILENCE_SECONDS) as answer:
-            while line := answer.readline(_MAX_LINE_BYTES):
-                yield _document(line, self.address)
+        """Yield the documents of a response of one JSON value per line, as they arrive."""
+        with self._open(method, path, query, timeout=_STREAM_IDLE_SECONDS) as response:
+            while line := response.readline(_MAX_LINE_BYTES):
+                yield _parse(line, self.address)
 
     def events(self, path: str, **query: str) -> Iterator[Document]:
-        """What happens while something is done, up to the event that ends it: `done` or `failed`."""
+        """Execute a command and yield its events, up to the last one, `done` or `failed`."""
         for event in self.stream("POST", path, **query):
             yield event
             if event.get("event") in {"done", "failed"}:
                 return
-        raise DaemonUnreachable(f"the daemon at {self.address} went away before it was done")
+        raise DaemonUnreachable(f"lost connection to the daemon at {self.address}: the stream ended early")
 
-    def _whole(self, method: str, path: str, query: dict[str, str]) -> Document:
-        with self._answer(method, path, query, ANSWER_SECONDS) as answer:
-            return _document(_read(answer), self.address)
+    def _fetch(self, method: str, path: str, query: dict[str, str]) -> Document:
+        with self._open(method, path, query, timeout=_RESPONSE_SECONDS) as response:
+            return _parse(_read(response), self.address)
 
     @contextmanager
-    def _answer(
-        self, method: str, path: str, query: dict[str, str], seconds: float, refusals: tuple[int, ...] = ()
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        *,
+        timeout: float,
+        allowed: tuple[int, ...] = (),
     ) -> Iterator[HTTPResponse]:
-        """An answer that is no refusal, but for these; no wait in it is longer than `seconds`."""
-        connection = self.address.connection(CONNECT_SECONDS)
+        """Open a response whose status is below 400 or among the `allowed`."""
+        connection = self.address.connection(_CONNECT_SECONDS)
         try:
             connection.connect()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise DaemonUnreachable(f"no daemon answers at {self.address}: {reason}") from None
+            raise DaemonUnreachable(f"cannot connect to the daemon at {self.address}: {reason}") from None
         try:
-            connection.sock.settimeout(seconds)
-            headers = {} if method == "GET" else _OUR_INTENT
-            # An argument may be bytes that are no text; the daemon says what it makes of them.
-            asked = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
-            connection.request(method, asked, headers=headers)
-            answer = connection.getresponse()
-            if answer.status >= 400 and answer.status not in refusals:
-                raise _refusal(answer, self.address)
-            yield answer
+            connection.sock.settimeout(timeout)
+            headers = {} if method == "GET" else _COMMAND_HEADER
+            # An argument may be bytes that are not UTF-8; the daemon validates them.
+            target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
+            connection.request(method, target, headers=headers)
+            response = connection.getresponse()
+            if response.status >= 400 and response.status not in allowed:
+                raise _error(response, self.address)
+            yield response
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise DaemonUnreachable(f"the daemon at {self.address} went away: {reason}") from None
+            raise DaemonUnreachable(f"lost connection to the daemon at {self.address}: {reason}") from None
         finally:
             connection.close()
 
 
-def _read(answer: HTTPResponse) -> bytes:
-    return answer.read(_MAX_ANSWER_BYTES)
+def repository_key(document: Document) -> RepositoryKey:
+    """Return the key of the repository that a document describes."""
+    return RepositoryKey(str(document.get("upstream")), RepositoryName(str(document.get("repository"))))
 
 
-def _document(body: bytes, address: Address) -> Document:
+def _read(response: HTTPResponse) -> bytes:
+    return response.read(_MAX_RESPONSE_BYTES)
+
+
+def _parse(body: bytes, address: Address) -> Document:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise CommandError(f"what answers at {address} is no mirrord, or another version of it")
+        raise CommandError(f"unexpected response from {address}: not mirrord, or an incompatible version")
     return document
 
 
-def _refusal(answer: HTTPResponse, address: Address) -> CommandError:
-    """What the daemon says against it (distribution-spec, "Error codes")."""
-    errors = _document(_read(answer), address).get("errors")
+def _error(response: HTTPResponse, address: Address) -> CommandError:
+    """Return the error of a response (distribution-spec, "Error codes")."""
+    errors = _parse(_read(response), address).get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    message = str(first.get("message") or f"the daemon answered {answer.status}")
+    message = str(first.get("message") or f"the daemon responded with status {response.status}")
     detail = first.get("detail")
     line = f"{message}: {detail}" if isinstance(detail, str) and detail else message
-    return NotFound(line) if answer.status == 404 else CommandError(line)
+    return NotFound(line) if response.status == 404 else CommandError(line)

@@ -1,35 +1,110 @@
-"""`mirrord backup`: what cannot be fetched again, in a second place."""
+"""`mirrord backup`: a copy of hosted repositories; and the progress of a backup or a restore."""
 
+import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import attrs
 import click
 
 from mirrord.cli.configuration import read_config
-from mirrord.cli.copying import follow
 from mirrord.cli.exit_status import CommandError, NotFound
+from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.store.backup import back_up
+from mirrord.cli.progress import ProgressDisplay
+from mirrord.store.backup import BackupProgress, back_up
 from mirrord.store.layout import Layout
+
+_REPORT_SECONDS = 0.5
+
+Copy = Callable[[Callable[[BackupProgress], None]], BackupProgress]
+"""Copies content, reports its progress to the argument, and returns the result."""
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--copy", "is_copy", is_flag=True, help="Copy also where a second name for a file would do.")
-@click.option("--json", "is_json", is_flag=True, help="Print a line of JSON now and then, and at the end.")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--copy", "is_copy", is_flag=True, help="Copy files that could be hard-linked.")
+@click.option("--json", "is_json", is_flag=True, help="Print progress and result as lines of JSON.")
 @with_global_options
-def backup(settings: GlobalOptions, folder: Path, *, is_copy: bool, is_json: bool) -> None:
-    """Copy hosted repositories to a folder, while clients are served.
+def backup(options: GlobalOptions, directory: Path, *, is_copy: bool, is_json: bool) -> None:
+    """Back up hosted repositories while the daemon runs.
 
-    What is in FOLDER already is not copied again, and what is not hosted any more goes from there. At any
-    moment FOLDER is complete, as of the last backup that ended. On the file system of the store a backup
-    takes no room, for files get a second name; it then saves from mistakes, but not from a broken disk.
+    Copies content that is not in DIRECTORY yet, and removes what is no longer hosted. The backup is
+    complete at any time, as of the last run that finished. On the file system of the store, files are
+    hard-linked and take no space; that protects against mistakes, but not against disk failure.
     """
-    store = Path(read_config(settings).store.path).absolute()
+    store = Path(read_config(options).store.path).absolute()
     if not Layout(store).index.exists():
-        raise NotFound(f"{store} holds no store")
-    target = folder.absolute()
+        raise NotFound(f"there is no store in {store}")
+    target = directory.absolute()
     if Layout(target).lock.exists() or store.resolve() in (target.resolve(), *target.resolve().parents):
-        raise CommandError(f"{folder} is a store, or in one; a backup needs a folder of its own")
-    follow(partial(back_up, store, target, time.time(), may_link=not is_copy), is_json=is_json)
+        raise CommandError(f"{directory} is a store, or inside one; use a separate directory")
+    run_copy(partial(back_up, store, target, time.time(), may_link=not is_copy), is_json=is_json)
+
+
+def run_copy(copy: Copy, *, is_json: bool) -> None:
+    """Run a backup or a restore and report its progress and result.
+
+    Raises:
+        CommandError: A disk or an index failed, or some content was corrupt.
+    """
+    began_at = time.monotonic()
+    with _one_line_errors():
+        if is_json:
+            progress = copy(_JSONReporter())
+        else:
+            with ProgressDisplay() as display:
+                progress = copy(lambda so_far: display.update("copied", so_far.bytes, so_far.of_bytes))
+    seconds = time.monotonic() - began_at
+    for kind, digest in progress.lost:
+        if is_json:
+            print_json({"event": "lost", "digest": str(digest), "kind": str(kind)})
+        else:
+            click.echo(f"{kind} {digest} is corrupt and was skipped")
+    _print_result(progress, seconds, is_json=is_json)
+    if progress.lost:
+        raise CommandError(f"{format_count(len(progress.lost), 'entry')} could not be copied")
+
+
+def _print_result(progress: BackupProgress, seconds: float, *, is_json: bool) -> None:
+    if is_json:
+        result = {**_document(progress), "removed": progress.removed, "lost": len(progress.lost)}
+        print_json({"event": "done", **result, "seconds": seconds})
+        return
+    entries, size = format_count(progress.entries, "entry"), format_size(progress.bytes)
+    copied = f"{progress.copied} copied in {format_duration(seconds)}"
+    removed = f", {progress.removed} removed" if progress.removed else ""
+    click.echo(f"{entries}, {size}: {copied}{removed}")
+
+
+@attrs.define(eq=False)
+class _JSONReporter:
+    """Prints progress as lines of JSON, at most one per `_REPORT_SECONDS`."""
+
+    _reported_at: float = 0.0
+
+    def __call__(self, progress: BackupProgress) -> None:
+        now = time.monotonic()
+        if now - self._reported_at >= _REPORT_SECONDS:
+            self._reported_at = now
+            print_json({"event": "progress", **_document(progress)})
+
+
+def _document(progress: BackupProgress) -> dict[str, int]:
+    return attrs.asdict(progress, filter=attrs.filters.exclude("removed", "lost"))
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn errors of a disk or an index into errors of the command."""
+    try:
+        yield
+    except PermissionError as error:
+        raise CommandError(
+            f"cannot access {error.filename}: permission denied; try again with sudo"
+        ) from None
+    except sqlite3.Error as error:
+        raise CommandError(f"cannot use the index: {error}") from None

@@ -1,4 +1,4 @@
-"""`mirrord check-config`: the configuration as the daemon understands it."""
+"""`mirrord check-config`: the configuration as the daemon interprets it."""
 
 import os
 
@@ -10,12 +10,12 @@ from mirrord.cli.run import daemon_command
 
 @click.command()
 @with_global_options
-def check_config(settings: GlobalOptions) -> None:
-    """Print what is wrong with the configuration, or what it means.
+def check_config(options: GlobalOptions) -> None:
+    """Validate the configuration and print it with its defaults.
 
-    Every error stands on a line of its own, with the path of its key. Without errors the effective
-    configuration is printed, defaults and all. It also opens the files that the configuration names.
+    Prints each error on a line with the path of its key; without errors, the effective configuration.
+    Also opens the files that the configuration names.
     """
-    config = [] if settings.config is None else ["--config", str(settings.config)]
+    config = [] if options.config is None else ["--config", str(options.config)]
     command = daemon_command(["--check", *config])
-    os.execv(command[0], command)  # noqa: S606 - without a shell is what we want
+    os.execv(command[0], command)  # noqa: S606 - no shell is needed

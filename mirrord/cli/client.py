@@ -1,37 +1,40 @@
-"""`mirrord client`: the files that point a client at this mirror."""
+"""`mirrord client`: the configuration files of a client of this mirror."""
 
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import attrs
 import click
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mirrord.cli.addresses import outgoing_address
 from mirrord.cli.admin_client import AdminClient
-from mirrord.cli.client_files import place
+from mirrord.cli.client_files import install_client_file
 from mirrord.cli.configuration import read_config
+from mirrord.cli.exit_status import CommandError
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.cli.seen import client_url
 from mirrord.client_config import RECIPES, MirrorAddress, Registry
-from mirrord.config.pem import read_certificates
+from mirrord.config.config import ListenConfig
+from mirrord.config.pem import dns_names, read_certificates
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _URL = re.compile(r"(https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)/?")
-"""What means itself in JSON, TOML, YAML and a path: it comes to stand in all of them."""
+"""Characters that need no escape in JSON, TOML, YAML or a path, as the URL is written into all of them."""
 
 
-def _read_url(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Scheme, host and port: what follows is of another client's making."""
+def _parse_url(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Return scheme, host and port; a path would depend on the client."""
     if text is None:
         return None
     url = _URL.fullmatch(text)
     if url is None:
-        raise click.BadParameter("http://HOST:PORT or https://HOST:PORT is needed")
+        raise click.BadParameter("expected http://HOST:PORT or https://HOST:PORT")
     return url[1]
 
 
 def _read_ca(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> str:
-    """The certificates of a file, and nothing else that is in it: everybody may read what is written."""
+    """Return only the certificates of a file: it may hold a key, and the output is world-readable."""
     if file is None:
         return ""
     try:
@@ -42,39 +45,65 @@ def _read_ca(_context: click.Context, _parameter: click.Parameter, file: Path | 
 
 @click.command()
 @click.argument("client", type=click.Choice(list(RECIPES)))
-@click.option("--mirror", metavar="URL", callback=_read_url, help="The mirror, as this client reaches it.")
+@click.option("--mirror", metavar="URL", callback=_parse_url, help="URL of the mirror for the client.")
 @click.option(
     "--ca",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=_read_ca,
-    help="A certificate that the client has to trust, if the mirror's is not a public one.",
+    help="Certificate that the client has to trust, if the mirror's is not publicly trusted.",
 )
-@click.option("--write", is_flag=True, help="Write the files on this host, instead of printing them.")
+@click.option("--write", is_flag=True, help="Write the files on this host instead of printing them.")
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default="/",
-    help="With --write: below this folder.",
+    help="With --write: root directory to write below.",
 )
 @with_global_options
 def client(
-    settings: GlobalOptions, client: str, mirror: str | None, ca: str, *, write: bool, root: Path
+    options: GlobalOptions, client: str, mirror: str | None, ca: str, *, write: bool, root: Path
 ) -> None:
-    """Print, or write, the files that point a client at this mirror.
+    """Print or write the files that make a client use this mirror.
 
-    The mirror is the first listener of the configuration, with all its upstreams. What --write finds and
-    changes is kept beside the new file; daemon.json keeps its other keys.
+    The files name the first listener of the configuration and all its upstreams. --write keeps a copy of
+    each file that it changes, and the other keys of daemon.json.
     """
-    config = read_config(settings)
+    config = read_config(options)
     listener = config.listen[0]
     registries = tuple(Registry(one.name, one.prefix) for one in config.upstream)
-    url = mirror or client_url(listener, AdminClient(settings.admin()))
+    url = mirror or _listener_url(listener, AdminClient(options.admin()))
     recipe = RECIPES[client](MirrorAddress(url, registries, listener.upstream, ca))
     for file in recipe.files:
         if write:
-            click.echo(place(file, root))
+            click.echo(install_client_file(file, root))
         else:
             click.echo(f"# {file.path}\n{file.text}")
     click.echo(recipe.then)
     if not write and urlsplit(url).hostname in _LOOPBACK:
-        click.echo(f"mirrord: {url} is for clients on this host; for others: --mirror URL", err=True)
+        click.echo(f"mirrord: {url} is reachable from this host only; for other hosts use --mirror", err=True)
+
+
+def _listener_url(listener: ListenConfig, daemon: AdminClient) -> str:
+    """Return the URL of a listener for clients, with the host name of its certificate if it has one.
+
+    Raises:
+        CommandError: The address of the listener is unknown.
+    """
+    address = daemon.listener_address(listener.endpoint)
+    if address is None or address.path or not address.port:
+        raise CommandError(f"the URL of the listener {listener.endpoint} is unknown; give it by --mirror URL")
+    if address.is_wildcard:
+        address = attrs.evolve(address, host=outgoing_address())
+    if not listener.pairs:
+        return f"http://{address.authority}"
+    name = _certificate_host(listener.pairs[0].certificate)
+    return f"https://{address.authority if name is None else f'{name}:{address.port}'}"
+
+
+def _certificate_host(path: Path) -> str | None:
+    """Return the first host name of a certificate that is not a wildcard."""
+    try:
+        names = dns_names(read_certificates(path)[0])
+    except (OSError, ValueError):
+        return None
+    return next((name for name in names if "*" not in name), None)

@@ -1,101 +1,84 @@
-"""Placing: a recipe's file comes to stand on this host, and nothing of the operator's own is lost."""
+"""Installation of a client's configuration files on this host, without loss of existing settings."""
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from mirrord.cli.exit_status import CommandError
+from mirrord.cli.files import replace_file
 from mirrord.client_config import ClientFile
 
 _MODE = 0o644
 
 
-def place(file: ClientFile, root: Path) -> str:
-    """Write a file below `root`; a line that says what was done.
+def install_client_file(file: ClientFile, root: Path) -> str:
+    """Write a file below `root` and return a line that reports the change.
 
-    A JSON file keeps its other keys. What stood there and differs is kept beside it, as `.bak`. To place
-    the same file again changes nothing.
+    A JSON file keeps its other keys. Previous content that differs is kept beside the file as `.bak`.
+    Installing the same file again changes nothing.
 
     Raises:
-        CommandError: It cannot be written, or what stands there cannot be joined with it.
+        CommandError: The file cannot be written, or its present content cannot be merged.
     """
-    path = _below(root, file.path)
+    path = _resolve(root, file.path)
     try:
         old = path.read_text("utf-8") if path.exists() else None
-        new = _join(old, file, path)
+        new = _merge(old, file, path)
         if old == new:
-            return f"{path} is right already"
-        kept = "" if old is None else f"; what it said before is in {_keep(path).name}"
-        _write(path, new)
+            return f"{path} is up to date"
+        saved = "" if old is None else f"; the previous version is {_back_up(path).name}"
+        mode = path.stat().st_mode & 0o7777 if path.exists() else _MODE
+        replace_file(path, new.encode("utf-8"), mode=mode)
     except PermissionError:
-        raise CommandError(f"{path} cannot be written; try again with sudo") from None
+        raise CommandError(f"cannot write {path}: permission denied; try again with sudo") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} cannot be written: {error}") from None
-    return f"{path} is written{kept}"
+        raise CommandError(f"cannot write {path}: {error}") from None
+    return f"wrote {path}{saved}"
 
 
-def _below(root: Path, path: str) -> Path:
-    """The file that the path means, links followed, for a link is to be kept."""
+def _resolve(root: Path, path: str) -> Path:
+    """Return the file below `root`, with links resolved: they are kept, and their targets written."""
     base = root.resolve()
-    found = (base / path.lstrip("/")).resolve()
-    if not found.is_relative_to(base):
-        raise CommandError(f"{path} leads out of {root}")
-    return found
+    target = (base / path.lstrip("/")).resolve()
+    if not target.is_relative_to(base):
+        raise CommandError(f"{path} is a link to a file outside of {root}")
+    return target
 
 
-def _join(old: str | None, file: ClientFile, path: Path) -> str:
-    """What has to stand there: of a JSON file our words go to the front of its own lists."""
+def _merge(old: str | None, file: ClientFile, path: Path) -> str:
+    """Return the new content; in a JSON file, our entries are prepended to its lists."""
     if not file.path.endswith(".json") or old is None or not old.strip():
         return file.text
-    document, ours = _object(old, path), _object(file.text, path)
-    for key, words in ours.items():
+    document, ours = _parse(old, path), _parse(file.text, path)
+    for key, entries in ours.items():
         present = document.get(key, [])
         if not isinstance(present, list):
-            raise CommandError(f"{path}: {key} is no list; it stays as it is")
-        missing = [word for word in words if word not in present]
+            raise CommandError(f"cannot change {path}: {key} is not a list")
+        missing = [entry for entry in entries if entry not in present]
         if missing:
             document[key] = missing + present
-    return (
-        old if document == _object(old, path) else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    )
+    if document == _parse(old, path):
+        return old
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _object(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"{path} is not JSON and stays as it is: {error}") from None
+        raise CommandError(f"cannot change {path}: invalid JSON: {error}") from None
     if not isinstance(document, dict):
-        raise CommandError(f"{path} holds no JSON object and stays as it is")
+        raise CommandError(f"cannot change {path}: not a JSON object")
     return document
 
 
-def _keep(path: Path) -> Path:
-    """Copy what stands there to the first name that is free."""
+def _back_up(path: Path) -> Path:
+    """Copy a file to the first unused name."""
     number = 1
-    kept = path.with_name(f"{path.name}.bak")
-    while kept.exists():
+    copy = path.with_name(f"{path.name}.bak")
+    while copy.exists():
         number += 1
-        kept = path.with_name(f"{path.name}.bak{number}")
-    shutil.copy2(path, kept)
-    return kept
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing: a client may be reading."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o7777 if path.exists() else _MODE
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as written:
-            written.write(text)
-            written.flush()
-            os.fsync(fd)
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        copy = path.with_name(f"{path.name}.bak{number}")
+    shutil.copy2(path, copy)
+    return copy

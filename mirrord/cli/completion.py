@@ -1,4 +1,4 @@
-"""`mirrord completion`: what makes a shell complete `mirrord`."""
+"""`mirrord completion`: a shell completion script."""
 
 import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
@@ -10,7 +10,7 @@ _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshCompl
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete these commands.
+    """Print a shell completion script.
 
     bash: eval "$(mirrord completion bash)" in ~/.bashrc
 

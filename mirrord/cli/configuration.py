@@ -1,4 +1,4 @@
-"""The configuration as the daemon has it, for the commands that need more of it than an address."""
+"""The daemon's complete configuration, for commands that need more of it than an address."""
 
 import os
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from mirrord.config.config import Config, ConfigError, parse_config
 _SERVICE_CACHE = "/var/cache/mirrord"
 
 
-def read_config(settings: GlobalOptions) -> Config:
-    """The configuration that the daemon would run with, without its passwords: they may be for it alone.
+def read_config(options: GlobalOptions) -> Config:
+    """Return the configuration that the daemon would use, without the passwords, which may be unreadable.
 
     Raises:
-        CommandError: It cannot be used; the message has a line for each reason.
+        CommandError: The configuration is invalid; the message has one line per error.
     """
     try:
-        return parse_config(settings.read(), environment=environment_of(settings), reads_passwords=False)
+        return parse_config(options.read(), environment=service_environment(options), reads_passwords=False)
     except ConfigError as error:
         raise CommandError("\n         ".join(error.lines)) from None
 
 
-def environment_of(settings: GlobalOptions) -> Mapping[str, str]:
-    """The environment in which the configuration is meant: that of the service has a cache folder."""
-    if settings.config != SERVICE_CONFIG:
+def service_environment(options: GlobalOptions) -> Mapping[str, str]:
+    """Return the environment for the configuration; for the service it includes its cache directory."""
+    if options.config != SERVICE_CONFIG:
         return os.environ
     return {"CACHE_DIRECTORY": _SERVICE_CACHE, **os.environ}

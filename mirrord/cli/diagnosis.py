@@ -1,4 +1,4 @@
-"""Findings: what the doctor sees, and what to do about it."""
+"""The results of the checks of `mirrord doctor`."""
 
 from enum import StrEnum
 
@@ -6,16 +6,16 @@ import attrs
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a result."""
 
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Diagnosis:
-    """One line of the doctor's; `advice` says what to do where it is not well."""
+    """The result of one check; `advice` suggests a fix unless the level is OK."""
 
     subject: str
     level: Level
@@ -24,15 +24,15 @@ class Diagnosis:
 
 
 def ok(subject: str, text: str) -> Diagnosis:
-    """All is well."""
-    return Diagnosis(subject, Level.OK, text)
+    """Return a passed check."""
+    return Diagnosis(subject=subject, level=Level.OK, text=text)
 
 
 def warn(subject: str, text: str, advice: str) -> Diagnosis:
-    """It works, and may not for long."""
-    return Diagnosis(subject, Level.WARN, text, advice)
+    """Return a problem that does not prevent operation now."""
+    return Diagnosis(subject=subject, level=Level.WARN, text=text, advice=advice)
 
 
 def fail(subject: str, text: str, advice: str) -> Diagnosis:
-    """It does not work."""
-    return Diagnosis(subject, Level.FAIL, text, advice)
+    """Return a failed check."""
+    return Diagnosis(subject=subject, level=Level.FAIL, text=text, advice=advice)

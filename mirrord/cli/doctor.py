@@ -1,4 +1,4 @@
-"""`mirrord doctor`: what is wrong, and what to do."""
+"""`mirrord doctor`: problems, and what to do about them."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import attrs
 import click
 
 from mirrord.cli.admin_client import AdminClient
-from mirrord.cli.configuration import environment_of, read_config
+from mirrord.cli.configuration import read_config, service_environment
 from mirrord.cli.diagnosis import Diagnosis, Level, fail, ok, warn
 from mirrord.cli.exit_status import CommandError, DaemonUnreachable
 from mirrord.cli.formatting import print_json
@@ -23,42 +23,43 @@ _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
 
 @click.command()
-@click.option("--json", "is_json", is_flag=True, help="Print a line of JSON for each finding.")
+@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON per result.")
 @with_global_options
 @click.pass_context
-def doctor(context: click.Context, settings: GlobalOptions, *, is_json: bool) -> None:
-    """Look for what is wrong, and say what to do.
+def doctor(context: click.Context, options: GlobalOptions, *, is_json: bool) -> None:
+    """Diagnose problems and suggest fixes.
 
-    It looks at the configuration, the daemon, its ports, certificates, disk and permissions; asks every
-    upstream for what costs no pull; and pulls one image, that is held if any is, through the mirror. It
-    ends with 1 if anything fails.
+    Checks the configuration, the daemon, its ports, certificates, disk space and permissions; sends every
+    upstream requests that do not count as pulls; and pulls one image through the mirror, a cached one if
+    there is any. Exits with status 1 if a check fails.
     """
-    is_well = True
-    for finding in _findings(settings):
-        is_well = is_well and finding.level is not Level.FAIL
+    has_failed = False
+    for diagnosis in _run_checks(options):
+        has_failed = has_failed or diagnosis.level is Level.FAIL
         if is_json:
-            print_json(attrs.asdict(finding))
+            print_json(attrs.asdict(diagnosis))
         else:
-            _say(finding)
-    context.exit(0 if is_well else 1)
+            _print(diagnosis)
+    context.exit(1 if has_failed else 0)
 
 
-def _findings(settings: GlobalOptions) -> Iterator[Diagnosis]:
-    name = str(settings.config or "built-in defaults")
+def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
+    name = str(options.config or "built-in defaults")
     try:
-        config = read_config(settings)
-        daemon = AdminClient(settings.admin())
+        config = read_config(options)
+        daemon = AdminClient(options.admin())
     except CommandError as error:
-        yield fail("configuration", f"{name}: {error.message}", "mirrord check-config says all that is wrong")
+        advice = "fix the errors, then run mirrord check-config"
+        yield fail("configuration", f"{name}: {error.message}", advice)
         return
-    yield from _check_configuration(name, config, environment_of(settings))
+    yield from _check_configuration(name, config, service_environment(options))
     yield from _check_daemon(daemon)
     is_running = daemon.is_running()
     for listener in config.listen:
         yield from check_port(daemon, listener, is_running=is_running)
         yield from check_certificates(listener)
     yield from check_disk(config.store)
-    yield from check_permissions(config, settings)
+    yield from check_permissions(config, options)
     seen = yield from check_upstreams(config.upstream, {one.upstream for one in config.listen})
     yield from check_clock(seen)
     yield from check_quota(config.upstream)
@@ -70,9 +71,9 @@ def _check_configuration(name: str, config: Config, environment: Mapping[str, st
     lines = check_files(config, environment)
     for line in lines:
         if os.geteuid() != 0 and line.endswith(os.strerror(errno.EACCES)):
-            yield warn("configuration", line, "the daemon's user may: look again with sudo")
+            yield warn("configuration", line, "the daemon's user may have access; try again with sudo")
         else:
-            yield fail("configuration", line, "correct it; mirrord check-config looks again")
+            yield fail("configuration", line, "fix the error, then run mirrord check-config")
     if not lines:
         yield ok("configuration", name)
 
@@ -81,24 +82,22 @@ def _check_daemon(daemon: AdminClient) -> Iterator[Diagnosis]:
     try:
         checks = daemon.readiness()
     except DaemonUnreachable as error:
-        yield fail(
-            "daemon", error.message, "systemctl start mirrord, or mirrord run; its log says why it ended"
-        )
+        advice = "systemctl start mirrord, or mirrord run; if it stopped by itself, see its log"
+        yield fail("daemon", error.message, advice)
         return
     except CommandError as error:
-        yield fail(
-            "daemon", error.message, "look what else listens there, or name the right place by --admin"
-        )
+        advice = "check which process listens there, or use --admin"
+        yield fail("daemon", error.message, advice)
         return
-    for name, trouble in checks.items():
-        if trouble != "ok":
-            yield fail("daemon", f"{name}: {trouble}", "its log says more: journalctl -u mirrord")
-    if all(trouble == "ok" for trouble in checks.values()):
-        yield ok("daemon", f"ready, at {daemon.address}")
+    problems = {name: result for name, result in checks.items() if result != "ok"}
+    for name, problem in problems.items():
+        yield fail("daemon", f"{name}: {problem}", "see the log: journalctl -u mirrord")
+    if not problems:
+        yield ok("daemon", f"ready at {daemon.address}")
 
 
-def _say(finding: Diagnosis) -> None:
-    level = click.style(f"{finding.level:4}", fg=_COLOURS[finding.level])
-    click.echo(f"{level}  {finding.subject + ':':15} {finding.text}")
-    if finding.advice:
-        click.echo(f"{'':22}{finding.advice}")
+def _print(diagnosis: Diagnosis) -> None:
+    level = click.style(f"{diagnosis.level:4}", fg=_COLOURS[diagnosis.level])
+    click.echo(f"{level}  {diagnosis.subject + ':':15} {diagnosis.text}")
+    if diagnosis.advice:
+        click.echo(f"{'':22}{diagnosis.advice}")

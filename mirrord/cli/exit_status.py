@@ -1,33 +1,32 @@
-"""Statuses: how a command ends, for scripts."""
+"""Exit statuses, and the exceptions that produce them."""
 
 import click
 
+INTERRUPTED = 130
+
 EXIT_STATUSES = {
-    0: "All is well.",
-    1: "It failed, or found what is not well; the last lines say what.",
-    2: "The command line cannot be understood. Nothing was done.",
-    3: "No daemon answers.",
-    4: "What was named is not held.",
-    130: "It was interrupted.",
+    0: "Success.",
+    1: "The command failed or found problems, as described in its last lines.",
+    2: "Invalid command line; nothing was done.",
+    3: "The daemon is not running or does not respond.",
+    4: "The requested image, repository or backup does not exist.",
+    INTERRUPTED: "Interrupted.",
 }
 
 
 class CommandError(click.ClickException):
-    """It did not work; the message is one line for the operator."""
+    """The command failed; the message is one line for the operator."""
 
     exit_code = 1
 
 
 class DaemonUnreachable(CommandError):
-    """No daemon answers, or it went away in the middle."""
+    """The daemon cannot be reached, or the connection to it was lost."""
 
     exit_code = 3
 
 
 class NotFound(CommandError):
-    """What was named is not there."""
+    """The named object does not exist."""
 
     exit_code = 4
-
-
-INTERRUPTED = 130

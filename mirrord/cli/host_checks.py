@@ -1,4 +1,4 @@
-"""The doctor's look at this host: certificates, disk, permissions."""
+"""Checks of this host: certificates, disk space, permissions."""
 
 import os
 import pwd
@@ -6,29 +6,29 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.x509 import Certificate, load_pem_x509_certificate
+from cryptography.x509 import Certificate
 
 from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
 from mirrord.cli.formatting import format_duration, format_size
 from mirrord.cli.global_options import SERVICE_CONFIG, GlobalOptions
 from mirrord.config.config import Config, ListenConfig, StoreConfig
-from mirrord.config.pem import alternative_names
+from mirrord.config.pem import alternative_names, read_certificates
 
 _RENEW_DAYS = 14
-_RENEW = "renew it; the daemon sees new files by itself"
-_FEW_FILES = 1000
+_RENEW = "renew it; the daemon loads new files by itself"
+_MIN_FREE_INODES = 1000
 _READ_BY_OTHERS = 0o004
-_OPEN_TO_OTHERS = 0o007
+_ACCESS_BY_OTHERS = 0o007
 _SERVICE_USER = "mirrord"
 
 
 def check_certificates(listener: ListenConfig) -> Iterator[Diagnosis]:
-    """Whether the certificates of a listener hold, for how long, and for which names."""
+    """Check the validity and the names of a listener's certificates, and the permissions of their keys."""
     for pair in listener.pairs:
         try:
-            certificate = load_pem_x509_certificate(pair.certificate.read_bytes())
+            certificate = read_certificates(pair.certificate)[0]
         except (OSError, ValueError):
-            continue  # said of the configuration
+            continue  # reported by the check of the configuration
         yield _check_certificate(certificate, pair.certificate, datetime.now(UTC))
         yield from _check_secret("certificate", pair.key)
 
@@ -36,42 +36,41 @@ def check_certificates(listener: ListenConfig) -> Iterator[Diagnosis]:
 def _check_certificate(certificate: Certificate, path: Path, now: datetime) -> Diagnosis:
     names = [str(name.value) for name in alternative_names(certificate) or ()]
     left = certificate.not_valid_after_utc - now
-    told = f"{path} is for {', '.join(names) or 'nobody'}, for {format_duration(left.total_seconds())} more"
     if not names:
-        return fail("certificate", told, "clients want a subject alternative name: make another")
-    if certificate.not_valid_before_utc > now:
-        return fail("certificate", f"{told}, and not valid yet", "is the clock right?")
+        return fail(
+            "certificate", f"{path} has no subject alternative name", "clients require one: replace it"
+        )
     if left.total_seconds() <= 0:
         return fail("certificate", f"{path} has expired", _RENEW)
+    text = f"{path} is valid for {', '.join(names)} and expires in {format_duration(left.total_seconds())}"
+    if certificate.not_valid_before_utc > now:
+        return fail("certificate", f"{path} is not valid yet", "check the clock of this host")
     if left.days < _RENEW_DAYS:
-        return warn("certificate", told, _RENEW)
-    return ok("certificate", told)
+        return warn("certificate", text, _RENEW)
+    return ok("certificate", text)
 
 
 def check_disk(store: StoreConfig) -> Iterator[Diagnosis]:
-    """Whether there is room for what is pulled."""
-    folder = _nearest(store.path)
-    found = os.statvfs(folder)
-    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-    told = f"{format_size(free)} of {format_size(total)} are free at {store.path}"
+    """Check that the disk has room for more content."""
+    status = os.statvfs(_nearest_existing(store.path))
+    free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+    text = f"{format_size(free)} of {format_size(total)} are free at {store.path}"
     if free < store.min_free:
-        least = format_size(store.min_free)
-        yield warn(
-            "disk", f"{told}, less than min_free ({least})", "make room, or what is pulled is not kept"
-        )
-    elif found.f_files and found.f_favail < _FEW_FILES:
-        yield warn("disk", f"{told}, but hardly a file more can be made", "the file system is out of inodes")
+        limit = format_size(store.min_free)
+        advice = "free some space; until then, new content is not cached"
+        yield warn("disk", f"{text}, less than min_free ({limit})", advice)
+    elif status.f_files and status.f_favail < _MIN_FREE_INODES:
+        yield warn("disk", f"{text}, but only {status.f_favail} inodes", "remove files from the file system")
     elif store.max_size is not None and store.max_size > total:
-        yield warn(
-            "disk", f"{told}; max_size is more than there is", "lower it; min_free bounds the store now"
-        )
+        advice = "lower max_size; only min_free limits the store now"
+        yield warn("disk", f"{text}; max_size exceeds the size of the disk", advice)
     else:
-        yield ok("disk", told)
+        yield ok("disk", text)
 
 
-def check_permissions(config: Config, settings: GlobalOptions) -> Iterator[Diagnosis]:
-    """Whether the daemon may use its store, and others may not read its secrets."""
-    yield _check_owner(config.store.path, is_service=settings.config == SERVICE_CONFIG)
+def check_permissions(config: Config, options: GlobalOptions) -> Iterator[Diagnosis]:
+    """Check that the daemon may use its store, and that other users cannot read its secrets."""
+    yield _check_owner(config.store.path, is_service=options.config == SERVICE_CONFIG)
     for upstream in config.upstream:
         for account in upstream.account:
             if not account.password_file.startswith("credential:"):
@@ -80,24 +79,18 @@ def check_permissions(config: Config, settings: GlobalOptions) -> Iterator[Diagn
 
 def _check_owner(path: Path, *, is_service: bool) -> Diagnosis:
     if not path.exists():
-        is_well = os.access(_nearest(path), os.W_OK)
-        if is_well or is_service:
-            return ok("permissions", f"{path} is made at the start")
-        return fail(
-            "permissions", f"{path} cannot be made by you", "name another store.path, or install-service"
-        )
+        if is_service or os.access(_nearest_existing(path), os.W_OK):
+            return ok("permissions", f"{path} will be created at the first start")
+        advice = "configure another store.path, or use mirrord install-service"
+        return fail("permissions", f"you have no permission to create {path}", advice)
     owner = path.stat().st_uid
     if is_service and _uid(_SERVICE_USER) not in {None, owner}:
-        return fail(
-            "permissions",
-            f"{path} belongs to {_name(owner)}",
-            f"chown -R {_SERVICE_USER}: {path}, and restart",
-        )
-    if path.stat().st_mode & _OPEN_TO_OTHERS:
-        return warn(
-            "permissions", f"others may look into {path}", f"chmod o-rwx {path}: private images are there"
-        )
-    return ok("permissions", f"{path} belongs to {_name(owner)}")
+        advice = f"chown -R {_SERVICE_USER}: {path}, and restart"
+        return fail("permissions", f"{path} belongs to {_user_name(owner)}", advice)
+    if path.stat().st_mode & _ACCESS_BY_OTHERS:
+        advice = f"chmod o-rwx {path}: it may contain private images"
+        return warn("permissions", f"other users can access {path}", advice)
+    return ok("permissions", f"{path} belongs to {_user_name(owner)}")
 
 
 def _check_secret(subject: str, path: Path) -> Iterator[Diagnosis]:
@@ -106,11 +99,11 @@ def _check_secret(subject: str, path: Path) -> Iterator[Diagnosis]:
     except OSError:
         return
     if mode & _READ_BY_OTHERS:
-        yield warn(subject, f"everybody may read {path}", f"chmod o-rwx {path}")
+        yield warn(subject, f"{path} is world-readable", f"chmod o-rwx {path}")
 
 
-def _nearest(path: Path) -> Path:
-    """The path, or the first above it that exists."""
+def _nearest_existing(path: Path) -> Path:
+    """Return the path, or its first ancestor that exists."""
     absolute = path.absolute()
     return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
 
@@ -122,7 +115,7 @@ def _uid(name: str) -> int | None:
         return None
 
 
-def _name(uid: int) -> str:
+def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""`mirrord install-service`: mirrord under systemd, from where it is installed."""
+"""`mirrord install-service`: this installation of mirrord as a systemd service."""
 
 import os
 from collections.abc import Iterable
@@ -8,104 +8,107 @@ from subprocess import TimeoutExpired
 import click
 
 from mirrord.cli.exit_status import CommandError
-from mirrord.cli.host import Host, installing, uninstalling
-from mirrord.cli.steps import Step, StepError
+from mirrord.cli.service_installation import Host, Step, StepError, plan_installation, plan_removal
 from mirrord.cli.systemd_units import SOCKET_ENDPOINT, Installation
 
 
 @click.command("install-service")
-@click.option("--now", "is_now", is_flag=True, help="Start it at once, or restart it if it runs.")
+@click.option("--now", "is_now", is_flag=True, help="Start the service immediately, or restart it.")
 @click.option(
-    "--socket", "is_socket", is_flag=True, help="Let systemd hold the port: a restart refuses no connection."
+    "--socket",
+    "is_socket",
+    is_flag=True,
+    help="Let systemd own the port, so that connections wait during a restart instead of failing.",
 )
 @click.option(
-    "--dry-run", "is_dry_run", is_flag=True, help="Print every file and command, and touch nothing."
+    "--dry-run", "is_dry_run", is_flag=True, help="Print every file and command without changing anything."
 )
-@click.option("--uninstall", "is_uninstall", is_flag=True, help="Stop and remove the service; keep content.")
+@click.option("--uninstall", "is_uninstall", is_flag=True, help="Stop and remove the service; keep its data.")
 @click.option(
-    "--purge", "is_purge", is_flag=True, help="With --uninstall: remove configuration and cache too."
+    "--purge",
+    "is_purge",
+    is_flag=True,
+    help="With --uninstall: also remove the configuration and all data, hosted repositories included.",
 )
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default="/",
-    help="The root of another file system, such as an image that is being made.",
+    help="Root of another file system, such as a disk image in preparation.",
 )
 def install_service(
     *, is_now: bool, is_socket: bool, is_dry_run: bool, is_uninstall: bool, is_purge: bool, root: Path
 ) -> None:
-    """Run mirrord under systemd, from boot on.
+    """Install mirrord as a systemd service.
 
-    Makes the user mirrord, /etc/mirrord/mirrord.toml (never overwritten) and the units, with the paths of
-    this installation. It is safe to run again, after an upgrade for one.
+    Creates the user mirrord, the units with the paths of this installation, and /etc/mirrord/mirrord.toml
+    if it does not exist; the service starts at boot. Run it again after an upgrade.
     """
     if is_purge and not is_uninstall:
-        raise click.UsageError("--purge goes with --uninstall")
+        raise click.UsageError("--purge requires --uninstall")
     if is_uninstall and (is_now or is_socket):
-        raise click.UsageError("--uninstall goes with neither --now nor --socket")
+        raise click.UsageError("--uninstall cannot be combined with --now or --socket")
     root = root.resolve()
     host, installation = Host(root, is_running=root == Path("/")), Installation.current()
     if is_now and not host.is_running:
-        raise click.UsageError("--now starts nothing below another --root")
+        raise click.UsageError("--now cannot be combined with --root")
     if is_uninstall:
-        refusal = _refusal(host)
-        steps = uninstalling(installation, host, is_purge=is_purge)
+        obstacle = _host_obstacle(host)
+        steps = plan_removal(installation, host, is_purge=is_purge)
     else:
-        refusal = _misfit(host, installation, is_socket=is_socket) or _refusal(host)
-        steps = installing(installation, host, is_socket=is_socket, is_now=is_now)
+        obstacle = _configuration_obstacle(host, installation, is_socket=is_socket) or _host_obstacle(host)
+        steps = plan_installation(installation, host, is_socket=is_socket, is_now=is_now)
     if is_dry_run:
-        _show(steps, refusal)
+        _preview(steps, obstacle)
         return
-    if refusal is not None:
-        raise CommandError(refusal)
-    _take(steps)
+    if obstacle is not None:
+        raise CommandError(obstacle)
+    _apply(steps)
     click.echo(_removed(host, installation) if is_uninstall else _installed(host, is_now=is_now))
 
 
-def _misfit(host: Host, installation: Installation, *, is_socket: bool) -> str | None:
-    """Why this installation, or the configuration that is there, cannot be run as it is asked for."""
+def _configuration_obstacle(host: Host, installation: Installation, *, is_socket: bool) -> str | None:
+    """Return why this installation or the existing configuration cannot run as requested."""
     try:
-        is_listening_by_socket = host.is_listening_by_socket
+        has_socket_listener = host.has_socket_listener
     except (OSError, ValueError) as error:
-        return f"{host.config} cannot be read: {error}"
-    if is_socket and not is_listening_by_socket:
-        return f'--socket needs endpoint = "{SOCKET_ENDPOINT}" in a [[listen]] of {host.config}'
-    return installation.objection()
+        return f"cannot read {host.config}: {error}"
+    if is_socket and not has_socket_listener:
+        return f'--socket requires endpoint = "{SOCKET_ENDPOINT}" in a [[listen]] of {host.config}'
+    return installation.service_obstacle()
 
 
-def _refusal(host: Host) -> str | None:
-    """Why nothing can be changed here."""
+def _host_obstacle(host: Host) -> str | None:
+    """Return why the host cannot be changed."""
     if os.geteuid() != 0:
-        return "only root can install a service; --dry-run shows what it would do"
+        return "only root can install a service; --dry-run shows the steps"
     if host.is_running and not Path("/run/systemd/system").is_dir():
-        return "systemd does not run here; --dry-run shows what it would do"
+        return "systemd is not running on this host; --dry-run shows the steps"
     return None
 
 
-def _show(steps: Iterable[Step], refusal: str | None) -> None:
+def _preview(steps: Iterable[Step], obstacle: str | None) -> None:
     for step in steps:
-        click.echo(step.show())
-    if refusal is not None:
-        click.echo(f"mirrord: without --dry-run: {refusal}", err=True)
+        click.echo(step.preview())
+    if obstacle is not None:
+        click.echo(f"mirrord: without --dry-run this fails: {obstacle}", err=True)
 
 
-def _take(steps: Iterable[Step]) -> None:
-    # All of them are worked out first: what one of them changes must not change the plan.
+def _apply(steps: Iterable[Step]) -> None:
+    # Plan all steps first: the plan depends on files that they change.
     for step in tuple(steps):
         try:
-            click.echo(step.take())
+            click.echo(step.apply())
         except (OSError, StepError, TimeoutExpired) as error:
             raise CommandError(str(error)) from None
 
 
 def _installed(host: Host, *, is_now: bool) -> str:
     if is_now:
-        return f"mirrord runs, now and after every boot. Its configuration is {host.config}."
-    return (
-        f"mirrord runs after the next boot, or `systemctl start mirrord`. Its configuration is {host.config}."
-    )
+        return f"mirrord is running and starts at boot. Configuration: {host.config}."
+    return f"mirrord starts at the next boot, or by `systemctl start mirrord`. Configuration: {host.config}."
 
 
 def _removed(host: Host, installation: Installation) -> str:
     kept = [str(path) for path in (*host.content, installation.prefix) if path.exists()]
-    return f"mirrord is no service any more. Kept: {', '.join(kept)}."
+    return f"Removed the service. Kept: {', '.join(kept)}."

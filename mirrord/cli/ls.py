@@ -1,8 +1,8 @@
-"""`mirrord ls`: what is held."""
+"""`mirrord ls`: the stored repositories."""
 
 import click
 
-from mirrord.cli.admin_client import Document
+from mirrord.cli.admin_client import Document, repository_key
 from mirrord.cli.exit_status import NotFound
 from mirrord.cli.formatting import (
     format_age,
@@ -13,40 +13,39 @@ from mirrord.cli.formatting import (
     short_digest,
 )
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.cli.offline_daemon import reach
-from mirrord.oci.names import HOSTED
+from mirrord.cli.offline_daemon import connect
 
 
 @click.command()
 @click.argument("pattern", default="*")
-@click.option("--json", "is_json", is_flag=True, help="Print a line of JSON for each repository.")
+@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON per repository.")
 @with_global_options
-def ls(settings: GlobalOptions, pattern: str, *, is_json: bool) -> None:
-    """List the repositories and tags that are held.
+def ls(options: GlobalOptions, pattern: str, *, is_json: bool) -> None:
+    """List stored repositories and tags.
 
-    PATTERN is a shell pattern for the names of repositories, as in `mirrord ls 'ghcr.io/*'`; `hosted/*` are
-    those that were pushed.
+    PATTERN is a shell pattern for repository names, as in `mirrord ls 'ghcr.io/*'`; `hosted/*` matches all
+    hosted repositories.
     """
     is_empty = True
-    with reach(settings) as daemon:
+    with connect(options) as daemon:
         for repository in daemon.stream("GET", "/repositories", pattern=pattern):
             is_empty = False
             if is_json:
                 print_json(repository)
             else:
-                _say(repository)
+                _print(repository)
     if is_empty and pattern != "*":
-        raise NotFound(f"no repository that matches {pattern} is held")
+        raise NotFound(f"no stored repository matches {pattern}")
 
 
-def _say(repository: Document) -> None:
-    """A line for the repository, and one for each tag."""
-    blobs, used = repository.get("blobs", 0), format_age(repository.get("last_used"))
-    name, held = click.style(repository.get("name"), bold=True), format_size(repository.get("bytes", 0))
-    if repository.get("upstream") == HOSTED:
-        click.echo(f"{name}  hosted, {held} in {format_count(blobs, 'blob')}, pushed {used}")
+def _print(repository: Document) -> None:
+    """Print a line for the repository, and one for each tag."""
+    blobs, used = format_count(repository.get("blobs", 0), "blob"), format_age(repository.get("last_used"))
+    name, size = click.style(repository.get("name"), bold=True), format_size(repository.get("bytes", 0))
+    if repository_key(repository).is_hosted:
+        click.echo(f"{name}  hosted, {size} in {blobs}, pushed {used}")
     else:
-        click.echo(f"{name}  {held} in {format_count(blobs, 'blob')}, used {used}")
+        click.echo(f"{name}  {size} in {blobs}, used {used}")
     tags = repository.get("tags", [])
     width = max((len(tag.get("tag", "")) for tag in tags), default=0)
     for tag in tags:

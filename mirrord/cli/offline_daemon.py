@@ -1,10 +1,10 @@
-"""A stand-in: the daemon, for the time of one command, where none runs.
+"""A temporary daemon for commands that are run while no daemon is running.
 
-Listing, hashing and deleting are the daemon's use cases over the daemon's store, and there must not be
-a second version of them that is used once a year. So a command that finds nobody at the admin
-listener starts the same daemon without any port: it listens at two socket files in a private folder,
-and is asked there. The lock of the store keeps it from one that runs after all. It runs as the owner
-of the store: files that root made would be closed to the service.
+Listing, verifying and removing are use cases of the daemon on the daemon's store, and a second
+implementation, used once a year, would not be maintained. So a command that finds no daemon at the admin
+listener starts one without any port: it listens on two Unix sockets in a private folder. The lock of the
+store excludes a daemon that is running elsewhere. It runs as the owner of the store, since files created
+by root would be inaccessible to the service.
 """
 
 import ctypes
@@ -32,35 +32,36 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
-_IS_IN_USE = "is in use by another mirrord"
+_STORE_IN_USE = "is in use by another mirrord"
 
 
 @contextmanager
-def reach(settings: GlobalOptions) -> Iterator[AdminClient]:
-    """The daemon that runs, else a stand-in over the configured store.
+def connect(options: GlobalOptions) -> Iterator[AdminClient]:
+    """Yield a client of the running daemon, or else of a temporary one on the configured store.
 
     Raises:
-        DaemonUnreachable: None runs, and there is no store to stand in for; or one runs and does not answer.
-        CommandError: The store cannot be used, or is another user's.
+        DaemonUnreachable: No daemon is running, and there is no store; or the store is in use by a daemon
+            that does not respond here.
+        CommandError: The store cannot be used, or belongs to another user.
     """
-    daemon = AdminClient(settings.admin())
-    if daemon.is_running() or settings.named_admin is not None:
+    daemon = AdminClient(options.admin())
+    if daemon.is_running() or options.admin_option is not None:
         yield daemon
         return
-    config = read_config(settings)
+    config = read_config(options)
     store = config.store.path
     if not _is_store(store):
-        raise DaemonUnreachable(f"no daemon answers at {daemon.address}, and {store} holds no store")
-    click.echo(f"mirrord: no daemon runs; this works on {store} itself", err=True)
-    with _start(config, store.stat()) as stand_in:
-        yield stand_in
+        raise DaemonUnreachable(f"no daemon is running at {daemon.address}, and there is no store in {store}")
+    click.echo(f"mirrord: no daemon is running; opening the store {store} directly", err=True)
+    with _start(config, store.stat()) as offline_daemon:
+        yield offline_daemon
 
 
 def _is_store(path: Path) -> bool:
     try:
         return path.exists() and any(path.iterdir())
     except PermissionError:
-        raise CommandError(f"{path} belongs to another user; try again with sudo") from None
+        raise CommandError(f"cannot open {path}: permission denied; try again with sudo") from None
 
 
 @contextmanager
@@ -68,21 +69,21 @@ def _start(config: Config, owner: os.stat_result) -> Iterator[AdminClient]:
     with tempfile.TemporaryDirectory(prefix="mirrord-", dir="/tmp") as name:
         folder = Path(name)
         file, log = folder / "mirrord.toml", folder / "log"
-        file.write_text(render(_apart(config, folder)), "utf-8")
+        file.write_text(render(_without_ports(config, folder)), "utf-8")
         for path in (folder, file):
             os.chown(path, owner.st_uid, owner.st_gid)
         daemon = AdminClient(Address("", 0, str(folder / "admin")))
         twistd = _spawn(daemon_command(["--config", str(file)]), log, owner)
         try:
-            _wait(twistd, daemon, log)
+            _wait_until_ready(twistd, daemon, log)
             yield daemon
         finally:
             _stop(twistd)
 
 
 def _spawn(command: list[str], log: Path, owner: os.stat_result) -> "subprocess.Popen[bytes]":
-    """Run it as the owner of the store, out of the reach of our terminal's Control-C."""
-    is_other = os.geteuid() != owner.st_uid
+    """Start the daemon as the owner of the store, in a session of its own: Control-C does not reach it."""
+    is_other_user = os.geteuid() != owner.st_uid
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command line
             command,
@@ -91,17 +92,17 @@ def _spawn(command: list[str], log: Path, owner: os.stat_result) -> "subprocess.
             stdout=output,
             stderr=output,
             start_new_session=True,
-            user=owner.st_uid if is_other else None,
-            group=owner.st_gid if is_other else None,
-            extra_groups=[] if is_other else None,
+            user=owner.st_uid if is_other_user else None,
+            group=owner.st_gid if is_other_user else None,
+            extra_groups=[] if is_other_user else None,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is no other thread
         )
 
 
-def _apart(config: Config, folder: Path) -> Config:
-    """The same store and upstreams, out of everybody's reach.
+def _without_ports(config: Config, folder: Path) -> Config:
+    """Return a configuration with the same store and upstreams, that listens in a private folder only.
 
-    Accounts whose password systemd hands to the service, and to nobody else, are left out.
+    Accounts with a password that systemd passes to the service only are omitted.
     """
     upstreams = tuple(
         attrs.evolve(
@@ -122,21 +123,19 @@ def _apart(config: Config, folder: Path) -> Config:
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel to end us when our parent ends (prctl(2)): nobody may be left with the store."""
+    """Have the kernel terminate this process with its parent (prctl(2)), so that the store is released."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait(twistd: "subprocess.Popen[bytes]", daemon: AdminClient, log: Path) -> None:
+def _wait_until_ready(twistd: "subprocess.Popen[bytes]", daemon: AdminClient, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not daemon.is_running():
         if twistd.poll() is not None or time.monotonic() > deadline:
-            said = log.read_text("utf-8", "replace").strip().splitlines() or ["it did not start"]
-            line = next((line for line in said if _IS_IN_USE in line), said[-1])
-            raise (
-                DaemonUnreachable(f"{line}; but no daemon answers")
-                if _IS_IN_USE in line
-                else CommandError(line)
-            )
+            output = log.read_text("utf-8", "replace").strip().splitlines() or ["the daemon did not start"]
+            conflict = next((line for line in output if _STORE_IN_USE in line), None)
+            if conflict is not None:
+                raise DaemonUnreachable(f"{conflict}, which does not respond at the configured address")
+            raise CommandError(output[-1])
         time.sleep(_POLL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""`mirrord pull`: warm the cache."""
+"""`mirrord pull`: images downloaded ahead of time."""
 
 from collections.abc import Iterable
 
@@ -8,77 +8,79 @@ from mirrord.cli.admin_client import AdminClient, Document
 from mirrord.cli.exit_status import CommandError, DaemonUnreachable
 from mirrord.cli.formatting import format_size, print_json, short_digest
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.cli.progress import Screen, open_screen
+from mirrord.cli.progress import ProgressDisplay
 
 
 @click.command()
 @click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Default: this host's own. `all`: every one.")
-@click.option("--json", "is_json", is_flag=True, help="Print a line of JSON for each event.")
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]",
+    help="Platform to pull, or `all`. Default: the platform of the daemon's host.",
+)
+@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON per event.")
 @with_global_options
-def pull(
-    settings: GlobalOptions, references: tuple[str, ...], platform: str | None, *, is_json: bool
-) -> None:
-    """Fetch images before anybody asks for them.
+def pull(options: GlobalOptions, references: tuple[str, ...], platform: str | None, *, is_json: bool) -> None:
+    """Download images ahead of time.
 
-    What is held already is not fetched again. An interrupt ends the watching, not the downloads that
-    run: the daemon finishes those.
+    Cached content is not downloaded again. An interrupt does not stop downloads that have started: the
+    daemon completes them.
     """
-    daemon = AdminClient(settings.admin())
-    failures = []
+    daemon = AdminClient(options.admin())
+    failed = []
     for reference in references:
         query = {"reference": reference, **({"platform": platform} if platform else {})}
         events = daemon.events("/pull", **query)
         try:
             if is_json:
-                _pass_on(events)
+                _print_json(events)
             else:
-                with open_screen() as screen:
-                    _show(reference, events, screen)
+                with ProgressDisplay() as display:
+                    _show(reference, events, display)
         except DaemonUnreachable:
             raise
         except CommandError as error:
             click.echo(f"mirrord: {reference}: {error.message}", err=True)
-            failures.append(reference)
-    if failures:
-        raise CommandError(f"not pulled: {', '.join(failures)}")
+            failed.append(reference)
+    if failed:
+        raise CommandError(f"failed to pull {', '.join(failed)}")
 
 
-def _pass_on(events: Iterable[Document]) -> None:
+def _print_json(events: Iterable[Document]) -> None:
     for event in events:
         print_json(event)
         _check(event)
 
 
-def _show(reference: str, events: Iterable[Document], screen: Screen) -> None:
-    """Each blob is a bar while it comes, and a line when it is there."""
-    coming, there = set(), set()
+def _show(reference: str, events: Iterable[Document], display: ProgressDisplay) -> None:
+    """Show each blob as a bar while it is downloaded, and as a line when it is complete."""
+    downloading, complete = set(), set()
     for event in events:
         _check(event)
         if event["event"] != "blob":
-            screen.say(_sentence(reference, event))
+            display.print(_format(reference, event))
             continue
         digest, written, size = event["digest"], event["written"], event["size"]
         if not event["is_held"] and written != size:
-            coming.add(digest)
-            screen.move(short_digest(digest), written, size)
-        elif digest not in there:
-            there.add(digest)
-            screen.finish(short_digest(digest))
-            how = "fetched" if digest in coming else "held already"
-            screen.say(f"  blob     {short_digest(digest)}  {format_size(size or 0)} {how}")
+            downloading.add(digest)
+            display.update(short_digest(digest), written, size)
+        elif digest not in complete:
+            complete.add(digest)
+            display.remove(short_digest(digest))
+            origin = "downloaded" if digest in downloading else "already cached"
+            display.print(f"  blob     {short_digest(digest)}  {format_size(size or 0)} {origin}")
 
 
-def _sentence(reference: str, event: Document) -> str:
+def _format(reference: str, event: Document) -> str:
     match event["event"]:
         case "resolved":
-            return f"{reference} is {event['upstream']}/{event['repository']}@{event['digest']}"
+            return f"{reference} resolves to {event['upstream']}/{event['repository']}@{event['digest']}"
         case "manifest":
             platform = event.get("platform") or ""
             return f"  manifest {short_digest(event['digest'])}  {platform}".rstrip()
         case "done":
-            held, fetched = format_size(event["bytes"]), format_size(event["fetched_bytes"])
-            return f"{reference}: all of its {held} is held; {fetched} fetched in {event['seconds']:.1f} s"
+            size, downloaded = format_size(event["bytes"]), format_size(event["fetched_bytes"])
+            return f"{reference}: {size} cached, {downloaded} of it downloaded in {event['seconds']:.1f} s"
     return str(event)
 
 

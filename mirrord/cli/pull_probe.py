@@ -1,4 +1,4 @@
-"""A proof: one pull, as a client with little time makes it, of which every byte is compared."""
+"""A minimal pull through the mirror, as a client makes it, with every digest verified."""
 
 import json
 import platform
@@ -16,79 +16,82 @@ from mirrord.oci.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_M
 _ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 _MAX_BLOB_BYTES = 64 * 1024 * 1024
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
 
 
 class ProbeFailed(Exception):
-    """It did not go as a client's pull has to; the message is one line for the operator."""
+    """The response was not what a client needs; the message is one line for the operator."""
 
 
 @attrs.frozen
 class PullProbe:
-    """Asks a mirror for an image of one upstream's repository."""
+    """Pulls from a repository of one upstream through a mirror."""
 
     _connection: HTTPConnection
     _repository: str
     _upstream: str
 
     def pull(self, tag: str) -> int:
-        """Fetch a manifest of the tag and the smallest blob of it; how many bytes that blob has.
+        """Pull a manifest of the tag and its smallest blob; return the size of the blob.
 
         Raises:
-            ProbeFailed: Something else came.
-            OSError: Nothing came; or HTTPException, where it was no HTTP.
+            ProbeFailed: A response was an error, or its content did not match its digest.
+            OSError, HTTPException: There was no valid HTTP response.
         """
-        manifest = self._manifest(tag)
+        manifest = self._fetch_manifest(tag)
         if children := manifest.get("manifests"):
-            manifest = self._manifest(str(min(children, key=_is_foreign).get("digest")))
-        parts = [part for part in (manifest.get("config"), *manifest.get("layers", [])) if part]
-        if not parts:
-            raise ProbeFailed("the manifest names no blob")
-        digest = str(min(parts, key=lambda part: int(part.get("size", 0))).get("digest"))
-        blob, _ = self._get(f"blobs/{digest}", _MAX_BLOB_BYTES)
-        _compare(blob, digest)
-        return len(blob)
+            manifest = self._fetch_manifest(str(min(children, key=_is_foreign).get("digest")))
+        blobs = [blob for blob in (manifest.get("config"), *manifest.get("layers", [])) if blob]
+        if not blobs:
+            raise ProbeFailed("the manifest lists no blobs")
+        digest = str(min(blobs, key=lambda blob: int(blob.get("size", 0))).get("digest"))
+        content, _ = self._fetch(f"blobs/{digest}", _MAX_BLOB_BYTES)
+        _verify(content, digest)
+        return len(content)
 
-    def _manifest(self, reference: str) -> dict[str, Any]:
-        body, told = self._get(f"manifests/{reference}", _MAX_MANIFEST_BYTES)
-        _compare(body, reference if ":" in reference else told)
+    def _fetch_manifest(self, reference: str) -> dict[str, Any]:
+        body, digest = self._fetch(f"manifests/{reference}", _MAX_MANIFEST_BYTES)
+        _verify(body, reference if ":" in reference else digest)
         try:
             document = json.loads(body)
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise ProbeFailed("the manifest is no JSON object")
+            raise ProbeFailed("the manifest is not a JSON object")
         return document
 
-    def _get(self, path: str, max_bytes: int) -> tuple[bytes, str]:
-        """The body, and the digest that its header tells."""
+    def _fetch(self, path: str, max_bytes: int) -> tuple[bytes, str]:
+        """Return the body and the Docker-Content-Digest of a response."""
         query = urlencode({"ns": self._upstream})
         self._connection.request("GET", f"/v2/{self._repository}/{path}?{query}", headers={"Accept": _ACCEPT})
-        answer = self._connection.getresponse()
-        body = answer.read(max_bytes)
-        if answer.status != 200:
-            raise ProbeFailed(f"{answer.status} {_message(body)} for {path}")
-        return body, answer.getheader("Docker-Content-Digest", "")
+        response = self._connection.getresponse()
+        body = response.read(max_bytes)
+        if response.status != 200:
+            raise ProbeFailed(f"{response.status} {_error_message(body)} for {path}")
+        return body, response.getheader("Docker-Content-Digest", "")
 
 
-def _compare(content: bytes, digest: str) -> None:
+def _verify(content: bytes, digest: str) -> None:
     try:
-        is_right = Digest.parse(digest).matches(content)
+        is_match = Digest.parse(digest).matches(content)
     except DigestInvalid:
-        raise ProbeFailed(f"{digest or 'nothing'} is no digest") from None
-    if not is_right:
-        raise ProbeFailed(f"what came is not {digest}")
+        raise ProbeFailed(f"invalid digest {digest!r}") from None
+    if not is_match:
+        raise ProbeFailed(f"the content does not match {digest}")
 
 
 def _is_foreign(child: Mapping[str, Any]) -> bool:
-    """Whether a manifest of an index is for another platform than this one."""
-    named = child.get("platform") or {}
+    """Return whether a manifest of an index is for a platform other than this host's."""
+    target = child.get("platform") or {}
     machine = platform.machine()
-    return (named.get("os"), named.get("architecture")) != ("linux", _MACHINES.get(machine, machine))
+    return (target.get("os"), target.get("architecture")) != (
+        "linux",
+        _ARCHITECTURES.get(machine, machine),
+    )
 
 
-def _message(body: bytes) -> str:
+def _error_message(body: bytes) -> str:
     try:
         return str(json.loads(body)["errors"][0]["message"])
     except (ValueError, LookupError, TypeError):
-        return "without a reason"
+        return "(no message)"

@@ -1,4 +1,4 @@
-"""`mirrord restore`: hosted repositories, as they were when they were backed up."""
+"""`mirrord restore`: hosted repositories from a backup."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,59 +8,59 @@ from pathlib import Path
 
 import click
 
+from mirrord.cli.backup import run_copy
 from mirrord.cli.configuration import read_config
-from mirrord.cli.copying import follow
 from mirrord.cli.exit_status import CommandError, NotFound
 from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.store.backup import BackupProgress, NoBackup
-from mirrord.store.backup import restore as put_back
+from mirrord.store.backup import restore as restore_backup
 from mirrord.store.disk import StoreInUse
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "is_json", is_flag=True, help="Print a line of JSON now and then, and at the end.")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "is_json", is_flag=True, help="Print progress and result as lines of JSON.")
 @with_global_options
-def restore(settings: GlobalOptions, folder: Path, *, is_json: bool) -> None:
-    """Put hosted repositories back from a backup.
+def restore(options: GlobalOptions, directory: Path, *, is_json: bool) -> None:
+    """Restore hosted repositories from a backup.
 
-    No daemon may run meanwhile. Everything is hashed. What the store has beside it stays; a tag that both
-    have is as in the backup. Files become those of the owner of the store's folder.
+    Stop the daemon first. All content is verified. Other content of the store is kept; a tag that is in
+    both becomes that of the backup. Restored files belong to the owner of the store's directory.
     """
-    store = Path(read_config(settings).store.path).absolute()
-    with _owned(store) as owner:
-        may_link = folder.stat().st_uid == owner
-        follow(partial(_restore, folder.absolute(), store, may_link=may_link), is_json=is_json)
+    store = Path(read_config(options).store.path).absolute()
+    with _store_owner(store) as owner:
+        may_link = directory.stat().st_uid == owner
+        run_copy(partial(_restore, directory.absolute(), store, may_link=may_link), is_json=is_json)
 
 
 def _restore(
-    folder: Path, store: Path, tell: Callable[[BackupProgress], None], *, may_link: bool
+    source: Path, store: Path, report: Callable[[BackupProgress], None], *, may_link: bool
 ) -> BackupProgress:
     try:
-        return put_back(folder, store, tell, may_link=may_link)
+        return restore_backup(source, store, report, may_link=may_link)
     except NoBackup as error:
         raise NotFound(str(error)) from None
     except StoreInUse as error:
-        raise CommandError(f"{error}; systemctl stop mirrord, then try again") from None
+        raise CommandError(f"{error}; run `systemctl stop mirrord` and try again") from None
 
 
 @contextmanager
-def _owned(store: Path) -> Iterator[int]:
-    """Give what root makes in a store to the owner of its folder, or of the folder that it comes to be in.
+def _store_owner(store: Path) -> Iterator[int]:
+    """Yield the owner of the store's folder, or of its nearest ancestor; on exit, give it what root created.
 
-    Root's files would be closed to the service. That owner is answered: files of others, which a backup may
-    be, get no second name in the store.
+    Root's files would be inaccessible to the service. Files of other users, as a backup may be, are not
+    hard-linked into the store.
     """
-    standing = next(path for path in (store, *store.parents) if path.exists())
-    owner = standing.stat()
+    existing = next(path for path in (store, *store.parents) if path.exists())
+    owner = existing.stat()
     try:
         yield owner.st_uid
     finally:
         if os.geteuid() == 0 and store.exists():
-            _give(store, owner.st_uid, owner.st_gid)
+            _change_owner(store, owner.st_uid, owner.st_gid)
 
 
-def _give(store: Path, user: int, group: int) -> None:
+def _change_owner(store: Path, user: int, group: int) -> None:
     for root, folders, files in os.walk(store):
         for path in (Path(root), *(Path(root, name) for name in (*folders, *files))):
             if path.lstat().st_uid != user:

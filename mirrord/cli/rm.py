@@ -1,29 +1,29 @@
-"""`mirrord rm`: forget something."""
+"""`mirrord rm`: removal from the mirror."""
 
 import click
 
 from mirrord.cli.formatting import format_size, print_json
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.cli.offline_daemon import reach
+from mirrord.cli.offline_daemon import connect
 
 
 @click.command()
 @click.argument("reference")
-@click.option("--json", "is_json", is_flag=True, help="Print what was removed as JSON.")
+@click.option("--json", "is_json", is_flag=True, help="Print the result as JSON.")
 @with_global_options
-def rm(settings: GlobalOptions, reference: str, *, is_json: bool) -> None:
-    """Take out a repository, a tag or a digest.
+def rm(options: GlobalOptions, reference: str, *, is_json: bool) -> None:
+    """Remove an image or a repository from the mirror.
 
-    Without a tag or a digest, REFERENCE is all of the repository. Blobs that another image needs stay;
-    what a client is pulling now goes when it has it. The next pull fetches what was removed again: but
-    not of a hosted repository, from which it is gone for good, whatever clients may do there.
+    A REFERENCE without a tag or a digest is the whole repository. Blobs that other images use are kept, and
+    running pulls complete. A mirrored image is downloaded again by its next pull; a hosted image is deleted
+    for good, even where clients may not delete.
     """
-    with reach(settings) as daemon:
-        answer = daemon.delete("/repositories", reference=reference)
+    with connect(options) as daemon:
+        result = daemon.delete("/repositories", reference=reference)
     if is_json:
-        print_json(answer)
+        print_json(result)
         return
-    for removed in answer.get("removed", []):
+    for removed in result.get("removed", []):
         click.echo(f"removed {removed.get('reference') or removed.get('digest')}")
-    freed = answer.get("bytes")
-    click.echo("the next sweep frees the room" if freed is None else f"{format_size(freed)} freed")
+    freed = result.get("bytes")
+    click.echo("the next sweep will free the space" if freed is None else f"{format_size(freed)} freed")

@@ -13,15 +13,15 @@ import click
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(options: tuple[str, ...]) -> None:
-    """Serve in the foreground.
+    """Run the mirror in the foreground.
 
-    The options are those of the daemon, which lists them itself.
+    The options are passed to the daemon; see `mirrord run --help`.
     """
     command = daemon_command(options)
-    os.execv(command[0], command)  # noqa: S606 - without a shell is what we want
+    os.execv(command[0], command)  # noqa: S606 - no shell is needed
 
 
 def daemon_command(options: Sequence[str]) -> list[str]:
-    """The command line of the daemon, with the twistd of the environment that we are installed in."""
+    """Return the command line of the daemon, with the twistd of this installation."""
     twistd = Path(sysconfig.get_path("scripts"), "twistd")
     return [str(twistd), "--nodaemon", "--pidfile=", "mirrord", *options]

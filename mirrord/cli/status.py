@@ -1,4 +1,4 @@
-"""`mirrord status`: what the daemon does now."""
+"""`mirrord status`: the present state of the daemon."""
 
 import time
 from collections.abc import Iterator
@@ -24,38 +24,38 @@ from mirrord.cli.global_options import GlobalOptions, with_global_options
 
 _REFRESH_SECONDS = 0.5
 _BAR_WIDTH = 30
-_FILE_WIDTH = 140
+_PIPE_WIDTH = 140
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Show it once, and end.")
-@click.option("--json", "is_json", is_flag=True, help="Print it as JSON, once.")
+@click.option("--once", is_flag=True, help="Print the status once and exit.")
+@click.option("--json", "is_json", is_flag=True, help="Print the status once, as JSON.")
 @with_global_options
-def status(settings: GlobalOptions, *, once: bool, is_json: bool) -> None:
-    """Show what it does now: downloads, upstreams, store.
+def status(options: GlobalOptions, *, once: bool, is_json: bool) -> None:
+    """Show the status of downloads, upstreams and the store.
 
-    On a terminal this is a live view, until it is interrupted. A circuit that is open means that an
-    upstream failed a moment ago, so that it is not asked now.
+    On a terminal the view is updated until it is interrupted. An upstream is `open` while its circuit
+    breaker is: after failures, requests are suspended for the time shown.
     """
-    daemon = AdminClient(settings.admin())
+    daemon = AdminClient(options.admin())
     if is_json:
         print_json(daemon.get("/status"))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, _FILE_WIDTH)
+        console.width = max(console.width, _PIPE_WIDTH)
     view = _view(daemon.get("/status"), daemon.readiness())
     if once or not console.is_terminal:
         console.print(view)
         return
     with Live(view, console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(_look(daemon), refresh=True)
+            live.update(_fetch_view(daemon), refresh=True)
             time.sleep(_REFRESH_SECONDS)
 
 
-def _look(daemon: AdminClient) -> RenderableType:
-    """The view of now; a daemon that is restarted is waited for."""
+def _fetch_view(daemon: AdminClient) -> RenderableType:
+    """Return the present view, or the error while the daemon is restarted."""
     try:
         return _view(daemon.get("/status"), daemon.readiness())
     except DaemonUnreachable as error:
@@ -63,44 +63,43 @@ def _look(daemon: AdminClient) -> RenderableType:
 
 
 def _view(status: Document, checks: dict[str, str]) -> RenderableType:
-    return Group(_headline(status, checks), _figures(status), *_upstreams(status), *_downloads(status))
+    return Group(_headline(status, checks), _summary(status), *_upstreams(status), *_downloads(status))
 
 
 def _headline(status: Document, checks: dict[str, str]) -> RenderableType:
-    troubles = [f"{name}: {finding}" for name, finding in checks.items() if finding != "ok"]
+    problems = [f"{name}: {result}" for name, result in checks.items() if result != "ok"]
     line = Text(f"mirrord {status.get('version')}", style="bold")
     line.append(f", up for {format_duration(status.get('uptime_seconds', 0))}, ", style="not bold")
-    line.append("ready" if not troubles else "not ready", style="green" if not troubles else "red")
-    for trouble in troubles:
-        line.append(f"\n{trouble}", style="red")
+    line.append("not ready" if problems else "ready", style="red" if problems else "green")
+    for problem in problems:
+        line.append(f"\n{problem}", style="red")
     return line
 
 
-def _figures(status: Document) -> RenderableType:
+def _summary(status: Document) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     store, saved, sweep = (status.get(name) or {} for name in ("store", "saved", "last_sweep"))
-    bound = f" of {format_size(store['max_bytes'])}" if store.get("max_bytes") else ""
+    limit = f" of {format_size(store['max_bytes'])}" if store.get("max_bytes") else ""
     entries = format_count(store.get("entries", 0), "entry")
-    table.add_row("store", f"{format_size(store.get('bytes', 0))}{bound} in {entries}")
+    table.add_row("store", f"{format_size(store.get('bytes', 0))}{limit} in {entries}")
     if (hosted := status.get("hosted") or {}).get("entries") or hosted.get("uploads"):
-        held, uploads = format_count(hosted["entries"], "entry"), format_count(hosted["uploads"], "upload")
-        table.add_row("hosted", f"{format_size(hosted['bytes'])} in {held}, {uploads} open")
+        stored = f"{format_size(hosted['bytes'])} in {format_count(hosted['entries'], 'entry')}"
+        table.add_row("hosted", f"{stored}, {format_count(hosted['uploads'], 'upload')} running")
     if saved:
-        pulls, spared = format_count(saved.get("pulls", 0), "pull"), format_size(saved.get("bytes", 0))
-        table.add_row("saved", f"{pulls} and {spared} since the start")
+        pulls, size = format_count(saved.get("pulls", 0), "pull"), format_size(saved.get("bytes", 0))
+        table.add_row("saved", f"{pulls} and {size} since the start")
     if sweep:
-        gone = format_count(sweep.get("entries", 0), "entry")
-        when = format_age(sweep.get("started_at"))
-        table.add_row("last sweep", f"{when}: {gone}, {format_size(sweep.get('bytes', 0))}")
+        evicted = f"{format_count(sweep.get('entries', 0), 'entry')}, {format_size(sweep.get('bytes', 0))}"
+        table.add_row("last sweep", f"{format_age(sweep.get('started_at'))}, evicted {evicted}")
     for listener in status.get("listeners", []):
-        table.add_row("listens at", _listener(listener))
+        table.add_row("listener", _listener(listener))
     return table
 
 
 def _listener(listener: Document) -> Text:
     line = Text(f"{listener.get('endpoint')}, {format_count(listener.get('connections', 0), 'connection')}")
     if expiries := listener.get("certificates"):
-        line.append(f", certificate for {format_duration(min(expiries.values()) - time.time())} more")
+        line.append(f", certificate expires in {format_duration(min(expiries.values()) - time.time())}")
     if listener.get("trouble"):
         line.append(f": {listener['trouble']}", style="red")
     return line
@@ -108,7 +107,7 @@ def _listener(listener: Document) -> Text:
 
 def _upstreams(status: Document) -> Iterator[RenderableType]:
     table = Table(box=None, title="Upstreams", title_justify="left", title_style="bold", pad_edge=False)
-    for column in ("upstream", "manifests", "blobs and the rest", "quota", "last error"):
+    for column in ("upstream", "manifests", "other requests", "quota", "last error"):
         table.add_column(column, header_style="dim", overflow="fold")
     for upstream in status.get("upstreams", []):
         table.add_row(
@@ -123,11 +122,12 @@ def _upstreams(status: Document) -> Iterator[RenderableType]:
         yield table
 
 
-def _circuit(upstream: Document, gate: str) -> Text:
-    state = str(upstream.get(gate, "?"))
+def _circuit(upstream: Document, kind: str) -> Text:
+    """Return the state of the circuit breaker for manifests or for other requests."""
+    state = str(upstream.get(kind, "?"))
     if state == "closed":
-        return Text("asked", style="green")
-    wait = upstream.get(f"{gate}_wait_seconds") or 0
+        return Text("available", style="green")
+    wait = upstream.get(f"{kind}_wait_seconds") or 0
     return Text(f"{state} for {format_duration(wait)}" if wait else state, style="yellow")
 
 
@@ -146,13 +146,13 @@ def _downloads(status: Document) -> Iterator[RenderableType]:
     for download in downloads:
         size, written = download.get("size"), download.get("written") or 0
         bar = ProgressBar(total=size or None, completed=written, width=_BAR_WIDTH)
-        far = f"{format_size(written)} of {format_size(size)}" if size else format_size(written)
+        progress = f"{format_size(written)} of {format_size(size)}" if size else format_size(written)
         rate, readers = download.get("bytes_per_second"), download.get("subscribers")
         table.add_row(
             Text(str(download.get("source") or "")),
             short_digest(download.get("digest")),
             bar,
-            far,
+            progress,
             f"{format_size(rate)}/s" if rate else "",
             "" if readers is None else format_count(readers, "client"),
         )

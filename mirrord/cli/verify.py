@@ -1,4 +1,4 @@
-"""`mirrord verify`: whether what is held is what it should be."""
+"""`mirrord verify`: the integrity of all stored content."""
 
 from collections.abc import Iterable
 
@@ -8,74 +8,72 @@ from mirrord.cli.admin_client import Document
 from mirrord.cli.exit_status import CommandError
 from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.cli.offline_daemon import reach
-from mirrord.cli.progress import Screen, open_screen
+from mirrord.cli.offline_daemon import connect
+from mirrord.cli.progress import ProgressDisplay
 
 
 @click.command()
-@click.option("--json", "is_json", is_flag=True, help="Print a line of JSON for each event.")
+@click.option("--json", "is_json", is_flag=True, help="Print one line of JSON per event.")
 @with_global_options
-def verify(settings: GlobalOptions, *, is_json: bool) -> None:
-    """Hash all that is held; fetch again what is damaged.
+def verify(options: GlobalOptions, *, is_json: bool) -> None:
+    """Verify all stored content and repair it from the upstreams.
 
-    It reads every byte, gently: clients are served meanwhile. What is damaged is set aside at once. It
-    ends well if all is whole, or could be fetched again; what a hosted repository has lost, and no upstream
-    has, is to be pushed again.
+    Hashes every file while clients are served. Corrupt content is quarantined at once, then downloaded
+    again. Exits with status 1 if some of it is lost: push it again if it is hosted.
     """
-    with reach(settings) as daemon:
+    with connect(options) as daemon:
         events = daemon.events("/verify")
         if is_json:
-            lost = _pass_on(events)
+            lost = _print_json(events)
         else:
-            with open_screen() as screen:
-                lost = _show(events, screen)
+            with ProgressDisplay() as display:
+                lost = _show(events, display)
     if lost:
-        raise CommandError(f"{format_count(lost, 'entry')} could not be fetched again")
+        raise CommandError(f"{format_count(lost, 'entry')} could not be repaired")
 
 
-def _pass_on(events: Iterable[Document]) -> int:
-    """How many entries are lost; every event goes out as it came."""
+def _print_json(events: Iterable[Document]) -> int:
+    """Print the events as received; return the number of lost entries."""
     lost = 0
     for event in events:
         print_json(event)
-        lost += _check(event)
+        lost += _is_loss(event)
     return lost
 
 
-def _show(events: Iterable[Document], screen: Screen) -> int:
-    """How many entries are lost; on a terminal it is seen how far it is."""
+def _show(events: Iterable[Document], display: ProgressDisplay) -> int:
+    """Print the results, with a progress bar on a terminal; return the number of lost entries."""
     lost = 0
     for event in events:
-        lost += _check(event)
+        lost += _is_loss(event)
         if event["event"] == "progress":
-            screen.move("hashed", event["bytes"], event["of_bytes"])
+            display.update("hashed", event["bytes"], event["of_bytes"])
         else:
-            screen.say(_sentence(event))
+            display.print(_format(event))
     return lost
 
 
-def _sentence(event: Document) -> str:
+def _format(event: Document) -> str:
     match event["event"]:
-        case "corrupt":
-            where = ", ".join(event.get("repositories") or ["no repository"])
-            return f"{event['kind']} {event['digest']} is damaged; it belongs to {where}"
-        case "missing":
-            where = ", ".join(event.get("repositories") or ["no repository"])
-            return f"{event['kind']} {event['digest']} is not on the disk any more; it belongs to {where}"
+        case "corrupt" | "missing" as problem:
+            users = ", ".join(event.get("repositories") or ["no repository"])
+            return f"{event['kind']} {event['digest']} is {problem}; used by {users}"
         case "fetched":
-            return f"{event['digest']} was fetched again"
+            return f"{event['digest']} was downloaded again"
         case "lost":
-            return f"{event['digest']} could not be fetched again: {event['message']}"
+            return f"{event['digest']} could not be downloaded again: {event['message']}"
         case "done":
-            entries, hashed = format_count(event["entries"], "entry"), format_size(event["bytes"])
-            damaged = f"{event['corrupt']} damaged, {event['fetched']} of them fetched again"
-            lacking = f"{event.get('missing', 0)} missing, {event['fetched']} fetched again"
-            found = damaged if event["corrupt"] else lacking if event.get("missing") else "all whole"
-            return f"{entries}, {hashed} hashed in {format_duration(event['seconds'])}: {found}"
+            entries, size = format_count(event["entries"], "entry"), format_size(event["bytes"])
+            problems = [
+                f"{number} {problem}" for problem in ("corrupt", "missing") if (number := event.get(problem))
+            ]
+            repaired = f", {event['fetched']} downloaded again" if problems else ""
+            result = ", ".join(problems) or "no errors"
+            return f"{entries}, {size} hashed in {format_duration(event['seconds'])}: {result}{repaired}"
     return str(event)
 
 
-def _check(event: Document) -> bool:
+def _is_loss(event: Document) -> bool:
     if event["event"] == "failed":
         raise CommandError(str(event.get("message")))
     return bool(event["event"] == "lost")

@@ -1,62 +1,63 @@
-"""`mirrord why`: how an image would be answered."""
+"""`mirrord why`: how a pull would be answered."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 import click
 
-from mirrord.cli.admin_client import Document
+from mirrord.cli.admin_client import Document, repository_key
 from mirrord.cli.formatting import format_age, format_freshness, format_size, print_json
 from mirrord.cli.global_options import GlobalOptions, with_global_options
-from mirrord.cli.offline_daemon import reach
-from mirrord.oci.names import HOSTED
+from mirrord.cli.offline_daemon import connect
 
-_STATES = {"fresh": "", "stale": "stale, ", "pending": "seen, not fetched, ", "hosted": ""}
+_TAG_STATES = {"fresh": "", "stale": "stale, ", "pending": "known but not cached, ", "hosted": ""}
+_BLOB_STATES = {"held": "stored", "absent": "not stored", "partial": "partly downloaded"}
 
 
 @click.command()
 @click.argument("reference")
-@click.option("--json", "is_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "is_json", is_flag=True, help="Print the explanation as JSON.")
 @with_global_options
-def why(settings: GlobalOptions, reference: str, *, is_json: bool) -> None:
-    """Explain what a client that asks for an image would get.
+def why(options: GlobalOptions, reference: str, *, is_json: bool) -> None:
+    """Explain how the mirror would answer a pull.
 
-    Which upstream it comes from, or that it was pushed here; until when its tag is believed, where its bytes
-    are, who may have it, and who asked last.
+    Shows the upstream of an image, or that it is hosted; the freshness of its tag; which of its content is
+    stored; who may access it; and the last client that requested it.
     """
-    with reach(settings) as daemon:
-        answer = daemon.get("/why", reference=reference)
+    with connect(options) as daemon:
+        explanation = daemon.get("/why", reference=reference)
     if is_json:
-        print_json(answer)
+        print_json(explanation)
         return
-    for title, text in _lines(answer):
+    for title, text in _lines(explanation):
         click.echo(f"{title + ':':11} {text}")
 
 
-def _lines(answer: Document) -> Iterator[tuple[str, str]]:
-    yield "image", str(answer.get("reference"))
-    if answer.get("upstream") == HOSTED:
-        yield "hosted", f"repository {answer.get('repository')}"
+def _lines(explanation: Document) -> Iterator[tuple[str, str]]:
+    key = repository_key(explanation)
+    yield "image", str(explanation.get("reference"))
+    if key.is_hosted:
+        yield "hosted", f"repository {key.repository}"
     else:
-        yield "upstream", f"{answer.get('upstream')}, repository {answer.get('repository')}"
-    for action, parties in (answer.get("may") or {}).items():
-        if parties:
-            yield f"may {action}", "everybody" if "anonymous" in parties else ", ".join(parties)
-    if answer.get("why_not"):
-        yield "refused", str(answer["why_not"])
-    if not answer.get("is_known"):
-        is_hosted = answer.get("upstream") == HOSTED
-        asked = "pushed it, or it was deleted" if is_hosted else "asked for it, or it was forgotten"
-        yield "held", f"no; nobody has {asked}"
+        yield "upstream", f"{key.upstream}, repository {key.repository}"
+    for action, principals in (explanation.get("may") or {}).items():
+        if principals:
+            yield f"may {action}", "anyone" if "anonymous" in principals else ", ".join(principals)
+    if explanation.get("why_not"):
+        yield "not served", str(explanation["why_not"])
+    if not explanation.get("is_known"):
+        reason = "never pushed, or deleted" if key.is_hosted else "never requested, or removed since"
+        yield "stored", f"no; {reason}"
         return
-    if tag := answer.get("tag"):
-        yield "tag", f"{tag['digest']}, {_STATES.get(tag['state'], tag['state'])}{format_freshness(tag)}"
-    if manifest := answer.get("manifest"):
-        held = "held" if manifest.get("is_held") else "not held"
-        yield "manifest", f"{held}, {manifest.get('media_type')}, {format_size(manifest.get('size') or 0)}"
-    if blobs := answer.get("blobs"):
-        states = Counter(str(blob.get("state")) for blob in blobs)
+    if tag := explanation.get("tag"):
+        state = _TAG_STATES.get(tag["state"], f"{tag['state']}, ")
+        yield "tag", f"{tag['digest']}, {state}{format_freshness(tag)}"
+    if manifest := explanation.get("manifest"):
+        state, size = "stored" if manifest.get("is_held") else "not stored", manifest.get("size") or 0
+        yield "manifest", f"{state}, {manifest.get('media_type')}, {format_size(size)}"
+    if blobs := explanation.get("blobs"):
+        states = Counter(_BLOB_STATES.get(blob["state"], str(blob["state"])) for blob in blobs)
         total = format_size(sum(blob.get("size") or 0 for blob in blobs))
         yield "blobs", ", ".join(f"{number} {state}" for state, number in states.items()) + f"; {total}"
-    if answer.get("last_client"):
-        yield "asked", f"{format_age(answer.get('last_asked_at'))} by {answer['last_client']}"
+    if explanation.get("last_client"):
+        yield "requested", f"{format_age(explanation.get('last_asked_at'))} by {explanation['last_client']}"

@@ -1,4 +1,4 @@
-"""`mirrord` as an operator runs it: a process, its output and its status."""
+"""`mirrord` as a process, with its output and exit status."""
 
 import fcntl
 import os
@@ -38,11 +38,11 @@ class Ended:
 
 @attrs.define(eq=False)
 class Terminal:
-    """A command that somebody watches."""
+    """A command on a terminal."""
 
     _process: "subprocess.Popen[bytes]"
     _fd: int
-    said: str = attrs.field(default="", init=False)
+    output: str = attrs.field(default="", init=False)
 
     @classmethod
     def open(cls, command: list[str], environment: dict[str, str]) -> Self:
@@ -56,23 +56,23 @@ class Terminal:
         return cls(process, ours)
 
     def read_until(self, text: str) -> None:
-        """Read what it shows until this was there."""
-        while text not in self.said:
+        """Read the output until it contains `text`."""
+        while text not in self.output:
             if not self._read():
-                raise AssertionError(f"it never said {text!r}:\n{self.said[-3000:]}")
+                raise AssertionError(f"{text!r} did not appear:\n{self.output[-3000:]}")
 
     def interrupt(self) -> None:
-        """Control-C."""
+        """Send SIGINT, as Control-C does."""
         self._process.send_signal(signal.SIGINT)
 
     def wait(self) -> int:
-        """Read to its end; its status."""
+        """Read all output and return the exit status."""
         while self._read():
             pass
         return self._process.wait(10)
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """Kill the command."""
         self._process.kill()
         self._process.wait()
         os.close(self._fd)
@@ -81,14 +81,14 @@ class Terminal:
         is_ready, _, _ = select.select([self._fd], [], [], 20)
         try:
             chunk = os.read(self._fd, 65_536) if is_ready else b""
-        except OSError:  # Linux's way to say that the other end is closed
+        except OSError:  # raised by Linux when the other end is closed
             chunk = b""
-        self.said += chunk.decode("utf-8", "replace")
+        self.output += chunk.decode("utf-8", "replace")
         return bool(chunk)
 
 
 def mirrord(*arguments: str, home: Path, reader: str = "cat", **environment: str) -> Ended:
-    """Run a command line of mirrord, with no terminal, to its end; `reader` gets what it prints."""
+    """Run a command line of mirrord without a terminal; its output is piped into `reader`."""
     pipeline = f'set -o pipefail; "$@" | {reader}'
     done = subprocess.run(
         ["bash", "-c", pipeline, "bash", sys.executable, "-c", _MAIN, *arguments],
@@ -108,7 +108,7 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 class CommandCase(SynchronousTestCase):
-    """A folder, and a configuration in it that names a fake admin listener."""
+    """A folder with a configuration that names a fake admin listener."""
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mirrord-", dir="/tmp"))
@@ -120,7 +120,7 @@ class CommandCase(SynchronousTestCase):
         self.configure(self.admin.endpoint)
 
     def configure(self, admin: str, more: str = "") -> None:
-        """Write the configuration: its listener is at a port that nobody has."""
+        """Write the configuration; its listener is on an unused port."""
         self.config.write_text(
             f'[store]\npath = "{self.folder}/store"\nmin_free = "1 MiB"\n'
             f'[admin]\nendpoint = "{admin}"\n'
@@ -128,11 +128,11 @@ class CommandCase(SynchronousTestCase):
         )
 
     def mirrord(self, command: str, *arguments: str, reader: str = "cat") -> Ended:
-        """Run a command that asks the fake."""
+        """Run a command with the configuration."""
         return mirrord(command, *arguments, "--config", str(self.config), home=self.folder, reader=reader)
 
     def open_terminal(self, *arguments: str) -> Terminal:
-        """Run a command that asks the fake, and watch it."""
+        """Run a command with the configuration on a terminal."""
         command = [sys.executable, "-c", _MAIN, *arguments, "--config", str(self.config)]
         terminal = Terminal.open(command, _environment(self.folder))
         self.addCleanup(terminal.close)
@@ -141,8 +141,8 @@ class CommandCase(SynchronousTestCase):
     def assert_well(self, ended: Ended) -> None:
         self.assertEqual((ended.status, ended.err), (0, ""), ended.out)
 
-    def assert_ended(self, ended: Ended, status: int, said: str) -> None:
-        """It ended so, with one line that says why and no traceback."""
+    def assert_ended(self, ended: Ended, status: int, message: str) -> None:
+        """Check the status, and that the error is one line with this message."""
         self.assertEqual(ended.status, status, ended)
         self.assertEqual(len(ended.err.splitlines()), 1, ended.err)
-        self.assertIn(said, ended.err)
+        self.assertIn(message, ended.err)

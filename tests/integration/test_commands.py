@@ -1,4 +1,4 @@
-"""Every command as a process, before an admin listener that answers as the daemon does."""
+"""Every command as a process, with an admin listener that responds as the daemon does."""
 
 import json
 import time
@@ -72,7 +72,7 @@ class StatusTests(CommandCase):
         self.admin.answer("GET", "/readyz", {"ready": True, "checks": {"store": "ok"}})
 
     def test_once(self) -> None:
-        """Without a terminal the status is shown once: upstreams, quota, store, downloads, what was saved."""
+        """Without a terminal the status is printed once: upstreams, quota, store, downloads, savings."""
         ended = self.mirrord("status")
         self.assert_well(ended)
         for word in (
@@ -90,28 +90,28 @@ class StatusTests(CommandCase):
         ):
             self.assertIn(word, ended.out)
 
-    def test_trouble(self) -> None:
-        """A check of /readyz that says no is shown with its reason."""
-        trouble = {"ready": False, "checks": {"store": "the disk is full"}}
-        self.admin.answer("GET", "/readyz", trouble, 503)
+    def test_not_ready(self) -> None:
+        """A failed check of /readyz is shown with its reason."""
+        readiness = {"ready": False, "checks": {"store": "the disk is full"}}
+        self.admin.answer("GET", "/readyz", readiness, 503)
         self.assertIn("not ready\nstore: the disk is full", self.mirrord("status").out)
 
     def test_json(self) -> None:
-        """As JSON it is what the daemon said, on one line."""
+        """As JSON the status is the daemon's document, on one line."""
         ended = self.mirrord("status", "--json")
         self.assertEqual([json.loads(line) for line in ended.lines], [STATUS])
 
-    def test_a_younger_daemon(self) -> None:
-        """A status that lacks what this version knows is shown all the same."""
+    def test_unknown_version(self) -> None:
+        """A status without keys that this version expects is shown."""
         self.admin.answer("GET", "/status", {})
         self.assert_well(self.mirrord("status"))
 
 
 class TerminalTests(CommandCase):
-    """What only a terminal shows."""
+    """Output on a terminal."""
 
     def test_live(self) -> None:
-        """On a terminal the status is a live view, until an interrupt ends it with 130 and no traceback."""
+        """On a terminal the status is updated until an interrupt; the exit status is then 130."""
         self.admin.answer("GET", "/status", STATUS)
         self.admin.answer("GET", "/readyz", {"ready": True, "checks": {}})
         terminal = self.open_terminal("status")
@@ -119,24 +119,24 @@ class TerminalTests(CommandCase):
         self.admin.answer("GET", "/status", {**STATUS, "downloads": []})
         terminal.read_until("0 downloads running")
         self.admin.stop()
-        terminal.read_until("no daemon answers")
+        terminal.read_until("cannot connect to the daemon")
         self.admin.start()
         terminal.interrupt()
         self.assertEqual(terminal.wait(), 130)
-        self.assertNotIn("Traceback", terminal.said)
+        self.assertNotIn("Traceback", terminal.output)
 
     def test_bars(self) -> None:
-        """On a terminal a blob that is being fetched is a bar, and a line when it is whole."""
+        """On a terminal a blob is a bar while it is downloaded, and a line when it is complete."""
         self.admin.answer("POST", "/pull", [*PULLED[:3], 0.5, *PULLED[3:]])
         terminal = self.open_terminal("pull", "ubuntu")
         terminal.read_until("1.0/2.0 KiB")
         self.assertEqual(terminal.wait(), 0)
-        self.assertIn("cdcdcdcdcdcd  2.0 KiB fetched", terminal.said)
+        self.assertIn("cdcdcdcdcdcd  2.0 KiB downloaded", terminal.output)
 
 
 class LsTests(CommandCase):
     def test_list(self) -> None:
-        """Each repository is a line with size and last use, each tag one below it."""
+        """Each repository is a line with size and last use, followed by a line per tag."""
         self.admin.answer("GET", "/repositories", [REPOSITORY])
         ended = self.mirrord("ls", "ubu*")
         self.assert_well(ended)
@@ -145,13 +145,13 @@ class LsTests(CommandCase):
         self.assertEqual(self.admin.asked[-1].query, {"pattern": "ubu*"})
 
     def test_json(self) -> None:
-        """As JSON every repository is a line of its own."""
+        """As JSON each repository is one line."""
         self.admin.answer("GET", "/repositories", [REPOSITORY, REPOSITORY])
         ended = self.mirrord("ls", "--json")
         self.assertEqual([json.loads(line) for line in ended.lines], [REPOSITORY, REPOSITORY])
 
     def test_nothing(self) -> None:
-        """A pattern that nothing matches ends with 4, an empty store with 0."""
+        """A pattern without a match exits with 4, an empty store with 0."""
         self.admin.answer("GET", "/repositories", [])
         self.assert_ended(self.mirrord("ls", "ghcr.io/*"), 4, "ghcr.io/*")
         self.assert_well(self.mirrord("ls"))
@@ -159,45 +159,45 @@ class LsTests(CommandCase):
 
 class ChangeTests(CommandCase):
     def test_rm(self) -> None:
-        """What was removed is told, and the request is one that no browser sends."""
+        """The removed objects are listed, and the request has the header that browsers cannot send."""
         self.admin.answer(
             "DELETE", "/repositories", {"removed": [{"reference": "ubuntu:24.04"}], "bytes": 1024}
         )
         ended = self.mirrord("rm", "ubuntu:24.04")
         self.assertEqual(ended.lines, ["removed ubuntu:24.04", "1.0 KiB freed"])
-        asked = self.admin.asked[-1]
-        self.assertEqual(asked.query, {"reference": "ubuntu:24.04"})
-        self.assertEqual(asked.headers["Mirrord-Command"], "1")
+        request = self.admin.asked[-1]
+        self.assertEqual(request.query, {"reference": "ubuntu:24.04"})
+        self.assertEqual(request.headers["Mirrord-Command"], "1")
 
-    def test_rm_of_what_was_pushed(self) -> None:
-        """Where a sweep frees the room, that is said."""
+    def test_rm_hosted(self) -> None:
+        """The output mentions that a sweep is needed to free the space of hosted content."""
         self.admin.answer("DELETE", "/repositories", {"removed": [{"digest": DIGEST}], "bytes": None})
         self.assertEqual(
-            self.mirrord("rm", "team/app").lines, [f"removed {DIGEST}", "the next sweep frees the room"]
+            self.mirrord("rm", "team/app").lines, [f"removed {DIGEST}", "the next sweep will free the space"]
         )
 
-    def test_rm_of_nothing(self) -> None:
-        """To remove what is not held ends with 4 and the daemon's reason."""
-        self.admin.refuse("DELETE", "/repositories", 404, "nothing of it is held")
-        self.assert_ended(self.mirrord("rm", "nope"), 4, "nothing of it is held")
+    def test_rm_not_found(self) -> None:
+        """A removal of something that is not stored exits with 4 and the daemon's message."""
+        self.admin.refuse("DELETE", "/repositories", 404, "not stored here")
+        self.assert_ended(self.mirrord("rm", "nope"), 4, "not stored here")
 
     def test_gc(self) -> None:
-        """A sweep says how much went; a rehearsal names what would go, and is asked for as one."""
+        """A sweep reports what it evicted; a dry run lists what it would evict, and is requested as one."""
         victim = {"kind": "blob", "name": DIGEST, "bytes": 1 << 20, "idle_seconds": 7200.0}
         swept = {"is_dry_run": True, "entries": 1, "bytes": 1 << 20, "victims": [victim]}
         self.admin.answer("POST", "/sweep", swept)
-        self.assertEqual(self.mirrord("gc").lines, ["1 entry went, 1.0 MiB"])
+        self.assertEqual(self.mirrord("gc").lines, ["evicted 1 entry, 1.0 MiB"])
         self.assertEqual(self.admin.asked[-1].query, {})
-        rehearsed = self.mirrord("gc", "--dry-run")
+        planned = self.mirrord("gc", "--dry-run")
         self.assertEqual(self.admin.asked[-1].query, {"dry_run": "1"})
         self.assertEqual(
-            rehearsed.lines,
-            [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "1 entry would go, 1.0 MiB"],
+            planned.lines,
+            [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "would evict 1 entry, 1.0 MiB"],
         )
         self.assertEqual(json.loads(self.mirrord("gc", "--json").out), swept)
 
-    def test_gc_of_what_was_pushed(self) -> None:
-        """What goes of hosted repositories is named with the reason, and counted apart."""
+    def test_gc_hosted(self) -> None:
+        """Deletions from hosted repositories are listed with the reason, and counted separately."""
         victims = [
             {"kind": kind, "repository": "team/app", "name": name, "reason": "hosted.keep[0]"}
             for kind, name in (("tag", "v1"), ("manifest", DIGEST))
@@ -210,38 +210,38 @@ class ChangeTests(CommandCase):
             [
                 "tag       team/app:v1  hosted.keep[0]",
                 f"manifest  team/app@{DIGEST}  hosted.keep[0]",
-                "1 tag, 2 manifests, 1 upload of hosted repositories would go",
-                "3 entries that no repository holds would go, 1.0 MiB",
-                "0 entries would go, 0 B",
+                "would delete 1 tag, 2 manifests, 1 upload of hosted repositories",
+                "would delete 3 unreferenced hosted entries, 1.0 MiB",
+                "would evict 0 entries, 0 B",
             ],
         )
 
 
 class PullTests(CommandCase):
     def test_pull(self) -> None:
-        """Without a terminal each blob is a line when it is whole."""
+        """Without a terminal each blob is a line when it is complete."""
         self.admin.answer("POST", "/pull", PULLED)
         ended = self.mirrord("pull", "ubuntu", "--platform", "linux/arm64")
         self.assert_well(ended)
         self.assertEqual(
             ended.lines,
             [
-                f"ubuntu is docker.io/l/u@{DIGEST}",
+                f"ubuntu resolves to docker.io/l/u@{DIGEST}",
                 "  manifest abababababab  linux/amd64",
-                "  blob     cdcdcdcdcdcd  2.0 KiB fetched",
-                "ubuntu: all of its 2.0 KiB is held; 1.0 KiB fetched in 1.5 s",
+                "  blob     cdcdcdcdcdcd  2.0 KiB downloaded",
+                "ubuntu: 2.0 KiB cached, 1.0 KiB of it downloaded in 1.5 s",
             ],
         )
         self.assertEqual(self.admin.asked[-1].query, {"reference": "ubuntu", "platform": "linux/arm64"})
 
     def test_json(self) -> None:
-        """As JSON every event is a line."""
+        """As JSON each event is one line."""
         self.admin.answer("POST", "/pull", PULLED)
         ended = self.mirrord("pull", "--json", "ubuntu")
         self.assertEqual([json.loads(line) for line in ended.lines], PULLED)
 
     def test_failure(self) -> None:
-        """An image that cannot be pulled does not keep the next from it; the end is 1."""
+        """After a failed pull the next image is pulled; the exit status is 1."""
         self.admin.answer("POST", "/pull", [PULL_FAILED])
         ended = self.mirrord("pull", "a", "b")
         self.assertEqual(ended.status, 1)
@@ -250,15 +250,15 @@ class PullTests(CommandCase):
             [
                 "mirrord: a: the upstream has no such tag",
                 "mirrord: b: the upstream has no such tag",
-                "mirrord: not pulled: a, b",
+                "mirrord: failed to pull a, b",
             ],
         )
 
-    def test_break(self) -> None:
-        """A daemon that goes away in the middle ends the command with 3."""
+    def test_lost_connection(self) -> None:
+        """A lost connection exits with 3."""
         for broken in (PULLED[:2], [*PULLED[:2], None]):
             self.admin.answer("POST", "/pull", broken)
-            self.assert_ended(self.mirrord("pull", "ubuntu"), 3, "went away")
+            self.assert_ended(self.mirrord("pull", "ubuntu"), 3, "lost connection to the daemon")
 
 
 PROGRESS = {"event": "progress", "bytes": 1, "of_bytes": 2, "entries": 1, "of_entries": 2}
@@ -267,8 +267,8 @@ VERIFIED = {"event": "done", "entries": 2, "bytes": 4096, "corrupt": 1, "fetched
 
 
 class VerifyTests(CommandCase):
-    def test_mended(self) -> None:
-        """What was damaged and could be fetched again is told, and the end is well."""
+    def test_repaired(self) -> None:
+        """Repaired content is listed, and the command succeeds."""
         fetched = {"event": "fetched", "digest": DIGEST}
         self.admin.answer("POST", "/verify", [PROGRESS, CORRUPT, fetched, VERIFIED])
         ended = self.mirrord("verify")
@@ -276,23 +276,23 @@ class VerifyTests(CommandCase):
         self.assertEqual(
             ended.lines,
             [
-                f"blob {DIGEST} is damaged; it belongs to ubuntu",
-                f"{DIGEST} was fetched again",
-                "2 entries, 4.0 KiB hashed in 2 seconds: 1 damaged, 1 of them fetched again",
+                f"blob {DIGEST} is corrupt; used by ubuntu",
+                f"{DIGEST} was downloaded again",
+                "2 entries, 4.0 KiB hashed in 2 seconds: 1 corrupt, 1 downloaded again",
             ],
         )
 
     def test_lost(self) -> None:
-        """What could not be fetched again ends it with 1, with and without JSON."""
+        """Content that could not be repaired exits with 1, with and without JSON."""
         lost = {"event": "lost", "digest": DIGEST, "message": "the upstream is down"}
         self.admin.answer("POST", "/verify", [CORRUPT, lost, VERIFIED])
-        self.assert_ended(self.mirrord("verify"), 1, "1 entry could not be fetched again")
-        self.assert_ended(self.mirrord("verify", "--json"), 1, "1 entry could not be fetched again")
+        self.assert_ended(self.mirrord("verify"), 1, "1 entry could not be repaired")
+        self.assert_ended(self.mirrord("verify", "--json"), 1, "1 entry could not be repaired")
 
 
 class WhyTests(CommandCase):
     def test_known(self) -> None:
-        """It says the upstream, how fresh the tag is, where the bytes are and who asked last."""
+        """The output has the upstream, the freshness of the tag, what is stored, and the last client."""
         answer = {
             "reference": "ubuntu:24.04",
             "upstream": "docker.io",
@@ -314,88 +314,88 @@ class WhyTests(CommandCase):
         for words in (
             "docker.io, repository library/ubuntu",
             f"{DIGEST}, fresh for 1 minute",
-            "held, a/b, 1.0 KiB",
-            "1 held, 1 absent; 2.0 KiB",
+            "stored, a/b, 1.0 KiB",
+            "1 stored, 1 not stored; 2.0 KiB",
             "30 seconds ago by 10.0.0.7",
         ):
             self.assertIn(words, ended.out)
         self.assertEqual(json.loads(self.mirrord("why", "--json", "ubuntu:24.04").out), answer)
 
     def test_unknown(self) -> None:
-        """Of what nobody asked for it says so, and why it would be refused."""
+        """The output has the reason for a refusal, and that the image was never requested."""
         answer = {"reference": "x", "upstream": "docker.io", "repository": "x", "why_not": "deny forbids it"}
         self.admin.answer("GET", "/why", answer)
         ended = self.mirrord("why", "x")
         self.assertIn("deny forbids it", ended.out)
-        self.assertIn("nobody has asked for it", ended.out)
+        self.assertIn("never requested", ended.out)
 
 
-class AloneTests(CommandCase):
-    """What ends how without a daemon, and what needs none."""
+class NoDaemonTests(CommandCase):
+    """Commands without a daemon."""
 
-    def test_nobody(self) -> None:
-        """Where nobody listens and there is no store, every command ends with 3 and one line."""
+    def test_no_daemon(self) -> None:
+        """Without a daemon and a store, every command exits with 3 and one line."""
         self.admin.stop()
         for command in (["status"], ["ls"], ["rm", "x"], ["gc"], ["verify"], ["why", "x"], ["pull", "x"]):
-            self.assert_ended(self.mirrord(*command), 3, "no daemon answers at http://127.0.0.1:")
+            self.assert_ended(self.mirrord(*command), 3, "at http://127.0.0.1:")
         self.admin.start()
 
-    def test_somebody_else(self) -> None:
-        """What answers and is no mirrord ends a command with 1."""
+    def test_not_mirrord(self) -> None:
+        """An unexpected response exits with 1."""
         self.admin.answer("GET", "/status", "hello")
-        self.assert_ended(self.mirrord("status"), 1, "is no mirrord")
+        self.assert_ended(self.mirrord("status"), 1, "not mirrord")
 
     def test_bytes(self) -> None:
-        """An argument that is no text reaches the daemon as it is."""
+        """An argument that is not UTF-8 is sent unchanged."""
         self.admin.answer("GET", "/repositories", [])
-        self.assert_ended(self.mirrord("ls", "\udcff"), 4, "is held")
+        self.assert_ended(self.mirrord("ls", "\udcff"), 4, "no stored repository")
 
     def test_admin(self) -> None:
-        """`--admin` says where to ask, before or after the command, as an endpoint or as a URL."""
+        """`--admin` is an endpoint or a URL, before or after the command."""
         self.admin.answer("GET", "/repositories", [])
         url = f"http://127.0.0.1:{self.admin.endpoint.split(':')[1]}"
         for arguments in (["--admin", url, "ls"], ["ls", "--admin", self.admin.endpoint]):
             self.assert_well(mirrord(*arguments, home=self.folder))
 
     def test_check_config(self) -> None:
-        """It prints what the configuration means, or every error with its path and ends with 1."""
+        """It prints the effective configuration, or every error with its path and exits with 1."""
         good = self.mirrord("check-config")
         self.assert_well(good)
         self.assertIn(f'path = "{self.folder}/store"', good.out)
         self.configure("tcp:1", more='stall_timeout = 5\n[gc]\ninterval = "soon"\n')
         bad = self.mirrord("check-config")
         self.assertEqual(bad.status, 1)
-        said = bad.err + bad.out
-        self.assertIn("listen[0].stall_timeout", said)
-        self.assertIn("gc.interval", said)
+        output = bad.err + bad.out
+        self.assertIn("listen[0].stall_timeout", output)
+        self.assertIn("gc.interval", output)
 
     def test_completion(self) -> None:
-        """A shell is told the commands with their summaries, and no command is loaded for it."""
+        """A shell gets a script, and the commands that match."""
         for shell in ("bash", "zsh", "fish"):
             ended = mirrord("completion", shell, home=self.folder)
             self.assertIn("_MIRRORD_COMPLETE", ended.out)
-        told = mirrord(
+        completed = mirrord(
             home=self.folder, _MIRRORD_COMPLETE="zsh_complete", COMP_WORDS="mirrord st", COMP_CWORD="1"
         )
-        self.assertEqual(told.lines[:2], ["plain", "status"])
+        self.assertEqual(completed.lines[:2], ["plain", "status"])
 
     def test_version(self) -> None:
-        """It tells its version, in a checkout too."""
+        """The version is printed, in a checkout too."""
         ended = mirrord("--version", home=self.folder)
         self.assert_well(ended)
         self.assertRegex(ended.out, r"^mirrord \S+\n$")
 
     def test_closed_pipe(self) -> None:
-        """Whoever reads only the first line of a long list is shown no traceback."""
+        """A reader that closes the pipe after the first line causes no traceback."""
         self.admin.answer("GET", "/repositories", [REPOSITORY] * 2000)
         ended = self.mirrord("ls", "--json", reader="head -n 1")
         self.assertEqual((len(ended.lines), ended.err), (1, ""))
 
 
-class WrongUseTests(CommandCase):
-    def test_wrong_use(self) -> None:
-        """Wrong use ends with 2, and one line that names what is wrong."""
-        for arguments, said in (
+class UsageTests(CommandCase):
+    def test_usage_errors(self) -> None:
+        """A usage error exits with 2 and one line that names the cause."""
+        for arguments, message in (
             ([], "missing command"),
             (["nope"], "'nope'"),
             (["ls", "--nope"], "--nope"),
@@ -411,8 +411,8 @@ class WrongUseTests(CommandCase):
             (["client", "podman", "--mirror", 'http://a"b:5000'], "--mirror"),
             (["client", "podman", "--ca", "/bin/sh"], "--ca"),
         ):
-            self.assert_ended(mirrord(*arguments, home=self.folder), 2, said)
+            self.assert_ended(mirrord(*arguments, home=self.folder), 2, message)
 
-    def test_unreadable_endpoint(self) -> None:
-        """An endpoint that does not say where to ask ends with 1, and names the way out."""
+    def test_endpoint_without_address(self) -> None:
+        """An endpoint without an address exits with 1 and suggests --admin."""
         self.assert_ended(mirrord("ls", "--admin", "systemd:index=0", home=self.folder), 1, "--admin")

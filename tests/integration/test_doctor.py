@@ -1,4 +1,4 @@
-"""The doctor, before a real daemon and a registry whose manners are Docker Hub's."""
+"""`mirrord doctor` with a real daemon and a registry that behaves like Docker Hub."""
 
 import base64
 import json
@@ -13,25 +13,23 @@ from tests.integration.daemon import Daemon, Settings
 
 
 def levels(ended: Ended) -> dict[str, str]:
-    """The worst that was found of each subject."""
+    """Return the worst level of each subject."""
     order = ["ok", "warn", "fail"]
     worst: dict[str, str] = {}
     for line in ended.lines:
-        finding = json.loads(line)
-        worst[finding["subject"]] = max(
-            worst.get(finding["subject"], "ok"), finding["level"], key=order.index
-        )
+        result = json.loads(line)
+        worst[result["subject"]] = max(worst.get(result["subject"], "ok"), result["level"], key=order.index)
     return worst
 
 
 def texts(ended: Ended, subject: str) -> list[str]:
-    """What was found of a subject."""
-    return [finding["text"] for line in ended.lines if (finding := json.loads(line))["subject"] == subject]
+    """Return the texts of a subject."""
+    return [result["text"] for line in ended.lines if (result := json.loads(line))["subject"] == subject]
 
 
 class DoctorCase(MirrorCase):
-    def ask(self, config: Path, *arguments: str) -> Ended:
-        """The doctor, who is kept from the registries of this world: a port that nobody has is his proxy."""
+    def run_doctor(self, config: Path, *arguments: str) -> Ended:
+        """Run the doctor; a proxy that refuses connections keeps it from real registries."""
         return mirrord(
             "doctor", *arguments, "--config", str(config), home=self.folder,
             HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1,127.0.0.2",
@@ -42,12 +40,12 @@ class DoctorCase(MirrorCase):
 
 
 class DoctorTests(DoctorCase):
-    def test_well(self) -> None:
-        """A mirror that works is found well, and proves it by a pull; other upstreams may be away."""
+    def test_working(self) -> None:
+        """A working mirror passes all checks, including a pull; other upstreams may be unreachable."""
         self.registry.put_image(30_000, repository="library/hello-world")
         self.registry.put_image(10, repository="ratelimitpreview/test")
         daemon = self.start_daemon()
-        ended = self.ask(self.config(daemon), "--json")
+        ended = self.run_doctor(self.config(daemon), "--json")
         self.assertEqual((ended.status, ended.err), (0, ""), ended.out)
         found = levels(ended)
         for subject in ("configuration", "daemon", "port", "disk", "permissions", "clock", "quota", "pull"):
@@ -57,56 +55,56 @@ class DoctorTests(DoctorCase):
         self.assertIn("pulls left", texts(ended, "quota")[0])
         self.assertIn("library/hello-world", texts(ended, "pull")[0])
 
-    def test_a_port_of_systemd(self) -> None:
-        """A port that systemd holds is found by what the daemon says of it."""
+    def test_port_of_systemd(self) -> None:
+        """The address of a port passed by systemd is that in the daemon's status."""
         self.registry.put_image(30_000, repository="library/hello-world")
         daemon = ActivatedDaemon(self.folder / "activated", Settings(self.registry.url))
         self.addCleanup(daemon.close)
         daemon.start()
-        ended = self.ask(daemon.folder / "mirrord.toml", "--json")
+        ended = self.run_doctor(daemon.folder / "mirrord.toml", "--json")
         self.assertEqual((levels(ended).get("port"), levels(ended)["pull"]), ("ok", "ok"), ended.out)
 
     def test_it_costs_no_pull(self) -> None:
-        """The quota is asked for by HEAD, which no registry counts."""
+        """The quota is requested by HEAD, which does not count as a pull."""
         self.registry.put_image(10, repository="ratelimitpreview/test")
         daemon = self.start_daemon()
         daemon.stop()
         self.registry.forget()
-        self.ask(self.config(daemon))
-        asked = self.registry.journal.requests(match="ratelimitpreview/test/manifests")
-        self.assertEqual({seen.method for seen in asked}, {"HEAD"})
+        self.run_doctor(self.config(daemon))
+        requests = self.registry.journal.requests(match="ratelimitpreview/test/manifests")
+        self.assertEqual({seen.method for seen in requests}, {"HEAD"})
 
     def test_no_daemon(self) -> None:
-        """Without a daemon it fails, says how to start one, and finds its port free or taken."""
+        """Without a daemon it fails, suggests how to start it, and reports whether the port is free."""
         daemon = self.start_daemon()
         daemon.stop()
-        ended = self.ask(self.config(daemon))
+        ended = self.run_doctor(self.config(daemon))
         self.assertEqual(ended.status, 1)
         self.assertIn("systemctl start mirrord", ended.out)
         self.assertIn("is free", ended.out)
         with socket.create_server(("127.0.0.1", daemon.port)):
-            self.assertIn("somebody else listens", self.ask(self.config(daemon)).out)
+            self.assertIn("is in use by another process", self.run_doctor(self.config(daemon)).out)
 
     def test_no_upstream(self) -> None:
-        """An upstream that is away is found, and so is the pull that fails for it; what to do is said."""
+        """An unreachable upstream and the pull that fails because of it are reported, with advice."""
         daemon = self.start_daemon()
         self.registry.down()
-        ended = self.ask(self.config(daemon), "--json")
+        ended = self.run_doctor(self.config(daemon), "--json")
         self.assertEqual(ended.status, 1)
         self.assertEqual((levels(ended)["upstream"], levels(ended)["pull"]), ("fail", "fail"))
         self.assertTrue(all(json.loads(line)["advice"] for line in ended.lines if '"ok"' not in line))
 
-    def test_a_bad_configuration(self) -> None:
-        """A configuration that cannot be used is all that is looked at."""
+    def test_invalid_configuration(self) -> None:
+        """With an invalid configuration nothing else is checked."""
         config = self.folder / "bad.toml"
         config.write_text("[gc]\ninterval = 1\n")
-        ended = self.ask(config)
+        ended = self.run_doctor(config)
         self.assertEqual(ended.status, 1)
         self.assertIn("gc.interval", ended.out)
         self.assertEqual(len([line for line in ended.lines if not line.startswith(" ")]), 1)
 
     def test_secrets(self) -> None:
-        """A key or a password that everybody may read is warned of, and not shown."""
+        """A world-readable key or password is reported, but not shown."""
         password = self.folder / "password"
         password.write_text("sesame")
         password.chmod(0o644)
@@ -121,20 +119,20 @@ class DoctorTests(DoctorCase):
             f'[[upstream]]\nname = "docker.io"\nurl = "{self.registry.url}"\n'
             f'[[upstream.account]]\nusername = "me"\npassword_file = "{password}"\n'
         )
-        ended = self.ask(config, "--json")
-        self.assertIn(f"everybody may read {password}", texts(ended, "permissions"))
-        self.assertIn(f"everybody may read {tls}/privkey.pem", texts(ended, "certificate"))
-        self.assertIn("is for localhost, for 4 days more", texts(ended, "certificate")[0])
+        ended = self.run_doctor(config, "--json")
+        self.assertIn(f"{password} is world-readable", texts(ended, "permissions"))
+        self.assertIn(f"{tls}/privkey.pem is world-readable", texts(ended, "certificate"))
+        self.assertIn("is valid for localhost and expires in 4 days", texts(ended, "certificate")[0])
         self.assertNotIn("sesame", ended.out + ended.err)
 
 
 class OwnRealmTests(DoctorCase):
-    """Who hears our password from the doctor."""
+    """Which token services receive the password."""
 
     manners = Manners(accounts={"me": "sesame"})
 
     def configure(self) -> Path:
-        """A configuration with an account at the registry."""
+        """Write a configuration with an account at the registry."""
         password = self.folder / "password"
         password.write_text("sesame")
         password.chmod(0o600)
@@ -146,17 +144,17 @@ class OwnRealmTests(DoctorCase):
         )
         return config
 
-    def told(self) -> list[str]:
-        """The paths at which our password was heard."""
+    def disclosed(self) -> list[str]:
+        """Return the paths of the requests that contained the password."""
         secret = base64.b64encode(b"me:sesame").decode()
         seen = self.registry.journal.requests()
         return [one.target.partition("?")[0] for one in seen if secret in str(one.headers)]
 
     def test_quota_of_the_account(self) -> None:
-        """The quota is the account's: the registry's own token service hears its password, nobody else."""
+        """The quota is that of the account; only the registry's own token service receives its password."""
         self.registry.put_image(10, repository="ratelimitpreview/test")
-        ended = self.ask(self.configure(), "--json")
-        self.assertEqual(self.told(), ["/token"])
+        ended = self.run_doctor(self.configure(), "--json")
+        self.assertEqual(self.disclosed(), ["/token"])
         self.assertIn("100 of 100 pulls left in 6 hours, counted for", texts(ended, "quota")[0])
         self.assertNotIn("sesame", ended.out + ended.err)
 
@@ -165,8 +163,8 @@ class ForeignRealmTests(OwnRealmTests):
     hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.1")
 
     def test_quota_of_the_account(self) -> None:
-        """A token service on another host does not hear the password."""
+        """A token service on another host does not receive the password."""
         self.registry.put_image(10, repository="ratelimitpreview/test")
-        self.ask(self.configure(), "--json")
-        self.assertEqual(self.told(), [])
+        self.run_doctor(self.configure(), "--json")
+        self.assertEqual(self.disclosed(), [])
         self.assertIn("/token", str([seen.target for seen in self.registry.journal.requests()]))

@@ -1,4 +1,4 @@
-"""The operator of hosted repositories: the commands before a daemon that is pushed to, and without one."""
+"""The operator's commands on hosted repositories, with a daemon and without one."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _RULES = """[hosted]
 repositories = ["conf/*"]
 delete = false
 [[hosted.keep]]
-repositories = ["conf/test_kept"]
+repositories = ["conf/test_retention"]
 newest = 1
 """
 
@@ -27,14 +27,14 @@ class OperatorCase(HostedCase):
         config = str(self.daemon.folder / "mirrord.toml")
         return mirrord(*arguments, "--config", config, home=self.folder)
 
-    def well(self, *arguments: str) -> list[str]:
-        """The lines that a command prints, which ends well."""
+    def succeed(self, *arguments: str) -> list[str]:
+        """Run a command that succeeds, and return the lines of its output."""
         ended = self.mirrord(*arguments)
         self.assertEqual(0, ended.status, f"{ended.out}{ended.err}")
         return ended.lines
 
     def path_of(self, content: bytes, kind: str = "blobs") -> Path:
-        """Where the store keeps content."""
+        """Return the path of content in the store."""
         algorithm, _, digits = digest_of(content).partition(":")
         return self.daemon.store / kind / algorithm / digits[:2] / digits
 
@@ -44,80 +44,80 @@ class CommandTests(OperatorCase):
         super().setUp()
         self.pushed = self.pusher.push_image(self.repository, "v1", b"layer of " + self.id().encode())
 
-    def test_looking(self) -> None:
-        """A hosted repository is listed as clients call it, explained, and verified with all the rest."""
-        listed, tag = self.well("ls", f"hosted/{self.repository}")
-        self.assertRegex(listed, f"^{self.repository}  hosted, .* in 2 blobs, pushed a moment ago$")
-        self.assertIn("pushed a moment ago", tag)
+    def test_inspection(self) -> None:
+        """A hosted repository is listed by its name, explained, and verified."""
+        listed, tag = self.succeed("ls", f"hosted/{self.repository}")
+        self.assertRegex(listed, f"^{self.repository}  hosted, .* in 2 blobs, pushed just now$")
+        self.assertIn("pushed just now", tag)
         self.assertEqual(
-            [self.repository], [json.loads(self.well("ls", self.repository, "--json")[0])["name"]]
+            [self.repository], [json.loads(self.succeed("ls", self.repository, "--json")[0])["name"]]
         )
 
-        said = "\n".join(self.well("why", f"{self.repository}:v1"))
-        self.assertIn(f"hosted:     repository {self.repository}", said)
-        self.assertIn("2 held", said)
-        self.assertNotIn("refused", said)
+        output = "\n".join(self.succeed("why", f"{self.repository}:v1"))
+        self.assertIn(f"hosted:     repository {self.repository}", output)
+        self.assertIn("2 stored", output)
+        self.assertNotIn("not served", output)
 
-        self.assertRegex(self.well("verify")[-1], "all whole$")
+        self.assertRegex(self.succeed("verify")[-1], "no errors$")
 
-    def test_removing(self) -> None:
-        """An operator removes what clients may not delete: a tag, and then all of the repository."""
+    def test_removal(self) -> None:
+        """An operator removes what clients may not delete: a tag, then the whole repository."""
         path = self.path("manifests", "v1")
         self.assertEqual(405, self.pusher.ask("DELETE", path).status)
         self.assertEqual(
             [
                 f"removed {self.repository}:v1",
                 f"removed {digest_of(self.pushed)}",
-                "the next sweep frees the room",
+                "the next sweep will free the space",
             ],
-            self.well("rm", f"{self.repository}:v1"),
+            self.succeed("rm", f"{self.repository}:v1"),
         )
         self.assertEqual(404, self.pusher.ask("HEAD", path).status)
         self.assertEqual(200, self.pusher.ask("HEAD", self.path("blobs", digest_of(EMPTY_CONFIG))).status)
-        self.well("rm", self.repository)
+        self.succeed("rm", self.repository)
         self.assertEqual(404, self.pusher.ask("HEAD", self.path("blobs", digest_of(EMPTY_CONFIG))).status)
         self.assertEqual(4, self.mirrord("rm", self.repository).status)
 
-    def test_kept(self) -> None:
-        """A rehearsal names what a keep rule would take, and which rule that is; the sweep then does it."""
+    def test_retention(self) -> None:
+        """A dry run lists what a retention rule would delete, with the rule; the sweep then deletes it."""
         self.pusher.push_image(self.repository, "v2", b"newer")
-        rehearsed = self.well("gc", "--dry-run")
-        self.assertIn(f"tag       {self.repository}:v1  hosted.keep[0]", rehearsed)
-        self.assertIn(f"manifest  {self.repository}@{digest_of(self.pushed)}  hosted.keep[0]", rehearsed)
-        self.assertIn("1 tag, 1 manifest of hosted repositories would go", rehearsed)
-        self.assertIn("1 tag, 1 manifest of hosted repositories went", self.well("gc"))
+        planned = self.succeed("gc", "--dry-run")
+        self.assertIn(f"tag       {self.repository}:v1  hosted.keep[0]", planned)
+        self.assertIn(f"manifest  {self.repository}@{digest_of(self.pushed)}  hosted.keep[0]", planned)
+        self.assertIn("would delete 1 tag, 1 manifest of hosted repositories", planned)
+        self.assertIn("deleted 1 tag, 1 manifest of hosted repositories", self.succeed("gc"))
         self.assertEqual(404, self.pusher.ask("HEAD", self.path("manifests", "v1")).status)
         self.assertEqual(200, self.pusher.ask("HEAD", self.path("manifests", "v2")).status)
 
     def test_lost(self) -> None:
-        """What has rotted is named with its repositories, and verifying fails until it is pushed again."""
-        rotten = b"layer of " + self.id().encode()
-        self.path_of(rotten).write_bytes(rotten[::-1])
+        """Corrupt content is listed with its repositories, and verify fails until it is pushed again."""
+        corrupt = b"layer of " + self.id().encode()
+        self.path_of(corrupt).write_bytes(corrupt[::-1])
         found = self.mirrord("verify")
         self.assertEqual(1, found.status)
-        self.assertIn(f"blob {digest_of(rotten)} is damaged; it belongs to {self.repository}", found.out)
+        self.assertIn(f"blob {digest_of(corrupt)} is corrupt; used by {self.repository}", found.out)
         again = self.mirrord("verify")
-        self.assertIn(f"blob {digest_of(rotten)} is not on the disk any more; it belongs to", again.out)
-        self.assertIn("push it again", "\n".join(self.well("why", f"{self.repository}:v1")))
+        self.assertIn(f"blob {digest_of(corrupt)} is missing; used by", again.out)
+        self.assertIn("push it again", "\n".join(self.succeed("why", f"{self.repository}:v1")))
 
-        self.pusher.push_blob(self.repository, rotten)
-        self.assertRegex(self.well("verify")[-1], "all whole$")
-        self.assert_blob(rotten)
+        self.pusher.push_blob(self.repository, corrupt)
+        self.assertRegex(self.succeed("verify")[-1], "no errors$")
+        self.assert_blob(corrupt)
 
     def test_status(self) -> None:
-        """What is hosted, and what is being pushed, is in the status and the metrics."""
+        """Hosted content and open uploads are in the status and the metrics."""
         self.pusher.begin(self.repository)
-        hosted = json.loads(self.well("status", "--json")[0])["hosted"]
+        hosted = json.loads(self.succeed("status", "--json")[0])["hosted"]
         self.assertGreaterEqual(hosted["entries"], 3)
         self.assertGreaterEqual(hosted["uploads"], 1)
-        with urlopen(f"{self.daemon.admin_url}/metrics", timeout=10) as answer:
-            told = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
+        with urlopen(f"{self.daemon.admin_url}/metrics", timeout=10) as response:
+            metrics = dict(line.rsplit(" ", 1) for line in response.read().decode().splitlines())
         for name, value in (
             ("uploads_open", "uploads"),
             ("hosted_bytes", "bytes"),
             ("hosted_entries", "entries"),
         ):
-            self.assertEqual(float(hosted[value]), float(told[f"mirrord_{name}"]))
+            self.assertEqual(float(hosted[value]), float(metrics[f"mirrord_{name}"]))
 
 
 class BackupTests(OperatorCase):
@@ -126,7 +126,7 @@ class BackupTests(OperatorCase):
         self.target = self.folder / f"backup-{self.id().rpartition('.')[2]}"
 
     def push_on(self, stop: threading.Event, pushed: list[tuple[str, bytes]]) -> None:
-        """Push one image after another, until told to stop."""
+        """Push one image after another until `stop` is set."""
         pusher = Pusher(self.daemon.port)
         while not stop.is_set():
             tag = f"n{len(pushed)}"
@@ -134,15 +134,15 @@ class BackupTests(OperatorCase):
         pusher.close()
 
     def test_backup_while_pushing(self) -> None:
-        """What was pushed before a backup began is served byte for byte by a store restored from it."""
+        """A store restored from a backup serves all content that was pushed before the backup began."""
         pushed: list[tuple[str, bytes]] = []
         stop = threading.Event()
         pushing = threading.Thread(target=self.push_on, args=(stop, pushed))
         pushing.start()
         try:
-            first = json.loads(self.well("backup", str(self.target), "--json")[-1])
+            first = json.loads(self.succeed("backup", str(self.target), "--json")[-1])
             before = list(pushed)
-            second = json.loads(self.well("backup", str(self.target), "--json", "--copy")[-1])
+            second = json.loads(self.succeed("backup", str(self.target), "--json", "--copy")[-1])
         finally:
             stop.set()
             pushing.join()
@@ -155,8 +155,8 @@ class BackupTests(OperatorCase):
 
         self.daemon.stop()
         shutil.rmtree(self.daemon.store)
-        self.assertRegex(self.well("restore", str(self.target))[-1], r"^\d+ entries, .* copied in")
-        self.assertRegex(self.well("verify")[-1], "all whole$")
+        self.assertRegex(self.succeed("restore", str(self.target))[-1], r"^\d+ entries, .* copied in")
+        self.assertRegex(self.succeed("verify")[-1], "no errors$")
         self.daemon.start()
 
         self.assertGreater(len(before), 0)
@@ -164,14 +164,14 @@ class BackupTests(OperatorCase):
             self.assert_manifest(tag, manifest)
             self.assert_blob(f"{self.id()} {tag}".encode())
         self.assert_blob(EMPTY_CONFIG)
-        self.assertRegex(self.well("verify")[-1], "all whole$")
+        self.assertRegex(self.succeed("verify")[-1], "no errors$")
 
     def test_damaged_backup(self) -> None:
-        """What is damaged in a backup is named and not put back; the command fails, and the rest is there."""
+        """Corrupt content of a backup is listed and skipped; the command fails, and the rest is restored."""
         whole, damaged = (f"{word} {self.id()}".encode() for word in ("whole", "damaged"))
         for content in (whole, damaged):
             self.pusher.push_blob(self.repository, content)
-        self.well("backup", str(self.target), "--copy")
+        self.succeed("backup", str(self.target), "--copy")
         self.daemon.stop()
         shutil.rmtree(self.daemon.store)
         (self.target / self.path_of(damaged).relative_to(self.daemon.store)).write_bytes(damaged[::-1])
@@ -179,7 +179,7 @@ class BackupTests(OperatorCase):
         ended = self.mirrord("restore", str(self.target))
 
         self.assertEqual(1, ended.status)
-        self.assertIn(f"blob {digest_of(damaged)} is not whole and left out", ended.out)
+        self.assertIn(f"blob {digest_of(damaged)} is corrupt and was skipped", ended.out)
         self.daemon.start()
         self.pusher = Pusher(self.daemon.port)
         self.addCleanup(self.pusher.close)
@@ -187,18 +187,18 @@ class BackupTests(OperatorCase):
         self.assertEqual(404, self.pusher.ask("HEAD", self.path("blobs", digest_of(damaged))).status)
 
     def test_owner(self) -> None:
-        """What root restores belongs to the owner of the store's folder, to the last file."""
+        """Everything that root restores belongs to the owner of the store's folder."""
         if os.geteuid() != 0:
             self.skipTest("only root can give files away")
         self.pusher.push_image(self.repository, "v1", b"owned")
-        self.well("backup", str(self.target), "--copy")
+        self.succeed("backup", str(self.target), "--copy")
         self.daemon.stop()
         store = self.daemon.store
         shutil.rmtree(store)
         store.mkdir(0o700)
         os.chown(store, 12_345, 12_346)
         try:
-            self.well("restore", str(self.target))
+            self.succeed("restore", str(self.target))
             self.assertEqual(
                 {(12_345, 12_346)},
                 {(found.st_uid, found.st_gid) for found in map(os.lstat, (store, *store.rglob("*")))},
@@ -210,14 +210,14 @@ class BackupTests(OperatorCase):
             self.daemon.start()
 
     def test_wrong_folders(self) -> None:
-        """A folder that holds no backup is not restored, and no store is taken for a folder of backups."""
+        """A folder without a backup is not restored, and a store is not used as a backup."""
         empty = self.folder / "empty"
         empty.mkdir(exist_ok=True)
-        for status, said, *arguments in (
+        for status, message, *arguments in (
             (4, "there is no backup", "restore", str(empty)),
-            (1, "a folder of its own", "backup", str(self.daemon.store)),
-            (1, "a folder of its own", "backup", str(self.daemon.store / "inside")),
+            (1, "use a separate directory", "backup", str(self.daemon.store)),
+            (1, "use a separate directory", "backup", str(self.daemon.store / "inside")),
         ):
             ended = self.mirrord(*arguments)
             self.assertEqual((status, 1), (ended.status, len(ended.err.splitlines())), ended.err)
-            self.assertIn(said, ended.err)
+            self.assertIn(message, ended.err)

@@ -1,4 +1,4 @@
-"""An operator's day: the commands before a real daemon, and while none runs."""
+"""The operator's commands with a real daemon, and without one."""
 
 import json
 import os
@@ -21,7 +21,7 @@ class OperatorCase(MirrorCase):
         self.daemon = self.start_daemon()
 
     def mirrord(self, *arguments: str) -> Ended:
-        """Run a command; the upstreams that are not ours are out of its reach, and its stand-in's."""
+        """Run a command; it and its offline daemon cannot reach real upstreams."""
         return mirrord(
             *arguments, "--config", str(self.daemon.folder / "mirrord.toml"), home=self.folder,
             HTTPS_PROXY="http://127.0.0.1:9", NO_PROXY="127.0.0.1",
@@ -31,24 +31,24 @@ class OperatorCase(MirrorCase):
         self.assertEqual(ended.status, 0, f"{ended.out}{ended.err}")
 
     def path_of(self, stored: Stored) -> Path:
-        """Where the store keeps a blob."""
+        """Return the path of a blob in the store."""
         algorithm, _, digits = stored.digest.partition(":")
         return self.daemon.store / "blobs" / algorithm / digits[:2] / digits
 
     def damage(self, stored: Stored) -> None:
-        """Change one byte of a blob at rest."""
+        """Change one byte of a stored blob."""
         with self.path_of(stored).open("r+b") as file:
             file.write(b"\xff" if file.read(1) == b"\x00" else b"\x00")
 
 
 class DayTests(OperatorCase):
     def test_a_day(self) -> None:
-        """An image is pulled ahead, listed, explained, verified, swept and removed."""
+        """An image is pulled ahead of time, listed, explained, verified, swept and removed."""
         pulled = self.mirrord("pull", "app:latest")
         self.assert_well(pulled)
         self.assertIn(f"docker.io/library/app@{self.image.manifest.digest}", pulled.out)
-        self.assertEqual(pulled.out.count(" fetched\n"), 3, pulled.out)
-        self.assertEqual(self.mirrord("pull", "app").out.count(" held already\n"), 3)
+        self.assertEqual(pulled.out.count(" downloaded\n"), 3, pulled.out)
+        self.assertEqual(self.mirrord("pull", "app").out.count(" already cached\n"), 3)
         self.registry.down()
         listed = self.mirrord("ls")
         self.assert_well(listed)
@@ -56,9 +56,9 @@ class DayTests(OperatorCase):
         self.assertIn("latest  ", listed.lines[1])
         explained = self.mirrord("why", "app")
         self.assert_well(explained)
-        self.assertIn("3 held", explained.out)
-        self.assertRegex(self.mirrord("verify").out, "^4 entries, .* hashed in .*: all whole$")
-        self.assertIn("0 entries would go", self.mirrord("gc", "--dry-run").out)
+        self.assertIn("3 stored", explained.out)
+        self.assertRegex(self.mirrord("verify").out, "^4 entries, .* hashed in .*: no errors$")
+        self.assertIn("would evict 0 entries", self.mirrord("gc", "--dry-run").out)
         self.assert_well(self.mirrord("gc"))
         removed = self.mirrord("rm", "app:latest")
         self.assert_well(removed)
@@ -66,51 +66,51 @@ class DayTests(OperatorCase):
         self.assertEqual(self.mirrord("rm", "app:latest").status, 4)
 
     def test_damage(self) -> None:
-        """What has rotted at rest is set aside, and fetched again."""
+        """Corrupt content is quarantined and downloaded again."""
         self.assert_well(self.mirrord("pull", "app"))
         self.damage(self.image.layer)
         verified = self.mirrord("verify")
         self.assert_well(verified)
-        self.assertIn(f"blob {self.image.layer.digest} is damaged", verified.out)
-        self.assertIn("1 of them fetched again", verified.out)
+        self.assertIn(f"blob {self.image.layer.digest} is corrupt", verified.out)
+        self.assertIn("1 downloaded again", verified.out)
         self.assert_right(pull(self.daemon.blob(self.image.layer.digest)), self.image.layer)
 
     def test_loss(self) -> None:
-        """What has rotted while its upstream is away is lost for now, and verify ends with 1."""
+        """If the upstream is down, corrupt content is lost for now, and verify exits with 1."""
         self.assert_well(self.mirrord("pull", "app"))
         self.damage(self.image.layer)
         self.registry.down()
         self.assertEqual(self.mirrord("verify").status, 1)
 
-    def test_a_tag_that_is_none(self) -> None:
-        """A pull of what the upstream does not have ends with 1 and its reason."""
+    def test_unknown_tag(self) -> None:
+        """A pull of a tag that the upstream does not have exits with 1 and the reason."""
         ended = self.mirrord("pull", "app:nope")
         self.assertEqual(ended.status, 1)
         self.assertTrue(ended.err.startswith("mirrord: app:nope: "), ended.err)
         self.assertNotIn("Traceback", ended.err)
 
     def test_status(self) -> None:
-        """The status says what is held."""
+        """The status has the size of the store."""
         self.assert_well(self.mirrord("pull", "app"))
         status = json.loads(self.mirrord("status", "--json").out)
         self.assertGreater(status["store"]["bytes"], 320_000)
         self.assert_well(self.mirrord("status"))
 
 
-class StandInTests(OperatorCase):
+class OfflineTests(OperatorCase):
     def setUp(self) -> None:
         super().setUp()
         self.assert_well(self.mirrord("pull", "app"))
         self.daemon.stop()
 
     def test_without_a_daemon(self) -> None:
-        """While no daemon runs the same commands do the same, and leave the store to the next daemon."""
+        """Without a daemon the commands work on the store, and release it afterwards."""
         listed = self.mirrord("ls")
         self.assert_well(listed)
-        self.assertIn("no daemon runs", listed.err)
+        self.assertIn("no daemon is running", listed.err)
         self.assertIn("latest", listed.out)
         self.damage(self.image.layer)
-        self.assertIn("1 of them fetched again", self.mirrord("verify").out)
+        self.assertIn("1 downloaded again", self.mirrord("verify").out)
         self.assert_well(self.mirrord("why", "app"))
         self.assert_well(self.mirrord("gc"))
         self.assert_well(self.mirrord("rm", "app"))
@@ -118,7 +118,7 @@ class StandInTests(OperatorCase):
         self.daemon.start()
 
     def test_one_at_a_time(self) -> None:
-        """A store that a daemon has, which answers elsewhere, is left alone."""
+        """A store in use by a daemon with another admin listener is not opened."""
         other = Daemon(self.folder / "other", self.daemon.settings)
         self.addCleanup(other.kill)
         other.folder.mkdir()
@@ -130,12 +130,12 @@ class StandInTests(OperatorCase):
         self.assertNotIn("Traceback", ended.err)
 
     def test_pull_needs_a_daemon(self) -> None:
-        """What only a daemon does ends with 3 while none runs."""
+        """Commands that need the daemon exit with 3 without it."""
         for command in (["pull", "app"], ["status"]):
             self.assertEqual(self.mirrord(*command).status, 3)
 
-    def test_nothing_is_left_over(self) -> None:
-        """A command that is killed takes its stand-in with it."""
+    def test_killed_command(self) -> None:
+        """The offline daemon of a killed command stops."""
         code = "from mirrord.cli.main import main; main()"
         config = str(self.daemon.folder / "mirrord.toml")
         with subprocess.Popen(
@@ -145,21 +145,21 @@ class StandInTests(OperatorCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as command:
-            self.wait_until(lambda: bool(twistds_of(command.pid)), what="its stand-in")
-            (stand_in,) = twistds_of(command.pid)
+            self.wait_until(lambda: bool(twistds_of(command.pid)), what="its daemon")
+            (daemon,) = twistds_of(command.pid)
             command.send_signal(signal.SIGKILL)
-        self.wait_until(lambda: not is_alive(stand_in), what="the end of its stand-in")
+        self.wait_until(lambda: not is_alive(daemon), what="the end of its daemon")
         self.daemon.start()
 
 
 def twistds_of(pid: int) -> list[int]:
-    """The daemons that a process has started."""
+    """Return the daemons that a process has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"twistd" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; who has ended and is not yet buried does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

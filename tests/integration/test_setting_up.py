@@ -1,4 +1,4 @@
-"""What sets up clients, certificates and shells, as processes."""
+"""The commands that set up clients and certificates, as processes."""
 
 import json
 import ssl
@@ -14,16 +14,16 @@ class ClientTests(CommandCase):
         self.root.mkdir()
 
     def test_print(self) -> None:
-        """Each client's files are printed, for the mirror's own address, and nothing is written."""
+        """The files of each client are printed with the mirror's address, and nothing is written."""
         address = self.config.read_text().split('endpoint = "tcp:')[-1].split(":")[0]
         for client in ("docker", "containerd", "podman", "k3s", "buildkit"):
             ended = self.mirrord("client", client)
-            self.assert_ended(ended, 0, "is for clients on this host")
+            self.assert_ended(ended, 0, "is reachable from this host only")
             self.assertIn(f"127.0.0.1:{address}", ended.out)
             self.assertTrue(ended.out.startswith("# /etc/"), ended.out)
 
     def test_write(self) -> None:
-        """Written twice the files stand once, and what the operator had is kept."""
+        """A second write changes nothing, and the operator's settings are kept."""
         daemon_json = self.root / "etc/docker/daemon.json"
         daemon_json.parent.mkdir(parents=True)
         daemon_json.write_text('{"debug": true}')
@@ -38,8 +38,8 @@ class ClientTests(CommandCase):
         self.assertEqual((daemon_json.parent / "daemon.json.bak").read_text(), '{"debug": true}')
         self.assertFalse((daemon_json.parent / "daemon.json.bak2").exists())
 
-    def test_passwords_are_not_asked_for(self) -> None:
-        """A password that only the service may read keeps nobody from printing a client's files."""
+    def test_unreadable_password(self) -> None:
+        """A client's files are printed even if a password can be read by the service only."""
         self.configure(
             self.admin.endpoint,
             '[[upstream]]\nname = "docker.io"\n[[upstream.account]]\nusername = "me"\n'
@@ -48,12 +48,12 @@ class ClientTests(CommandCase):
         self.assert_well(self.mirrord("client", "docker", "--mirror", "http://m.lan"))
 
     def test_a_bad_configuration(self) -> None:
-        """A configuration that cannot be used ends it with 1, and each reason."""
+        """An invalid configuration exits with 1 and the errors."""
         self.config.write_text("[gc]\ninterval = 5\n")
         self.assert_ended(self.mirrord("client", "docker"), 1, "gc.interval")
 
     def test_no_address(self) -> None:
-        """A listener that systemd holds is where the daemon says, and nowhere without one."""
+        """The address of a listener on systemd's port is the daemon's, and unknown without a daemon."""
         self.config.write_text(
             f'[admin]\nendpoint = "{self.admin.endpoint}"\n'
             '[[listen]]\nendpoint = "systemd:domain=INET:index=0"\n'
@@ -66,7 +66,7 @@ class ClientTests(CommandCase):
 
 class SelfSignedTests(CommandCase):
     def test_pair(self) -> None:
-        """A pair is made that TLS can use, its key for the owner alone; a second call replaces no pair."""
+        """A usable pair is created, its key readable by the owner only; it is replaced by --force only."""
         folder = self.folder / "tls"
         arguments = ("self-signed", "mirror.lan", "10.0.0.1", "--out", str(folder))
         ended = mirrord(*arguments, home=self.folder)
@@ -86,8 +86,8 @@ class SelfSignedTests(CommandCase):
         self.assert_well(mirrord(*arguments, "--force", home=self.folder))
         self.assertNotEqual(key.read_bytes(), before)
 
-    def test_it_serves(self) -> None:
-        """A listener can have the pair, and `client` takes the mirror's name from it."""
+    def test_client_uses_its_name(self) -> None:
+        """A listener accepts the pair, and `client` uses the host name in it."""
         folder = self.folder / "tls"
         self.assert_well(
             mirrord("self-signed", "*.lan", "mirror.lan", "--out", str(folder), home=self.folder)
@@ -102,7 +102,7 @@ class SelfSignedTests(CommandCase):
         self.assertIn(Path(folder / "fullchain.pem").read_text(), ended.out)
 
     def test_ca_with_key(self) -> None:
-        """Of a file that holds a key beside its certificate a client is given the certificate alone."""
+        """Only the certificate is printed of a file that also has a key."""
         folder, both = self.folder / "tls", self.folder / "both.pem"
         self.assert_well(mirrord("self-signed", "mirror.lan", "--out", str(folder), home=self.folder))
         certificate = (folder / "fullchain.pem").read_text()
@@ -112,12 +112,12 @@ class SelfSignedTests(CommandCase):
         self.assertNotIn("PRIVATE", ended.out)
 
     def test_ipv6(self) -> None:
-        """The command that it ends with can be typed: it names one host, one of IPv6 in brackets."""
+        """The suggested command has one host, an IPv6 address in brackets."""
         names = ("*.lan", "::1")
         ended = mirrord("self-signed", *names, "--out", str(self.folder / "tls"), home=self.folder)
         self.assertIn("--mirror https://[::1]:5000", ended.out)
 
     def test_no_folder(self) -> None:
-        """Where nothing can be written it ends with 1 and the name of the file."""
+        """If a file cannot be written, the command exits with 1 and its name."""
         ended = mirrord("self-signed", "a", "--out", "/proc/nowhere", home=self.folder)
         self.assert_ended(ended, 1, "/proc/nowhere")

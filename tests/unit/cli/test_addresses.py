@@ -9,7 +9,7 @@ from mirrord.cli.addresses import Address
 
 class AddressTests(SynchronousTestCase):
     def test_tcp(self) -> None:
-        """A TCP endpoint is reached at its interface; one that is everywhere, at loopback."""
+        """The address of a TCP endpoint is its interface; of one on all interfaces, loopback."""
         for endpoint, address in (
             ("tcp:5001:interface=127.0.0.1", Address("127.0.0.1", 5001)),
             ("tcp:5001", Address("127.0.0.1", 5001)),
@@ -20,11 +20,11 @@ class AddressTests(SynchronousTestCase):
             ("tcp6:5001", Address("::1", 5001)),
         ):
             self.assertEqual(Address.parse(endpoint), address, endpoint)
-        self.assertTrue(Address.parse("tcp:5001").is_everywhere)
-        self.assertFalse(Address.parse("tcp:5001:interface=127.0.0.1").is_everywhere)
+        self.assertTrue(Address.parse("tcp:5001").is_wildcard)
+        self.assertFalse(Address.parse("tcp:5001:interface=127.0.0.1").is_wildcard)
 
-    def test_others(self) -> None:
-        """A socket file is reached by its path, a URL at its host and port."""
+    def test_unix_and_url(self) -> None:
+        """The address of a Unix socket is its path, of a URL its host and port."""
         for text, address in (
             ("unix:/run/mirrord.sock:mode=660", Address("", 0, "/run/mirrord.sock")),
             (r"unix:address=/run/a\:b", Address("", 0, "/run/a:b")),
@@ -34,8 +34,8 @@ class AddressTests(SynchronousTestCase):
         ):
             self.assertEqual(Address.parse(text), address, text)
 
-    def test_unclear(self) -> None:
-        """What does not say where it is reached is refused."""
+    def test_invalid(self) -> None:
+        """A text without an address to connect to is rejected."""
         for text in (
             "",
             "5001",
@@ -55,12 +55,12 @@ class AddressTests(SynchronousTestCase):
                 Address.parse(text)
 
     def test_str(self) -> None:
-        """It is shown as something that can be asked for again."""
+        """An address is formatted as text that parses to it."""
         for text in ("unix:/run/x", "http://[::1]:5001", "http://10.0.0.1:5001"):
             self.assertEqual(str(Address.parse(text)), text)
 
-    def test_socket_file(self) -> None:
-        """HTTP goes over a socket file, with a host that no name server knows."""
+    def test_unix_socket(self) -> None:
+        """HTTP over a Unix socket has localhost as its host."""
         with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
             path = str(Path(folder, "s"))
             listening.bind(path)
@@ -69,6 +69,6 @@ class AddressTests(SynchronousTestCase):
             connection.request("GET", "/x")
             accepted, _ = listening.accept()
             with accepted:
-                asked = accepted.recv(4096)
+                request = accepted.recv(4096)
             connection.close()
-        self.assertTrue(asked.startswith(b"GET /x HTTP/1.1\r\nHost: localhost\r\n"), asked)
+        self.assertTrue(request.startswith(b"GET /x HTTP/1.1\r\nHost: localhost\r\n"), request)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.client_files import place
+from mirrord.cli.client_files import install_client_file
 from mirrord.cli.exit_status import CommandError
 from mirrord.client_config import ClientFile
 
@@ -13,7 +13,7 @@ DAEMON = ClientFile("/etc/docker/daemon.json", '{ "registry-mirrors": ["http://m
 CONF = ClientFile("/etc/x.conf", "ours\n")
 
 
-class PlacingTests(SynchronousTestCase):
+class InstallTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = Path(tempfile.mkdtemp(dir="/tmp"))
         self.addCleanup(shutil.rmtree, self.root)
@@ -29,25 +29,25 @@ class PlacingTests(SynchronousTestCase):
         return sorted(str(path.relative_to(self.etc)) for path in self.etc.rglob("*") if path.is_file())
 
     def test_new(self) -> None:
-        """Where nothing stood the file is as the recipe has it, for everybody to read."""
-        place(CONF, self.root)
+        """A new file has the content of the recipe and is world-readable."""
+        install_client_file(CONF, self.root)
         path = self.etc / "x.conf"
         self.assertEqual((path.read_text(), path.stat().st_mode & 0o777), ("ours\n", 0o644))
         self.assertEqual(self.names(), ["x.conf"])
 
     def test_again(self) -> None:
-        """To place it again changes nothing, and keeps nothing beside it."""
+        """Installing a file again changes nothing and makes no backup."""
         for file in (CONF, DAEMON):
-            place(file, self.root)
-            self.assertIn("is right already", place(file, self.root))
+            install_client_file(file, self.root)
+            self.assertIn("is up to date", install_client_file(file, self.root))
         self.assertEqual(self.names(), ["docker/daemon.json", "x.conf"])
 
     def test_foreign(self) -> None:
-        """What stood there is kept beside it, and so is what was kept before; its mode stays."""
+        """Previous content is saved beside the file, also a second time; the mode is kept."""
         path = self.write("x.conf", "theirs\n")
         path.chmod(0o600)
         self.write("x.conf.bak", "older\n")
-        self.assertIn("x.conf.bak2", place(CONF, self.root))
+        self.assertIn("x.conf.bak2", install_client_file(CONF, self.root))
         self.assertEqual((path.read_text(), path.stat().st_mode & 0o777), ("ours\n", 0o600))
         self.assertEqual((self.etc / "x.conf.bak").read_text(), "older\n")
         self.assertEqual((self.etc / "x.conf.bak2").read_text(), "theirs\n")
@@ -55,44 +55,44 @@ class PlacingTests(SynchronousTestCase):
     def test_daemon_json(self) -> None:
         """daemon.json keeps its other keys, and its other mirrors after ours."""
         path = self.write("docker/daemon.json", '{"debug": true, "registry-mirrors": ["http://other"]}')
-        place(DAEMON, self.root)
+        install_client_file(DAEMON, self.root)
         self.assertEqual(
             json.loads(path.read_text()), {"debug": True, "registry-mirrors": ["http://m", "http://other"]}
         )
-        self.assertIn("is right already", place(DAEMON, self.root))
+        self.assertIn("is up to date", install_client_file(DAEMON, self.root))
         self.assertEqual(self.names(), ["docker/daemon.json", "docker/daemon.json.bak"])
 
     def test_empty_daemon_json(self) -> None:
-        """An empty daemon.json is none."""
+        """An empty daemon.json is replaced."""
         path = self.write("docker/daemon.json", "\n")
-        place(DAEMON, self.root)
+        install_client_file(DAEMON, self.root)
         self.assertEqual(path.read_text(), DAEMON.text)
 
-    def test_what_cannot_be_joined(self) -> None:
-        """A daemon.json that cannot be joined with ours stays as it is."""
+    def test_unmergeable(self) -> None:
+        """A daemon.json that cannot be merged with ours is unchanged."""
         for text in ("{", "[]", "[" * 99_999, '{"registry-mirrors": "x"}', "\udcff"):
             path = self.write("docker/daemon.json", "")
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
             with self.assertRaises(CommandError, msg=text):
-                place(DAEMON, self.root)
+                install_client_file(DAEMON, self.root)
             self.assertEqual(path.read_bytes(), text.encode("utf-8", "surrogateescape"))
         self.assertEqual(self.names(), ["docker/daemon.json"])
 
     def test_link(self) -> None:
-        """A link stays one, and what it names is written; one that leads out of the root is refused."""
+        """A link is kept and its target written; a link out of the root is rejected."""
         self.write("real", "theirs\n")
         (self.etc / "x.conf").symlink_to("real")
-        place(CONF, self.root)
+        install_client_file(CONF, self.root)
         self.assertEqual((self.etc / "real").read_text(), "ours\n")
         self.assertTrue((self.etc / "x.conf").is_symlink())
         (self.etc / "x.conf").unlink()
         (self.etc / "x.conf").symlink_to("/etc/hostname")
         with self.assertRaises(CommandError):
-            place(CONF, self.root)
+            install_client_file(CONF, self.root)
 
     def test_no_folder(self) -> None:
-        """Where no folder can be made it ends with one line that names the file."""
+        """If a folder cannot be created, the error names the file."""
         self.write("x.conf", "a file")
         with self.assertRaises(CommandError) as caught:
-            place(ClientFile("/etc/x.conf/y", ""), self.root)
+            install_client_file(ClientFile("/etc/x.conf/y", ""), self.root)
         self.assertIn("x.conf/y", caught.exception.message)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class CommandTests(SynchronousTestCase):
-    """The command as a process; that it does what it shows is for tests/integration/test_systemd.py."""
+    """The command as a process; tests/integration/test_systemd.py tests its effects."""
 
     def setUp(self) -> None:
         folder = TemporaryDirectory()
@@ -30,7 +30,7 @@ class CommandTests(SynchronousTestCase):
         )
 
     def test_dry_run(self) -> None:
-        """A dry run prints every file and every command, and touches nothing."""
+        """A dry run prints every file and every command, and changes nothing."""
         done = self.call("--dry-run", "--socket", f"--root={self.root}")
         self.assertEqual(done.returncode, 0, done.stderr)
         for file in ("etc/systemd/system/mirrord.service", "etc/systemd/system/mirrord.socket"):
@@ -41,13 +41,13 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(list(self.root.iterdir()), [])
 
     def test_wrong_use(self) -> None:
-        """Options that contradict each other end with status 2 and one line."""
+        """Contradictory options exit with status 2 and one line."""
         for options in (("--purge",), ("--uninstall", "--now"), ("--now", f"--root={self.root}")):
             done = self.call(*options)
             self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done)
 
     def test_foreign_port(self) -> None:
-        """A socket is not installed beside a configuration that opens its own port; a line says why."""
+        """A socket is not installed if the configuration has a port of its own; the error has the reason."""
         config = self.root / "etc/mirrord/mirrord.toml"
         config.parent.mkdir(parents=True)
         config.write_text('[[listen]]\nendpoint = "tcp:5000"\n')

@@ -8,13 +8,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.certificate import make_pair
+from mirrord.cli.self_signed import make_pair
 from mirrord.config.pem import alternative_names
 
 
 class PairTests(SynchronousTestCase):
     def test_names(self) -> None:
-        """It is for all hosts and addresses that were named, and no authority."""
+        """The certificate has all given hosts and addresses as names, and is no authority."""
         certificate, key = make_pair(["Mirror.lan", "*.lan", "10.0.0.1", "[fd00::1]"], 10)
         names = [str(name.value) for name in alternative_names(certificate) or ()]
         self.assertEqual(names, ["mirror.lan", "*.lan", "10.0.0.1", "fd00::1"])
@@ -25,15 +25,15 @@ class PairTests(SynchronousTestCase):
         self.assertIn(ipaddress.ip_address("10.0.0.1"), addresses.get_values_for_type(x509.IPAddress))
 
     def test_days(self) -> None:
-        """It holds for as many days as were asked for, and for clocks that are a little slow."""
+        """The certificate is valid for the given days, and for clocks that are slightly behind."""
         certificate, _ = make_pair(["a"], 10)
         now = datetime.now(UTC)
         left = certificate.not_valid_after_utc - now
         self.assertTrue(timedelta(days=9, hours=23) < left <= timedelta(days=10), left)
         self.assertLess(certificate.not_valid_before_utc, now - timedelta(minutes=30))
 
-    def test_strangers(self) -> None:
-        """What is neither a host nor an address is refused."""
+    def test_invalid_names(self) -> None:
+        """A text that is neither a host name nor an address is rejected."""
         for name in (
             "https://a",
             "a:5000",
@@ -51,7 +51,7 @@ class PairTests(SynchronousTestCase):
                 make_pair([name], 10)
 
     def test_trust(self) -> None:
-        """A client that trusts it, and nothing else, takes a server that has it, by its names alone."""
+        """A client that trusts only this certificate accepts a server with it, under its names alone."""
         certificate, key = make_pair(["mirror.lan"], 10)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "pair.pem")

@@ -7,14 +7,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli import main
 from mirrord.cli.global_options import ADMIN_ENDPOINT, GlobalOptions
-from mirrord.cli.manual import CHAPTERS, Manual
+from mirrord.cli.main import COMMANDS, CommandGroup
 from mirrord.config.config import AdminConfig
 
 ROOT = Path(__file__).parents[3]
-SUMMARIES = {name: summary for chapter in CHAPTERS.values() for name, summary in chapter.items()}
+SUMMARIES = {name: summary for section in COMMANDS.values() for name, summary in section.items()}
 
 
-class ManualTests(SynchronousTestCase):
+class CommandGroupTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.context = click.Context(main.mirrord, info_name="mirrord")
 
@@ -24,39 +24,39 @@ class ManualTests(SynchronousTestCase):
         return command
 
     def test_every_command(self) -> None:
-        """Every command of the manual can be loaded, and begins its own help with the summary."""
+        """Every command in the table can be imported, and its help begins with the summary."""
         for name, summary in SUMMARIES.items():
             command = self.command(name)
             self.assertEqual(command.name, name)
             self.assertEqual((command.help or "").split("\n\n")[0], summary)
 
     def test_help(self) -> None:
-        """The manual has every command with its summary, and fits a terminal of 80 columns."""
-        manual = main.mirrord.get_help(self.context)
+        """The help has every command with its summary, and fits a terminal of 80 columns."""
+        text = main.mirrord.get_help(self.context)
         for name, summary in SUMMARIES.items():
-            self.assertRegex(manual, rf"\n  {name} +{summary[:20]}")
-        self.assertLessEqual(max(map(len, manual.splitlines())), 80)
+            self.assertRegex(text, rf"\n  {name} +{summary[:20]}")
+        self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
-    def test_no_stranger(self) -> None:
-        """A module beside the commands is no command."""
+    def test_not_a_command(self) -> None:
+        """Other modules of the package are not commands."""
         for name in ("addresses", "main", "../ls", "offline-daemon"):
             self.assertIsNone(main.mirrord.get_command(self.context, name))
 
     def test_run_is_light(self) -> None:
-        """What becomes the daemon imports neither rich nor the daemon first."""
+        """The command that starts the daemon imports neither rich nor the daemon's dependencies."""
         code = (
             "import sys; from mirrord.cli.main import mirrord; mirrord.get_command(None, 'run');"
             "print([name for name in ('rich', 'twisted', 'cattrs', 'cryptography') if name in sys.modules])"
         )
-        said = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        self.assertEqual(said.stdout, "[]\n")
+        self.assertEqual(output.stdout, "[]\n")
 
     def test_it_is_lazy(self) -> None:
-        """To show the manual, or to complete a command, loads no command."""
+        """Help and completion import no command."""
 
-        class Unloaded(Manual):
+        class Unloaded(CommandGroup):
             def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
                 raise AssertionError(f"{cmd_name} was loaded")
 
@@ -67,8 +67,8 @@ class ManualTests(SynchronousTestCase):
         self.assertIn("--admin", [item.value for item in group.shell_complete(context, "--")])
 
 
-class SettingsTests(SynchronousTestCase):
+class GlobalOptionsTests(SynchronousTestCase):
     def test_default(self) -> None:
-        """Without a configuration the admin listener is where the daemon's own default has it."""
+        """Without a configuration the admin listener has the daemon's default endpoint."""
         self.assertEqual(ADMIN_ENDPOINT, AdminConfig().endpoint)
-        self.assertEqual(str(GlobalOptions(named_admin=ADMIN_ENDPOINT).admin()), "http://127.0.0.1:5001")
+        self.assertEqual(str(GlobalOptions(admin_option=ADMIN_ENDPOINT).admin()), "http://127.0.0.1:5001")
