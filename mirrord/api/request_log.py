@@ -63,19 +63,19 @@ class RequestLog:
         self._outcome = reply.outcome.way.value
         told = dict(reply.headers).get(b"Docker-Content-Digest")
         self._digest = None if told is None else told.decode("ascii")
-        self._metrics.answered(self._source.upstream, self._kind, self._outcome)
+        self._metrics.responded(self._source.upstream, self._kind, self._outcome)
 
     def failed(self, error: Exception) -> None:
         """There is nothing but an error to be sent."""
         self._outcome = _ERROR
         self._reason = error.message if isinstance(error, RegistryError) else "the mirror failed"
-        self._metrics.answered(self._source.upstream, self._kind, _ERROR)
+        self._metrics.responded(self._source.upstream, self._kind, _ERROR)
 
     def _ended(self, seconds: float) -> None:
         """All that is sent has been sent."""
         request = self._request
         if self._outcome != _LEFT:
-            self._metrics.ended(self._source.upstream, self._kind, self._outcome, request.sentLength)
+            self._metrics.response_ended(self._source.upstream, self._kind, self._outcome, request.sentLength)
         is_pull = self._kind == "manifest" and not request.is_head
         if is_pull and not request.is_cut:
             self._metrics.pulled(self._outcome)

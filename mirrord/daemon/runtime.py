@@ -33,8 +33,7 @@ from mirrord.observe.heap import Heap
 from mirrord.observe.heartbeat import Heartbeat
 from mirrord.observe.latency import Latency
 from mirrord.observe.logs import Logs
-from mirrord.observe.metrics import Metrics
-from mirrord.observe.stats import CertificateExpiry
+from mirrord.observe.metrics import CertificateExpiry, Metrics
 from mirrord.observe.systemd import Notifier, watchdog_seconds
 from mirrord.oci.names import HOSTED
 from mirrord.store.disk import PoolThreads
@@ -122,8 +121,8 @@ class Runtime:
         page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
         password_pool = ThreadPool(0, _PASSWORD_THREADS, "passwords")
         path, threads = Path(config.store.path), PoolThreads(reactor, store_pool)
-        metrics = Metrics.for_upstreams((upstream.name for upstream in config.upstream), version())
-        metrics.add_source(HOSTED)
+        metrics = Metrics((upstream.name for upstream in config.upstream), version())
+        metrics.add_responses(HOSTED)
         store = open_store(
             path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
         )
@@ -191,7 +190,7 @@ class Runtime:
                 probe,
                 heartbeat,
                 access_log,
-                Latency(reactor, time.monotonic, metrics.late),
+                Latency(reactor, time.monotonic, metrics.reactor_delayed),
                 Heap(reactor),
                 *filter(None, (listener.certificates for listener in listeners)),
             ),
@@ -236,10 +235,10 @@ class Runtime:
     def _export_metrics(self) -> None:
         """Let the metrics read what is counted elsewhere."""
         mirrored, hosted, downloads = self.store.eviction, self.store.hosted_gc, self.downloads
-        self.metrics.watch(
+        self.metrics.watch_store(
             lambda: mirrored.total_bytes, lambda: mirrored.total_entries, lambda: len(downloads.running)
         )
-        stats = self.metrics.watched
+        stats = self.metrics.stats
         stats.hosted_bytes = lambda: hosted.total_bytes
         stats.hosted_entries = lambda: hosted.total_entries
         stats.uploads = lambda: self.store.uploads.total_entries

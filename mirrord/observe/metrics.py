@@ -1,37 +1,37 @@
 """Counters and gauges, in a registry of their own: nothing here is global.
 
-Every metric has a sample from the start (labels are created for every configured upstream), so
-that an alert on its absence means something. What an upstream or a client says is never a label, so
-there are as many samples as the configuration makes.
+Every metric has a sample from the start (the labels of every configured upstream are created), so that an
+alert on its absence means something. Nothing that an upstream or a client sends is a label, so the number of
+samples depends on the configuration alone.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from mirrord.observe.stats import StatsCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 KINDS = ("manifest", "blob", "tags", "referrers")
-"""What clients ask for."""
+"""What clients request."""
 
-WAYS = ("hit", "stored", "collapsed", "asked", "partial", "revalidated", "changed", "stale", "error")
-"""How it is answered: the ways of oci/cache_status.py, and error."""
+OUTCOMES = ("hit", "stored", "collapsed", "asked", "partial", "revalidated", "changed", "stale", "error")
+"""How requests are answered: the values of oci.cache_status.CacheStatus, and error."""
 
 HITS = frozenset({"hit", "revalidated"})
-"""The ways for which no content came from the upstream; collapsed and stale are counted apart."""
+"""Outcomes without content from the upstream; collapsed and stale are counted apart."""
 
 MISSES = frozenset({"stored", "asked", "partial", "changed"})
-"""The ways for which content came from the upstream."""
+"""Outcomes with content from the upstream."""
 
 SAVING = HITS | {"collapsed", "stale"}
-"""The ways of a pull that the upstream did not count."""
+"""Outcomes of pulls that the upstream did not count."""
 
 UPSTREAM_KINDS = ("manifest", "blob", "tags", "referrers", "token", "ping")
-"""What upstreams are asked for."""
+"""What is requested from upstreams."""
 
 UPSTREAM_RESULTS = ("2xx", "3xx", "4xx", "429", "5xx", "failed")
-"""What they answer; failed: nothing that is HTTP."""
+"""How upstreams respond; failed: no HTTP response."""
 
 _LATENCY_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _UNKNOWN = float("nan")
@@ -39,178 +39,209 @@ _UNKNOWN = float("nan")
 
 @attrs.frozen
 class SavedTraffic:
-    """What clients had since the start and the upstreams were not asked for: pulls, and bytes."""
+    """Pulls and bytes that clients received without the upstreams since the start."""
 
     pulls: int
     bytes: int
 
 
+@attrs.frozen
+class CertificateExpiry:
+    """When a certificate of a listener expires, in Unix seconds; `name` is the first of its names."""
+
+    listener: str
+    name: str
+    at: float
+
+
 @attrs.define(eq=False)
-class Metrics:
-    """All that is counted. Method names say what happened."""
+class StatsCollector(Collector):
+    """Metrics that are not counted here, but read from the callables whenever they are collected."""
 
-    registry: CollectorRegistry
-    watched: StatsCollector
-    _requests: Counter
-    _answered_bytes: Counter
-    _hits: Counter
-    _misses: Counter
-    _stale: Counter
-    _collapsed: Counter
-    _saved_pulls: Counter
-    _sent_bytes: Counter
-    _upstream_requests: Counter
-    _upstream_bytes: Counter
-    _upstream_retries: Counter
-    _quota_remaining: Gauge
-    _turned_away: Gauge
-    _evictions: Counter
-    _evicted_bytes: Counter
-    _store_bytes: Gauge
-    _store_entries: Gauge
-    _downloads: Gauge
-    _latency: Histogram
-    _sent: int = attrs.field(default=0, init=False)
-    _received: int = attrs.field(default=0, init=False)
-    _pulls: int = attrs.field(default=0, init=False)
+    log_dropped: Callable[[], int] = lambda: 0
+    certificates: Callable[[], Iterable[CertificateExpiry]] = tuple
+    hosted_bytes: Callable[[], int] = lambda: 0
+    hosted_entries: Callable[[], int] = lambda: 0
+    uploads: Callable[[], int] = lambda: 0
+    logins_failed: Callable[[], int] = lambda: 0
 
-    @classmethod
-    def for_upstreams(cls, upstreams: Iterable[str], version: str = "unknown") -> "Metrics":
-        """Metrics with a sample for each of these upstreams, in a registry of their own."""
-        registry = CollectorRegistry()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"mirrord_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"mirrord_{name}", text, labels, registry=registry)
-
-        metrics = cls(
-            registry,
-            StatsCollector(),
-            counter("requests", "Answers given to clients.", "upstream", "kind", "outcome"),
-            counter(
-                "answered_bytes", "Bytes of the bodies of answers that ended.", "upstream", "kind", "outcome"
-            ),
-            counter("hits", "Answers from what is held."),
-            counter("misses", "Answers for which an upstream was asked for content."),
-            counter("stale", "Answers from what is held and too old, because an upstream failed."),
-            counter("collapsed", "Answers that joined what was already being fetched."),
-            counter("saved_pulls", "Manifests that clients pulled and no upstream was asked for."),
-            counter("sent_bytes", "Bytes of bodies sent to clients."),
-            counter("upstream_requests", "Requests made to upstreams.", "upstream", "kind", "result"),
-            counter("upstream_bytes", "Bytes of bodies received from upstreams.", "upstream"),
-            counter("upstream_retries", "Requests made again because one before failed.", "upstream"),
-            gauge("upstream_quota_remaining", "Pulls left, as the upstream says; NaN: unsaid.", "upstream"),
-            gauge("upstream_turned_away", "1 while requests are turned away after failures.", "upstream"),
-            counter("evictions", "Blobs and manifests evicted."),
-            counter("evicted_bytes", "Bytes evicted."),
-            gauge("store_bytes", "Bytes of mirrored blobs, manifests and partials on the disk."),
-            gauge("store_entries", "Mirrored blobs and manifests on the disk."),
-            gauge("downloads_running", "Blobs that are being downloaded."),
-            Histogram(
-                "mirrord_reactor_latency_seconds",
-                "How late the reactor is, looked at once a second.",
-                registry=registry,
-                buckets=_LATENCY_BUCKETS,
-            ),
+    def collect(self) -> Iterator[Metric]:
+        """Iterate over the present values; without a certificate there is one sample, which is NaN."""
+        yield CounterMetricFamily(
+            "mirrord_log_dropped",
+            "Log lines dropped because the output was too slow.",
+            value=self.log_dropped(),
         )
-        gauge("build_info", "Always 1; the labels say what runs.", "version").labels(version).set(1)
-        registry.register(metrics.watched)
+        expiry = GaugeMetricFamily(
+            "mirrord_certificate_expiry_seconds",
+            "When a certificate expires, in Unix seconds.",
+            labels=("listener", "name"),
+        )
+        for found in tuple(self.certificates()) or (CertificateExpiry("", "", _UNKNOWN),):
+            expiry.add_metric((found.listener, found.name), found.at)
+        yield expiry
+        yield GaugeMetricFamily(
+            "mirrord_hosted_bytes",
+            "Bytes of hosted blobs, manifests and open uploads on the disk.",
+            value=self.hosted_bytes(),
+        )
+        yield GaugeMetricFamily(
+            "mirrord_hosted_entries", "Hosted blobs and manifests on the disk.", value=self.hosted_entries()
+        )
+        yield GaugeMetricFamily("mirrord_uploads_open", "Unfinished blob uploads.", value=self.uploads())
+        yield CounterMetricFamily(
+            "mirrord_logins_failed", "Logins with a wrong user or password.", value=self.logins_failed()
+        )
+
+
+class Metrics:
+    """All metrics of a daemon. Methods are named after the event that they count."""
+
+    def __init__(self, upstreams: Iterable[str] = (), version: str = "unknown") -> None:
+        self.registry = CollectorRegistry()
+        self.stats = StatsCollector()
+        self._sent_total = self._received_total = self._pulls_total = 0
+        self._requests = self._counter("requests", "Responses to clients.", "upstream", "kind", "outcome")
+        self._answered_bytes = self._counter(
+            "answered_bytes", "Bytes of the bodies of finished responses.", "upstream", "kind", "outcome"
+        )
+        self._hits = self._counter("hits", "Responses from the cache.")
+        self._misses = self._counter("misses", "Responses with content requested from an upstream.")
+        self._stale = self._counter("stale", "Stale responses from the cache because an upstream failed.")
+        self._collapsed = self._counter("collapsed", "Responses that joined a running download.")
+        self._saved_pulls = self._counter(
+            "saved_pulls", "Manifests that clients pulled without a pull from an upstream."
+        )
+        self._sent_bytes = self._counter("sent_bytes", "Bytes of bodies sent to clients.")
+        self._upstream_requests = self._counter(
+            "upstream_requests", "Requests to upstreams.", "upstream", "kind", "result"
+        )
+        self._upstream_bytes = self._counter(
+            "upstream_bytes", "Bytes of bodies received from upstreams.", "upstream"
+        )
+        self._upstream_retries = self._counter(
+            "upstream_retries", "Requests retried after a failure.", "upstream"
+        )
+        self._quota_remaining = self._gauge(
+            "upstream_quota_remaining", "Remaining pulls as reported by the upstream, or NaN.", "upstream"
+        )
+        self._turned_away = self._gauge(
+            "upstream_turned_away", "1 while the circuit breaker is open.", "upstream"
+        )
+        self._evictions = self._counter("evictions", "Blobs and manifests evicted.")
+        self._evicted_bytes = self._counter("evicted_bytes", "Bytes evicted.")
+        self._store_bytes = self._gauge(
+            "store_bytes", "Bytes of mirrored blobs, manifests and partials on the disk."
+        )
+        self._store_entries = self._gauge("store_entries", "Mirrored blobs and manifests on the disk.")
+        self._downloads = self._gauge("downloads_running", "Running downloads of blobs.")
+        self._latency = Histogram(
+            "mirrord_reactor_latency_seconds",
+            "Delay of the reactor, measured once a second.",
+            registry=self.registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self._gauge("build_info", "Always 1; labelled with the version.", "version").labels(version).set(1)
+        self.registry.register(self.stats)
         for upstream in upstreams:
-            metrics.add_upstream(upstream)
-        return metrics
+            self.add_upstream(upstream)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"mirrord_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"mirrord_{name}", text, labels, registry=self.registry)
 
     def add_upstream(self, upstream: str) -> None:
-        """Have a sample for an upstream wherever there is one for each; it may have them already."""
+        """Create all samples of an upstream; those that exist keep their values."""
         self._upstream_bytes.labels(upstream)
         self._upstream_retries.labels(upstream)
         self._quota_remaining.labels(upstream).set(_UNKNOWN)
         self._turned_away.labels(upstream)
-        self.add_source(upstream)
+        self.add_responses(upstream)
         for kind in UPSTREAM_KINDS:
             for result in UPSTREAM_RESULTS:
                 self._upstream_requests.labels(upstream, kind, result)
 
-    def add_source(self, upstream: str) -> None:
-        """Have a sample for what clients are answered, of an upstream or of what stands for one."""
+    def add_responses(self, upstream: str) -> None:
+        """Create the samples of responses for an upstream, or for the name that stands for one."""
         for kind in KINDS:
-            for way in WAYS:
-                self._requests.labels(upstream, kind, way)
-                self._answered_bytes.labels(upstream, kind, way)
+            for outcome in OUTCOMES:
+                self._requests.labels(upstream, kind, outcome)
+                self._answered_bytes.labels(upstream, kind, outcome)
 
-    def watch(
+    def watch_store(
         self, store_bytes: Callable[[], int], store_entries: Callable[[], int], downloads: Callable[[], int]
     ) -> None:
-        """Read the gauges from these whenever they are asked for."""
+        """Read the gauges of the store from these callables whenever they are collected."""
         self._store_bytes.set_function(store_bytes)
         self._store_entries.set_function(store_entries)
         self._downloads.set_function(downloads)
 
     def watch_upstream(
-        self, upstream: str, quota_remaining: Callable[[], int | None], is_turned_away: Callable[[], bool]
+        self, upstream: str, quota_remaining: Callable[[], int | None], is_open: Callable[[], bool]
     ) -> None:
-        """Read what is to be known of an upstream from these; None where it says nothing of a quota."""
+        """Read the gauges of an upstream from these callables; None if it reports no quota."""
 
         def remaining() -> float:
-            figure = quota_remaining()
-            return _UNKNOWN if figure is None else figure
+            quota = quota_remaining()
+            return _UNKNOWN if quota is None else quota
 
         self._quota_remaining.labels(upstream).set_function(remaining)
-        self._turned_away.labels(upstream).set_function(is_turned_away)
+        self._turned_away.labels(upstream).set_function(is_open)
 
     @property
     def saved(self) -> SavedTraffic:
-        """What clients had and upstreams were not asked for; never less than nothing."""
-        return SavedTraffic(self._pulls, max(0, self._sent - self._received))
+        """Return what clients received without the upstreams; never negative."""
+        return SavedTraffic(self._pulls_total, max(0, self._sent_total - self._received_total))
 
-    def answered(self, upstream: str, kind: str, way: str) -> None:
-        """A client got its answer: one of WAYS."""
-        self._requests.labels(upstream, kind, way).inc()
-        if way in HITS:
+    def responded(self, upstream: str, kind: str, outcome: str) -> None:
+        """Count a response to a client, with one of OUTCOMES."""
+        self._requests.labels(upstream, kind, outcome).inc()
+        if outcome in HITS:
             self._hits.inc()
-        elif way in MISSES:
+        elif outcome in MISSES:
             self._misses.inc()
-        elif way == "stale":
+        elif outcome == "stale":
             self._stale.inc()
-        elif way == "collapsed":
+        elif outcome == "collapsed":
             self._collapsed.inc()
 
-    def ended(self, upstream: str, kind: str, way: str, count: int) -> None:
-        """An answer has ended, whole or not, after `count` bytes of its body."""
-        self._answered_bytes.labels(upstream, kind, way).inc(count)
+    def response_ended(self, upstream: str, kind: str, outcome: str, count: int) -> None:
+        """Count the `count` bytes of the body of a response that ended, complete or not."""
+        self._answered_bytes.labels(upstream, kind, outcome).inc(count)
 
-    def pulled(self, way: str) -> None:
-        """A manifest was pulled: all of it has left."""
-        if way in SAVING:
-            self._pulls += 1
+    def pulled(self, outcome: str) -> None:
+        """Count a pull: a manifest that was sent completely."""
+        if outcome in SAVING:
+            self._pulls_total += 1
             self._saved_pulls.inc()
 
-    def asked(self, upstream: str, kind: str, status: int | None) -> None:
-        """An upstream was asked, and answered with `status`; None: not at all."""
+    def upstream_responded(self, upstream: str, kind: str, status: int | None) -> None:
+        """Count a request to an upstream with the status of its response; None without one."""
         self._upstream_requests.labels(upstream, kind, _result(status)).inc()
 
     def retried(self, upstream: str) -> None:
-        """An upstream is asked again, because the request before failed or broke off."""
+        """Count a request to an upstream that is repeated because the one before failed or broke off."""
         self._upstream_retries.labels(upstream).inc()
 
     def received(self, upstream: str, count: int) -> None:
-        """An upstream sent `count` bytes of a body."""
-        self._received += count
+        """Count bytes of a body from an upstream."""
+        self._received_total += count
         self._upstream_bytes.labels(upstream).inc(count)
 
     def sent(self, count: int) -> None:
-        """A client took `count` bytes of a body."""
-        self._sent += count
+        """Count bytes of a body to a client."""
+        self._sent_total += count
         self._sent_bytes.inc(count)
 
     def evicted(self, count: int, size: int) -> None:
-        """A sweep evicted `count` entries of `size` bytes together."""
+        """Count `count` evicted entries of `size` bytes together."""
         self._evictions.inc(count)
         self._evicted_bytes.inc(size)
 
-    def late(self, seconds: float) -> None:
-        """The reactor was late by so much."""
+    def reactor_delayed(self, seconds: float) -> None:
+        """Observe how late the reactor was."""
         self._latency.observe(seconds)
 
 

@@ -148,7 +148,7 @@ class HTTPTransport:
                 raise CancelledError from None
             raise UpstreamUnreachable(f"the upstream cannot be reached: {_describe(error)}") from None
         finally:
-            self._metrics.asked(self._upstream, kind, status)
+            self._metrics.upstream_responded(self._upstream, kind, status)
         return response
 
 

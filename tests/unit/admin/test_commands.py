@@ -102,7 +102,7 @@ class CommandsTests(SynchronousTestCase):
                 clock=clock,
                 wall_clock=clock.seconds,
                 free_bytes=lambda: 1000,
-                metrics=Metrics.for_upstreams([]),
+                metrics=Metrics(),
                 hosted=HostedSweeper(FakeHostedStore(), clock),
             )
         )

@@ -23,7 +23,7 @@ class SceneCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.pulling = FakePulling()
         self.is_debugging = True
-        self.metrics = Metrics.for_upstreams([HUB, QUAY])
+        self.metrics = Metrics([HUB, QUAY])
         self.pages = ColdPages(warm_bytes=1 << 40)
         self.gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)
         self.root = self.make_root()

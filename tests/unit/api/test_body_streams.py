@@ -38,7 +38,7 @@ class SocketCase(TestCase):
 
     def setUp(self) -> None:
         self.pulling = FakePulling()
-        self.metrics = Metrics.for_upstreams([HUB])
+        self.metrics = Metrics([HUB])
         self.pages = ColdPages(warm_bytes=SIZE)
         self.transports: list[Any] = []
         gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)

@@ -172,7 +172,7 @@ class ServiceCase(SynchronousTestCase):
         self.collector, self.downloads = Collector("collector", journal), Downloads("downloads", journal)
         self.certificates, self.store = Part("certificates", journal), Store("store", journal)
         self.upstream = Part("upstream", journal)
-        self.metrics = Metrics.for_upstreams((), "1")
+        self.metrics = Metrics(version="1")
         self.configurations: list[Config | ConfigError] = []
         self.build_error: ConfigError | None = None
         self.patch(Generation, "build", self.build)

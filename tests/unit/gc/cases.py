@@ -169,7 +169,7 @@ class CollectorTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.store = FakeStore()
         self.hosted_store = FakeHostedStore()
-        self.metrics = Metrics.for_upstreams([])
+        self.metrics = Metrics()
         self.free = 1000 * MIB
         self.filled = 0
         self.is_late = False

@@ -73,7 +73,7 @@ class StreamTests(TestCase):
             clock=clock,
             wall_clock=time.time,
             free_bytes=lambda: 1 << 40,
-            metrics=Metrics.for_upstreams([]),
+            metrics=Metrics(),
             hosted=HostedSweeper(self.store.hosted_gc, clock),
         )
         self.addCleanup(self.store.close)

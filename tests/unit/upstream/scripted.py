@@ -192,7 +192,7 @@ def client(
     return UpstreamClient(
         UpstreamConfig(name="registry.example", account=() if account is None else (account,), **config),
         reactor=clock,
-        metrics=metrics or Metrics.for_upstreams(["registry.example"]),
+        metrics=metrics or Metrics(["registry.example"]),
         random=Random(7),
         environment={},
         agent=agent,

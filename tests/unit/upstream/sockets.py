@@ -87,7 +87,7 @@ class SocketTestCase(TestCase):
         client = UpstreamClient(
             UpstreamConfig(name="here", url=url, **config),
             reactor=REACTOR,
-            metrics=Metrics.for_upstreams(["here"]),
+            metrics=Metrics(["here"]),
             random=Random(1),
             environment=environment or {},
         )

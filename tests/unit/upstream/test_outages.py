@@ -85,7 +85,7 @@ class ClientTests(ClientTestCase):
 
     def setUp(self) -> None:
         self.logged = Logged.during(self, "mirrord.upstream")
-        self.metrics = Metrics.for_upstreams(["registry.example"])
+        self.metrics = Metrics(["registry.example"])
 
     def retries(self) -> float | None:
         labels = {"upstream": "registry.example"}
