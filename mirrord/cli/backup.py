@@ -26,7 +26,7 @@ Copy = Callable[[Callable[[BackupProgress], None]], BackupProgress]
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--copy", "is_copy", is_flag=True, help="Copy files that could be hard-linked.")
+@click.option("--copy", "is_copy", is_flag=True, help="Copy files instead of hard-linking them.")
 @click.option("--json", "is_json", is_flag=True, help="Print progress and result as lines of JSON.")
 @with_global_options
 def backup(options: GlobalOptions, directory: Path, *, is_copy: bool, is_json: bool) -> None:

@@ -63,10 +63,10 @@ def _read_ca(_context: click.Context, _parameter: click.Parameter, file: Path | 
 def client(
     options: GlobalOptions, client: str, mirror: str | None, ca: str, *, write: bool, root: Path
 ) -> None:
-    """Print or write the files that make a client use this mirror.
+    """Print or write the client configuration for this mirror.
 
-    The files name the first listener of the configuration and all its upstreams. --write keeps a copy of
-    each file that it changes, and the other keys of daemon.json.
+    The files contain the address of the first listener and all upstreams. --write saves a copy of each file
+    that it changes, and keeps other keys of daemon.json.
     """
     config = read_config(options)
     listener = config.listen[0]

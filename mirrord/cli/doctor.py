@@ -60,8 +60,8 @@ def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
         yield from check_certificates(listener)
     yield from check_disk(config.store)
     yield from check_permissions(config, options)
-    seen = yield from check_upstreams(config.upstream, {one.upstream for one in config.listen})
-    yield from check_clock(seen)
+    results = yield from check_upstreams(config.upstream, {one.upstream for one in config.listen})
+    yield from check_clock(results)
     yield from check_quota(config.upstream)
     if is_running:
         yield from check_pull(daemon, config.listen)

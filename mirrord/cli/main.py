@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "self-signed": "Create a self-signed TLS certificate.",
     },
     "Clients": {
-        "client": "Print or write the files that make a client use this mirror.",
+        "client": "Print or write the client configuration for this mirror.",
     },
     "Inspection": {
         "status": "Show the status of downloads, upstreams and the store.",

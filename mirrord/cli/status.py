@@ -34,8 +34,8 @@ _PIPE_WIDTH = 140
 def status(options: GlobalOptions, *, once: bool, is_json: bool) -> None:
     """Show the status of downloads, upstreams and the store.
 
-    On a terminal the view is updated until it is interrupted. An upstream is `open` while its circuit
-    breaker is: after failures, requests are suspended for the time shown.
+    On a terminal the view is updated until it is interrupted. `open` means that the circuit breaker of an
+    upstream is open: after failures, requests are suspended for the time shown.
     """
     daemon = AdminClient(options.admin())
     if is_json:
@@ -87,7 +87,7 @@ def _summary(status: Document) -> RenderableType:
         table.add_row("hosted", f"{stored}, {format_count(hosted['uploads'], 'upload')} running")
     if saved:
         pulls, size = format_count(saved.get("pulls", 0), "pull"), format_size(saved.get("bytes", 0))
-        table.add_row("saved", f"{pulls} and {size} since the start")
+        table.add_row("saved", f"{pulls} and {size} since start")
     if sweep:
         evicted = f"{format_count(sweep.get('entries', 0), 'entry')}, {format_size(sweep.get('bytes', 0))}"
         table.add_row("last sweep", f"{format_age(sweep.get('started_at'))}, evicted {evicted}")

@@ -22,7 +22,7 @@ def why(options: GlobalOptions, reference: str, *, is_json: bool) -> None:
     """Explain how the mirror would answer a pull.
 
     Shows the upstream of an image, or that it is hosted; the freshness of its tag; which of its content is
-    stored; who may access it; and the last client that requested it.
+    stored; its access rules; and the last client that requested it.
     """
     with connect(options) as daemon:
         explanation = daemon.get("/why", reference=reference)

@@ -1,4 +1,4 @@
-"""An admin listener without a daemon behind it: it answers what the test has written down."""
+"""An admin listener without a daemon: it sends the responses that a test has set."""
 
 import json
 import threading
@@ -10,16 +10,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 
-Answer = tuple[int, object]
-"""A status, and a document; a list is a stream of documents, a line each.
+FakeResponse = tuple[int, object]
+"""A status and a document; a list is a stream of documents, one per line.
 
-In a stream a float is a pause, in seconds, and None is where it breaks off.
+In a stream a float is a pause in seconds, and None closes the connection.
 """
 
 
 @attrs.frozen
-class Asked:
-    """One request."""
+class RecordedRequest:
+    """A request that was received."""
 
     method: str
     path: str
@@ -29,47 +29,47 @@ class Asked:
 
 @attrs.define(eq=False)
 class FakeAdmin:
-    """Answers by method and path; what it has no answer for is 404. `asked` is what came, in order."""
+    """Responds by method and path, else with 404; records all requests in order."""
 
-    answers: dict[tuple[str, str], Answer] = attrs.field(factory=dict)
-    asked: list[Asked] = attrs.field(factory=list, init=False)
+    responses: dict[tuple[str, str], FakeResponse] = attrs.field(factory=dict)
+    requests: list[RecordedRequest] = attrs.field(factory=list, init=False)
     _server: ThreadingHTTPServer = attrs.field(init=False)
 
     def start(self) -> None:
-        """Listen at a free port."""
+        """Listen on an unused port."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
     @property
     def endpoint(self) -> str:
-        """Where it listens, as a configuration says it."""
+        """The endpoint that it listens on."""
         return f"tcp:{self._server.server_address[1]}:interface=127.0.0.1"
 
-    def answer(self, method: str, path: str, document: object, status: int = 200) -> None:
-        """Have this answered from now on."""
-        self.answers[method, path] = (status, document)
+    def respond(self, method: str, path: str, document: object, status: int = 200) -> None:
+        """Set the response to a request."""
+        self.responses[method, path] = (status, document)
 
-    def refuse(self, method: str, path: str, status: int, message: str) -> None:
-        """Have this refused from now on, as the daemon refuses."""
+    def reject(self, method: str, path: str, status: int, message: str) -> None:
+        """Set an error response, in the form of the daemon's."""
         errors = [{"code": "UNKNOWN", "message": message, "detail": None}]
-        self.answer(method, path, {"errors": errors}, status)
+        self.respond(method, path, {"errors": errors}, status)
 
 
 def _handler(admin: FakeAdmin) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _answer(self) -> None:
+        def _respond(self) -> None:
             url = urlsplit(self.path)
             query = dict(parse_qsl(url.query))
-            admin.asked.append(Asked(self.command, url.path, query, dict(self.headers)))
-            missing = (404, {"errors": [{"code": "NAME_UNKNOWN", "message": "not here", "detail": None}]})
-            status, document = admin.answers.get((self.command, url.path), missing)
+            admin.requests.append(RecordedRequest(self.command, url.path, query, dict(self.headers)))
+            missing = (404, {"errors": [{"code": "NAME_UNKNOWN", "message": "not found", "detail": None}]})
+            status, document = admin.responses.get((self.command, url.path), missing)
             self.send_response(status)
             if isinstance(document, list):
                 self._stream(document)
@@ -93,7 +93,7 @@ def _handler(admin: FakeAdmin) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
             self.wfile.write(b"0\r\n\r\n")
 
-        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - http.server's names
+        do_GET = do_POST = do_DELETE = _respond  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             pass

@@ -68,8 +68,8 @@ PULL_FAILED = {"event": "failed", "message": "the upstream has no such tag", "co
 class StatusTests(CommandCase):
     def setUp(self) -> None:
         super().setUp()
-        self.admin.answer("GET", "/status", STATUS)
-        self.admin.answer("GET", "/readyz", {"ready": True, "checks": {"store": "ok"}})
+        self.admin.respond("GET", "/status", STATUS)
+        self.admin.respond("GET", "/readyz", {"ready": True, "checks": {"store": "ok"}})
 
     def test_once(self) -> None:
         """Without a terminal the status is printed once: upstreams, quota, store, downloads, savings."""
@@ -93,7 +93,7 @@ class StatusTests(CommandCase):
     def test_not_ready(self) -> None:
         """A failed check of /readyz is shown with its reason."""
         readiness = {"ready": False, "checks": {"store": "the disk is full"}}
-        self.admin.answer("GET", "/readyz", readiness, 503)
+        self.admin.respond("GET", "/readyz", readiness, 503)
         self.assertIn("not ready\nstore: the disk is full", self.mirrord("status").out)
 
     def test_json(self) -> None:
@@ -103,7 +103,7 @@ class StatusTests(CommandCase):
 
     def test_unknown_version(self) -> None:
         """A status without keys that this version expects is shown."""
-        self.admin.answer("GET", "/status", {})
+        self.admin.respond("GET", "/status", {})
         self.assert_well(self.mirrord("status"))
 
 
@@ -112,11 +112,11 @@ class TerminalTests(CommandCase):
 
     def test_live(self) -> None:
         """On a terminal the status is updated until an interrupt; the exit status is then 130."""
-        self.admin.answer("GET", "/status", STATUS)
-        self.admin.answer("GET", "/readyz", {"ready": True, "checks": {}})
+        self.admin.respond("GET", "/status", STATUS)
+        self.admin.respond("GET", "/readyz", {"ready": True, "checks": {}})
         terminal = self.open_terminal("status")
         terminal.read_until("1 download running")
-        self.admin.answer("GET", "/status", {**STATUS, "downloads": []})
+        self.admin.respond("GET", "/status", {**STATUS, "downloads": []})
         terminal.read_until("0 downloads running")
         self.admin.stop()
         terminal.read_until("cannot connect to the daemon")
@@ -127,7 +127,7 @@ class TerminalTests(CommandCase):
 
     def test_bars(self) -> None:
         """On a terminal a blob is a bar while it is downloaded, and a line when it is complete."""
-        self.admin.answer("POST", "/pull", [*PULLED[:3], 0.5, *PULLED[3:]])
+        self.admin.respond("POST", "/pull", [*PULLED[:3], 0.5, *PULLED[3:]])
         terminal = self.open_terminal("pull", "ubuntu")
         terminal.read_until("1.0/2.0 KiB")
         self.assertEqual(terminal.wait(), 0)
@@ -137,22 +137,22 @@ class TerminalTests(CommandCase):
 class LsTests(CommandCase):
     def test_list(self) -> None:
         """Each repository is a line with size and last use, followed by a line per tag."""
-        self.admin.answer("GET", "/repositories", [REPOSITORY])
+        self.admin.respond("GET", "/repositories", [REPOSITORY])
         ended = self.mirrord("ls", "ubu*")
         self.assert_well(ended)
         self.assertRegex(ended.lines[0], r"^ubuntu  29\.6 MiB in 3 blobs, used \d+ days ago$")
         self.assertRegex(ended.lines[1], r"^  24\.04  abababababab  fresh for \d+ days$")
-        self.assertEqual(self.admin.asked[-1].query, {"pattern": "ubu*"})
+        self.assertEqual(self.admin.requests[-1].query, {"pattern": "ubu*"})
 
     def test_json(self) -> None:
         """As JSON each repository is one line."""
-        self.admin.answer("GET", "/repositories", [REPOSITORY, REPOSITORY])
+        self.admin.respond("GET", "/repositories", [REPOSITORY, REPOSITORY])
         ended = self.mirrord("ls", "--json")
         self.assertEqual([json.loads(line) for line in ended.lines], [REPOSITORY, REPOSITORY])
 
     def test_nothing(self) -> None:
         """A pattern without a match exits with 4, an empty store with 0."""
-        self.admin.answer("GET", "/repositories", [])
+        self.admin.respond("GET", "/repositories", [])
         self.assert_ended(self.mirrord("ls", "ghcr.io/*"), 4, "ghcr.io/*")
         self.assert_well(self.mirrord("ls"))
 
@@ -160,36 +160,36 @@ class LsTests(CommandCase):
 class ChangeTests(CommandCase):
     def test_rm(self) -> None:
         """The removed objects are listed, and the request has the header that browsers cannot send."""
-        self.admin.answer(
+        self.admin.respond(
             "DELETE", "/repositories", {"removed": [{"reference": "ubuntu:24.04"}], "bytes": 1024}
         )
         ended = self.mirrord("rm", "ubuntu:24.04")
         self.assertEqual(ended.lines, ["removed ubuntu:24.04", "1.0 KiB freed"])
-        request = self.admin.asked[-1]
+        request = self.admin.requests[-1]
         self.assertEqual(request.query, {"reference": "ubuntu:24.04"})
         self.assertEqual(request.headers["Mirrord-Command"], "1")
 
     def test_rm_hosted(self) -> None:
         """The output mentions that a sweep is needed to free the space of hosted content."""
-        self.admin.answer("DELETE", "/repositories", {"removed": [{"digest": DIGEST}], "bytes": None})
+        self.admin.respond("DELETE", "/repositories", {"removed": [{"digest": DIGEST}], "bytes": None})
         self.assertEqual(
             self.mirrord("rm", "team/app").lines, [f"removed {DIGEST}", "the next sweep will free the space"]
         )
 
     def test_rm_not_found(self) -> None:
         """A removal of something that is not stored exits with 4 and the daemon's message."""
-        self.admin.refuse("DELETE", "/repositories", 404, "not stored here")
+        self.admin.reject("DELETE", "/repositories", 404, "not stored here")
         self.assert_ended(self.mirrord("rm", "nope"), 4, "not stored here")
 
     def test_gc(self) -> None:
         """A sweep reports what it evicted; a dry run lists what it would evict, and is requested as one."""
         victim = {"kind": "blob", "name": DIGEST, "bytes": 1 << 20, "idle_seconds": 7200.0}
         swept = {"is_dry_run": True, "entries": 1, "bytes": 1 << 20, "victims": [victim]}
-        self.admin.answer("POST", "/sweep", swept)
+        self.admin.respond("POST", "/sweep", swept)
         self.assertEqual(self.mirrord("gc").lines, ["evicted 1 entry, 1.0 MiB"])
-        self.assertEqual(self.admin.asked[-1].query, {})
+        self.assertEqual(self.admin.requests[-1].query, {})
         planned = self.mirrord("gc", "--dry-run")
-        self.assertEqual(self.admin.asked[-1].query, {"dry_run": "1"})
+        self.assertEqual(self.admin.requests[-1].query, {"dry_run": "1"})
         self.assertEqual(
             planned.lines,
             [f"blob      {DIGEST}  1.0 MiB, unused for 2 hours", "would evict 1 entry, 1.0 MiB"],
@@ -204,7 +204,7 @@ class ChangeTests(CommandCase):
         ]
         hosted = {"tags": 1, "manifests": 2, "blobs": 0, "uploads": 1, "entries": 3, "bytes": 1 << 20}
         swept = {"is_dry_run": True, "entries": 0, "bytes": 0, "victims": []}
-        self.admin.answer("POST", "/sweep", swept | {"hosted": hosted | {"victims": victims}})
+        self.admin.respond("POST", "/sweep", swept | {"hosted": hosted | {"victims": victims}})
         self.assertEqual(
             self.mirrord("gc", "--dry-run").lines,
             [
@@ -220,7 +220,7 @@ class ChangeTests(CommandCase):
 class PullTests(CommandCase):
     def test_pull(self) -> None:
         """Without a terminal each blob is a line when it is complete."""
-        self.admin.answer("POST", "/pull", PULLED)
+        self.admin.respond("POST", "/pull", PULLED)
         ended = self.mirrord("pull", "ubuntu", "--platform", "linux/arm64")
         self.assert_well(ended)
         self.assertEqual(
@@ -232,17 +232,17 @@ class PullTests(CommandCase):
                 "ubuntu: 2.0 KiB cached, 1.0 KiB of it downloaded in 1.5 s",
             ],
         )
-        self.assertEqual(self.admin.asked[-1].query, {"reference": "ubuntu", "platform": "linux/arm64"})
+        self.assertEqual(self.admin.requests[-1].query, {"reference": "ubuntu", "platform": "linux/arm64"})
 
     def test_json(self) -> None:
         """As JSON each event is one line."""
-        self.admin.answer("POST", "/pull", PULLED)
+        self.admin.respond("POST", "/pull", PULLED)
         ended = self.mirrord("pull", "--json", "ubuntu")
         self.assertEqual([json.loads(line) for line in ended.lines], PULLED)
 
     def test_failure(self) -> None:
         """After a failed pull the next image is pulled; the exit status is 1."""
-        self.admin.answer("POST", "/pull", [PULL_FAILED])
+        self.admin.respond("POST", "/pull", [PULL_FAILED])
         ended = self.mirrord("pull", "a", "b")
         self.assertEqual(ended.status, 1)
         self.assertEqual(
@@ -257,7 +257,7 @@ class PullTests(CommandCase):
     def test_lost_connection(self) -> None:
         """A lost connection exits with 3."""
         for broken in (PULLED[:2], [*PULLED[:2], None]):
-            self.admin.answer("POST", "/pull", broken)
+            self.admin.respond("POST", "/pull", broken)
             self.assert_ended(self.mirrord("pull", "ubuntu"), 3, "lost connection to the daemon")
 
 
@@ -270,7 +270,7 @@ class VerifyTests(CommandCase):
     def test_repaired(self) -> None:
         """Repaired content is listed, and the command succeeds."""
         fetched = {"event": "fetched", "digest": DIGEST}
-        self.admin.answer("POST", "/verify", [PROGRESS, CORRUPT, fetched, VERIFIED])
+        self.admin.respond("POST", "/verify", [PROGRESS, CORRUPT, fetched, VERIFIED])
         ended = self.mirrord("verify")
         self.assert_well(ended)
         self.assertEqual(
@@ -285,7 +285,7 @@ class VerifyTests(CommandCase):
     def test_lost(self) -> None:
         """Content that could not be repaired exits with 1, with and without JSON."""
         lost = {"event": "lost", "digest": DIGEST, "message": "the upstream is down"}
-        self.admin.answer("POST", "/verify", [CORRUPT, lost, VERIFIED])
+        self.admin.respond("POST", "/verify", [CORRUPT, lost, VERIFIED])
         self.assert_ended(self.mirrord("verify"), 1, "1 entry could not be repaired")
         self.assert_ended(self.mirrord("verify", "--json"), 1, "1 entry could not be repaired")
 
@@ -293,7 +293,7 @@ class VerifyTests(CommandCase):
 class WhyTests(CommandCase):
     def test_known(self) -> None:
         """The output has the upstream, the freshness of the tag, what is stored, and the last client."""
-        answer = {
+        explanation = {
             "reference": "ubuntu:24.04",
             "upstream": "docker.io",
             "repository": "library/ubuntu",
@@ -308,7 +308,7 @@ class WhyTests(CommandCase):
             "last_asked_at": time.time() - 30,
             "why_not": None,
         }
-        self.admin.answer("GET", "/why", answer)
+        self.admin.respond("GET", "/why", explanation)
         ended = self.mirrord("why", "ubuntu:24.04")
         self.assert_well(ended)
         for words in (
@@ -319,12 +319,17 @@ class WhyTests(CommandCase):
             "30 seconds ago by 10.0.0.7",
         ):
             self.assertIn(words, ended.out)
-        self.assertEqual(json.loads(self.mirrord("why", "--json", "ubuntu:24.04").out), answer)
+        self.assertEqual(json.loads(self.mirrord("why", "--json", "ubuntu:24.04").out), explanation)
 
     def test_unknown(self) -> None:
         """The output has the reason for a refusal, and that the image was never requested."""
-        answer = {"reference": "x", "upstream": "docker.io", "repository": "x", "why_not": "deny forbids it"}
-        self.admin.answer("GET", "/why", answer)
+        explanation = {
+            "reference": "x",
+            "upstream": "docker.io",
+            "repository": "x",
+            "why_not": "deny forbids it",
+        }
+        self.admin.respond("GET", "/why", explanation)
         ended = self.mirrord("why", "x")
         self.assertIn("deny forbids it", ended.out)
         self.assertIn("never requested", ended.out)
@@ -342,17 +347,17 @@ class NoDaemonTests(CommandCase):
 
     def test_not_mirrord(self) -> None:
         """An unexpected response exits with 1."""
-        self.admin.answer("GET", "/status", "hello")
+        self.admin.respond("GET", "/status", "hello")
         self.assert_ended(self.mirrord("status"), 1, "not mirrord")
 
     def test_bytes(self) -> None:
         """An argument that is not UTF-8 is sent unchanged."""
-        self.admin.answer("GET", "/repositories", [])
+        self.admin.respond("GET", "/repositories", [])
         self.assert_ended(self.mirrord("ls", "\udcff"), 4, "no stored repository")
 
     def test_admin(self) -> None:
         """`--admin` is an endpoint or a URL, before or after the command."""
-        self.admin.answer("GET", "/repositories", [])
+        self.admin.respond("GET", "/repositories", [])
         url = f"http://127.0.0.1:{self.admin.endpoint.split(':')[1]}"
         for arguments in (["--admin", url, "ls"], ["ls", "--admin", self.admin.endpoint]):
             self.assert_well(mirrord(*arguments, home=self.folder))
@@ -387,7 +392,7 @@ class NoDaemonTests(CommandCase):
 
     def test_closed_pipe(self) -> None:
         """A reader that closes the pipe after the first line causes no traceback."""
-        self.admin.answer("GET", "/repositories", [REPOSITORY] * 2000)
+        self.admin.respond("GET", "/repositories", [REPOSITORY] * 2000)
         ended = self.mirrord("ls", "--json", reader="head -n 1")
         self.assertEqual((len(ended.lines), ended.err), (1, ""))
 

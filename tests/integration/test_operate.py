@@ -1,4 +1,4 @@
-"""The commands of an operator, given to a daemon that runs: over its admin listener, as `mirrord` does."""
+"""The operator's commands as requests to the admin listener of a running daemon."""
 
 import json
 from typing import Any
@@ -9,24 +9,24 @@ from tests.integration.case import MB, MirrorCase
 from tests.integration.client import Pulled, Reading, pull
 from tests.integration.daemon import Daemon
 
-_ORDER = {"Mirrord-Command": "1"}
+_COMMAND_HEADER = {"Mirrord-Command": "1"}
 _APP = "library/app"
 SWEPT = ("is_dry_run", "entries", "bytes", "victims")
 
 
 def command(daemon: Daemon, method: str, path: str, **parameters: str) -> Pulled:
-    """Give a command and read its whole answer."""
-    return pull(f"{daemon.admin_url}{path}?{urlencode(parameters)}", _ORDER, method)
+    """Send a command and read its whole response."""
+    return pull(f"{daemon.admin_url}{path}?{urlencode(parameters)}", _COMMAND_HEADER, method)
 
 
 def lines(pulled: Pulled) -> list[Any]:
-    """The values of an answer of one JSON value a line."""
+    """Return the values of a response of one JSON value per line."""
     return [json.loads(line) for line in pulled.body.splitlines()]
 
 
 class OperateTests(MirrorCase):
     def test_life_of_an_image(self) -> None:
-        """An image is pulled ahead, listed, explained, served without its upstream, and taken out again."""
+        """An image is pulled ahead of time, listed, explained, served without its upstream, and removed."""
         daemon = self.start_daemon()
         image = self.registry.put_image(MB)
 
@@ -62,7 +62,7 @@ class OperateTests(MirrorCase):
         self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
 
     def test_verify(self) -> None:
-        """What has rotted on the disk is found, is never served, and is there again."""
+        """Corrupt content is found, never served, and downloaded again."""
         daemon = self.start_daemon()
         image = self.registry.put_image(2 * MB)
         command(daemon, "POST", "/pull", reference="app")
@@ -75,17 +75,17 @@ class OperateTests(MirrorCase):
 
         events = lines(command(daemon, "POST", "/verify"))
 
-        said = {event["event"]: event for event in events}
+        by_name = {event["event"]: event for event in events}
         self.assertEqual(
-            (image.layer.digest, ["app"]), (said["corrupt"]["digest"], said["corrupt"]["repositories"])
+            (image.layer.digest, ["app"]), (by_name["corrupt"]["digest"], by_name["corrupt"]["repositories"])
         )
-        self.assertEqual(image.layer.digest, said["fetched"]["digest"])
-        self.assertEqual((1, 1), (said["done"]["corrupt"], said["done"]["fetched"]))
+        self.assertEqual(image.layer.digest, by_name["fetched"]["digest"])
+        self.assertEqual((1, 1), (by_name["done"]["corrupt"], by_name["done"]["fetched"]))
         self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
         self.assertTrue((daemon.store / "partials" / f"broken-blob-{algorithm}-{encoded}").exists())
 
     def test_sweep(self) -> None:
-        """A sweep that is rehearsed takes nothing away; one that is ordered says what it did."""
+        """A dry run removes nothing; both kinds of sweep report their results."""
         daemon = self.start_daemon()
         self.registry.put_image(MB)
         command(daemon, "POST", "/pull", reference="app")
@@ -94,12 +94,12 @@ class OperateTests(MirrorCase):
             self.assertEqual((is_dry_run, 0, 0, []), tuple(swept[key] for key in SWEPT))
             self.assertEqual(([], 0), (swept["hosted"]["victims"], swept["hosted"]["manifests"]))
 
-    def test_leaving_a_pull(self) -> None:
-        """Whoever leaves a pull leaves its downloads running."""
+    def test_disconnect_during_pull(self) -> None:
+        """A client that disconnects from a pull leaves its downloads running."""
         daemon = self.start_daemon()
         image = self.registry.put_image(8 * MB)
         self.registry.throttle(4 * MB)
-        reading = Reading.open(f"{daemon.admin_url}/pull?reference=app", _ORDER, "POST")
+        reading = Reading.open(f"{daemon.admin_url}/pull?reference=app", _COMMAND_HEADER, "POST")
         self.wait_until(lambda: bool(json.loads(pull(f"{daemon.admin_url}/status").body)["downloads"]))
         reading.hang_up()
 
@@ -110,16 +110,16 @@ class OperateTests(MirrorCase):
         self.wait_until(is_held, what="the image")
         self.assertEqual(1, len(self.registry.journal.requests(Kind.CONTENT, match=image.layer.digest)))
 
-    def test_stop_while_verifying(self) -> None:
-        """A daemon that is told to end ends, and calmly, with a verification on the way."""
+    def test_stop_during_verification(self) -> None:
+        """A daemon stops in order during a verification."""
         daemon = self.start_daemon()
         self.registry.put_image(64 * MB)
         command(daemon, "POST", "/pull", reference="app")
-        Reading.open(f"{daemon.admin_url}/verify", _ORDER, "POST")
+        Reading.open(f"{daemon.admin_url}/verify", _COMMAND_HEADER, "POST")
         daemon.stop()
 
     def test_failures(self) -> None:
-        """What is not there, not meant or not allowed is said in the specification's document."""
+        """Errors have the specification's codes."""
         daemon = self.start_daemon()
         for method, path, parameters, status, code in (
             ("POST", "/pull", {"reference": "app"}, 404, "MANIFEST_UNKNOWN"),
@@ -129,9 +129,11 @@ class OperateTests(MirrorCase):
             ("DELETE", "/repositories", {"reference": "app@sha256:12"}, 400, "DIGEST_INVALID"),
             ("PUT", "/verify", {}, 405, "UNSUPPORTED"),
         ):
-            answer = command(daemon, method, path, **parameters)
-            self.assertEqual((status, code), (answer.status, json.loads(answer.body)["errors"][0]["code"]))
-        unordered = pull(f"{daemon.admin_url}/sweep", method="POST")
-        self.assertEqual(403, unordered.status)
+            response = command(daemon, method, path, **parameters)
+            self.assertEqual(
+                (status, code), (response.status, json.loads(response.body)["errors"][0]["code"])
+            )
+        without_header = pull(f"{daemon.admin_url}/sweep", method="POST")
+        self.assertEqual(403, without_header.status)
         rebound = pull(f"{daemon.admin_url}/repositories", {"Host": "evil.example"})
         self.assertEqual(403, rebound.status)

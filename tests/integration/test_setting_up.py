@@ -60,7 +60,7 @@ class ClientTests(CommandCase):
         )
         self.assert_ended(self.mirrord("client", "docker"), 1, "--mirror")
         listener = {"endpoint": "systemd:domain=INET:index=0", "address": "10.0.0.7:5000"}
-        self.admin.answer("GET", "/status", {"listeners": [listener]})
+        self.admin.respond("GET", "/status", {"listeners": [listener]})
         self.assertIn("http://10.0.0.7:5000", self.mirrord("client", "docker").out)
 
 
