@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.cli.exit_status import EXIT_STATUSES
 from mirrord.cli.main import COMMANDS
 from mirrord.config import access, config, defaults, hosted, schema
-from mirrord.observe.entry import FIELDS
 from mirrord.observe.events import Event
+from mirrord.observe.log_entry import FIELDS
 from mirrord.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]

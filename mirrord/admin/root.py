@@ -77,9 +77,9 @@ class AdminRoot:
 
     def _readiness(self) -> Response:
         """Every check by name; 503 while one of them says no."""
-        findings = self._health.findings()
-        is_ready = all(finding.is_well for finding in findings)
-        checks = {finding.name: finding.trouble or "ok" for finding in findings}
+        results = self._health.run()
+        is_ready = all(result.is_ok for result in results)
+        checks = {result.name: result.problem or "ok" for result in results}
         return Response.of_json(
             {"ready": is_ready, "checks": checks}, _NO_STORE, status=200 if is_ready else 503
         )

@@ -29,12 +29,10 @@ from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
-from mirrord.observe.heap import Heap
-from mirrord.observe.heartbeat import Heartbeat
-from mirrord.observe.latency import Latency
 from mirrord.observe.logs import Logs
 from mirrord.observe.metrics import CertificateExpiry, Metrics
-from mirrord.observe.systemd import Notifier, watchdog_seconds
+from mirrord.observe.periodic import HeapTrimmer, ReactorLatency
+from mirrord.observe.systemd import Heartbeat, Notifier, watchdog_seconds
 from mirrord.oci.names import HOSTED
 from mirrord.store.disk import PoolThreads
 from mirrord.store.layout import Layout
@@ -162,7 +160,7 @@ class Runtime:
             notifier=notifier,
             clock=reactor,
             watchdog_seconds=watchdog_seconds(environment, os.getpid()),
-            trouble=lambda: probe.trouble,
+            find_problem=lambda: probe.trouble,
             describe=partial(_summary, store, downloads),
         )
         runtime = cls(
@@ -190,8 +188,8 @@ class Runtime:
                 probe,
                 heartbeat,
                 access_log,
-                Latency(reactor, time.monotonic, metrics.reactor_delayed),
-                Heap(reactor),
+                ReactorLatency(reactor, time.monotonic, metrics.reactor_delayed),
+                HeapTrimmer(reactor),
                 *filter(None, (listener.certificates for listener in listeners)),
             ),
         )

@@ -146,15 +146,15 @@ class MirrorRequest(Request):
     def access(self) -> AccessRecord:
         """What the access log says of it, once it has ended."""
         return AccessRecord(
-            self.client_address,
-            self.received_at or 0.0,
-            self.method.decode("latin-1"),
-            self.uri.decode("latin-1"),
-            self.clientproto.decode("latin-1"),
-            self.code if self.startedWriting else CLIENT_LEFT,
-            self.sentLength,
-            self._said(b"Referer"),
-            self._said(b"User-Agent"),
+            client=self.client_address,
+            at=self.received_at or 0.0,
+            method=self.method.decode("latin-1"),
+            target=self.uri.decode("latin-1"),
+            version=self.clientproto.decode("latin-1"),
+            status=self.code if self.startedWriting else CLIENT_LEFT,
+            sent_bytes=self.sentLength,
+            referrer=self._said(b"Referer"),
+            agent=self._said(b"User-Agent"),
         )
 
     def _begin(self) -> None:

@@ -96,7 +96,7 @@ class MirrorSite(HTTPFactory):
         if ended is not None:
             ended(self.now() - request.received_at)
         if self.access_log is not None and self.access_log.path is not None:
-            self.access_log.note(request.access())
+            self.access_log.add(request.access())
 
     def now(self) -> float:
         """Seconds of the reactor's clock."""

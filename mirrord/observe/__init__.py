@@ -1,1 +1,1 @@
-"""What the daemon says of itself: metrics, logs, health."""
+"""Observability: logs, metrics, health checks, and notification of systemd."""

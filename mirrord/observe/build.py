@@ -1,11 +1,11 @@
-"""Build: which mirrord this is."""
+"""The version of this installation."""
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
 
 def version() -> str:
-    """The version that is installed; `unknown` in a checkout that never was."""
+    """Return the installed version, or `unknown` in a checkout that was never installed."""
     try:
         return installed_version("mirrord")
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Events: what an operator may look for, each kind by a number of its own.
+"""The kinds of events that an operator may search for, each with an ID of its own.
 
-The journal calls it MESSAGE_ID (systemd.journal-fields(7)): it stays what it is when a message is
-worded anew, so a search or an alert may rely on it. A log call names its kind as `event=Event.PULLED`.
+The journal calls it MESSAGE_ID (systemd.journal-fields(7)): it stays the same when a message is reworded, so
+that searches and alerts can rely on it. A log call names its kind as `event=Event.PULLED`.
 """
 
 from enum import StrEnum
@@ -28,5 +28,5 @@ class Event(StrEnum):
 
     @property
     def word(self) -> str:
-        """How JSON and the documentation call it."""
+        """Return the name of the kind in JSON and in the documentation."""
         return self.name.lower()

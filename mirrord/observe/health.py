@@ -1,6 +1,7 @@
-"""Health: named checks, and what they found.
+"""Health: named checks and their results.
 
-A check asks what is already known (is the port open, did the last write succeed); it never waits.
+A check looks at what is already known (whether a port is open, whether the last write succeeded); it never
+waits.
 """
 
 from collections.abc import Callable
@@ -9,39 +10,39 @@ import attrs
 
 
 @attrs.frozen
-class HealthCheck:
-    """One thing that must be well before clients are sent here; `ask` gives None, or what is the trouble."""
+class CheckResult:
+    """The result of a check: no problem, or one in a few words without secrets."""
 
     name: str
-    ask: Callable[[], str | None]
+    problem: str | None = None
 
-    def finding(self) -> "CheckResult":
-        """What it finds now. A check that breaks has found trouble, and is named by its error's kind only."""
+    @property
+    def is_ok(self) -> bool:
+        """Return whether there is no problem."""
+        return self.problem is None
+
+
+@attrs.frozen
+class HealthCheck:
+    """A condition for sending clients here; `find_problem` returns None or the problem."""
+
+    name: str
+    find_problem: Callable[[], str | None]
+
+    def run(self) -> CheckResult:
+        """Run the check. If it raises an exception, the problem is the type of that."""
         try:
-            return CheckResult(self.name, self.ask())
+            return CheckResult(self.name, self.find_problem())
         except Exception as error:  # noqa: BLE001 - whatever it is, /readyz must answer
             return CheckResult(self.name, type(error).__name__)
 
 
 @attrs.frozen
-class CheckResult:
-    """What a check found: nothing, or some trouble in a few words without secrets."""
-
-    name: str
-    trouble: str | None = None
-
-    @property
-    def is_well(self) -> bool:
-        """Whether there is no trouble."""
-        return self.trouble is None
-
-
-@attrs.frozen
 class Health:
-    """All the checks of a daemon."""
+    """All checks of a daemon."""
 
     checks: tuple[HealthCheck, ...]
 
-    def findings(self) -> tuple[CheckResult, ...]:
-        """What every check finds now, in their order; we are ready when all of them are well."""
-        return tuple(check.finding() for check in self.checks)
+    def run(self) -> tuple[CheckResult, ...]:
+        """Run every check, in order; the daemon is ready if all of them are OK."""
+        return tuple(check.run() for check in self.checks)

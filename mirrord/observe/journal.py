@@ -1,4 +1,4 @@
-"""Journal: log entries in systemd's own form, fields and all (systemd.journal-fields(7))."""
+"""The systemd journal: log entries with fields in its native protocol (systemd.journal-fields(7))."""
 
 import os
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from typing import Protocol
 import attrs
 from logging_journald import JournaldTransport
 
-from mirrord.observe.entry import FIELDS, LogEntry
+from mirrord.observe.log_entry import FIELDS, LogEntry
 
 IDENTIFIER = "mirrord"
 
 
 class JournalFull(Exception):
-    """The journal does not take it now, and whoever waits for it waits with everybody."""
+    """The journal would block, and the reactor cannot wait for it."""
 
 
 class Transport(Protocol):
-    """What brings an entry to the journal."""
+    """The connection to the journal."""
 
     def send(self, pairs: list[tuple[str, object]], /) -> None:
         """Send names and values as one entry."""
@@ -32,16 +32,16 @@ class Journal:
 
     @classmethod
     def at(cls, path: Path = JournaldTransport.SOCKET_PATH) -> "Journal":
-        """The one that listens at `path`, whenever it does: it may be restarted, and come later."""
+        """Return the journal with a socket at `path`, which may be restarted, or start later."""
         transport = JournaldTransport(path, connected=False)
         transport.socket.setblocking(False)
         return cls(transport)
 
     def write(self, entry: LogEntry) -> None:
-        """Hand over an entry. Its message has the traceback in it, for that is what journalctl shows.
+        """Send an entry. The traceback is part of its message, because journalctl shows only that.
 
         Raises:
-            JournalFull: It would have to wait.
+            JournalFull: It would block.
             OSError: There is no journal.
         """
         message = f"{entry.message}\n{entry.traceback}" if entry.traceback else entry.message
@@ -60,7 +60,7 @@ class Journal:
 
 
 def is_journal(fd: int, environment: Mapping[str, str]) -> bool:
-    """Whether what is written to `fd` goes to the journal: JOURNAL_STREAM names it (systemd.exec(5))."""
+    """Return whether `fd` is a stream to the journal: JOURNAL_STREAM names it (systemd.exec(5))."""
     try:
         found = os.fstat(fd)
     except OSError:

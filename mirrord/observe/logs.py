@@ -1,10 +1,16 @@
-"""Logs: the observer of this daemon, for twistd and for `--logger=mirrord.observe.logs.observer`.
+"""The log observer of the daemon, for twistd and for `--logger=mirrord.observe.logs.observer`.
 
-What is told, and how, is the operator's to say, and may change while we run. What cannot be told
-without waiting is dropped and counted; the next entry that goes through is preceded by how many.
+The operator chooses level and format, and may change them on a reload. An entry that cannot be written
+without blocking is dropped and counted; the next entry that can be written is preceded by their number.
+
+Standard output may be a pipe whose reader has stopped, or the journal's own stream: a write would then
+block the reactor. The descriptor cannot be made non-blocking, because it is shared with the shell that
+started the daemon. So each line is written in pieces that are sure to fit, each after a check that there is
+room.
 """
 
 import os
+import select
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -12,23 +18,50 @@ import attrs
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
-from mirrord.observe.entry import LEVELS, LogEntry, level_of
 from mirrord.observe.events import Event
 from mirrord.observe.journal import Journal, JournalFull, is_journal
-from mirrord.observe.lines import LineStream, json_line, text_line
+from mirrord.observe.log_entry import LEVELS, LogEntry, level_of
+
+_PIECE_BYTES = select.PIPE_BUF
+"""What a pipe, a terminal or a socket with room accepts without blocking (pipe(7))."""
+
+
+@attrs.define(eq=False)
+class LineStream:
+    """Writes lines to a file descriptor that may be shared, without blocking."""
+
+    _fd: int
+    _is_torn: bool = attrs.field(default=False, init=False)
+
+    def write(self, text: str) -> bool:
+        """Write as much as is possible without blocking, and return whether that was all."""
+        rest = (b"\n" if self._is_torn else b"") + text.encode("utf-8", "backslashreplace")
+        try:
+            while rest and self._has_room():
+                count = os.write(self._fd, rest[:_PIECE_BYTES])
+                self._is_torn = rest[count - 1 : count] != b"\n"
+                rest = rest[count:]
+        except OSError:
+            return False
+        return not rest
+
+    def _has_room(self) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(0))
 
 
 @implementer(ILogObserver)
 @attrs.define(eq=False)
 class Logs:
-    """Tells what happens, from some level on. `is_journaled` is what the format `auto` goes by."""
+    """Logs events of some level or above. `is_journaled` selects the journal for the format `auto`."""
 
     _stream: LineStream
     _journal: Journal
     _is_journaled: bool
     dropped: int = attrs.field(default=0, init=False)
-    _untold: int = attrs.field(default=0, init=False)
-    _least: int = attrs.field(default=LEVELS["info"], init=False)
+    _unreported: int = attrs.field(default=0, init=False)
+    _threshold: int = attrs.field(default=LEVELS["info"], init=False)
     _write: Callable[[LogEntry], bool] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -36,59 +69,59 @@ class Logs:
 
     @classmethod
     def of_process(cls, environment: Mapping[str, str]) -> "Logs":
-        """Logs to the journal, or to the standard output."""
+        """Return the logs of this process, to the journal or to standard output."""
         return cls(LineStream(1), Journal.at(), is_journal(2, environment))
 
     def configure(self, form: str, level: str) -> None:
-        """Tell from `level` on, in the `form` of `[log] format`: auto, journal, text or json."""
+        """Log events of `level` or above in the format `form`: auto, journal, text or json."""
         if form == "auto":
             form = "journal" if self._is_journaled else "text"
-        ways = {"journal": self._to_journal, "text": self._as_text, "json": self._as_json}
-        self._write, self._least = ways[form], LEVELS[level]
+        writers = {"journal": self._write_to_journal, "text": self._write_text, "json": self._write_json}
+        self._write, self._threshold = writers[form], LEVELS[level]
 
     @property
     def is_debugging(self) -> bool:
-        """Whether what is at debug is told; where it is not, much of it need not be put into words."""
-        return self._least >= LEVELS["debug"]
+        """Return whether debug events are logged; if not, they need not be formatted."""
+        return self._threshold >= LEVELS["debug"]
 
     def __call__(self, event: LogEvent) -> None:
-        """Tell an event, now or never."""
-        if LEVELS[level_of(event)] > self._least:
+        """Log an event, or drop it."""
+        if LEVELS[level_of(event)] > self._threshold:
             return
         entry = LogEntry.of(event)
-        if self._untold:
-            self._tell(self._apology(entry.at))
-        self._tell(entry)
+        if self._unreported:
+            self._log(self._drop_report(entry.at))
+        self._log(entry)
 
-    def _tell(self, entry: LogEntry) -> None:
+    def _log(self, entry: LogEntry) -> None:
         if self._write(entry):
             if entry.event is Event.LOG_DROPPED:
-                self._untold = 0
+                self._unreported = 0
         elif entry.event is not Event.LOG_DROPPED:
             self.dropped += 1
-            self._untold += 1
+            self._unreported += 1
 
-    def _apology(self, at: float) -> LogEntry:
-        message = f"{self._untold} log entries were dropped: nobody took them"
-        return LogEntry(at, "warn", message, event=Event.LOG_DROPPED)
+    def _drop_report(self, at: float) -> LogEntry:
+        message = f"{self._unreported} log entries were dropped: the output was blocked"
+        return LogEntry(at=at, level="warn", message=message, event=Event.LOG_DROPPED)
 
-    def _to_journal(self, entry: LogEntry) -> bool:
+    def _write_to_journal(self, entry: LogEntry) -> bool:
         try:
             self._journal.write(entry)
         except JournalFull:
             return False
         except OSError:
-            return self._as_text(entry)
+            return self._write_text(entry)
         return True
 
-    def _as_text(self, entry: LogEntry) -> bool:
-        return self._stream.write(text_line(entry))
+    def _write_text(self, entry: LogEntry) -> bool:
+        return self._stream.write(entry.as_text())
 
-    def _as_json(self, entry: LogEntry) -> bool:
-        return self._stream.write(json_line(entry))
+    def _write_json(self, entry: LogEntry) -> bool:
+        return self._stream.write(entry.as_json())
 
 
 @cache
 def observer() -> Logs:
-    """The one observer of this process: its log is global, as Twisted's is."""
+    """Return the only observer of this process: its log is global, as Twisted's is."""
     return Logs.of_process(os.environ)

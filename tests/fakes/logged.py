@@ -5,7 +5,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mirrord.observe.entry import LogEntry
+from mirrord.observe.log_entry import LogEntry
 
 
 @implementer(ILogObserver)

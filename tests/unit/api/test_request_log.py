@@ -5,8 +5,8 @@ from typing import cast
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mirrord.observe.entry import LogEntry
 from mirrord.observe.events import Event
+from mirrord.observe.log_entry import LogEntry
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamBusy
 from tests.fakes.logged import Logged

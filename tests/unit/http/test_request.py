@@ -38,7 +38,15 @@ class EndTests(SynchronousTestCase):
 
         self.assertEqual([(1.5, False)], self.ended)
         expected = AccessRecord(
-            "192.168.1.1", 100, "GET", "/v2/x?ns=quay.io", "HTTP/1.1", 200, 4, "http://here/", "docker"
+            client="192.168.1.1",
+            at=100,
+            method="GET",
+            target="/v2/x?ns=quay.io",
+            version="HTTP/1.1",
+            status=200,
+            sent_bytes=4,
+            referrer="http://here/",
+            agent="docker",
         )
         self.assertEqual(expected, request.access())
 

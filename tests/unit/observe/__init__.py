@@ -1,1 +1,1 @@
-"""Logs and health."""
+"""Logs, metrics, health and systemd."""

@@ -1,4 +1,4 @@
-"""Tests of observe/access_log.py."""
+"""Tests of mirrord/observe/access_log.py."""
 
 import errno
 import os
@@ -16,13 +16,20 @@ from tests.fakes.logged import Logged
 from tests.fakes.threads import InlineThreads
 
 PULL = AccessRecord(
-    "10.0.0.7", 1_795_233_600.9, "GET", "/v2/app/manifests/1", "HTTP/1.1", 200, 527, "", "docker/27"
+    client="10.0.0.7",
+    at=1_795_233_600.9,
+    method="GET",
+    target="/v2/app/manifests/1",
+    version="HTTP/1.1",
+    status=200,
+    sent_bytes=527,
+    agent="docker/27",
 )
 LINE = '10.0.0.7 - - [21/Nov/2026:04:00:00 +0000] "GET /v2/app/manifests/1 HTTP/1.1" 200 527 "-" "docker/27"'
 
 
-class AccessTests(SynchronousTestCase):
-    """A line."""
+class AccessRecordTests(SynchronousTestCase):
+    """The line of a request."""
 
     def test_combined(self) -> None:
         """A line is in the combined format."""
@@ -31,17 +38,17 @@ class AccessTests(SynchronousTestCase):
         self.assertTrue(str(left).endswith('HTTP/1.1" 499 0 "http://x/" "-"'))
 
     def test_no_forged_lines(self) -> None:
-        """What a client says neither ends a quoted text nor a line, and is cut where it is long."""
+        """Text from a client can end neither a quoted text nor a line, and is cut if it is long."""
         evil = 'x" 200 1\n10.0.0.1 \x1b[2J\\é'
-        told = "x\\x22 200 1\\x0A10.0.0.1 \\x1B[2J\\x5C\\xC3\\xA9"
+        escaped = "x\\x22 200 1\\x0A10.0.0.1 \\x1B[2J\\x5C\\xC3\\xA9"
         line = str(attrs.evolve(PULL, method=evil, agent=evil))
-        self.assertIn(f'"{told} /v2/app/manifests/1 HTTP/1.1"', line)
-        self.assertTrue(line.endswith(f'"{told}"'), line)
+        self.assertIn(f'"{escaped} /v2/app/manifests/1 HTTP/1.1"', line)
+        self.assertTrue(line.endswith(f'"{escaped}"'), line)
         self.assertTrue(line.isascii())
         self.assertLess(len(str(attrs.evolve(PULL, target="/" * 60_000, agent="a" * 60_000))), 2300)
 
     def test_no_secrets(self) -> None:
-        """Of a query only a plain `ns` is kept, and of an absolute target only the path."""
+        """Of a query only a plain `ns` is logged, and of an absolute target only the path."""
         for target, shown in (
             ("/v2/x?ns=quay.io&token=canary", "/v2/x?ns=quay.io"),
             ("/v2/x?token=canary", "/v2/x"),
@@ -53,7 +60,7 @@ class AccessTests(SynchronousTestCase):
 
 
 class AccessLogTests(SynchronousTestCase):
-    """A file, a clock and threads that are none."""
+    """A log over a real file, with a clock and inline threads."""
 
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
@@ -67,9 +74,9 @@ class AccessLogTests(SynchronousTestCase):
 
     def test_batches(self) -> None:
         """Lines are written together, in a thread, a second after the first of them."""
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.clock.advance(0.9)
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.assertEqual([], self.lines())
         self.clock.advance(0.1)
         self.assertEqual([LINE, LINE], self.lines())
@@ -77,34 +84,34 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_renamed(self) -> None:
-        """When the file is renamed, the next lines go into a new one, and nobody needs to be told."""
-        self.log.note(PULL)
+        """After the file is renamed, the next lines go into a new one."""
+        self.log.add(PULL)
         self.clock.advance(1)
         self.path.rename(self.path.with_suffix(".1"))
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.clock.advance(1)
         self.assertEqual([LINE], self.lines())
 
     def test_other_path(self) -> None:
-        """The path can be changed while we run, and taken away."""
+        """The path can be changed and removed at any time."""
         self.log.path = self.path.with_name("other")
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.clock.advance(1)
         self.assertTrue(self.log.path.exists())
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.log.path = None
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.clock.advance(1)
         self.assertEqual(([], []), (self.lines(), self.clock.getDelayedCalls()))
 
     def test_slow_disk(self) -> None:
-        """While a batch is written the next one gathers; what is too much is dropped and counted."""
+        """While a batch is written the next one gathers; the excess is dropped and counted."""
         self.threads.hold()
         long = attrs.evolve(PULL, agent="a" * 1000)
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.clock.advance(1)
         for _ in range(2000):
-            self.log.note(long)
+            self.log.add(long)
         self.clock.advance(10)
         self.assertEqual(["append"], self.threads.called)
         self.assertGreater(self.log.dropped, 500)
@@ -114,20 +121,18 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual(2001, len(self.lines()) + self.log.dropped)
 
     def test_failing(self) -> None:
-        """A file that cannot be written is told once, its lines are counted, and it is tried again."""
+        """A file that cannot be written is logged once, its lines are counted, and it is retried."""
         logged = Logged.during(self, "mirrord.observe.access_log")
         for error in (PermissionError(13, "Permission denied"), OSError(28, "No space left"), None):
             if error is not None:
                 self.threads.failures["append"] = error
-            self.log.note(PULL)
+            self.log.add(PULL)
             self.clock.advance(1)
         self.assertEqual((2, [LINE]), (self.log.dropped, self.lines()))
-        self.assertEqual(
-            [f"the access log {self.path} cannot be written: Permission denied"], logged.messages
-        )
+        self.assertEqual([f"cannot write access log {self.path}: Permission denied"], logged.messages)
 
     def test_pipe(self) -> None:
-        """A pipe is not waited for: neither for somebody who reads it nor for room in it."""
+        """Writing to a pipe never blocks, without a reader or without room."""
         pipe = self.path.with_name("pipe")
         os.mkfifo(pipe)
         failed: list[OSError] = []
@@ -148,22 +153,20 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual([errno.ENXIO, errno.EAGAIN], [error.errno for error in failed])
 
     def test_start(self) -> None:
-        """A file that cannot be written is told at the start, before there is a client."""
+        """A file that cannot be written is logged at the start."""
         logged = Logged.during(self, "mirrord.observe.access_log")
         self.log.start()
         self.assertEqual([], self.lines())
         self.log.path = self.path / "no folder" / "access.log"
         self.log.start()
-        self.assertEqual(
-            [f"the access log {self.log.path} cannot be written: Not a directory"], logged.messages
-        )
+        self.assertEqual([f"cannot write access log {self.log.path}: Not a directory"], logged.messages)
 
     def test_stop(self) -> None:
-        """At the end all that waits is written, be it behind a batch that is being written."""
+        """Stopping writes all pending lines, also behind a batch that is being written."""
         self.threads.hold()
-        self.log.note(PULL)
+        self.log.add(PULL)
         self.clock.advance(1)
-        self.log.note(PULL)
+        self.log.add(PULL)
         stopped = self.log.stop()
         self.assertNoResult(stopped)
         self.threads.release()

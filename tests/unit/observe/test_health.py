@@ -1,4 +1,4 @@
-"""Health: named checks and what they find."""
+"""Tests of mirrord/observe/health.py."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,8 +10,8 @@ def broken() -> str | None:
 
 
 class HealthTests(SynchronousTestCase):
-    def test_findings(self) -> None:
-        """Every check is asked, in order, and a broken one is trouble of which only the kind is told."""
+    def test_results(self) -> None:
+        """Every check runs, in order, and an exception is a problem named by its type only."""
         health = Health(
             (
                 HealthCheck("store", lambda: None),
@@ -19,8 +19,8 @@ class HealthTests(SynchronousTestCase):
                 HealthCheck("disk", broken),
             )
         )
-        findings = health.findings()
+        results = health.run()
         self.assertEqual(
-            findings, (CheckResult("store"), CheckResult("port", "closed"), CheckResult("disk", "OSError"))
+            results, (CheckResult("store"), CheckResult("port", "closed"), CheckResult("disk", "OSError"))
         )
-        self.assertEqual([finding.is_well for finding in findings], [True, False, False])
+        self.assertEqual([result.is_ok for result in results], [True, False, False])

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.observe.entry import LogEntry
 from mirrord.observe.events import Event
 from mirrord.observe.journal import Journal, JournalFull, is_journal
+from mirrord.observe.log_entry import LogEntry
 
 
 class JournalTests(SynchronousTestCase):
-    """A journal is a datagram socket, which tests can be at the other end of."""
+    """A journal whose datagram socket the test reads."""
 
     def setUp(self) -> None:
         folder = Path(tempfile.mkdtemp())
@@ -30,9 +30,17 @@ class JournalTests(SynchronousTestCase):
         return journald
 
     def test_fields(self) -> None:
-        """An entry has its message, level, kind and fields under the journal's names."""
+        """An entry has its message, level, kind and fields under the names of the journal."""
         journald = self.listen()
-        self.journal.write(LogEntry(0, "warn", "careful", {"bytes": 5, "digest": "sha256:0"}, Event.PULLED))
+        self.journal.write(
+            LogEntry(
+                at=0,
+                level="warn",
+                message="careful",
+                fields={"bytes": 5, "digest": "sha256:0"},
+                event=Event.PULLED,
+            )
+        )
         self.assertEqual(
             [
                 b"MESSAGE=careful",
@@ -46,42 +54,44 @@ class JournalTests(SynchronousTestCase):
         )
 
     def test_traceback(self) -> None:
-        """A traceback is in the message, with its lines, and no line of it can be taken for a field."""
+        """A traceback is part of the message, and no line of it can be mistaken for a field."""
         journald = self.listen()
-        self.journal.write(LogEntry(0, "error", "it failed", traceback="Traceback\nPRIORITY=0"))
+        self.journal.write(
+            LogEntry(at=0, level="error", message="it failed", traceback="Traceback\nPRIORITY=0")
+        )
         message = b"it failed\nTraceback\nPRIORITY=0"
         length = len(message).to_bytes(8, "little")
         self.assertTrue(journald.recv(1 << 16).startswith(b"MESSAGE\n" + length + message + b"\n"))
 
     def test_long(self) -> None:
-        """What a datagram cannot hold is handed over as a file."""
+        """An entry that is too large for a datagram is sent as a file."""
         journald = self.listen()
-        self.journal.write(LogEntry(0, "error", "x", traceback="y" * 1_000_000))
+        self.journal.write(LogEntry(at=0, level="error", message="x", traceback="y" * 1_000_000))
         _, (fd,), _, _ = socket.recv_fds(journald, 100, 1)
         self.addCleanup(os.close, fd)
         self.assertGreater(os.fstat(fd).st_size, 1_000_000)
 
     def test_full(self) -> None:
-        """A journal that takes nothing is not waited for."""
+        """A full journal does not block."""
         self.listen()
         with self.assertRaises(JournalFull):
             for _ in range(100_000):
-                self.journal.write(LogEntry(0, "info", "x" * 1000))
+                self.journal.write(LogEntry(at=0, level="info", message="x" * 1000))
 
     def test_absent(self) -> None:
-        """Where there is no journal that is said, and one that comes later is found."""
-        entry = LogEntry(0, "info", "x")
+        """Without a journal an error is raised, and one that starts later is found."""
+        entry = LogEntry(at=0, level="info", message="x")
         self.assertRaises(FileNotFoundError, self.journal.write, entry)
         journald = self.listen()
         self.journal.write(entry)
         self.assertIn(b"MESSAGE=x", journald.recv(1000))
 
 
-class StreamTests(SynchronousTestCase):
-    """Whether a descriptor goes to the journal."""
+class IsJournalTests(SynchronousTestCase):
+    """Streams to the journal."""
 
     def test_named(self) -> None:
-        """It does if JOURNAL_STREAM names its device and inode, and not if it names another, or nonsense."""
+        """A stream is the journal's if JOURNAL_STREAM names its device and inode, and only then."""
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
         found = os.fstat(writer)

@@ -9,14 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from mirrord.observe.journal import Journal
-from mirrord.observe.lines import LineStream
-from mirrord.observe.logs import Logs, observer
+from mirrord.observe.logs import LineStream, Logs, observer
 
 Pairs = list[tuple[str, object]]
 
 
 class FakeTransport:
-    """A journal that takes entries, or fails."""
+    """A connection to a journal that accepts entries, or fails."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, object]] = []
@@ -33,7 +32,7 @@ class FakeTransport:
 
 
 class LogsTests(SynchronousTestCase):
-    """The observer, between a pipe and a journal."""
+    """The observer over a pipe and a journal."""
 
     def setUp(self) -> None:
         self.reader, self.writer = os.pipe()
@@ -55,18 +54,18 @@ class LogsTests(SynchronousTestCase):
             return []
 
     def test_observer(self) -> None:
-        """What twistd asks for by name is an observer, and there is one of it."""
+        """The observer that twistd looks up by name is an ILogObserver, and a singleton."""
         verifyObject(ILogObserver, observer())
         self.assertIs(observer(), observer())
 
     def test_levels(self) -> None:
-        """Events below the level are not told; the level can be changed at any time."""
-        told: dict[str, list[str]] = {}
+        """Events below the level are not logged; the level can be changed at any time."""
+        logged: dict[str, list[str]] = {}
         for level in ("debug", "info", "warn", "error"):
             self.logs.configure("text", level)
             for emit in (self.log.debug, self.log.info, self.log.warn, self.log.error, self.log.critical):
                 emit("x")
-            told[level] = [line.split()[1] for line in self.written()]
+            logged[level] = [line.split()[1] for line in self.written()]
         self.assertEqual(
             {
                 "debug": ["debug", "info", "warn", "error", "critical"],
@@ -74,19 +73,19 @@ class LogsTests(SynchronousTestCase):
                 "warn": ["warn", "error", "critical"],
                 "error": ["error", "critical"],
             },
-            told,
+            logged,
         )
 
     def test_debugging(self) -> None:
-        """It says whether debug is told, for those whom words would cost much."""
+        """`is_debugging` is true if debug events are logged."""
         self.assertFalse(self.logs.is_debugging)
         self.logs.configure("text", "debug")
         self.assertTrue(self.logs.is_debugging)
 
-    def test_begins(self) -> None:
-        """Before it is configured, and with `auto`, it writes text from info on, or to the journal."""
+    def test_defaults(self) -> None:
+        """By default info and above are written as text, or to the journal."""
         self.log.info("one")
-        self.log.debug("not told")
+        self.log.debug("not logged")
         (line,) = self.written()
         self.assertTrue(line.endswith("Z info     one"), line)
 
@@ -95,7 +94,7 @@ class LogsTests(SynchronousTestCase):
         self.assertEqual((["two"], []), (self.transport.messages, self.written()))
 
     def test_json(self) -> None:
-        """As JSON every line is an object."""
+        """With the format json every line is an object."""
         self.logs.configure("json", "info")
         self.log.info("{client} came", client="10.0.0.1")
         (line,) = self.written()
@@ -103,7 +102,7 @@ class LogsTests(SynchronousTestCase):
         self.assertEqual(("10.0.0.1 came", "10.0.0.1"), (document["message"], document["client"]))
 
     def test_no_journal(self) -> None:
-        """Where the journal is wanted and there is none, text is written."""
+        """If the journal is configured and there is none, text is written."""
         self.logs.configure("journal", "info")
         self.transport.error = FileNotFoundError(2, "none")
         self.log.info("one")
@@ -111,7 +110,7 @@ class LogsTests(SynchronousTestCase):
         self.assertEqual(0, self.logs.dropped)
 
     def test_full_journal(self) -> None:
-        """What a full journal does not take is counted, and told once it takes entries again."""
+        """Entries that a full journal rejects are counted, and reported once it accepts some again."""
         self.logs.configure("journal", "info")
         self.transport.error = BlockingIOError(11, "full")
         self.log.info("one")
@@ -122,18 +121,51 @@ class LogsTests(SynchronousTestCase):
         self.log.info("three")
         self.log.info("four")
 
-        lost = "2 log entries were dropped: nobody took them"
+        lost = "2 log entries were dropped: the output was blocked"
         self.assertEqual([lost, "three", "four"], self.transport.messages)
         self.assertEqual(2, self.logs.dropped)
 
     def test_full_pipe(self) -> None:
-        """A pipe that nobody reads costs lines, and never waits."""
+        """A full pipe loses lines, and never blocks."""
         while not self.logs.dropped:
             self.log.info("x" * 4000)
         self.log.info("lost too")
         self.assertEqual(2, self.logs.dropped)
         self.written()
         self.log.info("seen")
-        told, seen = self.written()[-2:]
-        self.assertIn("2 log entries were dropped", told)
+        report, seen = self.written()[-2:]
+        self.assertIn("2 log entries were dropped", report)
         self.assertTrue(seen.endswith("seen"))
+
+
+class LineStreamTests(SynchronousTestCase):
+    """A stream over a pipe, with and without a reader."""
+
+    def setUp(self) -> None:
+        self.reader, self.writer = os.pipe()
+        self.addCleanup(os.close, self.writer)
+        self.stream = LineStream(self.writer)
+
+    def test_through(self) -> None:
+        """A line arrives, even if it is longer than one piece."""
+        self.addCleanup(os.close, self.reader)
+        line = "é" * 5_000 + "\n"
+        self.assertTrue(self.stream.write(line))
+        self.assertEqual(line.encode(), os.read(self.reader, 100_000))
+
+    def test_full(self) -> None:
+        """Writing to a full pipe does not block, and the next line begins on a line of its own."""
+        self.addCleanup(os.close, self.reader)
+        while self.stream.write("x" * 9_000 + "\n"):
+            pass
+        self.assertFalse(self.stream.write("lost\n"))
+
+        os.read(self.reader, 1 << 20)
+        self.assertTrue(self.stream.write("seen\n"))
+
+        self.assertEqual(b"\nseen\n", os.read(self.reader, 100))
+
+    def test_gone(self) -> None:
+        """A closed pipe causes no exception."""
+        os.close(self.reader)
+        self.assertFalse(self.stream.write("lost\n"))

@@ -1,11 +1,15 @@
-"""What systemd is told, as it would hear it."""
+"""Tests of mirrord/observe/systemd.py."""
 
 import socket
 from pathlib import Path
+from typing import Any
 
+import attrs
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.observe.systemd import Notifier, watchdog_seconds
+from mirrord.observe.systemd import IDLE_SECONDS, Heartbeat, Notifier, watchdog_seconds
+from tests.fakes.logged import Logged
 
 
 class NotifierTests(SynchronousTestCase):
@@ -17,7 +21,7 @@ class NotifierTests(SynchronousTestCase):
         return manager
 
     def test_messages(self) -> None:
-        """Each message is one datagram in the words of sd_notify(3)."""
+        """Each message is one datagram in the form of sd_notify(3)."""
         path = self.mktemp()
         manager = self.listen(path)
         notifier = Notifier.of({"NOTIFY_SOCKET": path})
@@ -40,7 +44,7 @@ class NotifierTests(SynchronousTestCase):
         )
 
     def test_abstract_name(self) -> None:
-        """An address that begins with @ is a name without a file."""
+        """An address that begins with @ is an abstract socket."""
         name = f"mirrord-test-{id(self)}"
         manager = self.listen(f"\0{name}")
 
@@ -48,14 +52,14 @@ class NotifierTests(SynchronousTestCase):
 
         self.assertEqual(manager.recv(100), b"READY=1")
 
-    def test_nobody(self) -> None:
-        """Without a manager, or with one that has gone, nothing happens."""
+    def test_no_manager(self) -> None:
+        """Without a manager, or with one that is gone, nothing happens."""
         Notifier.of({}).ready()
         Notifier.of({"NOTIFY_SOCKET": ""}).ready()
         Notifier.of({"NOTIFY_SOCKET": str(Path(self.mktemp()))}).ready()
 
-    def test_deaf_manager(self) -> None:
-        """A manager that does not read is not waited for."""
+    def test_busy_manager(self) -> None:
+        """A manager that does not read does not block."""
         path = self.mktemp()
         self.listen(path)
         notifier = Notifier(path)
@@ -65,13 +69,77 @@ class NotifierTests(SynchronousTestCase):
 
 class WatchdogTests(SynchronousTestCase):
     def test_interval(self) -> None:
-        """The interval is that of the environment, in seconds."""
+        """The timeout is that of the environment, in seconds."""
         self.assertEqual(watchdog_seconds({"WATCHDOG_USEC": "30000000"}, 7), 30.0)
         self.assertEqual(watchdog_seconds({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"}, 7), 30.0)
 
     def test_none(self) -> None:
-        """Nobody waits where no interval is given, or it is meant for another process."""
+        """There is no watchdog without a timeout, or with one for another process."""
         self.assertIsNone(watchdog_seconds({}, 7))
         self.assertIsNone(watchdog_seconds({"WATCHDOG_USEC": "0"}, 7))
         self.assertIsNone(watchdog_seconds({"WATCHDOG_USEC": "x"}, 7))
         self.assertIsNone(watchdog_seconds({"WATCHDOG_USEC": "1", "WATCHDOG_PID": "8"}, 7))
+
+
+@attrs.define(eq=False)
+class FakeNotifier:
+    """A notifier that records its messages."""
+
+    messages: list[str] = attrs.field(factory=list)
+
+    def alive(self) -> None:
+        self.messages.append("alive")
+
+    def status(self, text: str) -> None:
+        self.messages.append(text)
+
+
+class HeartbeatTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.notifier = FakeNotifier()
+        self.problem: str | None = None
+        self.line = "all is well"
+
+    def start(self, watchdog_seconds: float | None) -> Heartbeat:
+        notifier: Any = self.notifier
+        heartbeat = Heartbeat(
+            notifier=notifier,
+            clock=self.clock,
+            watchdog_seconds=watchdog_seconds,
+            find_problem=lambda: self.problem,
+            describe=lambda: self.line,
+        )
+        heartbeat.start()
+        return heartbeat
+
+    def test_interval(self) -> None:
+        """The watchdog is notified three times in its timeout, and at once at the start."""
+        self.start(6.0)
+        self.clock.pump([2.0] * 3)
+        self.assertEqual(self.notifier.messages.count("alive"), 4)
+
+    def test_problem(self) -> None:
+        """The watchdog is not notified while there is a problem, which is logged once."""
+        logged = Logged.during(self, "mirrord.observe.systemd")
+        self.start(6.0)
+        self.problem = "the disk hangs"
+        self.clock.pump([2.0] * 3)
+        self.assertEqual(self.notifier.messages.count("alive"), 1)
+        self.assertEqual(logged.messages, ["systemd watchdog not notified: the disk hangs"])
+
+        self.problem = None
+        self.clock.advance(2.0)
+        self.assertEqual(self.notifier.messages.count("alive"), 2)
+
+    def test_status(self) -> None:
+        """The status line is sent when it has changed, even without a watchdog."""
+        heartbeat = self.start(None)
+        self.clock.advance(IDLE_SECONDS)
+        self.line = "busy"
+        self.clock.advance(IDLE_SECONDS)
+        heartbeat.stop()
+        self.clock.advance(IDLE_SECONDS)
+        self.assertEqual(
+            [line for line in self.notifier.messages if line != "alive"], ["all is well", "busy"]
+        )
