@@ -1,45 +1,41 @@
-"""Visitors: who asked last for what. Kept in memory alone, for nobody needs it after a restart."""
+"""The last client of each reference, kept in memory only: it is not needed after a restart."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 import attrs
+from cachetools import LRUCache
 
 from mirrord.oci.names import Reference, RepositoryKey
 
-MAX_VISITS = 10_000
-"""Three megabytes of them, if so many different things are asked for."""
+MAX_REQUESTS = 10_000
+"""Four megabytes, if so many different references are requested."""
 
 
 @attrs.frozen
-class ClientVisit:
-    """A client's address, and when it asked: wall clock, in seconds."""
+class LastRequest:
+    """A client's address, and the time of its request: wall clock, in seconds."""
 
     client: str
-    asked_at: float
+    requested_at: float
 
 
 @attrs.define(eq=False)
 class LastClients:
-    """The last visit by repository and reference; what was asked for longest ago is forgotten first."""
+    """The last request by repository and reference; the least recently used one is discarded first."""
 
     _now: Callable[[], float]
-    _visits: OrderedDict[str, ClientVisit] = attrs.field(factory=OrderedDict, init=False)
+    _requests: LRUCache[str, LastRequest] = attrs.field(factory=lambda: LRUCache(MAX_REQUESTS), init=False)
 
-    def saw(self, source: RepositoryKey, reference: Reference, client: str) -> None:
-        """A client was given a manifest."""
-        key = _key(source, reference)
-        self._visits[key] = ClientVisit(client, self._now())
-        self._visits.move_to_end(key)
-        if len(self._visits) > MAX_VISITS:
-            self._visits.popitem(last=False)
+    def record(self, repository: RepositoryKey, reference: Reference, client: str) -> None:
+        """Record that a client received a manifest."""
+        self._requests[_key(repository, reference)] = LastRequest(client, self._now())
 
-    def last(self, source: RepositoryKey, *references: Reference) -> ClientVisit | None:
-        """The last visit for any of these."""
-        visits = [self._visits.get(_key(source, reference)) for reference in references]
-        return max(filter(None, visits), key=lambda visit: visit.asked_at, default=None)
+    def last(self, repository: RepositoryKey, *references: Reference) -> LastRequest | None:
+        """Return the last request for any of these references."""
+        requests = [self._requests.get(_key(repository, reference)) for reference in references]
+        return max(filter(None, requests), key=lambda request: request.requested_at, default=None)
 
 
-def _key(source: RepositoryKey, reference: Reference) -> str:
-    """One flat string: a tuple of parsed values takes three times the memory."""
-    return f"{source} {reference}"
+def _key(repository: RepositoryKey, reference: Reference) -> str:
+    """Return one flat string: a tuple of parsed values takes three times the memory."""
+    return f"{repository} {reference}"

@@ -70,7 +70,7 @@ class Explainer:
             manifest,
             tuple(blobs),
             None if visit is None else visit.client,
-            None if visit is None else visit.asked_at,
+            None if visit is None else visit.requested_at,
             why_not,
         )
 

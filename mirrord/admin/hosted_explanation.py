@@ -54,7 +54,7 @@ class HostedExplainer:
             manifest,
             tuple(blobs),
             None if visit is None else visit.client,
-            None if visit is None else visit.asked_at,
+            None if visit is None else visit.requested_at,
             self._why_not(repository, is_whole=not is_lost and all(one.state == "held" for one in blobs)),
         )
 

@@ -103,7 +103,7 @@ class Catalog(Protocol):
 class Visitors(Protocol):
     """Who remembers who asked."""
 
-    def saw(self, source: RepositoryKey, reference: Reference, client: str) -> None:
+    def record(self, source: RepositoryKey, reference: Reference, client: str) -> None:
         """A client was given a manifest."""
 
 

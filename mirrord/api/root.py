@@ -168,7 +168,7 @@ class RegistryRoot:
             raise
         exchange.answered(reply)
         if isinstance(target.route, ManifestRoute):
-            self._visitors.saw(source, target.route.reference, request.client_address)
+            self._visitors.record(source, target.route.reference, request.client_address)
         headers = (*reply.headers, *_how(reply.outcome), *_common(target))
         answer = Response(reply.status, headers, reply.length, reply.body)
         flow = reply.flow

@@ -185,7 +185,7 @@ class FakePulling:
 class _Visitors:
     pulling: FakePulling
 
-    def saw(self, source: RepositoryKey, reference: Reference, client: str) -> None:
+    def record(self, source: RepositoryKey, reference: Reference, client: str) -> None:
         self.pulling.visits.append((source, reference, client))
 
 

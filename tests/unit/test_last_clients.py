@@ -1,7 +1,9 @@
+"""Tests of mirrord/last_clients.py."""
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.last_clients import MAX_VISITS, ClientVisit, LastClients
+from mirrord.last_clients import MAX_REQUESTS, LastClients, LastRequest
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Tag
 from tests.unit.admin.case import DEBIAN, UBUNTU
@@ -9,29 +11,29 @@ from tests.unit.admin.case import DEBIAN, UBUNTU
 LATEST, DIGEST = Tag("latest"), Digest.of(b"x")
 
 
-class VisitorsTests(SynchronousTestCase):
+class LastClientsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.visitors = LastClients(self.clock.seconds)
+        self.clients = LastClients(self.clock.seconds)
 
     def test_last(self) -> None:
-        """Of all visits for a tag and its digest the last one is told."""
-        self.visitors.saw(UBUNTU, LATEST, "one")
+        """Of all requests for a tag and its digest the last one is returned."""
+        self.clients.record(UBUNTU, LATEST, "one")
         self.clock.advance(5)
-        self.visitors.saw(UBUNTU, DIGEST, "two")
-        self.visitors.saw(DEBIAN, LATEST, "three")
+        self.clients.record(UBUNTU, DIGEST, "two")
+        self.clients.record(DEBIAN, LATEST, "three")
 
-        self.assertEqual(ClientVisit("one", 0.0), self.visitors.last(UBUNTU, LATEST))
-        self.assertEqual(ClientVisit("two", 5.0), self.visitors.last(UBUNTU, LATEST, DIGEST))
-        self.assertIsNone(self.visitors.last(DEBIAN, DIGEST))
+        self.assertEqual(LastRequest("one", 0.0), self.clients.last(UBUNTU, LATEST))
+        self.assertEqual(LastRequest("two", 5.0), self.clients.last(UBUNTU, LATEST, DIGEST))
+        self.assertIsNone(self.clients.last(DEBIAN, DIGEST))
 
     def test_bounded(self) -> None:
-        """What was asked for longest ago is forgotten when there is too much."""
-        for number in range(MAX_VISITS):
-            self.visitors.saw(UBUNTU, Tag(f"v{number}"), "someone")
-        self.visitors.saw(UBUNTU, Tag("v0"), "again")
-        self.visitors.saw(UBUNTU, LATEST, "new")
+        """The least recently requested reference is discarded when there are too many."""
+        for number in range(MAX_REQUESTS):
+            self.clients.record(UBUNTU, Tag(f"v{number}"), "someone")
+        self.clients.record(UBUNTU, Tag("v0"), "again")
+        self.clients.record(UBUNTU, LATEST, "new")
 
-        self.assertIsNone(self.visitors.last(UBUNTU, Tag("v1")))
-        self.assertIsNotNone(self.visitors.last(UBUNTU, Tag("v0")))
-        self.assertIsNotNone(self.visitors.last(UBUNTU, Tag("v2")))
+        self.assertIsNone(self.clients.last(UBUNTU, Tag("v1")))
+        self.assertIsNotNone(self.clients.last(UBUNTU, Tag("v0")))
+        self.assertIsNotNone(self.clients.last(UBUNTU, Tag("v2")))

@@ -48,7 +48,7 @@ class InquiryTests(OperateCase):
         one = image(layer(b"abc"))
         self.shelves.hold(UBUNTU, one)
         self.shelves.known[UBUNTU, LATEST] = TagRecord(cached=TagObservation(one.descriptor, 800.0))
-        self.visitors.saw(UBUNTU, one.digest, "10.0.0.7")
+        self.visitors.record(UBUNTU, one.digest, "10.0.0.7")
         self.condition = "it failed a moment ago"
 
         told = self.explain()

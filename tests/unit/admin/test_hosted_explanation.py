@@ -37,7 +37,7 @@ class HostedInquiryTests(OperateCase):
         self.hosted.push(APP, one, "1")
         self.shelves.manifests[one.digest] = one
         self.shelves.blobs[layer(b"abc").digest] = 3
-        self.visitors.saw(RepositoryKey(HOSTED, APP), one.digest, "10.0.0.7")
+        self.visitors.record(RepositoryKey(HOSTED, APP), one.digest, "10.0.0.7")
 
         told = self.explain()
 
