@@ -1,14 +1,14 @@
-"""Commands: what the operator's `mirrord` asks of the daemon.
+"""The operator's commands: the resources that `mirrord` requests from the daemon.
 
-    GET    /repositories?pattern=GLOB        one repository a line
-    DELETE /repositories?reference=REF       take out a repository, a tag or a digest
-    POST   /sweep?dry_run=1                  sweep, or say what that would do
+    GET    /repositories?pattern=GLOB        list repositories, one a line
+    DELETE /repositories?reference=REF       remove a repository, a tag or a digest
+    POST   /sweep?dry_run=1                  sweep, or report what a sweep would do
     POST   /pull?reference=REF&platform=P    one event a line; `all` for every platform
-    POST   /verify                           one event a line, until the client leaves
+    POST   /verify                           one event a line, until the client disconnects
     GET    /why?reference=REF                what is known of a reference
 
-Lines are JSON (NDJSON), written as they come and no faster than they are taken. What goes wrong before
-the first line is an error document; after it, a last line whose event is `failed`.
+Lines are JSON (NDJSON), written as they come and no faster than the client reads. An error before the
+first line is an error document; an error after it is a last line whose event is `failed`.
 """
 
 import json
@@ -18,28 +18,19 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from mirrord.admin.origin import refuse_strangers
 from mirrord.admin.ports import Operations
 from mirrord.admin.results import CommandFailed
 from mirrord.admin.sweep import sweep_document
 from mirrord.http.body_writer import BodyWriter
-from mirrord.http.request import MirrorRequest
+from mirrord.http.request import MirrorRequest, public_error
+from mirrord.http.resource import AsyncResource
 from mirrord.http.response import Header, Response
-from mirrord.oci.errors import NameInvalid, RegistryError, Unavailable, Unsupported
+from mirrord.oci.errors import NameInvalid, RegistryError
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-
-METHODS = {
-    b"/repositories": (b"GET", b"DELETE"),
-    b"/sweep": (b"POST",),
-    b"/pull": (b"POST",),
-    b"/verify": (b"POST",),
-    b"/why": (b"GET",),
-}
 
 _NO_STORE: Header = (b"Cache-Control", b"no-store")
 _LINES: Header = (b"Content-Type", b"application/x-ndjson")
@@ -49,82 +40,125 @@ _EVERY_PLATFORM = "all"
 
 @attrs.define(eq=False)
 class Commands:
-    """Carries out commands; `operations` are those of the configuration in effect.
+    """The commands that run; `operations` are those of the configuration in effect.
 
-    `own_platform` is for what images are pulled unless the command says otherwise.
+    Images are pulled for `own_platform` unless the command names another.
     """
 
-    _operations: Callable[[], Operations]
-    _own_platform: Platform
-    _running: set[Deferred[None]] = attrs.field(factory=set, init=False)
-    _log = Logger()
+    operations: Callable[[], Operations]
+    own_platform: Platform
+    running: set[Deferred[None]] = attrs.field(factory=set, init=False)
+
+    def resources(self) -> dict[bytes, "CommandResource"]:
+        """Return the resource of each command, by its path."""
+        return {
+            b"repositories": RepositoriesResource(self),
+            b"sweep": SweepResource(self),
+            b"pull": PullResource(self),
+            b"verify": VerifyResource(self),
+            b"why": WhyResource(self),
+        }
 
     def start(self) -> None:
-        """Nothing: commands come by themselves."""
+        """Do nothing: commands start when they are requested."""
 
     def stop(self) -> None:
-        """End the commands that run: their store is about to be closed."""
-        for running in list(self._running):
+        """Cancel the running commands, before their store is closed."""
+        for running in list(self.running):
             running.cancel()
 
-    def respond(self, request: MirrorRequest) -> None:
-        """Carry out a command whose path is one of METHODS; ends when the client leaves."""
-        running = Deferred.fromCoroutine(self._answer(request))
+
+class CommandResource(AsyncResource):
+    """A command: only this host may request it, and it ends when its client disconnects."""
+
+    error_headers = (_NO_STORE,)
+
+    def __init__(self, commands: Commands) -> None:
+        super().__init__()
+        self.commands = commands
+
+    def waits(self, request: MirrorRequest, running: Deferred[None]) -> None:
+        """Cancel the command when the client disconnects or the daemon stops."""
         request.waiting = running
-        self._running.add(running)
-        running.addBoth(lambda _: self._running.discard(running))
+        self.commands.running.add(running)
+        running.addBoth(lambda _: self.commands.running.discard(running))
 
-    async def _answer(self, request: MirrorRequest) -> None:
-        path, _, query = request.uri.partition(b"?")
-        try:
-            methods = METHODS[path]
-            refuse_strangers(request)
-            if request.method not in methods:
-                raise Unsupported(f"here {b' and '.join(methods).decode()} are answered")
-            await self._carry_out(request, path, _parameters(query))
-        except CancelledError:
-            request.break_off()
-        except Exception as error:  # noqa: BLE001 - the last resort, and logged
-            self._fail(request, error)
+    async def respond(self, request: MirrorRequest) -> None:
+        """Run the command."""
+        refuse_strangers(request)
+        await super().respond(request)
 
-    async def _carry_out(self, request: MirrorRequest, path: bytes, parameters: dict[str, str]) -> None:
-        operations = self._operations()
-        match request.method, path:
-            case b"GET", b"/repositories":
-                await _stream(request, operations.lister.list(parameters.get("pattern", "*")))
-            case b"DELETE", _:
-                _reply(request, await operations.remover.remove(_reference(parameters, operations)))
-            case _, b"/sweep":
-                is_dry_run = parameters.get("dry_run", "0") not in {"", "0"}
-                collector = operations.collector
-                sweep = await (collector.preview() if is_dry_run else collector.sweep())
-                request.respond(Response.of_json(sweep_document(sweep), _NO_STORE))
-            case _, b"/pull":
-                platform = self._platform(parameters.get("platform", ""))
-                await _stream(request, operations.puller.pull(_reference(parameters, operations), platform))
-            case _, b"/verify":
-                await _stream(request, operations.verifier.verify())
-            case _:
-                _reply(request, await operations.explainer.explain(_reference(parameters, operations)))
+
+class RepositoriesResource(CommandResource):
+    """`/repositories`: list them, or remove what a reference names."""
+
+    methods = (b"GET", b"DELETE")
+
+    async def render_GET(self, request: MirrorRequest) -> None:
+        """List repositories."""
+        pattern = _parameters(request).get("pattern", "*")
+        await _stream(request, self.commands.operations().lister.list(pattern))
+
+    async def render_DELETE(self, request: MirrorRequest) -> None:
+        """Remove a repository, a tag or a digest."""
+        operations = self.commands.operations()
+        _reply(request, await operations.remover.remove(_reference(_parameters(request), operations)))
+
+
+class SweepResource(CommandResource):
+    """`/sweep`."""
+
+    methods = (b"POST",)
+
+    async def render_POST(self, request: MirrorRequest) -> None:
+        """Sweep, or report what a sweep would do."""
+        is_dry_run = _parameters(request).get("dry_run", "0") not in {"", "0"}
+        collector = self.commands.operations().collector
+        sweep = await (collector.preview() if is_dry_run else collector.sweep())
+        request.respond(Response.of_json(sweep_document(sweep), _NO_STORE))
+
+
+class PullResource(CommandResource):
+    """`/pull`."""
+
+    methods = (b"POST",)
+
+    async def render_POST(self, request: MirrorRequest) -> None:
+        """Pull an image ahead of its clients."""
+        operations, parameters = self.commands.operations(), _parameters(request)
+        platform = self._platform(parameters.get("platform", ""))
+        await _stream(request, operations.puller.pull(_reference(parameters, operations), platform))
 
     def _platform(self, text: str) -> Platform | None:
         if text == _EVERY_PLATFORM:
             return None
-        return Platform.parse(text) if text else self._own_platform
+        return Platform.parse(text) if text else self.commands.own_platform
 
-    def _fail(self, request: MirrorRequest, error: Exception) -> None:
-        if request.channel is None:
-            return
-        if not isinstance(error, RegistryError):
-            self._log.failure("A command failed: {path}", Failure(error), path=repr(request.uri[:64]))
-        if request.startedWriting:
-            request.break_off()
-        else:
-            request.respond(Response.of_error(_public(error), _NO_STORE))
+
+class VerifyResource(CommandResource):
+    """`/verify`."""
+
+    methods = (b"POST",)
+
+    async def render_POST(self, request: MirrorRequest) -> None:
+        """Verify what is stored."""
+        _parameters(request)
+        await _stream(request, self.commands.operations().verifier.verify())
+
+
+class WhyResource(CommandResource):
+    """`/why`."""
+
+    methods = (b"GET",)
+
+    async def render_GET(self, request: MirrorRequest) -> None:
+        """Explain what a reference names and why it is stored or not."""
+        operations = self.commands.operations()
+        _reply(request, await operations.explainer.explain(_reference(_parameters(request), operations)))
 
 
 async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> None:
-    """Write a line for each event; a failure that can be told becomes the last one."""
+    """Write a line for each event; an error becomes the last one."""
     async with aclosing(events):
         event = await anext(events, None)
         is_chunked = request.clientproto == b"HTTP/1.1"
@@ -138,8 +172,8 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
                 try:
                     event = await anext(events, None)
                 except (RegistryError, OSError) as error:
-                    said = _public(error)
-                    event = CommandFailed(said.message, said.code)
+                    public = public_error(error)
+                    event = CommandFailed(public.message, public.code)
         request.finish()
 
 
@@ -163,22 +197,12 @@ def _plain(value: Any) -> Any:
     return str(value) if "__str__" in vars(type(value)) else document(value)
 
 
-def _public(error: Exception) -> RegistryError:
-    """What is told of an error: of our own ones nothing but whose they are."""
-    if isinstance(error, RegistryError):
-        return error
-    if isinstance(error, OSError):
-        return Unavailable("the mirror's disk does not work")
-    return RegistryError("the mirror failed; its log says how")
-
-
-def _parameters(query: bytes) -> dict[str, str]:
+def _parameters(request: MirrorRequest) -> dict[str, str]:
     try:
-        return dict(
-            parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8, errors="strict")
-        )
+        query = request.query.decode("ascii")
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=8, errors="strict"))
     except ValueError:
-        raise NameInvalid("the query cannot be read") from None
+        raise NameInvalid("invalid query") from None
 
 
 def _reference(parameters: dict[str, str], operations: Operations) -> ImageReference:

@@ -1,71 +1,76 @@
-"""AdminRoot: what an operator's tools ask, on a listener of their own."""
+"""AdminRoot: the resource tree of the admin listener, for operators and their tools."""
 
 from collections.abc import Callable
 
-import attrs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
 
-from mirrord.admin.commands import METHODS, Commands
+from mirrord.admin.commands import Commands
 from mirrord.admin.origin import refuse_pages
-from mirrord.http.request import READING, MirrorRequest, not_allowed
+from mirrord.http.request import MirrorRequest
+from mirrord.http.resource import JSONResource, UnknownResource
 from mirrord.http.response import Header, Response
 from mirrord.observe.health import Health
-from mirrord.oci.errors import NameUnknown, RegistryError
 
 _NO_STORE: Header = (b"Cache-Control", b"no-store")
 _TEXT: Header = (b"Content-Type", b"text/plain; charset=utf-8")
 
 
-@attrs.frozen(eq=False)
-class AdminRoot:
-    """Answers `/metrics`, `/healthz`, `/readyz` and `/status`; its `respond` is what a MirrorSite wants.
+class AdminRoot(Resource):
+    """The root: `metrics`, `healthz`, `readyz`, `status`, and the commands (commands.py).
 
-    The paths of commands (commands.py) are theirs.
-
-    `_health` says by name what is well and what is not; `_status` gives what is to be known at a glance,
-    as JSON takes it. Both are asked anew for every request, on the reactor: they answer from memory.
+    `health` has the checks by name, and `status` returns what `/status` shows. Both are called for every
+    request, on the reactor: they answer from memory.
     """
 
-    _registry: CollectorRegistry
-    _health: Health
-    _status: Callable[[], object]
-    _commands: Commands
-    _log = Logger()
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        health: Health,
+        status: Callable[[], object],
+        commands: Commands,
+    ) -> None:
+        super().__init__()
+        self.putChild(b"metrics", MetricsResource(registry))
+        self.putChild(b"healthz", HealthResource())
+        self.putChild(b"readyz", ReadinessResource(health))
+        self.putChild(b"status", StatusResource(status))
+        for name, command in commands.resources().items():
+            self.putChild(name, command)
 
-    def respond(self, request: MirrorRequest) -> None:
-        """Answer a request, at once unless it is a command."""
-        if request.uri.partition(b"?")[0] in METHODS:
-            self._commands.respond(request)
-            return
-        try:
-            answer = self._answer(request)
-        except RegistryError as error:
-            answer = Response.of_error(error)
-        except Exception:  # noqa: BLE001 - the last resort, and logged
-            self._log.failure("A request to the admin listener failed", Failure())
-            answer = Response.of_error(RegistryError("the mirror failed; its log says how"))
-        request.respond(answer)
+    def getChild(self, path: bytes, request: MirrorRequest) -> IResource:
+        """Return a path that does not exist."""
+        return UnknownResource("unknown path; see /metrics, /healthz, /readyz and /status")
 
-    def _answer(self, request: MirrorRequest) -> Response:
-        if request.method not in READING:
-            return not_allowed()
-        match request.uri.partition(b"?")[0]:
-            case b"/metrics":
-                return self._metrics(request)
-            case b"/healthz":
-                return Response.whole(200, b"ok\n", _TEXT, _NO_STORE)
-            case b"/readyz":
-                return self._readiness()
-            case b"/status":
-                refuse_pages(request)
-                return Response.of_json(self._status(), _NO_STORE)
-        return Response.of_error(NameUnknown("here are /metrics, /healthz, /readyz and /status"))
 
-    def _metrics(self, request: MirrorRequest) -> Response:
-        """All metrics, in the format that the scraper likes best."""
+class _Page(JSONResource):
+    """A page that is made at once."""
+
+    def render_GET(self, request: MirrorRequest) -> int:
+        """Respond with the page."""
+        request.respond(self.page(request))
+        return NOT_DONE_YET
+
+    def page(self, request: MirrorRequest) -> Response:
+        """Return the page.
+
+        Raises:
+            RegistryError: There is none for this client.
+        """
+        raise NotImplementedError
+
+
+class MetricsResource(_Page):
+    """`/metrics`: all metrics, in the format that the scraper prefers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._registry = registry
+
+    def page(self, request: MirrorRequest) -> Response:
+        """Return the metrics."""
         accept = (request.header(b"Accept") or b"").decode("latin-1")
         try:
             encode, content_type = choose_encoder(accept)
@@ -75,11 +80,40 @@ class AdminRoot:
             200, encode(self._registry), (b"Content-Type", content_type.encode("ascii")), _NO_STORE
         )
 
-    def _readiness(self) -> Response:
-        """Every check by name; 503 while one of them says no."""
+
+class HealthResource(_Page):
+    """`/healthz`: the reactor runs."""
+
+    def page(self, request: MirrorRequest) -> Response:
+        """Return `ok`."""
+        return Response.whole(200, b"ok\n", _TEXT, _NO_STORE)
+
+
+class ReadinessResource(_Page):
+    """`/readyz`: every check by name; 503 if one of them fails."""
+
+    def __init__(self, health: Health) -> None:
+        super().__init__()
+        self._health = health
+
+    def page(self, request: MirrorRequest) -> Response:
+        """Return the checks."""
         results = self._health.run()
         is_ready = all(result.is_ok for result in results)
         checks = {result.name: result.problem or "ok" for result in results}
         return Response.of_json(
             {"ready": is_ready, "checks": checks}, _NO_STORE, status=200 if is_ready else 503
         )
+
+
+class StatusResource(_Page):
+    """`/status`: what the daemon does, as JSON."""
+
+    def __init__(self, status: Callable[[], object]) -> None:
+        super().__init__()
+        self._status = status
+
+    def page(self, request: MirrorRequest) -> Response:
+        """Return the status."""
+        refuse_pages(request)
+        return Response.of_json(self._status(), _NO_STORE)

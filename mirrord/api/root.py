@@ -1,15 +1,14 @@
-"""RegistryRoot: every request to a mirror, from its first line to its last byte."""
+"""RegistryRoot: the resource tree of a listener, and the distribution API in it."""
 
-import errno
-import re
 import secrets
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import IResource, Resource
 
 from mirrord.access.authenticator import Authenticator, Caller
 from mirrord.access.challenge import TOKEN_PATH
@@ -23,31 +22,28 @@ from mirrord.api.resource import BodyStream, ChangingResource, RegistryRequest, 
 from mirrord.api.tags import CatalogResource
 from mirrord.api.token import TokenResource
 from mirrord.api.uploads import scopes_of_mount
-from mirrord.api.welcome import is_wanted, welcome
+from mirrord.api.welcome import WelcomeResource
 from mirrord.http.page_cache import PageCache
 from mirrord.http.request import READING, MirrorRequest, not_allowed
+from mirrord.http.resource import AsyncResource
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.cache_status import CacheResult
-from mirrord.oci.errors import NameUnknown, RegistryError, Unavailable
+from mirrord.oci.errors import NameUnknown, RegistryError
 from mirrord.oci.names import HOSTED
 from mirrord.oci.routes import CatalogRoute, ManifestRoute, Ping, RepositoryRoute, Target, UploadRoute, parse
 
 _CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_AUTHORITY = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+_TOKEN = TOKEN_PATH.removeprefix("/v2/").encode("ascii")
 
 
-class RegistryRoot:
-    """Answers the clients of one listener, whose own upstream is `default`.
+class RegistryRoot(Resource):
+    """The root of the tree of one listener, whose own upstream is `default`.
 
-    Its `respond` is what a MirrorSite wants. Every request gets one answer: the spec's document for
-    what is refused or fails, whatever it was, and nothing of our inside. A hit is answered before
-    `respond` returns: the coroutine is driven by hand up to its first wait, and most have none.
+    `/` is a page for browsers, `/v2/token` the token service, and everything else the API: a path may begin
+    with the prefix of an upstream, and one that does not is the API's to reject. More may be added by
+    `putChild`.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -60,6 +56,58 @@ class RegistryRoot:
         make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
         is_debugging: Callable[[], bool] = lambda: True,
     ) -> None:
+        super().__init__()
+        self._api = APIResource(
+            use_cases, gate, default, metrics, pages, make_boundary=make_boundary, is_debugging=is_debugging
+        )
+        self.putChild(b"", WelcomeResource(default, self._api))
+        self.putChild(b"v2", _V2(self._api, TokenResource(gate)))
+
+    def getChild(self, path: bytes, request: MirrorRequest) -> IResource:
+        """Return the API."""
+        return self._api
+
+
+class _V2(Resource):
+    """`/v2/`: the token service and the API, in which a repository may be called `token` as well."""
+
+    def __init__(self, api: IResource, token: IResource) -> None:
+        super().__init__()
+        self._api = api
+        self._token = token
+
+    def getChild(self, path: bytes, request: MirrorRequest) -> IResource:
+        """Return the token service for its own path, else the API."""
+        return self._token if path == _TOKEN and not request.postpath else self._api
+
+    def render(self, request: MirrorRequest) -> Any:
+        """Respond to a request for `/v2`."""
+        return self._api.render(request)
+
+
+class APIResource(AsyncResource):
+    """The distribution API: `/v2/…` and `/PREFIX/v2/…`, parsed from the right into a Route.
+
+    Every request gets one response: the specification's error document for whatever is rejected or fails,
+    without internal details.
+    """
+
+    isLeaf = True
+    error_headers = (API_VERSION,)
+    _log = Logger()
+
+    def __init__(
+        self,
+        use_cases: UseCases,
+        gate: Authenticator,
+        default: str,
+        metrics: Metrics,
+        pages: PageCache,
+        *,
+        make_boundary: Callable[[], str],
+        is_debugging: Callable[[], bool],
+    ) -> None:
+        super().__init__()
         self._sending = SendContext(pages, metrics)
         self._sources = use_cases.sources
         self._visitors = use_cases.visitors
@@ -69,57 +117,30 @@ class RegistryRoot:
         self._is_debugging = is_debugging
         self._nouns = Handlers.of(use_cases, default, self._sending, make_boundary)
         self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default, use_cases.clock)
-        self._token = TokenResource(gate)
 
-    def respond(self, request: MirrorRequest) -> None:
-        """Answer a request, now or later. What changes something goes on when its client has left."""
-        running = self._answer(request)
-        try:
-            waited = running.send(None)
-        except StopIteration:
-            return
-        waiting = Deferred.fromCoroutine(_go_on(running, waited))
-        if request.method in READING:
-            request.waiting = waiting
-
-    async def _answer(self, request: MirrorRequest) -> None:
-        """Answer, whatever happens."""
-        try:
-            await self._dispatch(request)
-        except CancelledError:
-            # The client left, or the drain has waited for it long enough.
-            request.break_off()
-        except Exception as error:  # noqa: BLE001 - the last resort, and logged
-            if request.channel is not None:
-                request.respond(self._answer_error(request, error))
-
-    async def _dispatch(self, request: MirrorRequest) -> None:
-        uri = _origin_form(request.uri)
-        path, is_reading = uri.partition(b"?")[0], request.method in READING
+    async def respond(self, request: MirrorRequest) -> None:
+        """Respond to a request, as far as its repository and its caller's rights allow."""
+        is_reading = request.method in READING
         if not is_reading and request.method not in _CHANGING:
             request.respond(not_allowed())
-        elif is_reading and path == b"/" and is_wanted(request.header(b"Accept")):
-            request.respond(welcome(_host(request), self._default, is_secure=request.isSecure()))
-        elif path == TOKEN_PATH.encode("ascii"):
-            request.respond(await self._token.answer(request))
+            return
+        target = self._aimed(request, parse(request.target))
+        caller = await self._gate.authenticate(identify(request))
+        if not isinstance(target.route, Ping | CatalogRoute):
+            await self._ask(request, target, target.route, caller)
+        elif is_reading:
+            answer = await self._answer_self(target, caller)
+            if request.channel is not None:
+                request.respond(answer)
         else:
-            target = self._aimed(request, parse(uri))
-            caller = await self._gate.authenticate(identify(request))
-            if not isinstance(target.route, Ping | CatalogRoute):
-                await self._ask(request, target, target.route, caller)
-            elif is_reading:
-                answer = await self._answer_self(target, caller)
-                if request.channel is not None:
-                    request.respond(answer)
-            else:
-                request.respond(not_allowed())
+            request.respond(not_allowed())
 
     def _aimed(self, request: MirrorRequest, target: Target) -> Target:
         """What a request is aimed at: containerd may name us by our own host, which is no upstream."""
         namespace = target.namespace
         if namespace is None or self._sources.knows(namespace):
             return target
-        is_here = namespace.lower() == _host(request).decode("latin-1").lower()
+        is_here = namespace.lower() == request.authority.decode("latin-1").lower()
         return attrs.evolve(target, namespace=None) if is_here else target
 
     async def _ask(
@@ -190,7 +211,9 @@ class RegistryRoot:
             if request.channel is not None:
                 # A download says by itself why it failed, once for all its clients.
                 if not isinstance(error, RegistryError | CancelledError):
-                    self._log.failure("An answer broke off: {uri}", Failure(), uri=_shown(request))
+                    self._log.failure(
+                        "response aborted: {uri}", Failure(), uri=request.uri[:256].decode("latin-1")
+                    )
                 request.break_off()
         else:
             request.finish()
@@ -202,46 +225,6 @@ class RegistryRoot:
         if isinstance(target.route, Ping):
             return Response.of_json({}, *_common(target))
         return await self._catalog.answer(target, caller, *_common(target))
-
-    def _answer_error(self, request: MirrorRequest, error: Exception) -> Response:
-        """The spec's document; where it was us who failed, nothing of how, which goes to the log."""
-        if isinstance(error, RegistryError):
-            return Response.of_error(error, API_VERSION)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            self._log.warn("no room for a request: {uri}", uri=_shown(request))
-            return Response.of_error(Unavailable("the mirror's disk is full"), API_VERSION)
-        self._log.failure("A request failed: {uri}", Failure(error), uri=_shown(request))
-        if isinstance(error, OSError):
-            return Response.of_error(Unavailable("the mirror's disk does not work"), API_VERSION)
-        return Response.of_error(RegistryError("the mirror failed; its log says how"), API_VERSION)
-
-
-def _go_on(running: Coroutine[Any, Any, None], waited: Any) -> Generator[Any, Any, None]:
-    """The rest of a coroutine that was begun by hand and waits for `waited`."""
-    step: Callable[[Any], Any]
-    while True:
-        try:
-            result = yield waited
-        except BaseException as error:  # noqa: BLE001 - all of it is the coroutine's
-            step, result = running.throw, error
-        else:
-            step = running.send
-        try:
-            waited = step(result)
-        except StopIteration:
-            return
-
-
-def _origin_form(uri: bytes) -> bytes:
-    """Path and query of a request's target, which may be absolute (RFC 9112, section 3.2.2)."""
-    authority = _AUTHORITY.match(uri)
-    return uri if authority is None else uri[authority.end() :] or b"/"
-
-
-def _host(request: MirrorRequest) -> bytes:
-    """The host that a request is for: that of an absolute target goes before the header's."""
-    authority = _AUTHORITY.match(request.uri)
-    return authority[1] if authority else request.header(b"Host") or b""
 
 
 def _action(method: bytes, *, is_upload: bool) -> Action:
@@ -264,7 +247,3 @@ def _how(outcome: CacheResult) -> tuple[Header, ...]:
     if outcome.age_seconds is None:
         return (cache_status,)
     return (cache_status, (b"Age", b"%d" % max(0, outcome.age_seconds)))
-
-
-def _shown(request: MirrorRequest) -> str:
-    return request.uri[:256].decode("latin-1")

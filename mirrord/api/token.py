@@ -11,6 +11,7 @@ from mirrord.access.scopes import Scope, read_scopes
 from mirrord.api.caller import identify
 from mirrord.http.body import RequestBodyStream
 from mirrord.http.request import READING, MirrorRequest
+from mirrord.http.resource import AsyncResource
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.oci.errors import NameInvalid, SizeInvalid, Unsupported
 
@@ -22,11 +23,21 @@ _NEVER_KEPT: Header = (b"Cache-Control", b"no-store")
 _MAX_FIELDS = 128
 
 
-class TokenResource:
-    """Answers requests for `challenge.TOKEN_PATH`."""
+class TokenResource(AsyncResource):
+    """The token service, at `challenge.TOKEN_PATH`."""
+
+    isLeaf = True
+    error_headers = (API_VERSION,)
 
     def __init__(self, gate: Authenticator) -> None:
+        super().__init__()
         self._gate = gate
+
+    async def respond(self, request: MirrorRequest) -> None:
+        """Respond with a token."""
+        answer = await self.answer(request)
+        if request.channel is not None:
+            request.respond(answer)
 
     async def answer(self, request: MirrorRequest) -> Response:
         """A token as JSON.
@@ -36,7 +47,7 @@ class TokenResource:
         """
         identity = identify(request)
         if request.method in READING:
-            fields = _fields(request.uri.partition(b"?")[2])
+            fields = _fields(request.query)
             return _told(await self._gate.issue_token(identity, _scopes(fields)))
         if request.method != b"POST":
             return _refused("a token is got by GET or POST")

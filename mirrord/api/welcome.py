@@ -10,8 +10,13 @@ import base64
 import hashlib
 import html
 import re
+from typing import Any
+
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
 
 from mirrord.client_config import RECIPES, ClientFile, ClientRecipe, MirrorAddress, Registry
+from mirrord.http.request import READING, MirrorRequest
 from mirrord.http.response import Header, Response
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -44,6 +49,25 @@ _HEADERS: tuple[Header, ...] = (
     (b"Cache-Control", b"no-store"),
     (b"Vary", b"Accept"),
 )
+
+
+class WelcomeResource(Resource):
+    """The page at `/`, for browsers; to other clients `/` is a path of the API like any other."""
+
+    isLeaf = True
+
+    def __init__(self, upstream: str, api: IResource) -> None:
+        super().__init__()
+        self._upstream = upstream
+        self._api = api
+
+    def render(self, request: MirrorRequest) -> Any:
+        """Respond with the page if HTML is accepted."""
+        is_page = request.method in READING and request.path == b"/"
+        if not is_page or not is_wanted(request.header(b"Accept")):
+            return self._api.render(request)
+        request.respond(welcome(request.authority, self._upstream, is_secure=request.isSecure()))
+        return NOT_DONE_YET
 
 
 def is_wanted(accept: bytes | None) -> bool:

@@ -63,7 +63,7 @@ class Generation:
         config = self.config
         runtime.use_clients(self.upstreams)
         for listener, root, listen in zip(runtime.listeners, self.roots, config.listen, strict=True):
-            listener.site.respond = root.respond
+            listener.site.resource = root
             listener.site.limits = ConnectionLimits(
                 stall_seconds=listen.stall_timeout, upload_seconds=config.hosted.upload_timeout
             )

@@ -15,12 +15,10 @@ from mirrord.http.certificates import Certificates
 from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.page_cache import PageCache
 from mirrord.http.port import open_port
-from mirrord.http.request import MirrorRequest
-from mirrord.http.response import Response
+from mirrord.http.resource import UnavailableResource
 from mirrord.http.site import MirrorSite
 from mirrord.http.tls_context import CipherPreference
 from mirrord.observe.access_log import AccessLog
-from mirrord.oci.errors import Unavailable
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -86,7 +84,7 @@ def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple
     def open_listener(listen: ListenConfig) -> Listener:
         site = MirrorSite(
             reactor,
-            _refuse,
+            UnavailableResource("the mirror is starting"),
             access_log=access_log,
             proxies=TrustedProxies(listen.trusted_proxies),
             is_proxied=listen.proxy_protocol,
@@ -101,8 +99,8 @@ def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple
 
 def open_admin_listener(config: Config, reactor: Any) -> Listener:
     """Return the admin listener of `config`, not yet bound and without its root."""
-    return Listener(endpoint=config.admin.endpoint, site=MirrorSite(reactor, _refuse), mode="600")
-
-
-def _refuse(request: MirrorRequest) -> None:
-    request.respond(Response.of_error(Unavailable("the mirror is starting")))
+    return Listener(
+        endpoint=config.admin.endpoint,
+        site=MirrorSite(reactor, UnavailableResource("the mirror is starting")),
+        mode="600",
+    )

@@ -88,12 +88,12 @@ class MirrorService(Service):
         except (OSError, ConfigError) as error:
             raise SystemExit(f"mirrord: cannot start: {error}") from None
         self._generation.install(runtime)
-        runtime.admin.site.respond = build_admin_root(
+        runtime.admin.site.resource = build_admin_root(
             runtime,
             self._commands,
             generation=lambda: self.generation,
             reload_error=lambda: self._reload_error,
-        ).respond
+        )
         try:
             for listener in (runtime.admin, *runtime.listeners):
                 listener.bind(runtime.reactor, runtime.pages)

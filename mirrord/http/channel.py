@@ -122,6 +122,10 @@ class MirrorChannel(HTTPChannel):
         Twisted would parse on: 64 KiB of pipelined requests could have gigabytes of answers waiting.
         """
         self._since = self.site.now()
+        if request.body is not None and not request.body.is_whole:
+            self.requests.remove(request)
+            self._close_unread()
+            return
         self.paused = self._waitingForTransport
         super().requestDone(request)
         if self.paused:
@@ -155,12 +159,26 @@ class MirrorChannel(HTTPChannel):
         """Answer a request that is not read to its end, and take no other on this connection."""
         if self._is_refused:
             return
-        self._is_refused = True
-        self.persistent = False
-        self.setRawMode()
         is_head = bool(self.requests) and self.requests[-1].is_head
         head = answer.head(b"HTTP/1.1", (b"Date", self.site.date()), (b"Connection", b"close"))
         self.write(head if is_head else head + answer.body)
+        self._close_unread()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
+        """Write the head of a response that a resource of Twisted's has made."""
+        body = self._body
+        if body is not None and not body.is_whole:
+            self.persistent = False
+        headers.setRawHeaders(b"Date", [self.site.date()])
+        if not self.persistent:
+            headers.setRawHeaders(b"Connection", [b"close"])
+        super().writeHeaders(version, code, reason, headers)
+
+    def _close_unread(self) -> None:
+        """Close after a response to a request that was not read to its end: drop what still arrives."""
+        self._is_refused = True
+        self.persistent = False
+        self.setRawMode()
         self.resume_reading()
         if isinstance(self.transport, tcp.Connection):
             self._begin_closing()
@@ -203,9 +221,11 @@ class MirrorChannel(HTTPChannel):
 
     def break_off(self) -> None:
         """Close, in the midst of an answer too: whoever makes it is cancelled, and the rest is not sent."""
-        waiting = self.requests[0].waiting if self._handlingRequest else None
-        if waiting is not None:
-            waiting.cancel()
+        request = self.requests[0] if self._handlingRequest else None
+        if request is not None and request.waiting is not None:
+            request.waiting.cancel()
+        elif request is not None:
+            request.break_off()
         if not self._is_closing:
             self.loseConnection()
 

@@ -1,55 +1,74 @@
-"""Request: what a client asked, and the way its answer takes.
+"""MirrorRequest: one HTTP request, and how a resource of twisted.web responds to it.
 
-Twisted's own `server.Request` brings cookies, forms, sessions, resource traversal and pages of
-HTML; a registry has no use for any of them. What is kept of `http.Request` is what `HTTPChannel`
-counts on: the headers, the order of pipelined requests, producers, and word of a lost connection.
+It is based on `http.Request`, which knows headers, pipelining, producers and lost connections. Twisted's
+`server.Request` would add sessions, forms spooled to /tmp, and tracebacks and errors in HTML. Of what it
+adds, resources get their path (`prepath`, `postpath`), the query (`args`) and the URL, and no more.
+
+A resource is rendered when the request head is complete, before any body. It responds in one of two ways:
+ours call `respond` or `begin` with a `Response`; any other, such as `static.File`, does as Twisted
+documents it: it sets headers and then returns the body or writes it, as a push or pull producer.
 """
 
+import errno
 import re
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import cached_property
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import Request
+from twisted.python.urlpath import URLPath
+from twisted.web.error import UnsupportedMethod
+from twisted.web.http import NO_BODY_CODES, Request, parse_qs
 from twisted.web.iweb import INonQueuedRequestFactory
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
 from zope.interface import provider
 
 from mirrord.http.body import RequestBodyStream
 from mirrord.http.forwarded import TrustedProxies, address_of
-from mirrord.http.response import API_VERSION, Response
+from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.observe.access_log import CLIENT_LEFT, AccessRecord
-from mirrord.oci.errors import SizeInvalid, Unsupported
+from mirrord.oci.errors import RegistryError, SizeInvalid, Unavailable, Unsupported
 
 READING = (b"GET", b"HEAD")
-"""The methods that a mirror answers."""
-
-ALLOW = (b"Allow", b"GET, HEAD")
+"""The methods that change nothing, and whose requests have no body."""
 
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-fvV:.%\w~-]+\])(?::[0-9]*)?", re.ASCII)
 """`uri-host [ ":" port ]` (RFC 9110, section 7.2); it may be empty."""
 
-_NOT_ADDRESSED = Response.of_error(
-    Unsupported("one Host header is needed, with a host in it"), API_VERSION, status=400
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+"""The beginning of an absolute request target, and its authority (RFC 9112, section 3.2.2)."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_INVALID_HOST = Response.of_error(
+    Unsupported("exactly one valid Host header is required"), API_VERSION, status=400
 )
 
 
 @provider(INonQueuedRequestFactory)
 class MirrorRequest(Request):
-    """A request, once its headers are in.
+    """A request whose head is complete.
 
-    Its site answers it: at once by `respond`, or by `begin`, writes of its own, and then `finish` or
-    `break_off`. `waiting`, while it is set, is cancelled when the client leaves. `ended`, if it is set,
-    is called once, when all of the answer is written or nothing more of it will be: with the seconds
-    since the request came. `client_address` is who asks, `received_at` when, by the reactor's clock.
+    `path` and `query` are the parts of `target`, which is the request target without scheme and host.
+    `client_address` is the client's, also behind trusted proxies; `received_at` is in seconds of the
+    reactor's clock. `waiting`, if set, is cancelled when the client disconnects. `ended`, if set, is
+    called once, when the response is complete or aborted, with the seconds since the request arrived.
 
-    A request with a `body` is answered from when its head is in, by whoever may want to read it; one
-    whose body is not read to its end is the last of its connection.
+    The resource may read the `body`; if it does not read all of it, the connection is closed after the
+    response.
     """
 
-    channel: Any
+    channel: Any = None
     uri: bytes
+    target = b""
+    query = b""
+    prepath: list[bytes]
+    postpath: list[bytes]
     body: RequestBodyStream | None = None
     waiting: Deferred[None] | None = None
     ended: Callable[[float], None] | None = None
@@ -57,39 +76,63 @@ class MirrorRequest(Request):
     received_at: float | None = None
     is_cut = False
 
+    _log = Logger()
+
     def __init__(self, channel: Any) -> None:
         super().__init__(channel, parsePOSTFormSubmission=False)
 
     @property
     def is_head(self) -> bool:
-        """Whether headers alone are asked for."""
+        """Whether the client wants the headers only."""
         return bool(self.method == b"HEAD")
 
     @property
     def scheme(self) -> str:
-        """`https` where the client speaks TLS, with us or with a proxy that we trust; else `http`."""
+        """`https` if the client speaks TLS with us or with a trusted proxy, else `http`."""
         own = "https" if self.isSecure() else "http"
-        return self._proxies.scheme_of(self._peer, own, self._said(b"X-Forwarded-Proto"))
+        return self._proxies.scheme_of(self._peer, own, self._text(b"X-Forwarded-Proto"))
 
     @property
-    def is_addressed(self) -> bool:
-        """Whether it says once, and readably, which host it is for; HTTP/1.0 need not say it."""
+    def authority(self) -> bytes:
+        """The host and port that the request is for; an absolute target overrides the Host header."""
+        absolute = _ABSOLUTE.match(self.uri)
+        return absolute[1] if absolute else self.header(b"Host") or b""
+
+    @property
+    def has_valid_host(self) -> bool:
+        """Whether there is exactly one Host header, and it is valid; HTTP/1.0 requires none."""
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if not hosts:
             return bool(self.clientproto != b"HTTP/1.1")
         return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
 
+    @cached_property
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """The query's parameters, decoded."""
+        return dict(parse_qs(self.query, keep_blank_values=1))
+
     def header(self, name: bytes) -> bytes | None:
-        """All values of a header, joined as one (RFC 9110, section 5.3); None without any."""
+        """Return all values of a header, joined (RFC 9110, section 5.3); None if there are none."""
         values = self.requestHeaders.getRawHeaders(name)
         return b",".join(values) if values else None
 
+    def prePathURL(self) -> bytes:
+        """Return the URL of the resource that is rendered, as the client addresses it."""
+        path = b"/".join(quote(segment, safe="").encode("ascii") for segment in self.prepath)
+        return b"%b://%b/%b" % (self.scheme.encode("ascii"), self.authority or b"localhost", path)
+
+    def URLPath(self) -> URLPath:
+        """Return `prePathURL` as an object."""
+        url: URLPath = URLPath.fromBytes(self.prePathURL())
+        return url
+
     def gotLength(self, length: int | None) -> None:
-        """The head is in. What is read only has no use for a body, and does not get it."""
+        """Handle a complete head. GET and HEAD must not have a body."""
         if length == 0:
             return
         if self.method in READING:
-            self.channel.refuse(Response.of_error(SizeInvalid("no body is wanted"), API_VERSION, status=413))
+            error = SizeInvalid("a GET or HEAD request must not have a body")
+            self.channel.refuse(Response.of_error(error, API_VERSION, status=413))
             return
         is_withheld = (self.header(b"Expect") or b"").lower() == b"100-continue"
         self.body = RequestBodyStream(self.channel, length, is_withheld and self.clientproto == b"HTTP/1.1")
@@ -97,42 +140,75 @@ class MirrorRequest(Request):
         self._begin()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Some of the body is here."""
+        """Pass on a piece of the body."""
         if self.body is not None:
             self.body.arrived(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of the request is here."""
+        """Handle the end of the request."""
         if self.body is None:
             self._begin()
         else:
             self.body.ended()
 
-    def respond(self, answer: Response) -> None:
-        """Give the whole answer; a HEAD is given its headers."""
+    def render(self, resource: IResource) -> None:
+        """Render a resource, and send what it returns; an error becomes a JSON document, never HTML."""
+        try:
+            body = resource.render(self)
+            if body is NOT_DONE_YET:
+                return
+            if body or not (self.is_head or self.code in NO_BODY_CODES):
+                self.setHeader(b"Content-Length", b"%d" % len(body))
+            self.write(body)
+            self.finish()
+        except Exception as error:  # noqa: BLE001 - the last resort, and logged
+            self.fail(error)
+
+    def respond(self, response: Response) -> None:
+        """Send a complete response; without its body if the request is a HEAD."""
         if self.body is not None and not self.body.is_whole:
-            self.code, self.startedWriting = answer.status, 1
-            self.channel.refuse(answer)
+            self.code, self.startedWriting = response.status, 1
+            self.channel.refuse(response)
             return
-        body = b"" if self.is_head else answer.body
-        self._write_head(answer, body)
+        body = b"" if self.is_head else response.body
+        self._write_head(response, body)
         self.finish()
 
-    def begin(self, answer: Response) -> None:
-        """Send the headers; as many bytes as they promise are to follow."""
-        self._write_head(answer, b"")
+    def begin(self, response: Response) -> None:
+        """Send the head of a response, whose body is then written."""
+        if self.body is not None and not self.body.is_whole:
+            self.channel.persistent = False
+        self._write_head(response, b"")
+
+    def fail(self, error: Exception, *headers: Header) -> None:
+        """Respond with the document of an error, or abort a response that has begun.
+
+        Only a RegistryError is described to the client; any other is logged.
+        """
+        if self.channel is None:
+            return
+        public = self._public(error)
+        if self.startedWriting:
+            self.break_off()
+            return
+        if isinstance(error, UnsupportedMethod):
+            headers = (*headers, API_VERSION, (b"Allow", b", ".join(sorted(error.allowedMethods))))
+        self.respond(Response.of_error(public, *headers))
 
     def break_off(self) -> None:
-        """End short of the promised length: the client sees a FIN, and knows that it has not all.
+        """Close the connection before the response is complete.
 
-        Not a reset: containerd resumes after an unexpected end alone (reference/protocol.md, 1.8).
+        By a FIN: containerd resumes after an unexpected EOF, not after a reset (reference/protocol.md, 1.8).
         """
         if self.channel is not None:
+            producer = self.producer
             self.unregisterProducer()
+            if producer is not None:
+                producer.stopProducing()
             self.channel.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client left: nobody waits for the answer any more."""
+        """Cancel what the response waits for: the client has disconnected."""
         site, self.is_cut = self.channel.site, not self.finished
         super().connectionLost(reason)
         if self.body is not None:
@@ -144,7 +220,7 @@ class MirrorRequest(Request):
             site.log(self)
 
     def access(self) -> AccessRecord:
-        """What the access log says of it, once it has ended."""
+        """Return the access log's record of this request, once it has ended."""
         return AccessRecord(
             client=self.client_address,
             at=self.received_at or 0.0,
@@ -153,19 +229,41 @@ class MirrorRequest(Request):
             version=self.clientproto.decode("latin-1"),
             status=self.code if self.startedWriting else CLIENT_LEFT,
             sent_bytes=self.sentLength,
-            referrer=self._said(b"Referer"),
-            agent=self._said(b"User-Agent"),
+            referrer=self._text(b"Referer"),
+            agent=self._text(b"User-Agent"),
         )
 
     def _begin(self) -> None:
-        """Have it answered; one that is not for one host is refused (RFC 9112, section 3.2)."""
-        self.received_at = self.channel.site.now()
-        self.client_address = self._proxies.client_of(self._peer, self._said(b"X-Forwarded-For"))
-        if self.is_addressed:
-            self.channel.site.respond(self)
-        else:
+        """Find the resource and render it. An invalid Host is rejected (RFC 9112, section 3.2)."""
+        site = self.channel.site
+        self.received_at = site.now()
+        self.client_address = self._peer
+        if site.proxies.networks:
+            forwarded_for = self._text(b"X-Forwarded-For")
+            self.client_address = site.proxies.client_of(self.client_address, forwarded_for)
+        if not self.has_valid_host:
             self.channel.persistent = False
-            self.respond(_NOT_ADDRESSED)
+            self.respond(_INVALID_HOST)
+            return
+        self._split_target()
+        try:
+            resource = site.getResourceFor(self)
+        except Exception as error:  # noqa: BLE001 - the last resort, and logged
+            self.fail(error)
+        else:
+            self.render(resource)
+
+    def _split_target(self) -> None:
+        """Set `path`, `query` and the segments to look up; `*` and other non-paths are one segment."""
+        target = self.uri
+        if not target.startswith(b"/"):
+            absolute = _ABSOLUTE.match(target)
+            target = target if absolute is None else target[absolute.end() :] or b"/"
+        self.target = target
+        self.path, _, self.query = target.partition(b"?")
+        segments = self.path.removeprefix(b"/").split(b"/")
+        self.prepath = []
+        self.postpath = [*map(unquote_to_bytes, segments)] if b"%" in self.path else segments
 
     @property
     def _proxies(self) -> TrustedProxies:
@@ -174,27 +272,49 @@ class MirrorRequest(Request):
 
     @property
     def _peer(self) -> str:
-        return address_of(self.channel.getPeer())
+        return address_of(self.client)
 
-    def _said(self, name: bytes) -> str:
+    def _text(self, name: bytes) -> str:
         return (self.header(name) or b"").decode("latin-1")
 
-    def _write_head(self, answer: Response, body: bytes) -> None:
-        self.code = answer.status
+    def _public(self, error: Exception) -> RegistryError:
+        """Return the error that the client is given, and log one that is ours."""
+        if isinstance(error, UnsupportedMethod):
+            return Unsupported("the method is not allowed here")
+        shown = self.uri[:256].decode("latin-1")
+        public = public_error(error)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            self._log.warn("disk full; request failed: {uri}", uri=shown)
+        elif public is not error:
+            self._log.failure("request failed: {uri}", Failure(error), uri=shown)
+        return public
+
+    def _write_head(self, response: Response, body: bytes) -> None:
+        self.code = response.status
         self.startedWriting = 1
         self.sentLength = len(body)
         more = [(b"Date", self.channel.site.date())]
         if not self.channel.persistent:
             more.append((b"Connection", b"close"))
-        self.channel.write(answer.head(self.clientproto, *more) + body)
+        self.channel.write(response.head(self.clientproto, *more) + body)
+
+
+def public_error(error: Exception) -> RegistryError:
+    """Return what a client may know of an error: of an internal one, only that it is one."""
+    if isinstance(error, RegistryError):
+        return error
+    if isinstance(error, OSError):
+        is_full = error.errno in _FULL
+        return Unavailable("the mirror's disk is full" if is_full else "the mirror's disk failed")
+    return RegistryError("internal error; see the mirror's log")
 
 
 def not_allowed() -> Response:
-    """That a mirror takes no pushes."""
-    error = Unsupported("a mirror is read only: only GET and HEAD are answered")
-    return Response.of_error(error, API_VERSION, ALLOW)
+    """Return the response to a method that a mirrored repository does not support."""
+    error = Unsupported("a mirror is read-only: only GET and HEAD are allowed")
+    return Response.of_error(error, API_VERSION, (b"Allow", b"GET, HEAD"))
 
 
 def http_date(seconds: float) -> bytes:
-    """A moment as HTTP writes it (RFC 9110, section 5.6.7)."""
+    """Return a time as an HTTP-date (RFC 9110, section 5.6.7)."""
     return formatdate(seconds, usegmt=True).encode("ascii")

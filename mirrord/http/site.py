@@ -1,7 +1,6 @@
 """MirrorSite: the connections of one listener, and how many there may be."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -9,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.logger import Logger
 from twisted.web.http import HTTPFactory
+from twisted.web.resource import IResource, getChildForRequest
 
 from mirrord.http.channel import MirrorChannel
 from mirrord.http.forwarded import NO_ADDRESS, TrustedProxies, address_of
@@ -30,10 +30,10 @@ class ConnectionLimits:
 
 
 class MirrorSite(HTTPFactory):
-    """Takes connections, and gives each request to `respond`.
+    """The HTTP server behind one port, whose requests are rendered by the tree of `resource`.
 
-    Twisted's Site would look for a Resource, segment by segment; a registry's routes are read from
-    the right (oci/routes.py), so there is nothing to traverse.
+    Twisted's own Site would bring sessions, an access log of its own and errors in HTML. `resource` and
+    `limits` may be replaced at any time, which a configuration reload does.
     """
 
     protocol = MirrorChannel  # type: ignore[assignment]
@@ -44,15 +44,15 @@ class MirrorSite(HTTPFactory):
     def __init__(
         self,
         reactor: Any,
-        respond: Callable[[MirrorRequest], None],
+        resource: IResource,
+        *,
         limits: ConnectionLimits | None = None,
         access_log: AccessLog | None = None,
         proxies: TrustedProxies | None = None,
-        *,
         is_proxied: bool = False,
     ) -> None:
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
-        self.respond = respond
+        self.resource = resource
         self.limits = limits or ConnectionLimits()
         self.access_log = access_log
         self.proxies = proxies or TrustedProxies()
@@ -71,6 +71,11 @@ class MirrorSite(HTTPFactory):
     def connections(self) -> int:
         """How many clients are connected."""
         return len(self._channels)
+
+    def getResourceFor(self, request: MirrorRequest) -> IResource:
+        """Return the resource for a request's path, found as Twisted's Site finds it."""
+        resource: IResource = getChildForRequest(self.resource, request)
+        return resource
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A channel for a new connection; None, which closes it, for who may not speak for others."""

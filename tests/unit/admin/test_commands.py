@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import attrs
+from prometheus_client import CollectorRegistry
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.commands import METHODS, Commands, document
+from mirrord.admin.commands import Commands, document
 from mirrord.admin.ports import Operations
 from mirrord.admin.results import (
     ContentFetched,
@@ -23,10 +24,12 @@ from mirrord.admin.results import (
     RemovedTag,
     VerificationProgress,
 )
+from mirrord.admin.root import AdminRoot
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
 from mirrord.http.site import MirrorSite
+from mirrord.observe.health import Health
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
@@ -107,7 +110,8 @@ class CommandsTests(SynchronousTestCase):
             )
         )
         self.commands = Commands(self.operations.all, OWN)
-        self.site = MirrorSite(Clock(), self.commands.respond)
+        root = AdminRoot(CollectorRegistry(), Health(()), dict, self.commands)
+        self.site = MirrorSite(Clock(), root)
         self.client = self.connect()
 
     def connect(self) -> Client:
@@ -212,7 +216,7 @@ class CommandsTests(SynchronousTestCase):
         self.operations.events = [ContentFetched(DIGEST)]
         for error, message, code in (
             (UpstreamTimeout("silent"), "silent", "UNAVAILABLE"),
-            (OSError("secret path"), "the mirror's disk does not work", "UNAVAILABLE"),
+            (OSError("secret path"), "the mirror's disk failed", "UNAVAILABLE"),
         ):
             self.operations.error = error
             line = self.lines(self.order("/pull?reference=x"))[-1]
@@ -248,9 +252,9 @@ class CommandsTests(SynchronousTestCase):
     def test_strangers(self) -> None:
         """A stranger is refused whatever the command."""
         self.client = Client(self.site)
-        for path, methods in METHODS.items():
-            for method in methods:
-                self.assertEqual(403, self.order(path.decode(), method.decode()).status)
+        for path, resource in self.commands.resources().items():
+            for method in resource.methods:
+                self.assertEqual(403, self.order(f"/{path.decode()}", method.decode()).status)
         self.assertEqual([], self.operations.asked)
 
     def test_leaving(self) -> None:

@@ -9,6 +9,7 @@ from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
 from mirrord.oci.errors import Denied
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, Wire, read_answers
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 4000)
@@ -26,7 +27,7 @@ def respond(request: MirrorRequest) -> None:
 
 class GateTests(SynchronousTestCase):
     def ask(self, peer: object, host: str | None = "127.0.0.1:5001", method: str = "GET", *more: str) -> int:
-        client = Client(MirrorSite(Clock(), respond), Wire(peerAddress=peer, lenient=True))
+        client = Client(MirrorSite(Clock(), CallbackResource(respond)), Wire(peerAddress=peer, lenient=True))
         lines = [f"{method} /why HTTP/1.{0 if host is None else 1}", *more]
         if host is not None:
             lines.append(f"Host: {host}")

@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource
+from zope.interface.verify import verifyObject
 
 from mirrord.admin.commands import Commands
 from mirrord.admin.ports import Operations
@@ -21,13 +23,13 @@ class AdminTests(SynchronousTestCase):
         registry = CollectorRegistry()
         Counter("mirrord_things", "Things.", registry=registry).inc(3)
         self.troubles: dict[str, str | None] = {"disk": None, "ports": None}
-        root = AdminRoot(
+        self.root = AdminRoot(
             registry,
             Health(tuple(HealthCheck(name, lambda name=name: self.troubles[name]) for name in self.troubles)),  # type: ignore[misc]
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
             Commands(self.operations, Platform("linux", "amd64")),
         )
-        self.client = Client(MirrorSite(Clock(), root.respond))
+        self.client = Client(MirrorSite(Clock(), self.root))
 
     def operations(self) -> Operations:
         raise NotImplementedError("no test here gives a command")
@@ -95,3 +97,17 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(500, got.status)
         self.assertEqual("UNKNOWN", json.loads(got.body)["errors"][0]["code"])
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_resources(self) -> None:
+        """Every child of the root is a resource, and nothing is below one."""
+        root = self.root
+        verifyObject(IResource, root)
+        names = set()
+        for name, child in root.listStaticEntities():
+            verifyObject(IResource, child)
+            names.add(name.decode())
+            for path in (f"/{name.decode()}/", f"/{name.decode()}/metrics", f"/x/{name.decode()}"):
+                got = self.client.get(path)
+                self.assertEqual((404, "application/json"), (got.status, got.headers["content-type"]), path)
+        commands = {"repositories", "sweep", "pull", "verify", "why"}
+        self.assertEqual({"metrics", "healthz", "readyz", "status"} | commands, names)

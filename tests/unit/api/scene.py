@@ -28,7 +28,7 @@ class SceneCase(SynchronousTestCase):
         self.gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)
         self.root = self.make_root()
         self.clock = Clock()
-        self.site = MirrorSite(self.clock, self.root.respond)
+        self.site = MirrorSite(self.clock, self.root)
         self.client = Client(self.site)
         self.wire = self.client.wire
 

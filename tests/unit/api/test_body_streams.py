@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
+from twisted.web.resource import getChildForRequest
 
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
@@ -27,6 +28,7 @@ from mirrord.observe.metrics import Metrics
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
 from tests.fakes.pulling import HUB, FakeBlob, FakePulling
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import head, read_answers
 
 SIZE = 3_000_001
@@ -46,9 +48,10 @@ class SocketCase(TestCase):
 
         def respond(request: MirrorRequest) -> None:
             self.transports.append(request.channel.transport)
-            root.respond(request)
+            request.render(getChildForRequest(root, request))
 
-        self.site = MirrorSite(reactor, respond, ConnectionLimits(stall_seconds=1, closing_seconds=1))
+        limits = ConnectionLimits(stall_seconds=1, closing_seconds=1)
+        self.site = MirrorSite(reactor, CallbackResource(respond), limits=limits)
         self.add(CONTENT)
 
     def add(self, content: bytes, readable: int | None = None) -> FakeBlob:

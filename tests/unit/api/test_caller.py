@@ -17,6 +17,7 @@ from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, Wire
 
 
@@ -36,7 +37,7 @@ def certificate(common_name: str, *names: str) -> x509.Certificate:
 class IdentityTests(SynchronousTestCase):
     def setUp(self) -> None:
         proxies = TrustedProxies((ip_network("10.0.0.0/8"),))
-        self.site = MirrorSite(Clock(), self.respond, proxies=proxies)
+        self.site = MirrorSite(Clock(), CallbackResource(self.respond), proxies=proxies)
         self.identities: list[ClientIdentity] = []
 
     def respond(self, request: MirrorRequest) -> None:

@@ -6,9 +6,16 @@ import json
 from functools import partial
 
 from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+from twisted.web.static import Data
+from zope.interface.verify import verifyObject
 
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
+from mirrord.api.root import APIResource
+from mirrord.api.token import TokenResource
+from mirrord.api.welcome import WelcomeResource
+from mirrord.http.request import MirrorRequest
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, UpstreamBusy, UpstreamRefused
@@ -262,7 +269,7 @@ class CatalogTests(SceneCase):
         self.pulling.repositories = [f"r{number:04}" for number in range(3000)]
         self.gate = Authenticator(rules=Rules(()), resolve_scope=self.pulling.sources.resolve_scope)
         self.root = self.make_root()
-        self.site.respond = self.root.respond
+        self.site.resource = self.root
 
         self.assertEqual({"repositories": []}, json.loads(self.get("/v2/_catalog").body))
         self.assertLessEqual(30, self.pulling.hosting.clock.yields)
@@ -297,3 +304,36 @@ class CountingTests(SceneCase):
         self.get(f"/v2/x/blobs/{Digest.of(b'')}")
 
         self.assertEqual(1.0, self.counted("blob", "error"))
+
+
+class TreeTests(SceneCase):
+    """The root is a tree of resources."""
+
+    def test_resources(self) -> None:
+        """Every resource of the tree is one, and each path leads to the right one."""
+        found = {}
+        for path in ("/", "/v2", "/v2/", "/v2/token", "/v2/token/tags/list", "/quay/v2/", "/nowhere"):
+            request = MirrorRequest(self.client.channel)
+            request.postpath, request.prepath = path[1:].encode().split(b"/"), []
+            found[path] = self.site.getResourceFor(request)
+            verifyObject(IResource, found[path])
+        verifyObject(IResource, self.root)
+        api = found["/nowhere"]
+        self.assertIsInstance(api, APIResource)
+        self.assertIsInstance(found["/"], WelcomeResource)
+        self.assertIsInstance(found["/v2/token"], TokenResource)
+        self.assertEqual([api] * 3, [found[path] for path in ("/v2/", "/v2/token/tags/list", "/quay/v2/")])
+
+    def test_more(self) -> None:
+        """Another resource may be added, but none is looked up below a prefix."""
+        self.root.putChild(b"more", Data(b"more", "text/plain"))
+        got = self.get("/more")
+        self.assertEqual((200, b"more", "text/plain"), (got.status, got.body, got.headers["content-type"]))
+        self.assert_error(self.get("/quay/more"), 404, "NAME_UNKNOWN")
+
+    def test_token_repository(self) -> None:
+        """A repository may be called `token`: only `/v2/token` itself is the token service's."""
+        self.pulling.add_manifest(b"{}", "latest")
+        self.assertEqual(200, self.get("/v2/token/manifests/latest").status)
+        self.assert_error(self.get("/v2/token/"), 404, "NAME_UNKNOWN")
+        self.assert_error(self.get("/quay/v2/token"), 404, "NAME_UNKNOWN")

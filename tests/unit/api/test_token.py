@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from mirrord.access.authenticator import Authenticator
@@ -14,10 +13,7 @@ from mirrord.access.rules import Rules
 from mirrord.access.tokens import TokenIssuer
 from mirrord.api.token import MAX_FORM_BYTES, TokenResource
 from mirrord.config.access import AccessConfig, Principal, RuleConfig
-from mirrord.http.request import MirrorRequest
-from mirrord.http.response import API_VERSION, Response
 from mirrord.http.site import MirrorSite
-from mirrord.oci.errors import RegistryError
 from tests.fakes.wire import Client, Got, head
 from tests.unit.access.cases import AccessCase, basic, resolve_scope
 
@@ -34,16 +30,7 @@ class TokenCase(AccessCase):
         self.resource = TokenResource(
             Authenticator(rules=rules, resolve_scope=resolve_scope, users=self.load(), tokens=self.tokens)
         )
-        self.client = Client(MirrorSite(Clock(), self.respond))
-
-    def respond(self, request: MirrorRequest) -> None:
-        async def answer() -> None:
-            try:
-                request.respond(await self.resource.answer(request))
-            except RegistryError as error:
-                request.respond(Response.of_error(error, API_VERSION))
-
-        Deferred.fromCoroutine(answer())
+        self.client = Client(MirrorSite(Clock(), self.resource))
 
     def get(self, query: str = "", *headers: str, method: str = "GET") -> Got:
         return self.client.get(f"/v2/token?{query}", *headers, method=method)

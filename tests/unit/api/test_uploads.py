@@ -35,7 +35,7 @@ class PushCase(SceneCase):
             resolve_scope=self.pulling.sources.resolve_scope,
         )
         self.root = self.make_root()
-        self.site.respond = self.root.respond
+        self.site.resource = self.root
 
     def send(self, method: str, path: str, body: bytes = b"", *headers: str) -> Got:
         client = Client(self.site)

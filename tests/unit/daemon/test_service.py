@@ -58,7 +58,7 @@ class Part:
 @attrs.define(eq=False)
 class Site(Part):
     address: str | None = None
-    respond: Any = None
+    resource: Any = None
     limits: ConnectionLimits | None = None
 
     def break_off(self) -> None:
@@ -100,12 +100,9 @@ class Downloads(Part):
 
 @attrs.frozen
 class Root:
-    """A root resource, which is not called here."""
+    """A root resource, which is not rendered here."""
 
     config: Config
-
-    def respond(self, request: object) -> None:
-        raise NotImplementedError
 
 
 @implementer(IListeningPort)
@@ -238,7 +235,7 @@ class ServiceCase(SynchronousTestCase):
     @property
     def served(self) -> Config:
         """The configuration whose root answers at the clients' listener."""
-        return self.site.respond.__self__.config  # type: ignore[no-any-return]
+        return self.site.resource.config  # type: ignore[no-any-return]
 
 
 class StartTests(ServiceCase):

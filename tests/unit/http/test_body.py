@@ -9,6 +9,7 @@ from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
 from mirrord.oci.errors import BodySilent
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, head, read_answers
 
 DONE = Response.whole(201, b"")
@@ -21,7 +22,9 @@ class BodyCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.requests: list[MirrorRequest] = []
-        self.site = MirrorSite(self.clock, self.requests.append, ConnectionLimits(upload_seconds=30))
+        self.site = MirrorSite(
+            self.clock, CallbackResource(self.requests.append), limits=ConnectionLimits(upload_seconds=30)
+        )
         self.client = Client(self.site)
         self.wire = self.client.wire
 

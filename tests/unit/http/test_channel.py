@@ -11,6 +11,7 @@ from twisted.web.http import HTTPChannel
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, head, read_answers
 
 LIMITS = ConnectionLimits(stall_seconds=60, head_seconds=20, idle_seconds=120, closing_seconds=10)
@@ -20,7 +21,7 @@ class ChannelCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.requests: list[MirrorRequest] = []
-        self.site = MirrorSite(self.clock, self.respond, LIMITS)
+        self.site = MirrorSite(self.clock, CallbackResource(self.respond), limits=LIMITS)
         self.client = Client(self.site)
         self.wire = self.client.wire
 

@@ -22,6 +22,7 @@ from mirrord.http.site import ConnectionLimits, MirrorSite
 from mirrord.http.tls import TLSServer
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import head, read_answers
 
 
@@ -29,7 +30,9 @@ class PortCase(TestCase):
     def setUp(self) -> None:
         self.transports: list[Any] = []
         self.folder = Path(tempfile.mkdtemp())
-        self.site = MirrorSite(reactor, self.respond, ConnectionLimits(closing_seconds=1))
+        self.site = MirrorSite(
+            reactor, CallbackResource(self.respond), limits=ConnectionLimits(closing_seconds=1)
+        )
 
     def respond(self, request: MirrorRequest) -> None:
         self.transports.append(request.channel.transport)

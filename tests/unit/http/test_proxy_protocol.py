@@ -23,6 +23,7 @@ from mirrord.http.site import ConnectionLimits, MirrorSite
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
 from tests.fakes.logged import Logged
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import head, read_answers
 
 BEGIN = b"\r\n\r\n\0\r\nQUIT\n"
@@ -128,7 +129,9 @@ class ProxiedTests(TestCase):
 
     def trust(self, networks: tuple[str, ...], limits: ConnectionLimits | None = None) -> None:
         proxies = TrustedProxies(tuple(ip_network(network) for network in networks))
-        self.site = MirrorSite(reactor, self.respond, limits, proxies=proxies, is_proxied=True)
+        self.site = MirrorSite(
+            reactor, CallbackResource(self.respond), limits=limits, proxies=proxies, is_proxied=True
+        )
 
     def respond(self, request: MirrorRequest) -> None:
         self.met.append((request.client_address, request.scheme))

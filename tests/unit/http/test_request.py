@@ -7,6 +7,7 @@ from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
 from mirrord.observe.access_log import CLIENT_LEFT, AccessRecord
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, head
 
 
@@ -18,7 +19,7 @@ class EndTests(SynchronousTestCase):
         self.clock.advance(100)
         self.requests: list[MirrorRequest] = []
         self.ended: list[tuple[float, bool]] = []
-        self.client = Client(MirrorSite(self.clock, self.take))
+        self.client = Client(MirrorSite(self.clock, CallbackResource(self.take)))
 
     def take(self, request: MirrorRequest) -> None:
         self.requests.append(request)

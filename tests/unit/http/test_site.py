@@ -10,6 +10,7 @@ from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
+from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, Wire, head
 
 
@@ -18,7 +19,9 @@ class SiteCase(SynchronousTestCase):
         self.clock = Clock()
         self.requests: list[MirrorRequest] = []
         self.site = MirrorSite(
-            self.clock, self.requests.append, ConnectionLimits(connections=3, connections_per_peer=2)
+            self.clock,
+            CallbackResource(self.requests.append),
+            limits=ConnectionLimits(connections=3, connections_per_peer=2),
         )
 
     def connect(self, host: str) -> Client:
