@@ -1,4 +1,4 @@
-"""The API: requests to the registry itself, authorised, let through by the circuit, judged by outcome."""
+"""RegistryAPI: authorized requests to the registry itself, admitted by the circuit breaker."""
 
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -20,33 +20,32 @@ from mirrord.oci.errors import (
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.authorization import Authorizer
 from mirrord.upstream.circuit import Circuit, Ticket
-from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.outages import OutageLogger
 from mirrord.upstream.quota import UNKNOWN, Quota
-from mirrord.upstream.retry import retry
+from mirrord.upstream.retry import Deadline, retry
 from mirrord.upstream.tokens import TokenDenied
-from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
+from mirrord.upstream.transport import HeadersFor, HTTPTransport, UpstreamResponse
 
 T = TypeVar("T")
 
-PATIENT_SECONDS = 5.0
+MIN_TIMEOUT_SECONDS = 5.0
 """A timeout after less than this marks the upstream as degraded and does not count as a failure."""
 
 _MAX_SENDS = 3
-"""As nobody, with a token that was held, with a token that is fresh."""
+"""Without credentials, with a cached token, with a fresh token."""
 
 
 @attrs.frozen
 class UpstreamRequest:
-    """One question to the registry; `url` is absolute. `more` says which headers go to an origin."""
+    """A request to the registry; `url` is absolute, `headers_for` returns headers by origin."""
 
     method: str
     url: str
-    kind: str
-    repository: RepositoryName
-    more: Callable[[WebOrigin], Headers] = lambda _: Headers()
-    is_followed: bool = True
+    kind: str = attrs.field(kw_only=True)
+    repository: RepositoryName = attrs.field(kw_only=True)
+    headers_for: HeadersFor = attrs.field(kw_only=True, default=lambda _: Headers())
+    is_followed: bool = attrs.field(kw_only=True, default=True)
 
     @property
     def is_manifest_get(self) -> bool:
@@ -56,19 +55,19 @@ class UpstreamRequest:
 
 @attrs.frozen
 class LastError:
-    """How the upstream failed most recently, and when by the reactor's clock; nothing in it is secret."""
+    """The most recent failure of the upstream, and when by the reactor's clock; it contains no secret."""
 
     message: str
     at: float
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class RegistryAPI:
-    """The registry's API, as all calls of one client use it."""
+    """The registry's API, shared by all requests of one client."""
 
     _upstream: str
     home: WebOrigin
-    wire: HTTPTransport
+    transport: HTTPTransport
     circuit: Circuit
     clock: IReactorTime
     _authorizer: Authorizer
@@ -80,26 +79,26 @@ class RegistryAPI:
     def __attrs_post_init__(self) -> None:
         self._outages = OutageLogger(self._upstream, self.circuit, self.clock)
 
-    async def ask(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
-        """Ask once. Any status but 401 (which is met, or Denied), 429 and 5xx is an answer.
+    async def send(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
+        """Send a request once. Any status but 401 (authorized or Denied), 429 and 5xx is returned.
 
         Raises:
-            CircuitOpen: Nobody was asked.
-            UpstreamError: The upstream failed, or is busy.
-            Denied: It does not let us read this.
+            CircuitOpen: Nothing was sent.
+            UpstreamError: The upstream failed, or limits our requests.
+            Denied: It denied access.
         """
         ticket = self.circuit.admit(self.clock.seconds(), is_manifest_get=request.is_manifest_get)
-        began_with = deadline.remaining_seconds
+        budget_seconds = deadline.remaining_seconds
         try:
-            answer = await self._send(request, deadline)
-            await self._judge(answer, ticket, request, deadline)
+            response = await self._send_authorized(request, deadline)
+            await self._settle(ticket, request, response, deadline)
         except UpstreamBusy as error:
             self.last_error = LastError(str(error), self.clock.seconds())
             if ticket.is_settled:
                 raise
             raise self._limited(ticket, error.retry_after_seconds, manifest_gets_only=False) from None
         except UpstreamError as error:
-            self._note(error, ticket, was_patient=began_with >= PATIENT_SECONDS)
+            self._failed(ticket, error, is_short=budget_seconds < MIN_TIMEOUT_SECONDS)
             raise
         except TokenDenied:
             raise
@@ -108,39 +107,35 @@ class RegistryAPI:
             raise
         finally:
             ticket.abandoned()
-            self._outages.look()
-        return answer
+            self._outages.log_recovery()
+        return response
 
-    async def persist(self, call: Callable[[], Awaitable[T]], attempts: int, deadline: Deadline) -> T:
-        """The result of `call`, which asks, tried again where that may help."""
+    async def with_retries(self, call: Callable[[], Awaitable[T]], attempts: int, deadline: Deadline) -> T:
+        """Return the result of `call`, which sends requests, after at most `attempts` attempts."""
         return await retry(
             call,
             attempts=attempts,
             deadline=deadline,
             clock=self.clock,
             random=self._random,
-            retried=self.wire.retried,
+            retried=self.transport.retried,
         )
 
-    async def discard(self, answer: UpstreamResponse, deadline: Deadline) -> None:
-        """Be done with an answer whose body says nothing to us."""
-        await self.wire.bodies.discard(answer.response, deadline)
-
-    async def _send(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
-        """The answer to a request, authorised as the registry wants it."""
+    async def _send_authorized(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
+        """Send a request with the credentials that the registry's challenges require."""
         began_at = self.clock.seconds()
-        grant = await self._authorizer.known(request.repository, deadline)
+        authorization = await self._authorizer.preempt(request.repository, deadline)
         sends = 0
         while True:
-            authorization = None if grant is None else grant.authorization
+            credentials = None if authorization is None else authorization.header
 
-            def headers_for(origin: WebOrigin, authorization: str | None = authorization) -> Headers:
-                headers = request.more(origin)
-                if authorization is not None and origin == self.home:
-                    headers.setRawHeaders("Authorization", [authorization])
+            def headers_for(origin: WebOrigin, credentials: str | None = credentials) -> Headers:
+                headers = request.headers_for(origin)
+                if credentials is not None and origin == self.home:
+                    headers.setRawHeaders("Authorization", [credentials])
                 return headers
 
-            answer = await self.wire.ask(
+            response = await self.transport.send(
                 request.method,
                 request.url,
                 headers_for,
@@ -149,50 +144,46 @@ class RegistryAPI:
                 follow=request.is_followed,
             )
             sends += 1
-            if answer.status != 401 or answer.origin != self.home or sends == _MAX_SENDS:
-                return answer
-            grant = await self._authorizer.meet(answer, request.repository, grant, began_at, deadline)
+            if response.status != 401 or response.origin != self.home or sends == _MAX_SENDS:
+                return response
+            authorization = await self._authorizer.respond(
+                response, request.repository, authorization, began_at=began_at, deadline=deadline
+            )
 
-    async def _judge(
-        self, answer: UpstreamResponse, ticket: Ticket, request: UpstreamRequest, deadline: Deadline
+    async def _settle(
+        self, ticket: Ticket, request: UpstreamRequest, response: UpstreamResponse, deadline: Deadline
     ) -> None:
-        """Settle the ticket by the answer's status."""
-        self.quota = Quota.parse(answer.response.headers) or self.quota
-        status = answer.status
+        """Settle the ticket by the status of the response; raise the error for a 429 or 5xx."""
+        self.quota = Quota.parse(response.raw.headers) or self.quota
+        status = response.status
         if status == 429:
-            await self.discard(answer, deadline)
+            await self.transport.discard(response, deadline)
             raise self._limited(
-                ticket, answer.retry_after_seconds, manifest_gets_only=request.is_manifest_get
+                ticket, response.retry_after_seconds, manifest_gets_only=request.is_manifest_get
             )
         if status >= 500:
-            await self.discard(answer, deadline)
-            raise UpstreamRefused(f"the upstream answered {status}", upstream_status=status)
+            await self.transport.discard(response, deadline)
+            raise UpstreamRefused(f"the upstream responded with {status}", upstream_status=status)
         ticket.succeeded()
 
     def _limited(
         self, ticket: Ticket, retry_after_seconds: float | None, *, manifest_gets_only: bool
     ) -> UpstreamBusy:
-        """Settle the ticket by a 429."""
+        """Settle the ticket by a 429; return the error to raise."""
         seconds = ticket.limited(
             self.clock.seconds(), retry_after_seconds, manifest_gets_only=manifest_gets_only
         )
-        self._outages.began(
-            "it is over its limit (429)",
-            seconds,
-            Event.UPSTREAM_LIMITED,
-            manifest_gets_only=manifest_gets_only,
-        )
-        return UpstreamBusy(
-            "the upstream is over its limit (429)", retry_after_seconds=seconds, upstream_status=429
-        )
+        reason = "the upstream limits our requests (429)"
+        self._outages.opened(reason, seconds, Event.UPSTREAM_LIMITED, manifest_gets_only=manifest_gets_only)
+        return UpstreamBusy(reason, retry_after_seconds=seconds, upstream_status=429)
 
-    def _note(self, error: UpstreamError, ticket: Ticket, *, was_patient: bool) -> None:
-        """Settle the ticket by what went wrong; an account that is refused says nothing about the rest."""
+    def _failed(self, ticket: Ticket, error: UpstreamError, *, is_short: bool) -> None:
+        """Settle the ticket by a failure; a rejected account says nothing about other requests."""
         self.last_error = LastError(str(error), self.clock.seconds())
         if ticket.is_settled or isinstance(error, AccountRefused):
             return
-        if isinstance(error, UpstreamTimeout) and not was_patient:
+        if isinstance(error, UpstreamTimeout) and is_short:
             self.circuit.mark_degraded(self.clock.seconds())
         elif ticket.failed():
             wait = self.circuit.wait_seconds(self.clock.seconds(), of_manifests=False)
-            self._outages.began(str(error), wait, Event.UPSTREAM_FAILING)
+            self._outages.opened(str(error), wait, Event.UPSTREAM_FAILING)

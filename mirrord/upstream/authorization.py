@@ -1,117 +1,119 @@
-"""The authorizer: what a request to the registry carries, and what is done about a 401.
+"""Authorizer: the credentials of requests to a registry, and the reaction to a 401.
 
-Which token service may receive the account: `may_receive_account` in origin.py; any other is asked
-without it.
+Which token service may receive the account is decided by `may_receive_account` in origin.py; any other
+is sent an anonymous request.
 """
 
 import attrs
+from cachetools import LRUCache
 from twisted.web.http_headers import Headers
 
 from mirrord.config.config import AccountConfig
 from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
-from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.origin import WebOrigin
+from mirrord.upstream.retry import Deadline
 from mirrord.upstream.tokens import TokenCache, TokenRequest, UpstreamToken, basic
 from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
-_MAX_REMEMBERED = 1000
+_MAX_REPOSITORIES = 1000
 
 
 @attrs.frozen
 class Authorization:
-    """What lets one request in: a header, and the token in it as ordered; no token if it is the account."""
+    """The Authorization header of a request, and its token with the request for it; None for Basic."""
 
-    authorization: str = attrs.field(repr=False)
-    order: TokenRequest | None = None
+    header: str = attrs.field(repr=False)
+    token_request: TokenRequest | None = None
     token: UpstreamToken | None = None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Authorizer:
-    """Knows what the repositories of one upstream ask for, and meets it."""
+    """Remembers the challenges of the repositories of one upstream, and satisfies them.
+
+    Per repository the token request of its last challenge is cached; None if that was Basic.
+    """
 
     _home: WebOrigin
     _realm: WebOrigin | None
     _account: AccountConfig | None
-    _wire: HTTPTransport
+    _transport: HTTPTransport
     _tokens: TokenCache
-    _orders: dict[RepositoryName, TokenRequest | None] = attrs.field(factory=dict, init=False)
+    _token_requests: LRUCache[RepositoryName, TokenRequest | None] = attrs.field(
+        factory=lambda: LRUCache(_MAX_REPOSITORIES), init=False
+    )
 
-    async def known(self, repository: RepositoryName, deadline: Deadline) -> Authorization | None:
-        """What its last challenge asked for, met in advance; None where there was none."""
-        if repository not in self._orders:
+    async def preempt(self, repository: RepositoryName, deadline: Deadline) -> Authorization | None:
+        """Satisfy the last challenge of a repository in advance; None if there was none."""
+        if repository not in self._token_requests:
             return None
-        order = self._orders[repository]
+        token_request = self._token_requests[repository]
         try:
-            return await self._grant(order, deadline)
+            return await self._authorize(token_request, deadline)
         except UpstreamBusy:
             raise
         except RegistryError:
-            # The token service may have moved since; the registry's next challenge says where it is.
-            if self._orders.get(repository) is order:
-                self._orders.pop(repository, None)
+            # The token service may have moved since; the registry's next challenge names the new one.
+            if self._token_requests.get(repository) is token_request:
+                self._token_requests.pop(repository, None)
             raise
 
-    async def meet(
+    async def respond(
         self,
-        answer: UpstreamResponse,
+        response: UpstreamResponse,
         repository: RepositoryName,
-        refused: Authorization | None,
+        rejected: Authorization | None,
+        *,
         began_at: float,
         deadline: Deadline,
     ) -> Authorization:
-        """What to ask again with, after a 401 to a request that carried `refused`.
+        """Satisfy the challenge of a 401 to a request that was sent with `rejected`.
 
-        A token that was fetched since `began_at` is as good as tokens get: the registry then means
-        that there is no such repository for us (Docker Hub does so), and not the token.
+        If a token that was fetched since `began_at` is rejected, no other will be accepted: the registry
+        then means that the repository does not exist for us (as Docker Hub does), and not the token.
 
         Raises:
-            Denied: There is nothing better to ask with.
-            AccountRefused: The registry does not take our account itself.
-            UpstreamError: No token was to be had.
+            Denied: There are no better credentials.
+            AccountRefused: The registry itself rejected our account.
+            UpstreamError: No token could be fetched.
         """
-        challenge = choose(Challenge.parse_all(answer.headers("WWW-Authenticate")))
-        await self._wire.bodies.discard(answer.response, deadline)
+        challenge = choose(Challenge.parse_all(response.headers("WWW-Authenticate")))
+        await self._transport.discard(response, deadline)
         if challenge is None:
             challenge = await self._ping(deadline)
         if challenge is None:
-            raise Denied("the upstream asks for credentials of a kind that we do not have")
-        order = None
-        if challenge.scheme != "basic":
-            order = TokenRequest.for_challenge(
-                challenge, repository, home=self._home, configured_realm=self._realm, account=self._account
-            )
-        if order is None and self._account is None:
-            raise Denied("the upstream asks for an account, and none is configured")
-        if order is None and refused is not None and refused.token is None:
-            raise AccountRefused("the upstream does not take our account", upstream_status=401)
-        if refused is not None and refused.order is not None and refused.token is not None:
-            if refused.order == order and refused.token.fetched_at >= began_at:
-                raise Denied("not found at the upstream, or not for us")
-            self._tokens.drop(refused.order, refused.token)
-        self._remember(repository, order)
-        return await self._grant(order, deadline)
+            raise Denied("the upstream requires an unsupported kind of credentials")
+        token_request = None if challenge.scheme == "basic" else self._token_request(challenge, repository)
+        if token_request is None and self._account is None:
+            raise Denied("the upstream requires an account, and none is configured")
+        if token_request is None and rejected is not None and rejected.token is None:
+            raise AccountRefused("the upstream rejected our account", upstream_status=401)
+        if rejected is not None and rejected.token_request is not None and rejected.token is not None:
+            if rejected.token_request == token_request and rejected.token.fetched_at >= began_at:
+                raise Denied("not found at the upstream, or access denied")
+            self._tokens.drop(rejected.token_request, rejected.token)
+        self._token_requests[repository] = token_request
+        return await self._authorize(token_request, deadline)
 
-    async def _grant(self, order: TokenRequest | None, deadline: Deadline) -> Authorization:
-        if order is not None:
-            token = await self._tokens.get(order, deadline)
-            return Authorization(f"Bearer {token.value}", order, token)
+    async def _authorize(self, token_request: TokenRequest | None, deadline: Deadline) -> Authorization:
+        if token_request is not None:
+            token = await self._tokens.get(token_request, deadline)
+            return Authorization(f"Bearer {token.value}", token_request, token)
         if self._account is None:
-            raise Denied("the upstream asks for an account, and none is configured")
+            raise Denied("the upstream requires an account, and none is configured")
         return Authorization(basic(self._account))
 
     async def _ping(self, deadline: Deadline) -> Challenge | None:
-        """The challenge of `/v2/`: Artifact Registry sends none with its other answers."""
-        answer = await self._wire.ask(
+        """Return the challenge of `/v2/`: Artifact Registry sends none with its other responses."""
+        response = await self._transport.send(
             "GET", f"{self._home}/v2/", lambda _: Headers(), kind="ping", deadline=deadline, follow=False
         )
-        await self._wire.bodies.discard(answer.response, deadline)
-        return choose(Challenge.parse_all(answer.headers("WWW-Authenticate")))
+        await self._transport.discard(response, deadline)
+        return choose(Challenge.parse_all(response.headers("WWW-Authenticate")))
 
-    def _remember(self, repository: RepositoryName, order: TokenRequest | None) -> None:
-        self._orders.pop(repository, None)
-        while len(self._orders) >= _MAX_REMEMBERED:
-            del self._orders[next(iter(self._orders))]
-        self._orders[repository] = order
+    def _token_request(self, challenge: Challenge, repository: RepositoryName) -> TokenRequest:
+        return TokenRequest.for_challenge(
+            challenge, repository, home=self._home, configured_realm=self._realm, account=self._account
+        )

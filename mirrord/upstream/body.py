@@ -1,16 +1,16 @@
-"""Bodies: the bytes of an answer, read at the reader's pace.
+"""Bodies: the bytes of a response, read at the reader's pace.
 
-Twisted pushes and our readers pull; in between stands a buffer with a high-water mark, at which
-the connection is paused. Three of Twisted's habits shape this module:
+Twisted pushes and our readers pull; in between is a buffer with a high-water mark, at which the
+connection is paused. Three properties of Twisted shape this module:
 
-- A pause in `connectionMade` is undone by Twisted itself, and so is one during the delivery of
-  what came with the headers (twisted#9623). So we pause only when bytes arrive, and again for
-  every arrival above the mark.
-- A paused socket notices no hang-up, so the idle timer stands still meanwhile: it measures the
-  upstream's silence, not the reader's.
+- Twisted undoes a pause in `connectionMade`, and one during the delivery of what arrived with the
+  headers (twisted#9623). So we pause only when bytes arrive, and again for every arrival above the
+  mark.
+- A paused socket does not notice that the peer has closed, so the idle timer is stopped meanwhile: it
+  measures the upstream's silence, not the reader's.
 - The transport that a body protocol gets cannot abort (twisted#8227), and `loseConnection` on TLS
-  waits for a peer that may never say goodbye. `abort_connection` is the one place that reaches
-  for the real transport.
+  waits for a close_notify that may never arrive. `abort_connection` is the one place that uses the
+  real transport.
 """
 
 from collections import deque
@@ -27,26 +27,26 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from mirrord.oci.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from mirrord.upstream.deadline import Deadline
+from mirrord.upstream.retry import Deadline
 
 CHUNK_BYTES = 256 * 1024
-"""What one `read` returns at most."""
+"""The most that one `read` returns."""
 
 HIGH_WATER_BYTES = 512 * 1024
-"""Above this nothing more is taken from the connection; what TLS has in hand comes on top."""
+"""Above this the connection is paused; what TLS has decrypted already comes on top."""
 
 LINGER_SECONDS = 0.002
-"""For how long a waiting reader is let wait for more, so that a fast upstream costs it few, large reads."""
+"""How long to delay a waiting reader for more bytes, so that a fast upstream causes few, large reads."""
 
-SILENCE_SECONDS = 5.0
-"""How long a short document may pause on its way; after that asking again is the better bet."""
+DOCUMENT_IDLE_SECONDS = 5.0
+"""The idle timeout of a short document; after that a retry is more likely to succeed."""
 
 _DISCARD_BYTES = 64 * 1024
 _DISCARD_SECONDS = 1.0
 
 
 def abort_connection(transport: Any) -> None:
-    """Cut the connection under a response's body, without a goodbye; harmless when it is over."""
+    """Close the connection of a response's body at once; does nothing if it is closed."""
     producer = getattr(transport, "_producer", transport)
     if producer is None:
         return
@@ -55,12 +55,13 @@ def abort_connection(transport: Any) -> None:
 
 
 class _Buffer(Protocol):
-    """Where Twisted delivers a body."""
+    """The protocol to which Twisted delivers a body."""
 
     transport: Any = None
 
     def __init__(
         self,
+        *,
         clock: IReactorTime,
         idle_seconds: float,
         received: Callable[[int], None],
@@ -73,14 +74,14 @@ class _Buffer(Protocol):
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._is_paused = False
-        self._end: UpstreamError | None = None
+        self._error: UpstreamError | None = None
         self._has_ended = False
         self._waiter: Deferred[None] | None = None
         self._linger: IDelayedCall | None = None
-        self._alarm: IDelayedCall | None = clock.callLater(idle_seconds, self._went_silent)
+        self._idle_timer: IDelayedCall | None = clock.callLater(idle_seconds, self._timed_out)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came in; past the high water no more are taken until someone reads."""
+        """Buffer bytes; pause the connection above the high-water mark."""
         if self._has_ended:
             return
         self._received(len(data))
@@ -89,57 +90,57 @@ class _Buffer(Protocol):
         self._buffered += len(data)
         if self._buffered >= HIGH_WATER_BYTES:
             self._pause()
-        elif self._alarm is not None:
-            self._alarm.reset(self._idle_seconds)
+        elif self._idle_timer is not None:
+            self._idle_timer.reset(self._idle_seconds)
         if self._waiter is not None:
-            self._rouse()
+            self._wake_soon()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The body has ended, well or not."""
+        """End the body, with an error unless it is complete."""
         if reason.check(ResponseDone, PotentialDataLoss):
             self._finish(None)
         else:
-            self._finish(UpstreamUnreachable("the upstream broke off in the middle of a body"))
+            self._finish(UpstreamUnreachable("the upstream closed the connection in the middle of a body"))
 
     async def read(self) -> bytes:
-        """What is there, b"" at the end; waits only when there is nothing."""
+        """Return buffered bytes, b"" at the end; waits only if there are none."""
         if not self._buffered and not self._has_ended:
             self._waiter = Deferred()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-        chunk = self._take()
-        if not chunk and self._end is not None:
-            raise self._end
+        chunk = self._pop()
+        if not chunk and self._error is not None:
+            raise self._error
         return chunk
 
     def abort(self) -> None:
-        """End here and now."""
+        """Discard the rest and close the connection."""
         if not self._has_ended:
             self._chunks.clear()
             self._buffered = 0
             self._finish(UpstreamUnreachable("the transfer was aborted"))
             abort_connection(self.transport)
 
-    def _take(self) -> bytes:
-        """Up to a chunk from the front of the buffer."""
-        taken: list[bytes] = []
+    def _pop(self) -> bytes:
+        """Remove up to CHUNK_BYTES from the front of the buffer."""
+        pieces: list[bytes] = []
         room = CHUNK_BYTES
         while self._chunks and room:
             piece = self._chunks.popleft()
             if len(piece) > room:
                 self._chunks.appendleft(piece[room:])
                 piece = piece[:room]
-            taken.append(piece)
+            pieces.append(piece)
             room -= len(piece)
         self._buffered -= CHUNK_BYTES - room
         if self._is_paused and self._buffered <= HIGH_WATER_BYTES - CHUNK_BYTES:
             self._resume()
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _rouse(self) -> None:
-        """Wake the reader: at once for a full chunk, else a little later for what has come by then."""
+    def _wake_soon(self) -> None:
+        """Wake the reader: at once for a full chunk, else after LINGER_SECONDS."""
         if self._buffered >= CHUNK_BYTES or self._has_ended:
             self._wake()
         elif self._linger is None:
@@ -155,39 +156,39 @@ class _Buffer(Protocol):
 
     def _pause(self) -> None:
         self._is_paused = True
-        self._silence_alarm()
+        self._stop_idle_timer()
         self.transport.pauseProducing()
 
     def _resume(self) -> None:
         self._is_paused = False
         if not self._has_ended:
-            self._alarm = self._clock.callLater(self._idle_seconds, self._went_silent)
+            self._idle_timer = self._clock.callLater(self._idle_seconds, self._timed_out)
             self.transport.resumeProducing()
 
-    def _went_silent(self) -> None:
-        self._alarm = None
-        self._finish(UpstreamTimeout(f"the upstream sent nothing for {self._idle_seconds:g} s"))
+    def _timed_out(self) -> None:
+        self._idle_timer = None
+        self._finish(UpstreamTimeout(f"no data from the upstream for {self._idle_seconds:g} s"))
         abort_connection(self.transport)
 
-    def _silence_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
-    def _finish(self, end: UpstreamError | None) -> None:
+    def _finish(self, error: UpstreamError | None) -> None:
         if self._has_ended:
             return
         self._has_ended = True
-        self._end = end
-        self._silence_alarm()
+        self._error = error
+        self._stop_idle_timer()
         self._wake()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class UpstreamBlobBody:
-    """The bytes of an answer, and where in the blob they stand; `mirrored/ports.py` says what it promises.
+    """The bytes of a response and their offset in the blob; implements `BlobBody` of `mirrored/ports.py`.
 
-    `expected` is how many bytes it has to have, as far as the answer tells.
+    `expected` is the length of the response, if known.
     """
 
     offset: int
@@ -195,19 +196,21 @@ class UpstreamBlobBody:
     validator: str | None
     _expected: int | None
     _buffer: _Buffer
-    _taken: int = attrs.field(default=0, init=False)
+    _received: int = attrs.field(default=0, init=False)
 
     async def read(self) -> bytes:
-        """The next bytes, 256 KiB at most; b"" after the last.
+        """Return the next bytes, 256 KiB at most; b"" after the last.
 
         Raises:
-            UpstreamTimeout: Nothing came for `idle_timeout`.
-            UpstreamUnreachable: It broke off, or ended before its own length.
+            UpstreamTimeout: No bytes arrived for `idle_timeout`.
+            UpstreamUnreachable: The connection was lost, or the body ended before its length.
         """
         chunk = await self._buffer.read()
-        self._taken += len(chunk)
-        if not chunk and self._expected is not None and self._taken < self._expected:
-            raise UpstreamUnreachable(f"the upstream ended after {self._taken} of {self._expected} bytes")
+        self._received += len(chunk)
+        if not chunk and self._expected is not None and self._received < self._expected:
+            raise UpstreamUnreachable(
+                f"the upstream closed the connection after {self._received} of {self._expected} bytes"
+            )
         return chunk
 
     def abort(self) -> None:
@@ -217,7 +220,7 @@ class UpstreamBlobBody:
 
 @attrs.frozen
 class BodyReader:
-    """Begins to read the bodies of one upstream's answers. `received` is told of every arrival, in bytes."""
+    """Reads the bodies of one upstream's responses; `received` is called with the size of every arrival."""
 
     _clock: IReactorTime
     _idle_seconds: float
@@ -232,39 +235,46 @@ class BodyReader:
         validator: str | None = None,
         progressed: Callable[[], None] = lambda: None,
     ) -> UpstreamBlobBody:
-        """The body of a response whose first byte stands at `offset` of the whole.
+        """Start to read the body of a response, whose first byte is at `offset` of the blob.
 
-        `progressed` is called when bytes of it have come: these were wanted, unlike an error's page.
+        `progressed` is called when bytes arrive: bytes of a blob are progress, those of an error are not.
         """
         expected = None if response.length is UNKNOWN_LENGTH else int(response.length)
-        buffer = _Buffer(self._clock, self._idle_seconds, self._received, progressed)
-        body = UpstreamBlobBody(offset, size, validator, expected, buffer)
+        buffer = _Buffer(
+            clock=self._clock,
+            idle_seconds=self._idle_seconds,
+            received=self._received,
+            progressed=progressed,
+        )
+        body = UpstreamBlobBody(
+            offset=offset, size=size, validator=validator, expected=expected, buffer=buffer
+        )
         response.deliverBody(buffer)
         return body
 
     async def read_all(self, response: IResponse, max_bytes: int, deadline: Deadline) -> bytes:
-        """A whole body of `max_bytes` at most.
+        """Read a whole body of `max_bytes` at most.
 
         Raises:
-            UpstreamError: It is longer, it broke off, it paused for long, or it was not there in time.
+            UpstreamError: It is longer, the connection was lost or idle, or the deadline has passed.
         """
         body = self.open(response)
         chunks: list[bytes] = []
         room = max_bytes
         try:
-            while chunk := await deadline.within(SILENCE_SECONDS).wait(body.read(), "the rest of an answer"):
+            while chunk := await deadline.within(DOCUMENT_IDLE_SECONDS).wait(
+                body.read(), "the rest of a response"
+            ):
                 room -= len(chunk)
                 if room < 0:
-                    raise UpstreamRefused(
-                        f"the upstream sent more than {max_bytes} bytes where that is the limit"
-                    )
+                    raise UpstreamRefused(f"the upstream sent more than the limit of {max_bytes} bytes")
                 chunks.append(chunk)
         finally:
             body.abort()
         return b"".join(chunks)
 
     async def discard(self, response: IResponse, deadline: Deadline) -> None:
-        """Read a short body that nobody wants, so that its connection serves again; cut a long one."""
+        """Read a short body so that its connection can be reused; close that of a long one."""
         try:
             await self.read_all(response, _DISCARD_BYTES, deadline.within(_DISCARD_SECONDS))
         except UpstreamError:

@@ -1,11 +1,11 @@
-"""Challenges: what a 401 asks for (RFC 9110, section 11).
+"""Challenges: the WWW-Authenticate headers of a 401 (RFC 9110, section 11).
 
     WWW-Authenticate: Bearer realm="https://auth.example/t",scope="repository:a:pull,push", Basic realm="x"
 
-A comma separates challenges, and the parameters of one challenge, and words inside a quoted
-scope. What tells them apart is what follows a token: `=` makes it a parameter's name, anything
-else makes it the scheme of the next challenge. So the text is cut into lexemes once, and read with
-a look-ahead of one; no regular expression for the whole could backtrack over hostile input.
+A comma separates challenges, the parameters of one challenge, and words inside a quoted scope. The
+difference is in what follows a token: `=` makes it a parameter's name, anything else makes it the
+scheme of the next challenge. So the text is split into lexemes once and parsed with a look-ahead of
+one; a regular expression for the whole could be made to backtrack by hostile input.
 """
 
 import re
@@ -28,14 +28,14 @@ _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 _MAX_LENGTH = 16 * 1024
-"""Of all challenges of one answer; what is longer is not read."""
+"""Of all challenges of one response; longer ones are ignored."""
 
 
 @attrs.frozen
 class Challenge:
-    """One challenge: its scheme and the names of its parameters in lowercase.
+    """One challenge, its scheme and the names of its parameters in lowercase.
 
-    `token68` is what some schemes send in place of parameters.
+    Some schemes have a `token68` in place of parameters.
     """
 
     scheme: str
@@ -44,16 +44,13 @@ class Challenge:
 
     @classmethod
     def parse_all(cls, lines: Iterable[str]) -> list[Self]:
-        """The challenges of one or several header lines, in order.
-
-        What follows the first thing that is no challenge is left out: half of a realm is no realm.
-        """
+        """Parse the challenges of one or several header lines, in order, up to the first syntax error."""
         text = ",".join(lines)
-        return [cls(*parts) for parts in _Reader(text).read()] if len(text) <= _MAX_LENGTH else []
+        return [cls(*parts) for parts in _Parser(text).parse()] if len(text) <= _MAX_LENGTH else []
 
 
 def choose(challenges: Iterable[Challenge]) -> Challenge | None:
-    """The challenge to meet: Bearer before Basic; None if there is neither."""
+    """Choose the challenge to satisfy: Bearer before Basic; None if there is neither."""
     by_scheme = {challenge.scheme: challenge for challenge in reversed(list(challenges))}
     return by_scheme.get("bearer") or by_scheme.get("basic")
 
@@ -62,14 +59,14 @@ _Parts = tuple[str, dict[str, str], str | None]
 
 
 @attrs.define
-class _Reader:
-    """Reads challenges from left to right."""
+class _Parser:
+    """A parser that reads challenges from left to right."""
 
     _text: str
     _position: int = 0
 
-    def read(self) -> list[_Parts]:
-        """The schemes with their parameters or their token, up to the first that cannot be read."""
+    def parse(self) -> list[_Parts]:
+        """Return schemes with their parameters or their token, up to the first syntax error."""
         found: list[_Parts] = []
         begins = True
         while (lexeme := self._next()) is not None:
@@ -98,7 +95,7 @@ class _Reader:
         return _LEXEME.match(self._text, gap.end() if gap else self._position)
 
     def _token68(self) -> str | None:
-        """The token68 that stands where a scheme's parameters would."""
+        """Return the token68 in place of a scheme's parameters; None if there is none."""
         ahead = self._peek()
         if ahead is None or ahead["word"] is None or self._text[self._position] not in " \t":
             return None

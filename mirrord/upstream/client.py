@@ -1,7 +1,7 @@
-"""UpstreamClient: a registry we pull from, as `mirrored/ports.py` wants it (`Upstream`).
+"""UpstreamClient: a registry we pull from; implements `Upstream` of `mirrored/ports.py`.
 
-One client speaks to one upstream as one account; what it knows (tokens, connections, circuit, quota)
-is its own. Nothing is asked before somebody wants something.
+One client is for one upstream and one account; tokens, connections, circuit and quota are its own. It
+sends no request of its own accord.
 """
 
 from collections.abc import Mapping
@@ -19,34 +19,33 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryName
 from mirrord.upstream.address_policy import AddressPolicy
-from mirrord.upstream.agent import http_client, network_agent
+from mirrord.upstream.agent import connection_pool, http_client, network_agent
 from mirrord.upstream.api import RegistryAPI
 from mirrord.upstream.authorization import Authorizer
 from mirrord.upstream.blobs import BlobRequests
 from mirrord.upstream.body import BodyReader, UpstreamBlobBody
 from mirrord.upstream.circuit import Circuit, CircuitState
-from mirrord.upstream.connection import connection_pool
-from mirrord.upstream.deadline import Deadline
 from mirrord.upstream.lists import ListRequests
 from mirrord.upstream.manifests import ManifestRequests
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.quota import Quota
+from mirrord.upstream.retry import Deadline
 from mirrord.upstream.tokens import TokenCache
 from mirrord.upstream.transport import HTTPTransport
 
 CLOSE_SECONDS = 1.0
-"""How long `close` waits for idle connections to say goodbye."""
+"""How long `close` waits for idle connections to close."""
 
 LIST_ATTEMPTS = 2
 HEAD_ATTEMPTS = 3
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class UpstreamStatus:
-    """How an upstream does, for the operator.
+    """The state of an upstream, for the operator.
 
-    `manifests` and `others` are what manifest GETs and all else meet; the waits say for how long
-    they are turned away. The last error stays, and grows old: whether it is over, the gates say.
+    `manifests` and `others` are the circuit states of manifest GETs and of all other requests, with how
+    long these are rejected. The last error is kept after recovery, which the circuit states show.
     """
 
     name: str
@@ -60,13 +59,13 @@ class UpstreamStatus:
 
 
 class UpstreamClient:
-    """A registry we pull from; `mirrored/ports.py` (`Upstream`) says what each method promises.
+    """A registry we pull from; `Upstream` in `mirrored/ports.py` documents its methods.
 
-    `environment` is where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are looked up; `agent` replaces the
-    network. The reactor connects, tells the time, resolves names and has a thread pool.
+    `environment` has HTTPS_PROXY, HTTP_PROXY and NO_PROXY; `agent` replaces the network. The reactor
+    connects, is the clock, resolves names and has a thread pool.
 
     Raises:
-        ValueError: The configured proxy, or one in the environment, is none.
+        ValueError: The configured proxy, or one in the environment, is invalid.
     """
 
     def __init__(
@@ -84,23 +83,41 @@ class UpstreamClient:
         self._pool = connection_pool(reactor)
         home = WebOrigin.of(config.url)
         realm = WebOrigin.of(config.realm) if config.realm is not None else None
-        peers = AddressPolicy(home.host, () if realm is None else (realm.host,))
+        addresses = AddressPolicy(home.host, () if realm is None else (realm.host,))
         if agent is None:
-            agent = network_agent(config, reactor, self._pool, peers, environment)
-        self._circuit = circuit = Circuit(random)
-        bodies = BodyReader(reactor, config.idle_timeout, partial(metrics.received, config.name))
-        wire = HTTPTransport(config.name, http_client(agent), reactor, peers, metrics, bodies)
-        tokens = TokenCache(wire, reactor, random)
-        account = config.account[0] if config.account else None
-        authorizer = Authorizer(home, realm, account, wire, tokens)
-        self._api = api = RegistryAPI(config.name, home, wire, circuit, reactor, authorizer, random)
+            agent = network_agent(config, reactor, self._pool, addresses, environment)
+        self._circuit = Circuit(random)
+        transport = HTTPTransport(
+            upstream=config.name,
+            client=http_client(agent),
+            reactor=reactor,
+            addresses=addresses,
+            metrics=metrics,
+            bodies=BodyReader(reactor, config.idle_timeout, partial(metrics.received, config.name)),
+        )
+        authorizer = Authorizer(
+            home=home,
+            realm=realm,
+            account=config.account[0] if config.account else None,
+            transport=transport,
+            tokens=TokenCache(transport, reactor, random),
+        )
+        self._api = api = RegistryAPI(
+            upstream=config.name,
+            home=home,
+            transport=transport,
+            circuit=self._circuit,
+            clock=reactor,
+            authorizer=authorizer,
+            random=random,
+        )
         self._manifests = ManifestRequests(api, reactor)
         self._blobs = BlobRequests(api)
         self._lists = ListRequests(api)
 
     @property
     def name(self) -> str:
-        """Its name: what `?ns=` says."""
+        """Its name, the value of `?ns=`."""
         return self.config.name
 
     def is_degraded(self, *, of_manifests: bool) -> bool:
@@ -114,27 +131,27 @@ class UpstreamClient:
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
-        """What a reference names, by HEAD; None where the upstream does not say so in its headers."""
+        """Resolve a reference by HEAD; None if the headers are incomplete."""
         deadline = self._deadline(budget_seconds)
-        return await self._api.persist(
+        return await self._api.with_retries(
             lambda: self._manifests.resolve(repository, reference, deadline), attempts, deadline
         )
 
     async def fetch_manifest(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
-        """A manifest, verified against `reference` if that is a digest, and against the digest header."""
+        """Fetch a manifest, verified against its digest header, and `reference` if that is a digest."""
         deadline = self._deadline(budget_seconds)
-        return await self._api.persist(
+        return await self._api.with_retries(
             lambda: self._manifests.fetch(repository, reference, deadline), attempts, deadline
         )
 
     async def head_blob(
         self, repository: RepositoryName, digest: Digest, *, budget_seconds: float
     ) -> int | None:
-        """That the repository has the blob: its size, None where the upstream does not tell."""
+        """Check that the repository has the blob; return its size, None if that is not reported."""
         deadline = self._deadline(budget_seconds)
-        return await self._api.persist(
+        return await self._api.with_retries(
             lambda: self._blobs.head(repository, digest, deadline), HEAD_ATTEMPTS, deadline
         )
 
@@ -148,54 +165,54 @@ class UpstreamClient:
         validator: str | None = None,
         budget_seconds: float,
     ) -> UpstreamBlobBody:
-        """Ask once for the bytes from `offset` to before `stop`; the body says what really comes."""
+        """Request the bytes from `offset` to before `stop`, once; see the body for what is really sent."""
         deadline = self._deadline(budget_seconds)
         if offset and stop is None:
-            self._api.wire.retried()
+            self._api.transport.retried()
         return await self._blobs.fetch(
             repository, digest, offset=offset, stop=stop, validator=validator, deadline=deadline
         )
 
     async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:
-        """All tags of a repository, every page of them, sorted."""
+        """List all tags of a repository, sorted."""
         deadline = self._deadline(budget_seconds)
-        return await self._api.persist(
+        return await self._api.with_retries(
             lambda: self._lists.tags(repository, deadline), LIST_ATTEMPTS, deadline
         )
 
     async def list_referrers(
         self, repository: RepositoryName, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
-        """The image index of what refers to `digest`, all pages; and whether the artifact type was applied.
+        """Return the image index of all referrers of `digest`, and whether it is filtered by artifact type.
 
         Raises:
             ManifestUnknown: The upstream has no referrers API; clients then look for the fallback tag.
         """
         deadline = self._deadline(budget_seconds)
-        return await self._api.persist(
+        return await self._api.with_retries(
             lambda: self._lists.referrers(repository, digest, artifact_type, deadline),
             LIST_ATTEMPTS,
             deadline,
         )
 
     def status(self) -> UpstreamStatus:
-        """How it does, as far as is known without asking."""
+        """Return the state of the upstream without sending a request."""
         now = self._reactor.seconds()
         state, wait = self._circuit.state, self._circuit.wait_seconds
         error = self._api.last_error
         return UpstreamStatus(
-            self.name,
-            state(now, of_manifests=True),
-            wait(now, of_manifests=True),
-            state(now, of_manifests=False),
-            wait(now, of_manifests=False),
-            self._api.quota,
-            None if error is None else error.message,
-            None if error is None else now - error.at,
+            name=self.name,
+            manifests=state(now, of_manifests=True),
+            manifests_wait_seconds=wait(now, of_manifests=True),
+            others=state(now, of_manifests=False),
+            others_wait_seconds=wait(now, of_manifests=False),
+            quota=self._api.quota,
+            last_error=None if error is None else error.message,
+            last_error_seconds_ago=None if error is None else now - error.at,
         )
 
     def close(self) -> Deferred[None]:
-        """Drop the idle connections; fires when they are closed, or after a moment."""
+        """Close idle connections; fires when they are closed, or after CLOSE_SECONDS."""
         closing: Deferred[None] = self._pool.closeCachedConnections()
         closing.addTimeout(CLOSE_SECONDS, self._reactor)
         return closing.addErrback(lambda _: None)

@@ -1,4 +1,4 @@
-"""Manifests: what a registry's answers about them say, and how much of that is believed."""
+"""ManifestRequests: request manifests from a registry, and verify what it responds."""
 
 from functools import partial
 from typing import Any
@@ -27,21 +27,21 @@ from mirrord.oci.manifests import (
 )
 from mirrord.oci.names import Reference, RepositoryName
 from mirrord.upstream.api import RegistryAPI, UpstreamRequest
-from mirrord.upstream.deadline import Deadline
+from mirrord.upstream.retry import Deadline
 from mirrord.upstream.transport import UpstreamResponse
 
 _TYPES = frozenset({OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST})
 
 ACCEPT = f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, */*;q=0.1"
-"""The whole list, whatever the client asked for: quay and MCR send schema 1 otherwise."""
+"""All types, whatever the client accepts: quay and MCR send schema 1 otherwise."""
 
 _THREAD_BYTES = 64 * 1024
-"""From here on hashing is no work for the reactor."""
+"""Manifests from this size on are hashed in a thread."""
 
 
 @attrs.frozen
 class ManifestRequests:
-    """Asks for manifests. The reactor has a thread pool."""
+    """Requests manifests from one upstream. The reactor has a thread pool."""
 
     _api: RegistryAPI
     _reactor: Any
@@ -49,14 +49,14 @@ class ManifestRequests:
     async def resolve(
         self, repository: RepositoryName, reference: Reference, deadline: Deadline
     ) -> Descriptor | None:
-        """What HEAD says that `reference` names; None where it leaves a part of that out."""
-        answer = await self._api.ask(self._request("HEAD", repository, reference), deadline)
-        if answer.status in {405, 501}:
+        """Resolve a reference by HEAD; None if the headers are incomplete or contradict it."""
+        response = await self._api.send(self._request("HEAD", repository, reference), deadline)
+        if response.status in {405, 501}:
             return None
-        self._check(answer)
-        digest = _digest_header(answer)
-        media_type = (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
-        size = answer.length
+        self._check(response)
+        digest = _digest_header(response)
+        media_type = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
+        size = response.length
         if digest is None or size is None or not 0 < size <= MAX_MANIFEST_BYTES or media_type not in _TYPES:
             return None
         if isinstance(reference, Digest) and digest != reference:
@@ -64,53 +64,64 @@ class ManifestRequests:
         return Descriptor(media_type, digest, size)
 
     async def fetch(self, repository: RepositoryName, reference: Reference, deadline: Deadline) -> Manifest:
-        """The manifest, verified."""
-        answer = await self._api.ask(self._request("GET", repository, reference), deadline)
-        if answer.status != 200:
-            await self._api.discard(answer, deadline)
-        self._check(answer)
-        body = await self._api.wire.bodies.read_all(answer.response, MAX_MANIFEST_BYTES, deadline)
-        told = _digest_header(answer)
-        digest = reference if isinstance(reference, Digest) else told
-        parse = partial(_parse, body, answer.header("Content-Type"), digest, told)
+        """Return the manifest, verified."""
+        response = await self._api.send(self._request("GET", repository, reference), deadline)
+        if response.status != 200:
+            await self._api.transport.discard(response, deadline)
+        self._check(response)
+        body = await self._api.transport.bodies.read_all(response.raw, MAX_MANIFEST_BYTES, deadline)
+        in_header = _digest_header(response)
+        digest = reference if isinstance(reference, Digest) else in_header
+        parse = partial(_parse, body, response.header("Content-Type"), digest, in_header)
         if len(body) < _THREAD_BYTES:
             return parse()
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), parse)
 
     def _request(self, method: str, repository: RepositoryName, reference: Reference) -> UpstreamRequest:
         url = f"{self._api.home}/v2/{repository}/manifests/{reference}"
-        return UpstreamRequest(method, url, "manifest", repository, lambda _: Headers({"Accept": [ACCEPT]}))
+        return UpstreamRequest(
+            method,
+            url,
+            kind="manifest",
+            repository=repository,
+            headers_for=lambda _: Headers({"Accept": [ACCEPT]}),
+        )
 
-    def _check(self, answer: UpstreamResponse) -> None:
-        """Raise what an answer other than 200 means.
+    @staticmethod
+    def _check(response: UpstreamResponse) -> None:
+        """Raise the error for a response other than 200.
 
-        A redirect's target speaks for the registry here: registry.k8s.io answers nothing itself.
+        The target of a redirect counts as the registry here: registry.k8s.io redirects everything.
         """
-        status = answer.status
-        if status in {404, 410} and not answer.is_html:
+        status = response.status
+        if status in {404, 410} and not response.is_html:
             raise ManifestUnknown("the upstream has no such manifest")
         if status in {401, 403}:
-            raise Denied("the upstream does not let us read this")
+            raise Denied("the upstream denied access")
         if status != 200:
-            raise UpstreamRefused(f"the upstream answered {status} for a manifest", upstream_status=status)
+            raise UpstreamRefused(
+                f"the upstream responded with {status} for a manifest", upstream_status=status
+            )
 
 
-def _parse(body: bytes, content_type: str | None, digest: Digest | None, told: Digest | None) -> Manifest:
-    """A manifest that is what both the question and the answer's own header call it."""
+def _parse(
+    body: bytes, content_type: str | None, digest: Digest | None, in_header: Digest | None
+) -> Manifest:
+    """Parse a manifest and verify it against the digest requested and the one in the response's header."""
     try:
-        if told is not None and told != digest and not told.matches(body):
-            raise DigestInvalid(f"the manifest's bytes are not {told}, as its header says")
+        if in_header is not None and in_header != digest and not in_header.matches(body):
+            raise DigestInvalid(f"the manifest does not match its Docker-Content-Digest {in_header}")
         return Manifest.parse(body, content_type, digest)
     except DigestInvalid as error:
         raise UpstreamCorrupt(error.message, upstream_status=200) from None
     except ManifestInvalid as error:
         raise UpstreamRefused(
-            f"the upstream sent no manifest: {error.message}", upstream_status=200
+            f"the upstream sent an invalid manifest: {error.message}", upstream_status=200
         ) from None
 
 
-def _digest_header(answer: UpstreamResponse) -> Digest | None:
+def _digest_header(response: UpstreamResponse) -> Digest | None:
     try:
-        return Digest.parse(answer.header("Docker-Content-Digest") or "")
+        return Digest.parse(response.header("Docker-Content-Digest") or "")
     except DigestInvalid:
         return None

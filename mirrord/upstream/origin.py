@@ -1,4 +1,4 @@
-"""Origins: scheme, host and port (RFC 6454), the border that credentials do not cross."""
+"""Origins: scheme, host and port (RFC 6454), which credentials do not leave."""
 
 import socket
 from ipaddress import IPv4Address
@@ -13,12 +13,12 @@ from mirrord.oci.errors import UpstreamRefused
 _PORTS = {"http": 80, "https": 443}
 
 _MAX_URL_LENGTH = 16 * 1024
-"""Signed URLs of some stores are up to 4 KiB long; this is where we stop believing."""
+"""Signed URLs of some stores are up to 4 KiB long."""
 
 
 @attrs.frozen(cache_hash=True)
 class WebOrigin:
-    """Where a URL leads; the host is lowercase and without the brackets of IPv6."""
+    """The origin of a URL; the host is in lowercase and without the brackets of IPv6."""
 
     scheme: str
     host: str
@@ -26,24 +26,24 @@ class WebOrigin:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """The origin of an absolute http or https URL.
+        """Return the origin of an absolute http or https URL.
 
         Raises:
-            UpstreamRefused: It is none, or it names a user, which no registry has to.
+            UpstreamRefused: It is not one, or it has a user, which no registry needs.
         """
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise UpstreamRefused("the upstream named a URL that cannot be read") from None
+            raise UpstreamRefused("the upstream sent an invalid URL") from None
         if len(url) > _MAX_URL_LENGTH or not _is_plain(url) or not _is_absolute(parts):
-            raise UpstreamRefused("the upstream named a URL that is no plain http or https one")
+            raise UpstreamRefused("the upstream sent a URL that is not plain http or https")
         host = parts.hostname or ""
         return cls(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
 
     @property
     def is_secure(self) -> bool:
-        """Whether what is said here is said over TLS."""
+        """Whether requests to it use TLS."""
         return self.scheme == "https"
 
     def __str__(self) -> str:
@@ -52,15 +52,15 @@ class WebOrigin:
 
 
 def resolve(base: str, reference: str) -> str:
-    """The URL that `reference` (a Location, the target of a Link) means when read at `base`; no fragment.
+    """Resolve a Location or the target of a Link against `base`, without its fragment.
 
     Raises:
-        UpstreamRefused: It means nothing.
+        UpstreamRefused: The result is not an http or https URL.
     """
     try:
         url = urljoin(base, reference.strip()).partition("#")[0]
     except ValueError:
-        raise UpstreamRefused("the upstream named a URL that cannot be read") from None
+        raise UpstreamRefused("the upstream sent an invalid URL") from None
     WebOrigin.of(url)
     return url
 
@@ -68,7 +68,7 @@ def resolve(base: str, reference: str) -> str:
 def may_receive_account(realm: WebOrigin, *, home: WebOrigin, configured: WebOrigin | None) -> bool:
     """Whether a token service may receive the account of the upstream at `home`.
 
-    A realm is a URL that the upstream names, and whoever can respond in its place can name any
+    A realm is a URL that the upstream names, and an attacker who can respond in its place can name any
     (GHSA-3p65-76g6-3w7r). So the account is sent to the upstream's own host and to the host of the realm
     that the operator configured, over TLS; without TLS to the upstream's own host only, and only if the
     upstream's own URL has none either.
@@ -79,10 +79,10 @@ def may_receive_account(realm: WebOrigin, *, home: WebOrigin, configured: WebOri
 
 
 def is_private(host: str) -> bool:
-    """Whether `host` is the literal of an address that the public internet does not reach.
+    """Whether `host` is the literal of an address that is not reachable from the public internet.
 
-    A name is never one: what it resolves to is judged when the connection stands (address_policy.py). The
-    old spellings that getaddrinfo takes, `127.1` or `2130706433`, are read as it reads them.
+    A name never is: the address that it resolves to is checked once connected (address_policy.py). The
+    old spellings that getaddrinfo accepts, `127.1` or `2130706433`, are parsed as it parses them.
     """
     address = parse_address(host.partition("%")[0])
     if address is None:

@@ -1,8 +1,8 @@
-"""Proxies on the way to an upstream: CONNECT for https, the absolute form for http.
+"""Forward proxies between us and an upstream: CONNECT for https, the absolute form for http.
 
 RFC 9110, section 9.3.6; RFC 9112, section 3.2.2.
 
-Twisted has the second of the two only (twisted#5324), and no library is kept that has the first.
+Twisted supports only the latter (twisted#5324), and no maintained library supports the former.
 """
 
 import base64
@@ -25,14 +25,14 @@ from mirrord.config.types import split_proxy_url
 from mirrord.oci.errors import UpstreamUnreachable
 from mirrord.upstream.origin import WebOrigin
 
-_MAX_REPLY_BYTES = 16 * 1024
+_MAX_HEAD_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Proxy:
-    """A proxy, itself spoken to over plain TCP or TLS, and what it wants as Proxy-Authorization."""
+    """A proxy, itself connected to with or without TLS, and its Proxy-Authorization."""
 
     host: str
     port: int
@@ -41,10 +41,10 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read `http://user:password@host:port`, as `curl` would; a bare `host:port` is http.
+        """Parse `http://user:password@host:port` as `curl` does; `host:port` alone is http.
 
         Raises:
-            ValueError: It is not the URL of an HTTP proxy; the message holds no part of it.
+            ValueError: It is not the URL of an HTTP proxy; the message contains no part of it.
         """
         parts = split_proxy_url(url)
         authorization = None
@@ -52,24 +52,29 @@ class Proxy:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             authorization = b"Basic " + base64.b64encode(pair)
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
-        return cls(parts.hostname or "", port, parts.scheme == "https", authorization)
+        return cls(
+            host=parts.hostname or "",
+            port=port,
+            is_secure=parts.scheme == "https",
+            authorization=authorization,
+        )
 
 
 @attrs.frozen
 class ProxyRules:
-    """Which proxy leads to which origin; None in `by_scheme` and `exempt` where there is none."""
+    """Which proxy to use for an origin: by its scheme, unless it is exempt."""
 
     _by_scheme: Mapping[str, Proxy]
     _exempt: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, configured: str | None, environment: Mapping[str, str]) -> Self:
-        """The configured proxy for everything, else what the environment says.
+        """Use the configured proxy for all origins, else those of the environment.
 
         HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in either case, lowercase first.
 
         Raises:
-            ValueError: A URL in it is not that of an HTTP proxy.
+            ValueError: A value is not the URL of an HTTP proxy.
         """
         if configured is not None:
             proxy = Proxy.parse(configured)
@@ -79,14 +84,14 @@ class ProxyRules:
         return cls(by_scheme, tuple(exempt.lower().replace(",", " ").split()))
 
     def choose(self, origin: WebOrigin) -> Proxy | None:
-        """The proxy that leads to `origin`; None where the way is direct."""
+        """Return the proxy for an origin; None to connect directly."""
         if any(_covers(entry, origin) for entry in self._exempt):
             return None
         return self._by_scheme.get(origin.scheme)
 
 
 def _covers(entry: str, origin: WebOrigin) -> bool:
-    """Whether a word of NO_PROXY means this origin: `*`, a network, a host or domain, with a port or none."""
+    """Whether an entry of NO_PROXY matches: `*`, a network, a host or a domain, with or without a port."""
     if entry == "*":
         return True
     try:
@@ -112,8 +117,8 @@ class TunnelEndpoint:
     _origin: WebOrigin
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
-        """The protocol behind the tunnel, once it stands; UpstreamUnreachable where the proxy refuses it."""
-        established: Deferred[IProtocol] = Deferred(lambda _: tunnel.abandon())
+        """Return the protocol inside the tunnel; fails with UpstreamUnreachable if the proxy rejects it."""
+        established: Deferred[IProtocol] = Deferred(lambda _: tunnel.cancel())
         tunnel = _Tunnel(self._request(), protocolFactory, established)
         connecting: Any = self._endpoint.connect(_TunnelFactory.forProtocol(lambda: tunnel))
         tunnel.connecting = connecting
@@ -130,13 +135,13 @@ class TunnelEndpoint:
 
 
 class _TunnelFactory(Factory):
-    """Builds the one tunnel that it was made for."""
+    """Builds one given tunnel."""
 
     noisy = False
 
 
 class _Tunnel(Protocol):
-    """Asks for the tunnel, then hands everything to the protocol behind it."""
+    """Requests the tunnel, then passes everything to the protocol inside it."""
 
     transport: Any = None
     connecting: Deferred[Any] | None = None
@@ -145,60 +150,60 @@ class _Tunnel(Protocol):
         self._request = request
         self._factory = factory
         self._established: Deferred[IProtocol] | None = established
-        self._reply = b""
+        self._head = b""
         self._inner: Any = None
 
     def makeConnection(self, transport: Any) -> None:
-        """The proxy is reached; ask it."""
+        """Request the tunnel."""
         self.transport = transport
         transport.write(self._request)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came in: the proxy's answer, and then what the origin says."""
+        """Parse the proxy's response, then pass on the bytes of the origin."""
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
-        self._reply += data
-        head, blank, rest = self._reply.partition(b"\r\n\r\n")
-        status = _STATUS_LINE.match(self._reply)
+        self._head += data
+        head, blank, rest = self._head.partition(b"\r\n\r\n")
+        status = _STATUS_LINE.match(self._head)
         if status is not None and status[1][:1] != b"2":
-            self._refuse(f"the proxy answered {status[1].decode()}")
-        elif len(self._reply) > _MAX_REPLY_BYTES or (blank and status is None):
-            self._refuse("the proxy did not answer in HTTP")
+            self._fail(f"the proxy responded with {status[1].decode()}")
+        elif len(self._head) > _MAX_HEAD_BYTES or (blank and status is None):
+            self._fail("the proxy did not respond in HTTP")
         elif blank and head:
-            self._enter(rest)
+            self._establish(rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The tunnel is gone, or never came to be."""
+        """The connection to the proxy was closed, before or after the tunnel was established."""
         if self._inner is not None:
             self._inner.connectionLost(reason)
         else:
-            self._refuse("the proxy hung up")
+            self._fail("the proxy closed the connection")
 
     def failed(self, reason: Failure) -> None:
-        """No connection to the proxy came about."""
+        """No connection to the proxy could be made."""
         established, self._established = self._established, None
         if established is not None:
             established.errback(reason)
 
-    def abandon(self) -> None:
-        """Nobody waits for the tunnel any more."""
+    def cancel(self) -> None:
+        """Close the connection, or stop connecting: the tunnel is no longer needed."""
         self._established = None
         if self.transport is not None:
             self.transport.abortConnection()
         elif self.connecting is not None:
             self.connecting.cancel()
 
-    def _enter(self, rest: bytes) -> None:
+    def _establish(self, rest: bytes) -> None:
         established, self._established = self._established, None
         if established is None:
             return
-        self._reply = b""
+        self._head = b""
         try:
             inner: Any = self._factory.buildProtocol(self.transport.getPeer())
             if inner is None:
                 raise NoProtocol
-        except Exception:  # noqa: BLE001 - whatever it is, whoever waits for the tunnel gets it
+        except Exception:  # noqa: BLE001 - any error is passed to the caller of connect
             self.transport.abortConnection()
             established.errback(Failure())
             return
@@ -208,7 +213,7 @@ class _Tunnel(Protocol):
         if rest:
             inner.dataReceived(rest)
 
-    def _refuse(self, message: str) -> None:
+    def _fail(self, message: str) -> None:
         established, self._established = self._established, None
         if established is not None:
             self.transport.abortConnection()

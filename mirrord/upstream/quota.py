@@ -1,7 +1,7 @@
-"""Quotas: how many pulls an upstream says are left (Docker Hub, "Usage and limits": pulls.md).
+"""Quotas: how many pulls an upstream has left for us (Docker Hub, "Usage and limits": pulls.md).
 
-The figures are read from every answer and never assumed: the limits have changed before, and an
-account that has none sends no headers. What is not said is unknown, not nought.
+The figures are read from every response and never assumed: the limits have changed before, and an
+account without a limit gets no headers. A missing figure is unknown, not zero.
 """
 
 import re
@@ -13,12 +13,9 @@ from twisted.web.http_headers import Headers
 _FIGURE = re.compile(r"\s*([0-9]{1,12})\s*(?:;\s*w=([0-9]{1,9})\s*)?", re.ASCII)
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Quota:
-    """Pulls per window, pulls left, and for whom it is counted: an address or an account.
-
-    None: the upstream does not say.
-    """
+    """Pulls per window, pulls left, and the address or account that they are counted for; None if unknown."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -27,13 +24,17 @@ class Quota:
 
     @classmethod
     def parse(cls, headers: Headers) -> Self | None:
-        """What an answer says; None if it says nothing."""
+        """Parse the headers of a response; None if there is no quota in them."""
         limit, window = _figure(headers, b"ratelimit-limit")
-        remaining, other_window = _figure(headers, b"ratelimit-remaining")
+        remaining, remaining_window = _figure(headers, b"ratelimit-remaining")
         if limit is None and remaining is None:
             return None
-        source = _first(headers, b"docker-ratelimit-source")[:64]
-        return cls(limit, remaining, other_window if window is None else window, source or None)
+        return cls(
+            limit=limit,
+            remaining=remaining,
+            window_seconds=remaining_window if window is None else window,
+            source=_first(headers, b"docker-ratelimit-source")[:64] or None,
+        )
 
     def __str__(self) -> str:
         if self.remaining is None and self.limit is None:
@@ -43,7 +44,7 @@ class Quota:
 
 
 UNKNOWN = Quota()
-"""No answer has said anything."""
+"""The quota before a response had one."""
 
 
 def _first(headers: Headers, name: bytes) -> str:

@@ -66,4 +66,4 @@ class ClientTestCase(SynchronousTestCase):
 
     @property
     def authorizations(self) -> list[str | None]:
-        return [asked.authorization for asked in self.agent.asked]
+        return [asked.authorization for asked in self.agent.requests]

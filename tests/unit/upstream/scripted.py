@@ -23,7 +23,7 @@ REALM = "https://auth.example"
 
 
 @attrs.frozen
-class Asked:
+class SentRequest:
     """A request as it left."""
 
     method: str
@@ -55,7 +55,7 @@ class Hang:
     """No answer at all."""
 
 
-class Wire:
+class FakeTransport:
     """What a body's transport sees."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class FakeResponse:
         self.headers = Headers({name: [value] for name, value in reply.headers.items()})
         self.length: Any = UNKNOWN_LENGTH if reply.is_chunked else len(reply.body)
         self.request = attrs.make_class("FakeRequest", ["method"])(method.encode())
-        self.transport: Any = Wire()
+        self.transport: Any = FakeTransport()
         self._body = b"" if method == "HEAD" else reply.body
         self._is_taken = False
         self._is_whole = is_whole
@@ -118,13 +118,13 @@ class ScriptedAgent:
     """Answers in the order of its script, and from what stands in `always` when that is used up."""
 
     def __init__(
-        self, script: Iterable[Script] = (), always: Callable[[Asked], Script] | None = None
+        self, script: Iterable[Script] = (), always: Callable[[SentRequest], Script] | None = None
     ) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[SentRequest] = []
         self.pending: list[Deferred[IResponse]] = []
-        self._given: list[tuple[Asked, FakeResponse]] = []
+        self._given: list[tuple[SentRequest, FakeResponse]] = []
         self._script = list(script)
-        self._always = always
+        self.always = always
 
     def add(self, *script: Script) -> None:
         self._script.extend(script)
@@ -136,12 +136,12 @@ class ScriptedAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        asked = Asked(method.decode(), uri.decode(), headers or Headers())
-        self.asked.append(asked)
+        asked = SentRequest(method.decode(), uri.decode(), headers or Headers())
+        self.requests.append(asked)
         if self._script:
             reply = self._script.pop(0)
-        elif self._always is not None:
-            reply = self._always(asked)
+        elif self.always is not None:
+            reply = self.always(asked)
         else:
             raise AssertionError(f"nothing in the script for {asked}")
         if isinstance(reply, Hang):
@@ -161,7 +161,7 @@ class ScriptedAgent:
     @property
     def lines(self) -> list[str]:
         """What was asked, one line a request."""
-        return [f"{asked.method} {asked.url}" for asked in self.asked]
+        return [f"{asked.method} {asked.url}" for asked in self.requests]
 
 
 def challenge(scope: str | None = "repository:library/app:pull", realm: str = f"{REALM}/token") -> Reply:

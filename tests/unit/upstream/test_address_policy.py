@@ -17,39 +17,39 @@ HOME = "registry.example"
 class AddressPolicyTests(SynchronousTestCase):
     def test_public_upstream(self) -> None:
         """A public upstream may lead to public addresses only, by name or literal."""
-        peers = AddressPolicy(HOME, ())
-        peers.check_peer(HOME, PUBLIC)
-        peers.check_host("cdn.example")
-        peers.check_peer("cdn.example", PUBLIC)
-        peers.check_peer("cdn.example", IPv6Address("TCP", "2606:4700::1111", 443))
+        policy = AddressPolicy(HOME, ())
+        policy.check_peer(HOME, PUBLIC)
+        policy.check_host("cdn.example")
+        policy.check_peer("cdn.example", PUBLIC)
+        policy.check_peer("cdn.example", IPv6Address("TCP", "2606:4700::1111", 443))
 
         for address in (LAN, IPv6Address("TCP", "::1", 443), IPv6Address("TCP", "::ffff:127.0.0.1", 443)):
-            self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", address)
+            self.assertRaises(UpstreamRefused, policy.check_peer, "cdn.example", address)
         for host in ("127.0.0.1", "localhost", "x.localhost"):
-            self.assertRaises(UpstreamRefused, peers.check_host, host)
+            self.assertRaises(UpstreamRefused, policy.check_host, host)
 
     def test_private_upstream(self) -> None:
         """An upstream that turns out to live on a private address may lead to others."""
-        peers = AddressPolicy(HOME, ())
-        self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", LAN)
-        peers.check_peer(HOME, LAN)
-        peers.check_peer("cdn.example", LAN)
-        peers.check_host("10.0.0.1")
+        policy = AddressPolicy(HOME, ())
+        self.assertRaises(UpstreamRefused, policy.check_peer, "cdn.example", LAN)
+        policy.check_peer(HOME, LAN)
+        policy.check_peer("cdn.example", LAN)
+        policy.check_host("10.0.0.1")
 
     def test_public_then_private(self) -> None:
         """An upstream seen in public opens no way into our network by letting its name resolve into it."""
-        peers = AddressPolicy(HOME, ())
-        peers.check_peer(HOME, PUBLIC)
-        peers.check_peer(HOME, LAN)
-        self.assertRaises(UpstreamRefused, peers.check_host, "169.254.169.254")
-        self.assertRaises(UpstreamRefused, peers.check_peer, "cdn.example", LAN)
+        policy = AddressPolicy(HOME, ())
+        policy.check_peer(HOME, PUBLIC)
+        policy.check_peer(HOME, LAN)
+        self.assertRaises(UpstreamRefused, policy.check_host, "169.254.169.254")
+        self.assertRaises(UpstreamRefused, policy.check_peer, "cdn.example", LAN)
 
     def test_named_by_the_operator(self) -> None:
         """The upstream's own host and its realm are never refused."""
-        peers = AddressPolicy(HOME, ("auth.example", "10.0.0.9"))
-        peers.check_peer(HOME, PUBLIC)
-        peers.check_peer("auth.example", LAN)
-        peers.check_host("10.0.0.9")
+        policy = AddressPolicy(HOME, ("auth.example", "10.0.0.9"))
+        policy.check_peer(HOME, PUBLIC)
+        policy.check_peer("auth.example", LAN)
+        policy.check_host("10.0.0.9")
 
 
 class GuardedEndpointTests(SocketTestCase):

@@ -106,16 +106,16 @@ class CircuitTests(ClientTestCase):
         error = self.failure(self.fetch(), UpstreamBusy)
 
         self.assertEqual(60, error.retry_after_seconds)
-        self.assertEqual(3, len(self.agent.asked))
+        self.assertEqual(3, len(self.agent.requests))
 
     def test_abuse_limit(self) -> None:
         """A 429 on a HEAD, and one of the token service, stop everything."""
         for script in ([Reply(429)], [challenge(), Reply(429)]):
             self.use(*script)
             self.failure(self.resolve(), UpstreamBusy)
-            asked = len(self.agent.asked)
+            asked = len(self.agent.requests)
             self.failure(self.fetch(), UpstreamBusy)
-            self.assertEqual(asked, len(self.agent.asked))
+            self.assertEqual(asked, len(self.agent.requests))
 
     def test_not_found_is_an_answer(self) -> None:
         """404, 401 and 403 are answers: they never open the circuit."""

@@ -78,7 +78,7 @@ class AuthorizationTests(ClientTestCase):
         """A 401 to a fresh token means that there is no such repository for us."""
         self.use(challenge(), token(), challenge())
         self.failure(self.resolve(attempts=3), Denied)
-        self.assertEqual(3, len(self.agent.asked))
+        self.assertEqual(3, len(self.agent.requests))
 
     def test_own_account(self) -> None:
         """Our account goes to the upstream's own host, and to the configured realm."""
@@ -99,7 +99,7 @@ class AuthorizationTests(ClientTestCase):
         """A https upstream leads to no http realm; a http one may, on its own host."""
         self.use(challenge(realm="http://registry.example/token"), account=ME)
         self.failure(self.resolve(), UpstreamRefused)
-        self.assertEqual(1, len(self.agent.asked))
+        self.assertEqual(1, len(self.agent.requests))
 
         plain = "http://registry.example"
         self.use(challenge(realm=f"{plain}/token"), token(), HEAD, account=ME, url=plain)
@@ -137,7 +137,7 @@ class AuthorizationTests(ClientTestCase):
         resolving = self.begin(self.resolve())
         self.clock.pump([1, 1])
         self.failureResultOf(resolving, UpstreamRefused)
-        self.assertEqual(1, len(self.agent.asked))
+        self.assertEqual(1, len(self.agent.requests))
 
     def test_secrets_stay(self) -> None:
         """Neither the client nor its errors show the password or a token."""

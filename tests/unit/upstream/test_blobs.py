@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import (
     BlobUnknown,
@@ -9,6 +10,8 @@ from mirrord.oci.errors import (
     UpstreamError,
     UpstreamRefused,
 )
+from mirrord.upstream.blobs import ContentRange, Validator, range_header
+from mirrord.upstream.origin import WebOrigin
 from tests.unit.upstream.cases import APP, CDN, DIGEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     HOME,
@@ -49,8 +52,8 @@ class BlobTests(ClientTestCase):
         self.use(Reply(307, {"Location": CDN}), part)
         body = self.result(self.blob(offset=2, stop=4, validator='https://cdn.example "e"'))
         self.assertEqual((2, 10), (body.offset, body.size))
-        self.assertEqual(["bytes=2-3"] * 2, [asked.header("Range") for asked in self.agent.asked])
-        self.assertEqual([None, '"e"'], [asked.header("If-Range") for asked in self.agent.asked])
+        self.assertEqual(["bytes=2-3"] * 2, [asked.header("Range") for asked in self.agent.requests])
+        self.assertEqual([None, '"e"'], [asked.header("If-Range") for asked in self.agent.requests])
 
     def test_range_ignored(self) -> None:
         """Where the range is ignored, the body begins at nought."""
@@ -74,7 +77,7 @@ class BlobTests(ClientTestCase):
             self.result(self.blob())
             self.use(*[redirect, Reply(status)] * 2)
             self.assertEqual(status, self.failure(self.blob(), UpstreamRefused).upstream_status)
-            self.assertEqual(4, len(self.agent.asked))
+            self.assertEqual(4, len(self.agent.requests))
 
     def test_definite(self) -> None:
         """The registry's own 404 and 403 are definite."""
@@ -88,7 +91,7 @@ class BlobTests(ClientTestCase):
         self.failure(self.blob(), UpstreamRefused)
         self.use(*[Reply(307, {"Location": CDN})] * 6)
         self.failure(self.blob(), UpstreamRefused)
-        self.assertEqual(6, len(self.agent.asked))
+        self.assertEqual(6, len(self.agent.requests))
 
     @given(
         st.text(st.characters(max_codepoint=255), max_size=60),
@@ -116,7 +119,7 @@ class BlobTests(ClientTestCase):
         ):
             self.use(Reply(307, {"Location": target}))
             self.failure(self.blob(), UpstreamRefused)
-            self.assertEqual(1, len(self.agent.asked))
+            self.assertEqual(1, len(self.agent.requests))
         self.use(Reply(307, {"Location": "https://10.0.0.2/"}), Reply(200, {}, b"b"), url="https://10.0.0.1")
         self.result(self.blob())
 
@@ -145,3 +148,29 @@ class BlobTests(ClientTestCase):
         self.assertEqual(0, self.result(self.client.head_blob(APP, DIGEST, budget_seconds=5)))
         self.use(Reply(405), Reply(404))
         self.failure(self.client.head_blob(APP, DIGEST, budget_seconds=5), BlobUnknown)
+
+
+class RangeTests(SynchronousTestCase):
+    def test_asking(self) -> None:
+        """A range is asked for by its last byte, and the whole by nothing."""
+        self.assertIsNone(range_header(0, None))
+        self.assertEqual("bytes=5-", range_header(5, None))
+        self.assertEqual("bytes=0-0", range_header(0, 1))
+
+    def test_content_range(self) -> None:
+        """What a Content-Range says is read, also of unknown size and of nothing; nonsense is none."""
+        self.assertEqual(ContentRange(5, 10, 10), ContentRange.parse("bytes 5-9/10"))
+        self.assertEqual(ContentRange(0, 1, None), ContentRange.parse("bytes 0-0/*"))
+        self.assertEqual(ContentRange(None, None, 0), ContentRange.parse("bytes */0"))
+        for text in [None, "", "bytes 9-5/10", "bytes 5-10/10", "items 0-1/2", "bytes 0-1"]:
+            self.assertIsNone(ContentRange.parse(text), text)
+
+    def test_validator(self) -> None:
+        """A strong ETag is kept with its origin; a weak one is worth nothing."""
+        origin = WebOrigin.of("https://cdn.example")
+        validator = Validator.of(origin, '"abc"')
+        self.assertEqual('https://cdn.example "abc"', str(validator))
+        self.assertEqual(validator, Validator.parse(str(validator)))
+        self.assertIsNone(Validator.of(origin, 'W/"abc"'))
+        self.assertIsNone(Validator.parse("nonsense"))
+        self.assertIsNone(Validator.parse(None))

@@ -10,15 +10,15 @@ from twisted.web.http import PotentialDataLoss
 from mirrord.oci.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from mirrord.upstream.body import (
     CHUNK_BYTES,
+    DOCUMENT_IDLE_SECONDS,
     HIGH_WATER_BYTES,
     LINGER_SECONDS,
-    SILENCE_SECONDS,
     BodyReader,
     UpstreamBlobBody,
     abort_connection,
 )
-from mirrord.upstream.deadline import Deadline
-from tests.unit.upstream.scripted import FakeResponse, Reply, Wire
+from mirrord.upstream.retry import Deadline
+from tests.unit.upstream.scripted import FakeResponse, FakeTransport, Reply
 
 IDLE = 30.0
 PIECE = b"x" * 65536
@@ -188,11 +188,11 @@ class BodyTests(SynchronousTestCase):
         response = FakeResponse(Reply(body=b"1234567"), is_whole=False)
         slow = Deferred.fromCoroutine(self.reader.read_all(response, 7, Deadline.after(self.clock, 60)))
         for _ in range(3):
-            self.clock.advance(SILENCE_SECONDS - 1)
+            self.clock.advance(DOCUMENT_IDLE_SECONDS - 1)
             response.protocol.dataReceived(b"12")
             self.clock.advance(LINGER_SECONDS)
         self.assertNoResult(slow)
-        self.clock.advance(SILENCE_SECONDS)
+        self.clock.advance(DOCUMENT_IDLE_SECONDS)
 
         self.failureResultOf(slow, UpstreamTimeout)
 
@@ -221,7 +221,7 @@ class AbortTests(SynchronousTestCase):
         """The abort reaches the transport behind what Twisted hands out, and nothing when that is gone."""
 
         class Proxied:
-            _producer: Wire | None = Wire()
+            _producer: FakeTransport | None = FakeTransport()
 
         proxied = Proxied()
         abort_connection(proxied)

@@ -8,7 +8,7 @@ from mirrord.oci.errors import CircuitOpen, UpstreamBusy
 from mirrord.upstream.circuit import (
     DEGRADED_SECONDS,
     MAX_OPEN_SECONDS,
-    PROBE_PATIENCE_SECONDS,
+    PROBE_SECONDS,
     Circuit,
     CircuitState,
 )
@@ -84,8 +84,8 @@ class CircuitTests(SynchronousTestCase):
         """A probe that hangs keeps others out for a moment only, and its late failure for no longer."""
         self.fail(0, 0, 0)
         hanging = self.circuit.admit(5, is_manifest_get=False)
-        self.assertFalse(self.passes(5 + PROBE_PATIENCE_SECONDS / 2))
-        self.assertTrue(self.passes(5 + PROBE_PATIENCE_SECONDS))
+        self.assertFalse(self.passes(5 + PROBE_SECONDS / 2))
+        self.assertTrue(self.passes(5 + PROBE_SECONDS))
 
         hanging.failed()
         self.assertTrue(self.passes(15))

@@ -29,7 +29,7 @@ class StatusTests(ClientTestCase):
         self.use(challenge(), token(), Reply(307, {"Location": CDN}), Reply(200, {}, b"blob"), Refused())
         self.result(self.blob())
         self.failure(self.resolve(), UpstreamUnreachable)
-        registry = self.client._api.wire._metrics.registry
+        registry = self.client._api.transport._metrics.registry
 
         def count(kind: str, result: str) -> float | None:
             labels = {"upstream": "registry.example", "kind": kind, "result": result}
@@ -52,7 +52,7 @@ class StatusTests(ClientTestCase):
         self.failure(self.resolve(), UpstreamRefused)
         self.failure(self.resolve(), UpstreamRefused)
         labels = {"upstream": "registry.example", "kind": "manifest", "result": "failed"}
-        registry = self.client._api.wire._metrics.registry
+        registry = self.client._api.transport._metrics.registry
         self.assertEqual(2, registry.get_sample_value("mirrord_upstream_requests_total", labels))
 
     def test_last_error(self) -> None:
@@ -64,7 +64,7 @@ class StatusTests(ClientTestCase):
         self.result(self.resolve())
         status = self.client.status()
         self.assertEqual(60, status.last_error_seconds_ago)
-        self.assertIn("refuses connections", status.last_error or "")
+        self.assertIn("connection refused", status.last_error or "")
 
         self.failure(self.resolve(), UpstreamBusy)
         status = self.client.status()

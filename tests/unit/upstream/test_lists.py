@@ -13,8 +13,8 @@ from mirrord.oci.manifests import OCI_INDEX
 from tests.unit.upstream.cases import APP, DIGEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     HOME,
-    Asked,
     Reply,
+    SentRequest,
 )
 
 
@@ -49,12 +49,12 @@ class ListTests(ClientTestCase):
         self.use()
         count = iter(range(10_000))
 
-        def page(_: Asked) -> Reply:
+        def page(_: SentRequest) -> Reply:
             return Reply(200, {"Link": f"<?p={next(count)}>; rel=next"}, b'{"tags": []}')
 
-        self.agent._always = page
+        self.agent.always = page
         self.failure(self.client.list_tags(APP, budget_seconds=0.3), UpstreamRefused)
-        self.assertLessEqual(len(self.agent.asked), 1000)
+        self.assertLessEqual(len(self.agent.requests), 1000)
 
     def test_longest(self) -> None:
         """A list ends at a limit: of one page, of all pages together, of the tags in them."""
@@ -117,7 +117,7 @@ class ListTests(ClientTestCase):
         for reply in (Reply(404), Reply(405), Reply(400), Reply(303, {"Location": "https://github.com/"})):
             self.use(reply)
             self.failure(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5), ManifestUnknown)
-            self.assertEqual(1, len(self.agent.asked))
+            self.assertEqual(1, len(self.agent.requests))
         self.use(Reply(200, {}, b"<html>"), Reply(200, {}, b"<html>"))
         listing = self.begin(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5))
         self.clock.advance(1)

@@ -21,8 +21,8 @@ class ManifestTests(ClientTestCase):
         self.use(HEAD)
         self.assertEqual(Descriptor(OCI_MANIFEST, DIGEST, len(BODY)), self.result(self.resolve()))
         self.assertEqual([f"HEAD {HOME}/v2/library/app/manifests/latest"], self.agent.lines)
-        self.assertIn(OCI_INDEX, self.agent.asked[0].header("Accept") or "")
-        self.assertEqual("identity", self.agent.asked[0].header("Accept-Encoding"))
+        self.assertIn(OCI_INDEX, self.agent.requests[0].header("Accept") or "")
+        self.assertEqual("identity", self.agent.requests[0].header("Accept-Encoding"))
 
     def test_resolve_without_headers(self) -> None:
         """Where HEAD leaves out the digest, the type or the length, or is not allowed, it tells nothing."""

@@ -28,13 +28,13 @@ class OutageTests(SynchronousTestCase):
         now = self.clock.seconds()
         ticket = self.circuit.admit(now, is_manifest_get=True)
         seconds = ticket.limited(now, 10.0, manifest_gets_only=manifest_gets_only)
-        self.outages.began(
+        self.outages.opened(
             "over its limit", seconds, Event.UPSTREAM_LIMITED, manifest_gets_only=manifest_gets_only
         )
 
     def succeed(self, *, is_manifest_get: bool) -> None:
         self.circuit.admit(self.clock.seconds(), is_manifest_get=is_manifest_get).succeeded()
-        self.outages.look()
+        self.outages.log_recovery()
 
     def test_once(self) -> None:
         """An outage is told when it begins and when it is over; probes that fail are told at debug."""
@@ -42,10 +42,10 @@ class OutageTests(SynchronousTestCase):
         for _ in range(3):
             self.clock.advance(11)
             self.limit(manifest_gets_only=False)
-            self.outages.look()
+            self.outages.log_recovery()
         self.clock.advance(11)
         self.succeed(is_manifest_get=False)
-        self.outages.look()
+        self.outages.log_recovery()
 
         self.assertEqual(
             [
@@ -56,9 +56,9 @@ class OutageTests(SynchronousTestCase):
             [(entry.level, entry.event) for entry in self.logged.entries],
         )
         self.assertEqual(
-            "docker.io: over its limit; it is not asked for anything for 10.0 s", self.logged.messages[0]
+            "docker.io: over its limit; circuit open for all requests for 10.0 s", self.logged.messages[0]
         )
-        self.assertEqual("docker.io is asked for anything again, after 44.0 s", self.logged.messages[-1])
+        self.assertEqual("docker.io: circuit closed for all requests after 44.0 s", self.logged.messages[-1])
         self.assertEqual({"upstream": "docker.io", "seconds": 44.0}, self.logged.entries[-1].fields)
 
     def test_manifests(self) -> None:
@@ -69,7 +69,7 @@ class OutageTests(SynchronousTestCase):
         self.assertEqual(1, len(self.logged.entries))
 
         self.succeed(is_manifest_get=True)
-        self.assertIn("is asked for manifests again", self.logged.messages[-1])
+        self.assertIn("circuit closed for manifest requests", self.logged.messages[-1])
 
     def test_next(self) -> None:
         """The next outage is told anew."""
@@ -101,7 +101,7 @@ class ClientTests(ClientTestCase):
 
         failing, over = self.logged.entries
         self.assertEqual(("warn", Event.UPSTREAM_FAILING), (failing.level, failing.event))
-        self.assertIn("registry.example: the upstream cannot be reached: it refuses conn", failing.message)
+        self.assertIn("registry.example: the upstream cannot be reached: connection refused", failing.message)
         self.assertEqual(("info", Event.UPSTREAM_RECOVERED), (over.level, over.event))
 
     def test_limit(self) -> None:
@@ -112,7 +112,7 @@ class ClientTests(ClientTestCase):
 
         (limited,) = self.logged.entries
         self.assertEqual(Event.UPSTREAM_LIMITED, limited.event)
-        self.assertIn("it is not asked for manifests for 60.0 s", limited.message)
+        self.assertIn("circuit open for manifest requests for 60.0 s", limited.message)
 
     def test_retries(self) -> None:
         """Counted is what is asked again after a failure, and what goes on where a blob broke off."""

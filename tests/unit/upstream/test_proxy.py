@@ -26,8 +26,8 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(("proxy.lan", 3128, False), (proxy.host, proxy.port, proxy.is_secure))
         self.assertEqual(b"Basic bWU6czM6Y3JldA==", proxy.authorization)
         self.assertNotIn("cret", repr(proxy))
-        self.assertEqual(Proxy("proxy.lan", 8080), Proxy.parse("proxy.lan:8080"))
-        self.assertEqual(Proxy("proxy.lan", 443, is_secure=True), Proxy.parse("https://proxy.lan"))
+        self.assertEqual(Proxy(host="proxy.lan", port=8080), Proxy.parse("proxy.lan:8080"))
+        self.assertEqual(Proxy(host="proxy.lan", port=443, is_secure=True), Proxy.parse("https://proxy.lan"))
 
     def test_no_proxy_url(self) -> None:
         """What is no URL of an HTTP proxy is refused, and not repeated."""
@@ -164,7 +164,7 @@ class TunnelTests(SocketTestCase):
                 return None
 
         server, port = self.listen(lambda peer, head: peer.transport.write(b"HTTP/1.1 200 OK\r\n\r\n"))
-        proxy = Proxy("127.0.0.1", port)
+        proxy = Proxy(host="127.0.0.1", port=port)
         endpoint = TunnelEndpoint(
             TCP4ClientEndpoint(REACTOR, proxy.host, port), proxy, WebOrigin.of("https://registry.example")
         )

@@ -17,7 +17,7 @@ class QuotaTests(SynchronousTestCase):
             }
         )
         quota = Quota.parse(headers)
-        self.assertEqual(Quota(100, 76, 21600, "192.0.2.1"), quota)
+        self.assertEqual(Quota(limit=100, remaining=76, window_seconds=21600, source="192.0.2.1"), quota)
         self.assertEqual("76 of 100", str(quota))
 
     def test_unknown(self) -> None:

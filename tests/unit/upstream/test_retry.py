@@ -2,6 +2,7 @@
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import (
     ManifestUnknown,
@@ -10,6 +11,7 @@ from mirrord.oci.errors import (
     UpstreamTimeout,
 )
 from mirrord.upstream.circuit import CircuitState
+from mirrord.upstream.retry import parse_retry_after
 from tests.unit.upstream.cases import DIGEST, MANIFEST, ClientTestCase
 from tests.unit.upstream.scripted import (
     Hang,
@@ -22,7 +24,7 @@ class RetryTests(ClientTestCase):
         """What passes by itself is asked again, after a wait, as often as allowed."""
         self.use(Reply(503), Refused(), MANIFEST)
         fetching = self.begin(self.fetch(attempts=3))
-        self.assertEqual(1, len(self.agent.asked))
+        self.assertEqual(1, len(self.agent.requests))
         self.clock.pump([0.25, 0.5])
         self.assertEqual(DIGEST, self.successResultOf(fetching).digest)
 
@@ -30,7 +32,7 @@ class RetryTests(ClientTestCase):
         fetching = self.begin(self.fetch(attempts=2))
         self.clock.pump([1, 1])
         self.failureResultOf(fetching, UpstreamRefused)
-        self.assertEqual(2, len(self.agent.asked))
+        self.assertEqual(2, len(self.agent.requests))
 
     def test_definite(self) -> None:
         """What is definite is asked once."""
@@ -42,7 +44,7 @@ class RetryTests(ClientTestCase):
         self.use(Reply(429, {"Retry-After": "3"}), MANIFEST)
         fetching = self.begin(self.fetch(attempts=3))
         self.clock.advance(2.9)
-        self.assertEqual(1, len(self.agent.asked))
+        self.assertEqual(1, len(self.agent.requests))
         self.clock.advance(0.1)
         self.successResultOf(fetching)
 
@@ -55,7 +57,7 @@ class RetryTests(ClientTestCase):
         self.use(Hang(), MANIFEST)
         fetching = self.begin(self.fetch(attempts=3))
         self.clock.advance(9.9)
-        self.assertEqual(1, len(self.agent.asked))
+        self.assertEqual(1, len(self.agent.requests))
         self.clock.pump([0.1, 0.5])
         self.successResultOf(fetching)
 
@@ -75,5 +77,20 @@ class RetryTests(ClientTestCase):
             resolving.cancel()
             self.failureResultOf(resolving, CancelledError)
             self.assertEqual([], self.clock.getDelayedCalls())
-            self.assertEqual(1, len(self.agent.asked))
+            self.assertEqual(1, len(self.agent.requests))
         self.assertEqual(CircuitState.CLOSED, self.client.status().others)
+
+
+class RetryAfterTests(SynchronousTestCase):
+    def test_seconds_and_dates(self) -> None:
+        """Seconds are taken as they are, a date as its distance from the answer's own Date."""
+        date = "Sat, 21 Nov 2026 10:00:00 GMT"
+        self.assertEqual(60, parse_retry_after(" 60 ", None))
+        self.assertEqual(90, parse_retry_after("Sat, 21 Nov 2026 10:01:30 GMT", date))
+        self.assertEqual(0, parse_retry_after("Sat, 21 Nov 2026 09:00:00 GMT", date))
+
+    def test_nonsense(self) -> None:
+        """What is neither says nothing."""
+        for text in [None, "", "soon", "-1", "1.5", "²"]:
+            self.assertIsNone(parse_retry_after(text, "Sat, 21 Nov 2026 10:00:00 GMT"), text)
+        self.assertIsNone(parse_retry_after("Sat, 21 Nov 2026 10:01:30 GMT", None))

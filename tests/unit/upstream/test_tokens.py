@@ -14,10 +14,10 @@ from tests.unit.upstream.scripted import (
     HOME,
     ME,
     REALM,
-    Asked,
     FakeResponse,
     Hang,
     Reply,
+    SentRequest,
     challenge,
     token,
 )
@@ -28,14 +28,14 @@ class TokenTests(ClientTestCase):
         """Many who wait for a token cost one request, and one who leaves harms nobody."""
         self.use(challenge(), Hang())
         waiting = [self.begin(self.resolve()) for _ in range(3)]
-        self.assertEqual(2, len(self.agent.asked))
+        self.assertEqual(2, len(self.agent.requests))
         waiting[0].cancel()
         self.failureResultOf(waiting[0], CancelledError)
         self.agent.add(HEAD, HEAD)
         self.agent.pending[0].callback(FakeResponse(token()))
         for each in waiting[1:]:
             self.successResultOf(each)
-        self.assertEqual(4, len(self.agent.asked))
+        self.assertEqual(4, len(self.agent.requests))
 
     def test_hanging_token(self) -> None:
         """One token request that hangs costs five seconds, not the pull."""
@@ -90,24 +90,24 @@ class TokenTests(ClientTestCase):
         self.assertEqual(["Bearer t1"] * 3 + [None] + ["Bearer t2"] * 2, self.authorizations[2:])
 
     def test_many_repositories(self) -> None:
-        """What 1,000 repositories ask for is kept, with their tokens; one more drives the oldest out."""
+        """1,000 challenges and tokens are cached; one more evicts the least recently used."""
 
-        def answer(asked: Asked) -> Reply:
+        def answer(asked: SentRequest) -> Reply:
             if asked.url.startswith(REALM):
                 return token()
             return challenge(asked.url) if asked.authorization is None else HEAD
 
         def cost(number: int) -> int:
-            before = len(self.agent.asked)
+            before = len(self.agent.requests)
             repository = RepositoryName(f"library/app{number}")
             self.result(self.client.resolve(repository, LATEST, budget_seconds=20, attempts=1))
-            return len(self.agent.asked) - before
+            return len(self.agent.requests) - before
 
         self.use()
-        self.agent._always = answer
+        self.agent.always = answer
         for number in range(1001):
             cost(number)
-        self.assertEqual([1, 1, 3, 3], [cost(number) for number in (1, 1000, 0, 1)])
+        self.assertEqual([1, 1, 3, 3, 1], [cost(number) for number in (1, 1000, 0, 2, 1)])
 
     def test_access_token(self) -> None:
         """A token may be called access_token; a body without either, or no JSON, is refused."""
