@@ -174,6 +174,11 @@ class ArchitectureTests(SynchronousTestCase):
         for folder in re.findall(r"^  (\w+)/ ", text, flags=re.MULTILINE):
             self.assertTrue((package / folder).is_dir(), folder)
 
+    def test_every_file(self) -> None:
+        """Every module that architecture.md names exists."""
+        for name in re.findall(r"`([\w/]+\.py)`", read("docs/architecture.md")):
+            self.assertTrue(list((ROOT / "mirrord").rglob(name)) or (ROOT / name).is_file(), name)
+
 
 class LinkTests(SynchronousTestCase):
     def test_links(self) -> None:
