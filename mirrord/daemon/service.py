@@ -111,7 +111,7 @@ class MirrorService(Service):
             task.start()
         runtime.reactor.callWhenRunning(runtime.notifier.ready)
         endpoints = ", ".join(listener.endpoint for listener in runtime.listeners)
-        self._log.info("mirrord serves at {endpoints}", endpoints=endpoints, event=Event.STARTED)
+        self._log.info("listening at {endpoints}", endpoints=endpoints, event=Event.STARTED)
 
     def reload(self) -> None:
         """Read the configuration again and put it into effect; one with errors changes nothing."""
@@ -122,14 +122,14 @@ class MirrorService(Service):
         try:
             self._replace_generation(self._runtime)
         except ConfigError as error:
-            self._reload_error = f"the configuration was not taken: {error.lines[0]}"
+            self._reload_error = (
+                f"reload rejected; the previous configuration stays in effect: {error.lines[0]}"
+            )
             for line in error.lines:
-                self._log.error(
-                    "the configuration is not taken: {line}", line=line, event=Event.RELOAD_REFUSED
-                )
+                self._log.error("reload rejected: {line}", line=line, event=Event.RELOAD_REFUSED)
         else:
             self._reload_error = None
-            self._log.info("the configuration was read again", event=Event.RELOADED)
+            self._log.info("configuration reloaded", event=Event.RELOADED)
         finally:
             notifier.ready()
 
@@ -158,15 +158,15 @@ class MirrorService(Service):
         for certificates in runtime.certificates:
             certificates.reload()
         for key in keys_needing_restart(running, requested):
-            self._log.warn("{key} has changed: that needs a restart", key=key)
+            self._log.warn("{key} has changed and takes effect after a restart", key=key)
 
     async def _drain(self) -> None:
         runtime = self.runtime
         await self._step("closing the ports", self._close_ports)
-        seconds = self.generation.config.drain_timeout
-        await self._step("answering clients", lambda: self._drain_clients(seconds), seconds + _STEP_SECONDS)
+        seconds = self.generation.config.drain_timeout + _STEP_SECONDS
+        await self._step("finishing running requests", self._finish_requests, seconds)
         for task in (self._commands, *runtime.background):
-            await self._step("stopping what runs in the background", task.stop)
+            await self._step("stopping a background task", task.stop)
         await self._step("parking downloads", lambda: Deferred.fromCoroutine(runtime.downloads.stop()))
         for upstream in runtime.upstreams.values():
             await self._step("closing an upstream", upstream.close)
@@ -175,7 +175,7 @@ class MirrorService(Service):
         runtime.admin.site.break_off()
         for pool in runtime.pools:
             pool.stop()
-        self._log.info("mirrord has drained", event=Event.DRAINED)
+        self._log.info("drained", event=Event.DRAINED)
 
     async def _step(self, name: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
         """Run one step of the drain within its timeout; its failure does not stop the rest."""
@@ -192,8 +192,9 @@ class MirrorService(Service):
         closing = [listener.close_port() for listener in self.runtime.listeners]
         return DeferredList(closing, consumeErrors=True)
 
-    def _drain_clients(self, seconds: float) -> Deferred[Any]:
-        """Let running requests finish for so many seconds, then close their connections."""
+    def _finish_requests(self) -> Deferred[Any]:
+        """Let running requests finish, and close their connections after `drain_timeout`."""
+        seconds = self.generation.config.drain_timeout
         abort = self.runtime.reactor.callLater(seconds, self.abort_connections)
 
         def drained(result: Any) -> Any:

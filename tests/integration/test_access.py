@@ -270,7 +270,7 @@ class LoginTests(AccessCase):
         self.assertEqual(self.ask("GET", "/v2/", self.brought("bob")).status, 200)
         self.assertIn(b"the password of ann is not hashed by bcrypt", self.ready().body)
         os.kill(self.daemon.pid, signal.SIGHUP)
-        self.wait_until(lambda: "the configuration is not taken: access.htpasswd" in self.daemon.log)
+        self.wait_until(lambda: "reload rejected: access.htpasswd" in self.daemon.log)
         self.assertEqual(self.ask("GET", "/v2/", self.brought("bob")).status, 200)
 
     def ready(self) -> Answered:
@@ -337,10 +337,10 @@ class OpenTests(MirrorCase):
         write_users(users, "ann")
         access = f'[access]\nhtpasswd = {json.dumps(str(users))}\nrules = [{{repositories = ["*"]}}]\n'
         daemon.settings = attrs.evolve(plain, more=access)
-        self.reload(daemon, "the configuration is not taken: access: ")
+        self.reload(daemon, "reload rejected: access: ")
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
         state.unlink()
-        self.reload(daemon, "the configuration was read again")
+        self.reload(daemon, "configuration reloaded")
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 401)
         daemon.settings = plain
         self.reload(daemon, "no [access] is configured")

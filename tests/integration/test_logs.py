@@ -22,7 +22,7 @@ class LogTests(MirrorCase):
         daemon.settings = attrs.evolve(daemon.settings, more=f"[log]\n{log}")
         daemon.write_config()
         os.kill(daemon.pid, signal.SIGHUP)
-        self.wait_until(lambda: "the configuration was read again" in daemon.log, what="the reload")
+        self.wait_until(lambda: "configuration reloaded" in daemon.log, what="the reload")
 
     def test_pulls(self) -> None:
         """At info a pull is one line, whatever the number of its blobs, and says how it was answered."""

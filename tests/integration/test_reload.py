@@ -1,4 +1,4 @@
-"""SIGHUP, and what the service manager hears of a daemon from its start to its end."""
+"""SIGHUP, and the notifications that systemd receives from the start of a daemon to its exit."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from tests.integration.client import Reading, pull
 from tests.integration.daemon import Daemon
 
 
-class _Manager:
-    """systemd's end of NOTIFY_SOCKET: all that was said, in order."""
+class _NotifySocket:
+    """systemd's end of NOTIFY_SOCKET: all messages, in order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,48 +24,48 @@ class _Manager:
         self.socket.bind(str(path))
         self.socket.settimeout(10)
 
-    def hear(self, beginning: str) -> str:
-        """The next message that begins so; others before it are passed over."""
+    def receive(self, prefix: str) -> str:
+        """Return the next message that starts with `prefix`, and skip others before it."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             message = self.socket.recv(4096).decode()
-            if message.startswith(beginning):
+            if message.startswith(prefix):
                 return message
-        raise AssertionError(f"{beginning} was not said")
+        raise AssertionError(f"{prefix} was not received")
 
 
 class NotifyTests(MirrorCase):
     def test_from_start_to_end(self) -> None:
-        """The service manager hears of the start, that we live, of a reload and of the end."""
-        manager = _Manager(self.folder / "notify")
-        self.addCleanup(manager.socket.close)
+        """Systemd is notified of the start, of each watchdog interval, of a reload and of the drain."""
+        systemd = _NotifySocket(self.folder / "notify")
+        self.addCleanup(systemd.socket.close)
         daemon = self.start_daemon(
-            {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "600000"}, drain_timeout="1s"
+            {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "600000"}, drain_timeout="1s"
         )
-        manager.hear("READY=1")
+        systemd.receive("READY=1")
         for _ in range(3):
-            manager.hear("WATCHDOG=1")
+            systemd.receive("WATCHDOG=1")
 
         os.kill(daemon.pid, signal.SIGHUP)
-        self.assertRegex(manager.hear("RELOADING=1"), r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
-        manager.hear("READY=1")
+        self.assertRegex(systemd.receive("RELOADING=1"), r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
+        systemd.receive("READY=1")
 
         os.kill(daemon.pid, signal.SIGSTOP)
-        self._drop_all(manager)
-        manager.socket.settimeout(1.5)
-        self.assertRaises(TimeoutError, manager.hear, "WATCHDOG=1")
+        self._drop_all(systemd)
+        systemd.socket.settimeout(1.5)
+        self.assertRaises(TimeoutError, systemd.receive, "WATCHDOG=1")
         os.kill(daemon.pid, signal.SIGCONT)
-        manager.socket.settimeout(10)
-        manager.hear("WATCHDOG=1")
+        systemd.socket.settimeout(10)
+        systemd.receive("WATCHDOG=1")
 
         daemon.stop()
-        manager.hear("STOPPING=1")
+        systemd.receive("STOPPING=1")
 
-    def _drop_all(self, manager: _Manager) -> None:
-        manager.socket.settimeout(0.2)
+    def _drop_all(self, systemd: _NotifySocket) -> None:
+        systemd.socket.settimeout(0.2)
         try:
             while True:
-                manager.socket.recv(4096)
+                systemd.socket.recv(4096)
         except TimeoutError:
             pass
 
@@ -77,7 +77,7 @@ class ReloadTests(MirrorCase):
         os.kill(daemon.pid, signal.SIGHUP)
 
     def test_what_can_change(self) -> None:
-        """An upstream's patterns change at once, and a pull that runs goes on and is asked for once."""
+        """An upstream's patterns change at once; a running download continues and is requested once."""
         image = self.registry.put_image(8 * MB)
         daemon = self.start_daemon()
         self.registry.play(Stall(after=4 * MB, seconds=1.0))
@@ -98,11 +98,11 @@ class ReloadTests(MirrorCase):
         """A key that is bound at the start keeps its value, and the log names it."""
         daemon = self.start_daemon()
         self._reload(daemon, more='[log]\nlevel = "info"\n[[listen]]\nendpoint = "tcp:0"')
-        self.wait_until(lambda: "listen has changed: that needs a restart" in daemon.log, what="the warning")
+        self.wait_until(lambda: "listen has changed and takes effect" in daemon.log, what="the warning")
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
 
-    def test_a_renewal_half_done(self) -> None:
-        """A certificate whose key is still to come is no reason to leave the rest of a reload undone."""
+    def test_incomplete_renewal(self) -> None:
+        """A certificate whose key does not match yet does not prevent the rest of a reload."""
         authority = trustme.CA()
         files = self.folder / "chain.pem", self.folder / "key.pem"
         self._write(authority, *files)
@@ -113,7 +113,7 @@ class ReloadTests(MirrorCase):
         self._write(authority, files[0], self.folder / "elsewhere.pem")
         self._reload(daemon, more_upstream='deny = ["library/app"]')
         self.wait_until(lambda: pull(daemon.manifest("latest")).status == 403, what="the new pattern")
-        self.wait_until(lambda: b"not the key" in pull(f"{daemon.admin_url}/readyz").body, what="the trouble")
+        self.wait_until(lambda: b"not the key" in pull(f"{daemon.admin_url}/readyz").body, what="the problem")
 
     def _write(self, authority: trustme.CA, certificate: Path, key: Path) -> None:
         issued = authority.issue_cert("mirror.lan")
@@ -121,7 +121,7 @@ class ReloadTests(MirrorCase):
         key.write_bytes(issued.private_key_pem.bytes())
 
     def test_a_pipe(self) -> None:
-        """A configuration that came through a pipe is not read again as an empty file."""
+        """A configuration that was read from a pipe is not reread as an empty file."""
         daemon = self.start_daemon()
         config = self.folder / "mirrord" / "mirrord.toml"
         config.unlink()
@@ -131,7 +131,7 @@ class ReloadTests(MirrorCase):
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
 
     def test_a_bad_file(self) -> None:
-        """A file that is wrong changes nothing, is named in the log and in /readyz, until it is mended."""
+        """A file with errors changes nothing, and is reported by the log and /readyz until it is repaired."""
         self.registry.put_image(MB)
         daemon = self.start_daemon()
         self._reload(daemon, more='[gc]\ninterval = "soon"', more_upstream='deny = ["library/app"]')

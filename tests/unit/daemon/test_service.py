@@ -295,7 +295,7 @@ class ReloadTests(ServiceCase):
         self.service.reload()
 
         self.assertEqual([self.NOTIFIED[0], "certificates reloads", self.NOTIFIED[1]], self.journal)
-        self.assertIn("store.path has changed: that needs a restart", self.lines)
+        self.assertIn("store.path has changed and takes effect after a restart", self.lines)
         merged = attrs.evolve(requested, store=CONFIG.store)
         self.assertEqual(merged, self.served)
         self.assertEqual(merged, self.service.generation.config)
@@ -331,8 +331,8 @@ class ReloadTests(ServiceCase):
         self.service.reload()
 
         self.assertEqual(list(self.NOTIFIED), self.journal)
-        self.assertIn("the configuration is not taken: store.path: 1", self.lines)
-        self.assertIn("the configuration is not taken: gc: 2", self.lines)
+        self.assertIn("reload rejected: store.path: 1", self.lines)
+        self.assertIn("reload rejected: gc: 2", self.lines)
         self.assertEqual(CONFIG, self.served)
 
     def test_no_generation(self) -> None:
@@ -345,7 +345,7 @@ class ReloadTests(ServiceCase):
         self.service.reload()
 
         self.assertEqual(list(self.NOTIFIED), self.journal)
-        self.assertIn("the configuration is not taken: access: Permission denied", self.lines)
+        self.assertIn("reload rejected: access: Permission denied", self.lines)
         self.assertEqual(CONFIG, self.served)
         self.assertIs(generation, self.service.generation)
         self.assertEqual(CONFIG.gc.interval, self.collector.interval_seconds)
@@ -424,7 +424,7 @@ class DrainTests(ServiceCase):
         self.reactor.advance(5)
 
         self.successResultOf(drained)
-        self.assertIn("answering clients took more than 35 s", self.lines)
+        self.assertIn("finishing running requests took more than 35 s", self.lines)
 
     def test_abort_connections(self) -> None:
         """Connections can be aborted before `drain_timeout` has passed."""
