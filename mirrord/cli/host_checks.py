@@ -11,15 +11,16 @@ from cryptography.x509 import Certificate
 from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
 from mirrord.cli.formatting import format_duration, format_size
 from mirrord.cli.global_options import SERVICE_CONFIG, GlobalOptions
+from mirrord.cli.systemd_units import USER, service_user
 from mirrord.config.config import Config, ListenConfig, StoreConfig
 from mirrord.config.pem import alternative_names, read_certificates
+from mirrord.config.types import is_credential
 
 _RENEW_DAYS = 14
 _RENEW = "renew it; the daemon loads new files by itself"
 _MIN_FREE_INODES = 1000
 _READ_BY_OTHERS = 0o004
 _ACCESS_BY_OTHERS = 0o007
-_SERVICE_USER = "mirrord"
 
 
 def check_certificates(listener: ListenConfig) -> Iterator[Diagnosis]:
@@ -73,7 +74,7 @@ def check_permissions(config: Config, options: GlobalOptions) -> Iterator[Diagno
     yield _check_owner(config.store.path, is_service=options.config == SERVICE_CONFIG)
     for upstream in config.upstream:
         for account in upstream.account:
-            if not account.password_file.startswith("credential:"):
+            if not is_credential(account.password_file):
                 yield from _check_secret("permissions", Path(account.password_file))
 
 
@@ -84,8 +85,9 @@ def _check_owner(path: Path, *, is_service: bool) -> Diagnosis:
         advice = "configure another store.path, or use mirrord install-service"
         return fail("permissions", f"you have no permission to create {path}", advice)
     owner = path.stat().st_uid
-    if is_service and _uid(_SERVICE_USER) not in {None, owner}:
-        advice = f"chown -R {_SERVICE_USER}: {path}, and restart"
+    user = service_user() if is_service else None
+    if user is not None and user.pw_uid != owner:
+        advice = f"chown -R {USER}: {path}, and restart"
         return fail("permissions", f"{path} belongs to {_user_name(owner)}", advice)
     if path.stat().st_mode & _ACCESS_BY_OTHERS:
         advice = f"chmod o-rwx {path}: it may contain private images"
@@ -106,13 +108,6 @@ def _nearest_existing(path: Path) -> Path:
     """Return the path, or its first ancestor that exists."""
     absolute = path.absolute()
     return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
-
-
-def _uid(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
 
 
 def _user_name(uid: int) -> str:

@@ -27,6 +27,7 @@ from mirrord.cli.exit_status import CommandError, DaemonUnreachable
 from mirrord.cli.global_options import GlobalOptions
 from mirrord.cli.run import daemon_command
 from mirrord.config.config import AdminConfig, Config, ListenConfig, LogConfig, render
+from mirrord.config.types import is_credential
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
@@ -107,9 +108,7 @@ def _without_ports(config: Config, folder: Path) -> Config:
     upstreams = tuple(
         attrs.evolve(
             one,
-            account=tuple(
-                account for account in one.account if not account.password_file.startswith("credential:")
-            ),
+            account=tuple(account for account in one.account if not is_credential(account.password_file)),
         )
         for one in config.upstream
     )

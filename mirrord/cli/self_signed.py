@@ -5,7 +5,6 @@ these names, and a stolen key can sign for no others.
 """
 
 import os
-import pwd
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,8 +25,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mirrord.cli.exit_status import CommandError
 from mirrord.cli.files import replace_file
 from mirrord.cli.global_options import SERVICE_CONFIG
+from mirrord.cli.systemd_units import service_user
 
-_USER = "mirrord"
 _KEY_MODE = 0o600
 _CERTIFICATE_MODE = 0o644
 
@@ -84,7 +83,7 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
     if existing and not force:
         raise CommandError(f"{' and '.join(existing)} already exist; use --force to replace them")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    owner = _service_user()
+    owner = service_user() if os.geteuid() == 0 else None
     try:
         # The key first: the daemon reads both as soon as it sees a new certificate.
         replace_file(paths[1], secret, mode=_KEY_MODE, owner=owner)
@@ -150,11 +149,3 @@ def _url_host(names: Sequence[str]) -> str:
     """Return the first name that is not a wildcard, as the host of a URL."""
     name = next((name for name in names if "*" not in name), names[0]).strip("[]")
     return f"[{name}]" if ":" in name else name
-
-
-def _service_user() -> pwd.struct_passwd | None:
-    """Return the service's user, if it exists and we may change the owner of files."""
-    try:
-        return pwd.getpwnam(_USER) if os.geteuid() == 0 else None
-    except KeyError:
-        return None

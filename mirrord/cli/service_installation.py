@@ -4,7 +4,6 @@ All steps are planned from the state of the host before the first is applied. A 
 `--dry-run` does, and applying it twice has the same effect as once, so an installation can be repeated.
 """
 
-import pwd
 import shlex
 import shutil
 import subprocess
@@ -17,9 +16,8 @@ import attrs
 
 from mirrord.cli import systemd_units
 from mirrord.cli.files import replace_file
-from mirrord.cli.systemd_units import SERVICE, SOCKET, Installation
+from mirrord.cli.systemd_units import SERVICE, SOCKET, USER, Installation, service_user
 
-_USER = "mirrord"
 _START_FAILED = "the service does not start; see `journalctl --unit=mirrord --lines=20`"
 _FILL_PLUGIN_CACHE = "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
 _FILE_MODE = 0o644
@@ -243,13 +241,5 @@ def plan_removal(installation: Installation, host: Host, *, is_purge: bool) -> I
         yield from map(RemovalStep, host.content)
     if host.is_running:
         yield host.systemctl("daemon-reload")
-    if is_purge and host.is_running and _user_exists(_USER):
-        yield CommandStep(("userdel", _USER))
-
-
-def _user_exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
+    if is_purge and host.is_running and service_user() is not None:
+        yield CommandStep(("userdel", USER))

@@ -5,6 +5,7 @@ installation in /opt/mirrord; only paths differ. A wheel carries these files as 
 they are read in place.
 """
 
+import pwd
 import re
 import stat
 import sys
@@ -18,6 +19,9 @@ SERVICE = "mirrord.service"
 SOCKET = "mirrord.socket"
 SYSUSERS = "mirrord.sysusers"
 CONFIG = "mirrord.toml"
+
+USER = "mirrord"
+"""The user of the service, as declared in `mirrord.sysusers`."""
 
 HOME = Path("/opt/mirrord")
 """The virtual environment that the files in `systemd/` assume, and that we recommend."""
@@ -94,6 +98,14 @@ def configuration(*, is_socket: bool) -> str:
     """Return a first `mirrord.toml` with comments; with `is_socket` on the port of `mirrord.socket`."""
     text = _template(CONFIG)
     return text.replace(_OWN_ENDPOINT, SOCKET_ENDPOINT) if is_socket else text
+
+
+def service_user() -> pwd.struct_passwd | None:
+    """Return the service's user; None if it does not exist on this host."""
+    try:
+        return pwd.getpwnam(USER)
+    except KeyError:
+        return None
 
 
 def _is_closed(path: Path) -> bool:

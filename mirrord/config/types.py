@@ -184,16 +184,22 @@ def parse_endpoint(text: str) -> str:
     return text
 
 
+_CREDENTIAL = "credential:"
 _MAX_PASSWORD_LENGTH = 64 * 1024
+
+
+def is_credential(source: str) -> bool:
+    """Return whether a password comes from a systemd credential, which only the service can read."""
+    return source.startswith(_CREDENTIAL)
 
 
 def read_password(source: str, environment: Mapping[str, str]) -> str:
     """Read a password, without its line end, from a file or from the systemd credential `credential:NAME`."""
     if not source:
         raise ValueError("missing")
-    scheme, _, name = source.partition(":")
     path = Path(source)
-    if scheme == "credential":
+    if is_credential(source):
+        name = source.removeprefix(_CREDENTIAL)
         folder = environment.get("CREDENTIALS_DIRECTORY", "")
         if not folder or not name or "/" in name:
             raise ValueError("systemd has passed no such credential")
