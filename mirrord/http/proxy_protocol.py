@@ -18,9 +18,8 @@ from twisted.internet import address, main
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
-from mirrord.http.ack_meter import MeteredUnixServer
+from mirrord.http.file_server import MeteredUnixServer, SendfileServer
 from mirrord.http.forwarded import address_of
-from mirrord.http.sendfile import SendfileServer
 from mirrord.http.tls import TLSServer
 
 MAX_HEADER_BYTES = 4096

@@ -30,7 +30,7 @@ class Wire(StringTransport):
             self.producer.pauseProducing()
 
     def progress(self) -> tuple[int, bool]:
-        """What the real transports tell (http/ack_meter.py)."""
+        """What the real transports tell (http/file_server.py)."""
         return self.taken, self.is_behind
 
 

@@ -18,10 +18,10 @@ from twisted.web.resource import getChildForRequest
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
 from mirrord.api.root import RegistryRoot
+from mirrord.http.file_server import SendfileServer
 from mirrord.http.page_cache import PageCache
 from mirrord.http.port import open_port
 from mirrord.http.request import MirrorRequest
-from mirrord.http.sendfile import SendfileServer
 from mirrord.http.site import ConnectionLimits, MirrorSite
 from mirrord.http.tls import TLSServer
 from mirrord.observe.metrics import Metrics

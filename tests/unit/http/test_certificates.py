@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography.x509 import Certificate
 
 from mirrord.config.config import CertificateConfig
-from tests.unit.http.greeting import NOW, CertificateCase
+from tests.unit.http.certificates_case import NOW, CertificateCase
 
 LATER = datetime(2031, 1, 1, tzinfo=UTC)
 

@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
-from tests.unit.http.file_server import CONTENT, Waiter
-from tests.unit.http.secure import CERTIFIED, SecureCase, connect
+from tests.unit.http.file_server_case import CONTENT, Waiter
+from tests.unit.http.tls_case import CERTIFIED, SecureCase, connect
 
 
 class HandshakeTests(SecureCase):

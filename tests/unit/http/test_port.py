@@ -1,23 +1,23 @@
-"""Ports open from descriptions; TCP sends files, plain or encrypted, Unix sockets never do."""
+"""Ports open from endpoint descriptions; only TCP connections, plain or encrypted, send files."""
 
 import socket
 import ssl
 import tempfile
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mirrord.http.ack_meter import MeteredUnixServer
-from mirrord.http.port import open_port
+from mirrord.http.file_server import MeteredUnixServer, SendfileServer
+from mirrord.http.port import complete_description, open_port, remove_stale_socket
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
-from mirrord.http.sendfile import SendfileServer
 from mirrord.http.site import ConnectionLimits, MirrorSite
 from mirrord.http.tls import TLSServer
 from tests.fakes.certified import Certified
@@ -185,3 +185,47 @@ class SecureTests(PlainTests):
         port = await self.open("tcp:0:interface=127.0.0.1", certificates)
         plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
         return await deferToThread(certified.trust().wrap_socket, plain, server_hostname="localhost")
+
+
+class DescriptionTests(SynchronousTestCase):
+    def test_defaults(self) -> None:
+        """A Unix endpoint keeps its own arguments; by default it has no lock file, and the given mode."""
+        for description, whole in {
+            "unix:/run/m": "unix:/run/m:lockfile=0:mode=600",
+            "unix:/run/m:mode=660": "unix:/run/m:mode=660:lockfile=0",
+            "unix:address=/run/a\\:b:lockfile=1": "unix:address=/run/a\\:b:lockfile=1:mode=600",
+            "tcp:5000": "tcp:5000",
+        }.items():
+            self.assertEqual(whole, complete_description(description, "600"))
+        self.assertEqual("unix:/run/m:lockfile=0", complete_description("unix:/run/m"))
+
+
+class StaleSocketTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name, "a:b")
+        self.description = f"unix:{folder.name}/a\\:b"
+
+    def test_stale(self) -> None:
+        """The socket of a daemon that was killed is removed."""
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(self.path))
+        remove_stale_socket(self.description)
+        self.assertFalse(self.path.exists())
+
+    def test_in_use(self) -> None:
+        """The socket of a running daemon is kept."""
+        with socket.socket(socket.AF_UNIX) as running:
+            running.bind(str(self.path))
+            running.listen()
+            remove_stale_socket(self.description)
+            self.assertTrue(self.path.exists())
+
+    def test_no_socket(self) -> None:
+        """A path that is no socket, or does not exist, is left alone."""
+        remove_stale_socket(self.description)
+        self.path.write_text("mine")
+        remove_stale_socket(self.description)
+        self.assertEqual("mine", self.path.read_text())
+        remove_stale_socket("tcp:5000")

@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import ssl
 from typing import Any
 
 from OpenSSL import SSL
@@ -14,12 +13,12 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from mirrord.http.tls import CHUNK_BYTES
-from tests.unit.http import file_server
-from tests.unit.http.file_server import CONTENT, Waiter
-from tests.unit.http.secure import CERTIFICATES, SecureCase, connect
+from tests.unit.http import file_server_case
+from tests.unit.http.file_server_case import CONTENT, Waiter
+from tests.unit.http.tls_case import CERTIFICATES, OpenSSLCase, SecureCase, connect
 
 
-class SecureFileTests(SecureCase, file_server.FileServerTests):
+class SecureFileTests(SecureCase, file_server_case.FileServerTests):
     """All that plain connections promise, encrypted."""
 
 
@@ -39,18 +38,6 @@ class HalfWaiter(Waiter):
 class EndTests(SecureCase):
     protocol: HalfWaiter
     protocol_type = HalfWaiter
-
-    async def test_goodbye(self) -> None:
-        """Who is told goodbye is told so by TLS, after all that was written."""
-        self.transport.write(b"last words")
-        self.transport.loseConnection()
-
-        def hear() -> tuple[bytes, bytes]:
-            # Without close_notify this would raise.
-            self.client.suppress_ragged_eofs = False
-            return self.client.recv(100), self.client.recv(100)
-
-        self.assertEqual((b"last words", b""), await deferToThread(hear))
 
     async def test_waits_for_theirs(self) -> None:
         """After its goodbye a connection waits for the client's end, and drops what it still sends."""
@@ -106,16 +93,6 @@ class EndTests(SecureCase):
 
         await self.until(lambda: self.protocol.received == b"but")
 
-    async def test_goodbye_that_waits(self) -> None:
-        """A goodbye for which there is no room is said when there is."""
-        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
-        self.transport.write(CONTENT)
-        self.transport.loseConnection()
-        await deferLater(reactor, 0.05)
-        self.client.suppress_ragged_eofs = False
-
-        self.assertEqual(CONTENT, await self.read_all())
-
     async def test_lose_while_opening(self) -> None:
         """A connection that is told to close in its handshake closes."""
         protocol = Waiter()
@@ -126,6 +103,40 @@ class EndTests(SecureCase):
         self.assertEqual(b"", await deferToThread(client.recv, 100))
         client.close()
         await protocol.lost
+
+
+class CloseNotifyTests(OpenSSLCase):
+    """How a connection ends, as a client sees it that insists on close_notify."""
+
+    async def test_closed(self) -> None:
+        """A connection that is closed sends close_notify after all that was written."""
+        self.transport.write(b"last words")
+        self.transport.loseConnection()
+
+        self.assertEqual((b"last words", True), await self.read_to_end())
+
+    async def test_closed_without_room(self) -> None:
+        """A close_notify for which the socket has no room is sent when it has."""
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+        self.transport.write(CONTENT)
+        self.transport.loseConnection()
+        await deferLater(reactor, 0.05)
+
+        self.assertEqual((CONTENT, True), await self.read_to_end())
+
+    async def test_cut(self) -> None:
+        """A response that is aborted within a record ends without close_notify: the client sees the cut."""
+        self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        await self.until(lambda: self.transport._is_stuck)
+        sending.cancel()
+        self.failureResultOf(sending)
+        self.transport.loseConnection()
+
+        received, is_closed = await self.read_to_end()
+        self.assertFalse(is_closed)
+        self.assertEqual(CONTENT[: len(received)], received)
+        self.assertLess(len(received), len(CONTENT))
 
 
 class SlowTests(SecureCase):
@@ -141,7 +152,7 @@ class SlowTests(SecureCase):
         self.transport._scratch = memoryview(scratch)
         reading = ensureDeferred(self.read_all())
         sending = self.transport.send_file(self.fd, 0, len(CONTENT))
-        sending.addCallback(file_server.close, self.transport)
+        sending.addCallback(file_server_case.close, self.transport)
         while not sending.called:
             scratch[:] = bytes(CHUNK_BYTES)
             await deferLater(reactor, 0)
@@ -168,18 +179,6 @@ class SlowTests(SecureCase):
         self.transport.loseConnection()
 
         self.assertEqual(CONTENT + b"after", await reading)
-
-    async def test_cut(self) -> None:
-        """An answer that is broken off within a record ends without close_notify: the client sees the cut."""
-        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
-        await self.until(lambda: self.transport._is_stuck)
-        sending.cancel()
-        self.failureResultOf(sending)
-        self.transport.loseConnection()
-        self.client.suppress_ragged_eofs = False
-
-        with self.assertRaises(ssl.SSLEOFError):
-            await self.read_all()
 
     async def test_progress(self) -> None:
         """Each read of the client's is seen, though no chunk is through; one that reads nothing is behind."""
@@ -227,7 +226,7 @@ class Reluctant:
         return bool(self._connection.shutdown())
 
 
-class ReluctantTests(SecureCase):
+class ReluctantTests(OpenSSLCase):
     class certificates:  # noqa: N801 - stands for an attribute
         @staticmethod
         def accept(connected: socket.socket) -> Any:
@@ -244,6 +243,5 @@ class ReluctantTests(SecureCase):
         self.assertEqual(100_000, await deferToThread(self.receive, 100_000))
         await self.until(lambda: self.protocol.received == b"question")
 
-        self.client.suppress_ragged_eofs = False
         self.transport.loseConnection()
-        self.assertEqual(b"", await self.read_all())
+        self.assertEqual((b"", True), await self.read_to_end())

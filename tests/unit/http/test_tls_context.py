@@ -5,7 +5,7 @@ from typing import Any
 import trustme
 from OpenSSL import SSL
 
-from tests.unit.http.greeting import X86, CertificateCase, names_of
+from tests.unit.http.certificates_case import X86, CertificateCase, names_of
 
 PI_4 = "processor\t: 0\nFeatures\t: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt crc32\n"
 

@@ -11,22 +11,23 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.http.sendfile import SendfileServer
-from tests.unit.http import file_server
-from tests.unit.http.file_server import CONTENT
+from mirrord.http.file_server import SendfileServer
+from tests.unit.http import file_server_case
+from tests.unit.http.file_server_case import CONTENT
 
 
-class SendfileTests(file_server.FileServerTests):
+class SendfileTests(file_server_case.FileServerTests):
     def make_transport(self) -> Callable[..., Any]:
         return partial(SendfileServer, self.pages)
 
     async def test_progress(self) -> None:
-        """What the client took is told, and that some waits."""
+        """Progress is what the client has acknowledged, and that there is more to send."""
         sending = self.transport.send_file(self.fd, 0, len(CONTENT))
         self.assertEqual((0, True), self.transport.progress())
 
         received = await deferToThread(self.receive, 1_000_000)
-        self.assertGreaterEqual(self.transport.progress()[0], received)
+        # The kernel acknowledges later than it delivers, and later still on a busy machine.
+        await self.until(lambda: self.transport.progress()[0] >= received)
         reading = ensureDeferred(self.read_all())
         await sending
         self.transport.loseConnection()
