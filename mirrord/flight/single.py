@@ -1,8 +1,8 @@
-"""Single flight: many who want the same thing at the same time, one who gets it.
+"""SingleFlight: concurrent callers that need the same result share one call.
 
-The call belongs to nobody. Each who asks gets a Deferred of their own, which they may cancel
-without harm to the others or to the call: it runs to its end even when all have gone. (One
-shared Deferred, as devpi and buildbot have it, lets one waiter's cancel fail everybody.)
+The call is not tied to the caller that started it. Each caller gets a Deferred of its own, which it may
+cancel without effect on the others or on the call: that runs to completion even if all have cancelled.
+(With one shared Deferred, as in devpi and buildbot, one caller's cancel fails all.)
 """
 
 from collections.abc import Awaitable, Callable, Hashable
@@ -18,16 +18,16 @@ V = TypeVar("V")
 
 @attrs.define(eq=False)
 class SingleFlight(Generic[K, V]):
-    """At most one running call a key."""
+    """At most one running call per key."""
 
     _running: dict[K, list[Deferred[V]]] = attrs.field(factory=dict, init=False)
 
     def is_running(self, key: K) -> bool:
-        """Whether a `run` of this key would join a call."""
+        """Whether `run` would join a running call."""
         return key in self._running
 
     def run(self, key: K, start: Callable[[], Awaitable[V]]) -> Deferred[V]:
-        """The result of the running call of `key`; `start` begins one if there is none."""
+        """Return the result of the running call of `key`, after starting one by `start` if there is none."""
         waiter: Deferred[V] = Deferred()
         waiters = self._running.get(key)
         if waiters is not None:
@@ -38,17 +38,17 @@ class SingleFlight(Generic[K, V]):
         async def call() -> V:
             return await start()
 
-        def land(result: V | Failure) -> None:
-            self._land(key, waiters, result)
+        def finish(result: V | Failure) -> None:
+            self._finish(key, waiters, result)
 
-        Deferred.fromCoroutine(call()).addBoth(land)
+        Deferred.fromCoroutine(call()).addBoth(finish)
         return waiter
 
     def forget(self, key: K) -> None:
-        """Let the next `run` begin a call of its own; who waits for the running one still gets its result."""
+        """Make the next `run` start a new call; those waiting for the running one still get its result."""
         self._running.pop(key, None)
 
-    def _land(self, key: K, waiters: list[Deferred[V]], result: V | Failure) -> None:
+    def _finish(self, key: K, waiters: list[Deferred[V]], result: V | Failure) -> None:
         if self._running.get(key) is waiters:
             del self._running[key]
         for waiter in waiters:

@@ -9,13 +9,13 @@ from mirrord.flight.download import Download
 
 
 class DownloadTests(SynchronousTestCase):
-    """What subscribers are told, and when."""
+    """The events that subscribers receive."""
 
     def setUp(self) -> None:
         self.download = Download()
 
     def test_size(self) -> None:
-        """Who asks for the size waits until it is known, who asks later gets it at once."""
+        """The size is delivered once it is known, and at once after that."""
         early = self.download.sized()
         self.assertNoResult(early)
         self.download.opened(10)
@@ -24,7 +24,7 @@ class DownloadTests(SynchronousTestCase):
         self.assertEqual(10, self.successResultOf(self.download.sized()))
 
     def test_growth(self) -> None:
-        """A waiter hears of growth as soon as there is more than it has."""
+        """A waiter fires as soon as more is readable than it has."""
         self.download.opened(10)
         waiter = self.download.grown(4)
         self.download.grew(4)
@@ -33,8 +33,8 @@ class DownloadTests(SynchronousTestCase):
 
         self.assertEqual(6, self.successResultOf(waiter))
 
-    def test_last_byte_is_held_back(self) -> None:
-        """The last byte cannot be read until all is verified."""
+    def test_last_byte_is_withheld(self) -> None:
+        """The last byte is not readable until all bytes are verified."""
         self.download.opened(10)
         self.download.grew(10)
         end = self.download.grown(9)
@@ -45,7 +45,7 @@ class DownloadTests(SynchronousTestCase):
         self.assertEqual(10, self.successResultOf(end))
 
     def test_empty_blob(self) -> None:
-        """The end of an empty blob is not told before it is verified."""
+        """The end of an empty blob is withheld until it is verified."""
         self.download.opened(0)
         end = self.download.grown(-1)
         self.assertNoResult(end)
@@ -54,13 +54,13 @@ class DownloadTests(SynchronousTestCase):
         self.assertEqual(0, self.successResultOf(end))
 
     def test_resumed(self) -> None:
-        """What an earlier try left can be read at once."""
+        """The bytes of an earlier download are readable at once."""
         self.download.opened(10, written=6)
 
         self.assertEqual(6, self.successResultOf(self.download.grown(5)))
 
     def test_failure(self) -> None:
-        """Every waiter, of size or of growth, learns of a failure, and so does who comes later."""
+        """A failure reaches every waiter, for size or for growth, and every later one."""
         waiters = [self.download.sized(), self.download.grown(0)]
         self.download.failed(ValueError())
         waiters.append(self.download.grown(3))
@@ -69,7 +69,7 @@ class DownloadTests(SynchronousTestCase):
             self.failureResultOf(waiter, ValueError)
 
     def test_verified_cannot_fail(self) -> None:
-        """A failure after the digest agreed, of the disk for one, takes no byte back from anybody."""
+        """A failure after verification, of the disk for example, withdraws no bytes."""
         self.download.opened(3)
         self.download.grew(3)
         self.download.verified()
@@ -78,7 +78,7 @@ class DownloadTests(SynchronousTestCase):
         self.assertEqual(3, self.successResultOf(self.download.grown(2)))
 
     def test_late_joiner_after_commit(self) -> None:
-        """Who still holds a committed download reads it to its end."""
+        """A subscriber of a committed download can read it to its end."""
         self.download.opened(3)
         self.download.grew(3)
         self.download.verified()
@@ -88,11 +88,11 @@ class DownloadTests(SynchronousTestCase):
         self.assertEqual(3, self.download.size)
 
     def test_reentry(self) -> None:
-        """A waiter that waits again from inside its callback is told of the next growth, once."""
-        seen: list[int] = []
+        """A waiter that waits again from inside its callback fires with the next growth, once."""
+        delivered: list[int] = []
 
         def again(readable: int) -> None:
-            seen.append(readable)
+            delivered.append(readable)
             self.download.grown(readable).addCallback(again)
 
         self.download.opened(10)
@@ -100,20 +100,20 @@ class DownloadTests(SynchronousTestCase):
         for written in (2, 5, 9):
             self.download.grew(written)
 
-        self.assertEqual([2, 5, 9], seen)
+        self.assertEqual([2, 5, 9], delivered)
 
-    def test_leaving(self) -> None:
-        """A waiter that cancels is forgotten, and the others are told as before."""
+    def test_cancel(self) -> None:
+        """A waiter that is cancelled is removed, and the others fire as before."""
         self.download.opened(10)
-        leaver, stayer = self.download.grown(0), self.download.grown(0)
-        leaver.cancel()
-        self.failureResultOf(leaver, CancelledError)
+        cancelled, waiting = self.download.grown(0), self.download.grown(0)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
         self.download.grew(1)
 
-        self.assertEqual(1, self.successResultOf(stayer))
+        self.assertEqual(1, self.successResultOf(waiting))
 
-    def test_leaving_while_others_are_told(self) -> None:
-        """A waiter cancelled from inside another's callback hears nothing more."""
+    def test_cancel_while_firing(self) -> None:
+        """A waiter cancelled from inside another's callback does not fire."""
         self.download.opened(10)
         waiters: list[Deferred[int]] = []
         first = self.download.grown(0)
@@ -125,7 +125,7 @@ class DownloadTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(0, 64), max_size=20), st.integers(1, 64))
     def test_never_beyond_what_is_written(self, chunks: list[int], size: int) -> None:
-        """Whatever the chunks, nobody is told of unwritten bytes, nor of the last unverified one."""
+        """Whatever the chunks, unwritten bytes are never readable, nor is the last one until verified."""
         download = Download()
         download.opened(size)
         written = 0

@@ -7,7 +7,7 @@ from mirrord.flight.single import SingleFlight
 
 
 class SingleFlightTests(SynchronousTestCase):
-    """One call a key, an own Deferred for each who asks."""
+    """One call per key, one Deferred per caller."""
 
     def setUp(self) -> None:
         self.flight: SingleFlight[str, int] = SingleFlight()
@@ -18,22 +18,22 @@ class SingleFlightTests(SynchronousTestCase):
         return self.calls[-1]
 
     def test_one_call(self) -> None:
-        """Whoever asks while a call is running gets its result, and no second call is made."""
+        """Callers during a running call get its result, and no second call is made."""
         waiters = [self.flight.run("key", self.start) for _ in range(3)]
         self.calls[0].callback(7)
 
         self.assertEqual([7, 7, 7], [self.successResultOf(waiter) for waiter in waiters])
         self.assertEqual(1, len(self.calls))
 
-    def test_keys_are_apart(self) -> None:
+    def test_keys_are_independent(self) -> None:
         """Calls of different keys run at the same time."""
         self.flight.run("one", self.start)
         self.flight.run("two", self.start)
 
         self.assertEqual(2, len(self.calls))
 
-    def test_again_after_landing(self) -> None:
-        """A result is not kept: who asks after the end begins a call of their own."""
+    def test_again_after_the_end(self) -> None:
+        """A result is not cached: a caller after the end starts a new call."""
         self.flight.run("key", self.start)
         self.calls[0].callback(1)
         second = self.flight.run("key", self.start)
@@ -41,8 +41,8 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertNoResult(second)
         self.assertEqual(2, len(self.calls))
 
-    def test_again_while_landing(self) -> None:
-        """A waiter that asks again from inside its own callback begins a new call."""
+    def test_again_while_firing(self) -> None:
+        """A caller that runs the key again from inside its callback starts a new call."""
         again: list[Deferred[int]] = []
         self.flight.run("key", self.start).addCallback(
             lambda _: again.append(self.flight.run("key", self.start))
@@ -52,7 +52,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertNoResult(again[0])
 
     def test_failure_reaches_all(self) -> None:
-        """A failed call fails every waiter."""
+        """A failed call fails every caller."""
         waiters = [self.flight.run("key", self.start) for _ in range(2)]
         self.calls[0].errback(ValueError())
 
@@ -60,7 +60,7 @@ class SingleFlightTests(SynchronousTestCase):
             self.failureResultOf(waiter, ValueError)
 
     def test_failure_before_the_first_wait(self) -> None:
-        """A call that fails at once fails its waiter, and leaves nothing running."""
+        """A call that fails synchronously fails its caller and is not left running."""
 
         async def fail() -> int:
             raise ValueError
@@ -68,18 +68,18 @@ class SingleFlightTests(SynchronousTestCase):
         self.failureResultOf(self.flight.run("key", fail), ValueError)
         self.assertFalse(self.flight.is_running("key"))
 
-    def test_a_waiter_leaves(self) -> None:
-        """A waiter that cancels harms neither the others nor the call."""
-        leaver, stayer = (self.flight.run("key", self.start) for _ in range(2))
-        leaver.cancel()
-        self.failureResultOf(leaver, CancelledError)
+    def test_cancel(self) -> None:
+        """A caller that cancels affects neither the others nor the call."""
+        cancelled, waiting = (self.flight.run("key", self.start) for _ in range(2))
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
 
         self.assertFalse(self.calls[0].called)
         self.calls[0].callback(5)
-        self.assertEqual(5, self.successResultOf(stayer))
+        self.assertEqual(5, self.successResultOf(waiting))
 
-    def test_all_leave(self) -> None:
-        """A call whose waiters have all gone still runs to its end."""
+    def test_all_cancel(self) -> None:
+        """A call whose callers have all cancelled still runs to completion."""
         waiter = self.flight.run("key", self.start)
         waiter.cancel()
         self.failureResultOf(waiter, CancelledError)
@@ -89,7 +89,7 @@ class SingleFlightTests(SynchronousTestCase):
         self.assertFalse(self.flight.is_running("key"))
 
     def test_forget(self) -> None:
-        """A forgotten call serves those who wait for it and nobody new, and does not end its successor."""
+        """A forgotten call still serves its callers but no new ones, and does not end its successor."""
         first = self.flight.run("key", self.start)
         self.flight.forget("key")
         second = self.flight.run("key", self.start)
