@@ -1,4 +1,4 @@
-"""Asking an upstream one thing, as the daemon would: its proxy, its trust, its account, no redirects."""
+"""Probes of an upstream: single requests, with the proxy, trust and account that the daemon would use."""
 
 import os
 import ssl
@@ -29,14 +29,14 @@ from mirrord.upstream.quota import Quota
 from mirrord.upstream.tokens import TokenRequest, UpstreamToken, basic
 
 _QUOTA_REPOSITORY = RepositoryName("ratelimitpreview/test")
-"""Docker's own, for this question (docs.docker.com, "Usage and limits")."""
+"""Docker's repository for this purpose (docs.docker.com, "Usage and limits")."""
 
 _MAX_BYTES = 64 * 1024
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ProbeResponse:
-    """An answer, and how long it took."""
+    """A response and how long it took."""
 
     status: int
     headers: Message
@@ -45,56 +45,61 @@ class ProbeResponse:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """A redirect is an answer."""
+    """Returns redirects instead of following them."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
-def ask(upstream: UpstreamConfig, method: str, url: str, authorization: str = "") -> ProbeResponse:
-    """Ask once. Any status is an answer.
+def probe(upstream: UpstreamConfig, method: str, url: str, authorization: str = "") -> ProbeResponse:
+    """Send one request and return the response, whatever its status.
 
     Raises:
-        OSError: None came; `socket.gaierror` where the host has no address.
+        OSError: There was none; `socket.gaierror` if the host does not resolve.
     """
     headers = {"Authorization": authorization} if authorization else {}
-    request = Request(url, method=method, headers=headers)  # noqa: S310 - of a configuration that says http(s)
+    request = Request(url, method=method, headers=headers)  # noqa: S310 - the schemes are checked to be http(s)
     opener = _opener(upstream)
     began = time.monotonic()
     try:
-        with opener.open(request, timeout=2 * upstream.connect_timeout) as answer:
+        with opener.open(request, timeout=2 * upstream.connect_timeout) as response:
             return ProbeResponse(
-                answer.status, answer.headers, answer.read(_MAX_BYTES), time.monotonic() - began
+                status=response.status,
+                headers=response.headers,
+                body=response.read(_MAX_BYTES),
+                seconds=time.monotonic() - began,
             )
     except HTTPError as error:
         with error:
-            return ProbeResponse(error.code, error.headers, b"", time.monotonic() - began)
+            return ProbeResponse(
+                status=error.code, headers=error.headers, body=b"", seconds=time.monotonic() - began
+            )
     except URLError as error:
         raise (error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason))) from None
     except HTTPException as error:
-        raise OSError(f"no HTTP: {type(error).__name__}") from None
+        raise OSError(f"invalid HTTP response: {type(error).__name__}") from None
 
 
-def ask_quota(upstream: UpstreamConfig) -> Quota | None:
-    """What an upstream says of its pull limit, by a HEAD; None if it says nothing.
+def probe_quota(upstream: UpstreamConfig) -> Quota | None:
+    """Return the quota of an upstream, by a HEAD; None if it reports none.
 
     Raises:
-        OSError: It does not answer.
-        UpstreamError: Its token service does not respond as one.
+        OSError: It does not respond.
+        UpstreamError: Its token service does not provide a token.
     """
     url = f"{upstream.url}/v2/{_QUOTA_REPOSITORY}/manifests/latest"
-    answer = ask(upstream, "HEAD", url)
-    challenge = choose(Challenge.parse_all(answer.headers.get_all("WWW-Authenticate", [])))
-    if answer.status == 401 and challenge is not None and challenge.scheme == "bearer":
-        answer = ask(upstream, "HEAD", url, f"Bearer {_token(upstream, challenge)}")
-    told = Headers()
-    for name, value in answer.headers.items():
-        told.addRawHeader(name, value)
-    return Quota.parse(told)
+    response = probe(upstream, "HEAD", url)
+    challenge = choose(Challenge.parse_all(response.headers.get_all("WWW-Authenticate", [])))
+    if response.status == 401 and challenge is not None and challenge.scheme == "bearer":
+        response = probe(upstream, "HEAD", url, f"Bearer {_token(upstream, challenge)}")
+    headers = Headers()
+    for name, value in response.headers.items():
+        headers.addRawHeader(name, value)
+    return Quota.parse(headers)
 
 
 def reason_of(error: Exception) -> str:
-    """Why it failed, without the number."""
+    """Return the message of an error without its number."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -112,9 +117,9 @@ def _token(upstream: UpstreamConfig, challenge: Challenge) -> str:
         configured_realm=None if upstream.realm is None else WebOrigin.of(upstream.realm),
         account=_account(upstream),
     )
-    response = ask(upstream, "GET", request.url, basic(request.account) if request.account else "")
+    response = probe(upstream, "GET", request.url, basic(request.account) if request.account else "")
     if response.status != 200:
-        raise UpstreamRefused(f"the token service answered {response.status}")
+        raise UpstreamRefused(f"the token service responded with {response.status}")
     return UpstreamToken.parse(response.body, 0.0).value
 
 

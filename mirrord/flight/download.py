@@ -94,7 +94,7 @@ class Download:
 
     @property
     def readable(self) -> int:
-        """The number of bytes that may be sent; -1 to withhold the end of an empty blob until it is verified."""
+        """The number of bytes that may be sent; -1 withholds the end of an empty blob until verified."""
         match self.state:
             case Streaming(size, written):
                 return min(written, size - 1)
@@ -112,7 +112,7 @@ class Download:
         return self._wait(lambda: self.size is not None, lambda: self.size or 0)
 
     def grown(self, beyond: int) -> Deferred[int]:
-        """Return a Deferred that fires with `readable` once it exceeds `beyond`, or fails with the download."""
+        """Return a Deferred that fires with `readable` once beyond this, or fails with the download."""
         return self._wait(lambda: self.readable > beyond, lambda: self.readable)
 
     def opened(self, size: int, written: int = 0) -> None:

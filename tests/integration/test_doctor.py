@@ -51,7 +51,7 @@ class DoctorTests(DoctorCase):
         for subject in ("configuration", "daemon", "port", "disk", "permissions", "clock", "quota", "pull"):
             self.assertEqual(found[subject], "ok", ended.out)
         self.assertEqual(found["upstream"], "warn")
-        self.assertIn("docker.io answers in", texts(ended, "upstream")[0])
+        self.assertIn("docker.io responds in", texts(ended, "upstream")[0])
         self.assertIn("pulls left", texts(ended, "quota")[0])
         self.assertIn("library/hello-world", texts(ended, "pull")[0])
 
