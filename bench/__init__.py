@@ -1,1 +1,1 @@
-"""Figures beside other mirrors: `python bench/speed.py`."""
+"""Benchmarks against other mirrors and registries: `python bench/speed.py`."""

@@ -1,9 +1,9 @@
-"""TLS beside nginx: `python bench/tls.py [--runs 5] [--cipher TLS_AES_256_GCM_SHA384]`.
+"""Benchmark TLS against nginx: `python bench/tls.py [--runs 5] [--cipher TLS_AES_256_GCM_SHA384]`.
 
-It needs docker-registry, nginx and curl (`apt-get install docker-registry nginx-light curl`). Both serve
-one cached layer by TLS 1.3 with the same P-256 certificate and cipher, in turns; printed are the medians
-of CPU a GiB over eight connections, of CPU a connection with a small answer, and mirrord's memory while
-64 clients read slowly.
+Requires docker-registry, nginx and curl (`apt-get install docker-registry nginx-light curl`). Both servers
+serve one cached layer over TLS 1.3 with the same P-256 certificate and cipher, in turn. Prints the medians of
+the CPU time per GiB over eight connections and of the CPU time per connection with a small response, and
+mirrord's memory while 64 clients read slowly.
 """
 
 import argparse
@@ -21,14 +21,14 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.rivals import Rival, start_mirrord, start_nginx, start_registry
+from bench.servers import Server, start_mirrord, start_nginx, start_registry
 from bench.speed import push
 from tests.fakes.certified import Certified
 from tests.fakes.images import make_image
 
 _BLOB = "v2/library/bench/blobs"
 _CONNECTIONS = 8
-_GREETINGS = 200
+_SMALL_RESPONSES = 200
 _STREAMS = 64
 _GIB = 1024**3
 _MIB = 1024**2
@@ -36,76 +36,78 @@ _MIB = 1024**2
 
 @attrs.frozen
 class Figures:
-    """One run against one server: seconds of CPU."""
+    """One run against one server, in seconds of CPU time."""
 
     per_gib: float
-    per_greeting: float
+    per_connection: float
 
 
 @attrs.frozen
 class Curl:
-    """A client that is not ours, with one cipher and one trust."""
+    """curl with one cipher and one trusted CA."""
 
     cipher: str
     ca: Path
 
     def command(self, url: str, *options: str) -> list[str]:
-        """What fetches a URL to nowhere."""
+        """Return the command that fetches a URL and discards the content."""
         tls = ["--tlsv1.3", "--tls13-ciphers", self.cipher, "--cacert", str(self.ca)]
         return ["curl", "-sS", "--fail", "-o", "/dev/null", *tls, *options, url]
 
     def fetch(self, url: str) -> None:
-        """One whole answer."""
+        """Fetch a URL."""
         subprocess.run(self.command(url), check=True)
 
 
-def measure(rival: Rival, curl: Curl, blob: str, size: int) -> Figures:
-    """One run: the blob over eight connections at once, then many connections for a small answer each."""
-    before = rival.cpu_seconds()
+def measure(server: Server, curl: Curl, blob: str, size: int) -> Figures:
+    """Fetch the blob over eight connections at once, then a small response over many connections."""
+    before = server.cpu_seconds()
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(curl.fetch, [f"{rival.url}/{blob}"] * _CONNECTIONS * 2))
-    cpu = rival.cpu_seconds() - before
-    before = rival.cpu_seconds()
+        list(pool.map(curl.fetch, [f"{server.url}/{blob}"] * _CONNECTIONS * 2))
+    cpu = server.cpu_seconds() - before
+    before = server.cpu_seconds()
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(curl.fetch, [f"{rival.url}/v2/"] * _GREETINGS))
-    greetings = rival.cpu_seconds() - before
-    return Figures(cpu * _GIB / (size * _CONNECTIONS * 2), greetings / _GREETINGS)
+        list(pool.map(curl.fetch, [f"{server.url}/v2/"] * _SMALL_RESPONSES))
+    small = server.cpu_seconds() - before
+    return Figures(cpu * _GIB / (size * _CONNECTIONS * 2), small / _SMALL_RESPONSES)
 
 
-def memory(rival: Rival, curl: Curl, blob: str) -> int:
-    """The most memory in bytes that a server takes while 64 clients read for some seconds."""
-    command = curl.command(f"{rival.url}/{blob}", "--limit-rate", "2M", "--max-time", "8")
+def memory(server: Server, curl: Curl, blob: str) -> int:
+    """Return the peak memory of a server in bytes while 64 clients read for some seconds."""
+    command = curl.command(f"{server.url}/{blob}", "--limit-rate", "2M", "--max-time", "8")
     clients = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(_STREAMS)]
-    most = 0
+    peak = 0
     while any(client.poll() is None for client in clients):
-        most = max(most, rival.pss())
+        peak = max(peak, server.pss())
         time.sleep(0.2)
-    return most
+    return peak
 
 
 def show(results: dict[str, list[Figures]]) -> None:
-    """Print a row a server, and how mirrord compares."""
+    """Print a row per server, and the ratio of mirrord to nginx."""
     medians = {
-        name: Figures(median(run.per_gib for run in runs), median(run.per_greeting for run in runs))
+        name: Figures(median(run.per_gib for run in runs), median(run.per_connection for run in runs))
         for name, runs in results.items()
     }
     for name, each in medians.items():
-        print(f"{name:<10}{each.per_gib:8.3f} CPU s / GiB{each.per_greeting * 1000:10.2f} ms / connection")
+        print(f"{name:<10}{each.per_gib:8.3f} CPU s / GiB{each.per_connection * 1000:10.2f} ms / connection")
     if "nginx" in medians:
         ours, theirs = medians["mirrord"], medians["nginx"]
-        print(f"mirrord / nginx: {ours.per_gib / theirs.per_gib:.2f} a GiB", end=", ")
-        print(f"{ours.per_greeting / theirs.per_greeting:.2f} a connection")
+        print(f"mirrord / nginx: {ours.per_gib / theirs.per_gib:.2f} per GiB", end=", ")
+        print(f"{ours.per_connection / theirs.per_connection:.2f} per connection")
 
 
 def main() -> None:
-    """Start all, measure in turns, print, and stop all."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--megabytes", type=int, default=200, help="of the layer")
+    parser.add_argument("--megabytes", type=int, default=200, help="the size of the layer")
     parser.add_argument("--cipher", default="TLS_AES_256_GCM_SHA384")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mirrord-bench-"))
-    started: list[Rival] = []
+    started: list[Server] = []
     try:
         started.append(start_registry(folder / "upstream"))
         upstream = started[0].url
@@ -122,17 +124,17 @@ def main() -> None:
         layer = image.layers[0]
         blob = f"{_BLOB}/{layer.digest}"
         results: dict[str, list[Figures]] = defaultdict(list)
-        for rival in started[1:] * 2:
-            curl.fetch(f"{rival.url}/{blob}")
+        for server in started[1:] * 2:
+            curl.fetch(f"{server.url}/{blob}")
         for run in range(options.runs):
-            for rival in started[1:]:
-                results[rival.name].append(measure(rival, curl, blob, layer.size))
+            for server in started[1:]:
+                results[server.name].append(measure(server, curl, blob, layer.size))
             print(f"run {run + 1} of {options.runs}", file=sys.stderr)
         show(results)
         print(f"mirrord with {_STREAMS} streams: {memory(started[1], curl, blob) / _MIB:.1f} MiB PSS")
     finally:
-        for rival in started:
-            rival.stop()
+        for server in started:
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,6 +1,6 @@
-"""The servers that are measured side by side: mirrord, Debian's docker-registry, nginx.
+"""The servers that are compared: mirrord, Debian's docker-registry and nginx.
 
-With a `pair` a server answers by TLS: mirrord at a port of its own beside the plain one.
+With a `pair` of certificate and key a server uses TLS; mirrord on a port of its own beside the plain one.
 """
 
 import contextlib
@@ -71,8 +71,8 @@ key = "{pair.key}"
 
 
 @attrs.define(eq=False)
-class Rival:
-    """A server under measurement: where it answers, and the session of processes that it is."""
+class Server:
+    """A running server: its URL, and the session of its processes."""
 
     name: str
     url: str
@@ -80,14 +80,14 @@ class Rival:
     stop: Callable[[], None]
 
     def cpu_seconds(self) -> float:
-        """What all its processes and threads have used, in user and system time."""
+        """Return the user and system time of all its processes and threads."""
         ticks = 0
         for stat in self._stats():
             ticks += int(stat[11]) + int(stat[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def pss(self) -> int:
-        """Its share of memory in bytes, all processes together."""
+        """Return the PSS of all its processes in bytes."""
         total = 0
         for stat in self._stats():
             rollup = Path(f"/proc/{stat[-1]}/smaps_rollup").read_text()
@@ -96,7 +96,7 @@ class Rival:
         return total
 
     def _stats(self) -> list[list[str]]:
-        """The fields of /proc/PID/stat after the name, of each process of the session, and its pid last."""
+        """Return the fields of /proc/PID/stat after the name, and the pid, of each process of the session."""
         found = []
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
@@ -107,19 +107,25 @@ class Rival:
 
 
 def start_mirrord(
-    folder: Path, upstream: str, pair: CertificateConfig | None = None, more: str = ""
-) -> Rival:
-    """This checkout's mirrord; `more` is the rest of its configuration."""
+    folder: Path,
+    upstream: str,
+    pair: CertificateConfig | None = None,
+    *,
+    more: str = "",
+    checkout: Path | None = None,
+) -> Server:
+    """Start mirrord from this checkout or another; `more` is appended to its configuration."""
     port = free_port()
     secure = "" if pair is None else _LISTEN.format(port=port, pair=pair)
-    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h", more=secure + more))
+    environment = {} if checkout is None else {"PYTHONPATH": str(checkout.absolute())}
+    daemon = Daemon(folder, Settings(upstream, tag_ttl="1h", more=secure + more), environment)
     daemon.start()
     url = daemon.url if pair is None else f"https://localhost:{port}"
-    return Rival("mirrord", url, daemon.pid, daemon.kill)
+    return Server("mirrord" if checkout is None else "baseline", url, daemon.pid, daemon.kill)
 
 
-def start_registry(folder: Path, upstream: str | None = None) -> Rival:
-    """Debian's docker-registry: as a mirror of `upstream`, or as a registry of its own."""
+def start_registry(folder: Path, upstream: str | None = None) -> Server:
+    """Start Debian's docker-registry, as a mirror of `upstream` or as a registry of its own."""
     port = free_port()
     folder.mkdir(parents=True)
     proxy = "" if upstream is None else f"proxy: {{remoteurl: {upstream}}}"
@@ -129,8 +135,8 @@ def start_registry(folder: Path, upstream: str | None = None) -> Rival:
     return _start("docker-registry", ["docker-registry", "serve", str(config)], folder, url)
 
 
-def start_nginx(folder: Path, upstream: str, pair: CertificateConfig | None = None) -> Rival | None:
-    """Debian's nginx with proxy_cache; None where it is not installed."""
+def start_nginx(folder: Path, upstream: str, pair: CertificateConfig | None = None) -> Server | None:
+    """Start Debian's nginx with proxy_cache; return None if it is not installed."""
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if nginx is None:
         return None
@@ -138,14 +144,14 @@ def start_nginx(folder: Path, upstream: str, pair: CertificateConfig | None = No
     folder.mkdir(parents=True)
     config = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""
-    how = "" if pair is None else _SSL.format(pair=pair)
-    config.write_text(_NGINX.format(folder=folder, port=port, ssl=how, upstream=upstream, user=user))
+    tls = "" if pair is None else _SSL.format(pair=pair)
+    config.write_text(_NGINX.format(folder=folder, port=port, ssl=tls, upstream=upstream, user=user))
     command = [nginx, "-e", str(folder / "error.log"), "-c", str(config)]
     scheme = "http" if pair is None else "https"
     return _start("nginx", command, folder, f"{scheme}://localhost:{port}")
 
 
-def _start(name: str, command: list[str], folder: Path, url: str) -> Rival:
+def _start(name: str, command: list[str], folder: Path, url: str) -> Server:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
@@ -154,12 +160,12 @@ def _start(name: str, command: list[str], folder: Path, url: str) -> Rival:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    anyone = ssl.create_default_context()
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urlopen(f"{url}/v2/", timeout=1, context=anyone):
-            return Rival(name, url, process.pid, stop)
+        with contextlib.suppress(OSError), urlopen(f"{url}/v2/", timeout=1, context=context):
+            return Server(name, url, process.pid, stop)
         time.sleep(0.05)
     stop()
-    raise RuntimeError(f"{name} does not answer: {(folder / 'log').read_text()[-2000:]}")
+    raise RuntimeError(f"{name} does not respond: {(folder / 'log').read_text()[-2000:]}")
