@@ -61,8 +61,8 @@ class Router:
             raise NameUnknown("the path names no repository")
         repository = target.route.repository
         origin = self._said(target)
-        is_prefixed = target.leading is not None
-        if target.leading is None:
+        is_prefixed = target.prefix is not None
+        if target.prefix is None:
             origin, repository, is_prefixed = self._inside(origin, repository)
         if origin is None:
             if self._is_hosted(repository):
@@ -105,10 +105,10 @@ class Router:
     def _said(self, target: Target) -> UpstreamRoute | None:
         """The upstream that stands outside the repository's name."""
         led = None
-        if target.leading is not None:
-            led = self._by_prefix.get(target.leading)
+        if target.prefix is not None:
+            led = self._by_prefix.get(target.prefix)
             if led is None:
-                raise NameUnknown("no upstream has this prefix", detail=target.leading[:256])
+                raise NameUnknown("no upstream has this prefix", detail=target.prefix[:256])
         if target.namespace is None:
             return led
         named = self._by_name.get(canonical_registry(target.namespace.lower()))

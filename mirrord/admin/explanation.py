@@ -57,7 +57,9 @@ class Explainer:
             blobs = await self._blobs(manifest.digest)
         elif digest is not None and manifest is None:
             blobs = self._blob(source, digest)
-        visit = self._visitors.last(source, reference.named, *([] if digest is None else [digest]))
+        visit = self._visitors.last(
+            source, reference.manifest_reference, *([] if digest is None else [digest])
+        )
         is_here = bool(manifest and manifest.is_held) or (manifest is None and bool(blobs))
         if why_not is None and not (is_here and all(blob.state == "held" for blob in blobs)):
             why_not = self._condition(source.upstream)
@@ -76,7 +78,9 @@ class Explainer:
 
     def _locate(self, reference: ImageReference) -> tuple[RepositoryKey, str | None]:
         """Where it would come from, and why it would not."""
-        target = Target(ManifestRoute(reference.repository, reference.named), namespace=reference.registry)
+        target = Target(
+            ManifestRoute(reference.repository, reference.manifest_reference), namespace=reference.registry
+        )
         try:
             return self._sources.locate(target, reference.registry), None
         except RegistryError as error:
@@ -86,18 +90,18 @@ class Explainer:
         self, source: RepositoryKey, reference: ImageReference
     ) -> tuple[TagState | None, Digest | None, TagObservation | None]:
         """What the reference names: the tag, if it is one, the digest, and when that was seen."""
-        if not isinstance(reference.named, Tag):
-            return None, reference.named, None
-        record = self._inventory.tag(source, reference.named)
+        if not isinstance(reference.manifest_reference, Tag):
+            return None, reference.manifest_reference, None
+        record = self._inventory.tag(source, reference.manifest_reference)
         newest = None if record is None else record.newest
         if record is None or newest is None:
             return None, None, None
         digest = newest.descriptor.digest
-        fresh_until = newest.seen_at + self._tag_ttl(source.upstream)
+        fresh_until = newest.observed_at + self._tag_ttl(source.upstream)
         is_fresh = self._now() < fresh_until
         state = TagState(
             digest,
-            newest.seen_at,
+            newest.observed_at,
             fresh_until,
             "pending" if newest is not record.cached else "fresh" if is_fresh else "stale",
         )

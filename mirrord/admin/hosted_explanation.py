@@ -31,7 +31,7 @@ class HostedExplainer:
         Raises:
             OSError: The disk failed.
         """
-        repository, named = reference.repository, reference.named
+        repository, named = reference.repository, reference.manifest_reference
         link = self._find(repository, named)
         manifest = tag = None
         blobs: list[BlobState] = []

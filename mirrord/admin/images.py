@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from mirrord.admin.store_ports import Inventory
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
-from mirrord.oci.platforms import offers
+from mirrord.oci.platforms import platform_manifests
 
 
 async def images_of(inventory: Inventory, digest: Digest) -> AsyncIterator[Manifest]:
@@ -19,7 +19,7 @@ async def images_of(inventory: Inventory, digest: Digest) -> AsyncIterator[Manif
         manifest = await inventory.manifest(waiting.pop(0))
         if manifest is None:
             continue
-        offered = [offer.descriptor.digest for offer in offers(manifest)]
+        offered = [offer.descriptor.digest for offer in platform_manifests(manifest)]
         if not offered:
             yield manifest
         waiting += [one for one in offered if one not in known]

@@ -93,7 +93,7 @@ class RepositoryLister:
                 last_used = max(last_used, known.used_at)
                 newest = known.record.newest
                 if newest is not None:
-                    digest, seen_at = newest.descriptor.digest, newest.seen_at
+                    digest, seen_at = newest.descriptor.digest, newest.observed_at
                     fresh_until = seen_at + self._tag_ttl(source.upstream)
                     is_held = newest is known.record.cached
                     tags.append(ListedTag(known.tag, digest, seen_at, fresh_until, is_held))

@@ -17,7 +17,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Unsupported
 from mirrord.oci.manifests import Descriptor, Manifest, is_distributable
 from mirrord.oci.names import HOSTED, RepositoryKey
-from mirrord.oci.platforms import Offer, Platform, choose, offers
+from mirrord.oci.platforms import Platform, PlatformManifest, platform_manifests, select_platform
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ManifestRoute, Target
 
@@ -45,9 +45,11 @@ class ImagePuller:
         if reference.registry == HOSTED:
             raise Unsupported("a hosted repository is pushed to; there is nowhere to pull it from")
         began_at = self._clock.seconds()
-        target = Target(ManifestRoute(reference.repository, reference.named), namespace=reference.registry)
+        target = Target(
+            ManifestRoute(reference.repository, reference.manifest_reference), namespace=reference.registry
+        )
         source = self._sources.locate(target, reference.registry)
-        top = (await self._manifests.get(source, reference.named)).manifest
+        top = (await self._manifests.get(source, reference.manifest_reference)).manifest
         yield ReferenceResolved(reference, top.digest, source.upstream, source.repository)
         yield ManifestPulled(top.digest, None)
         images = {top.digest: top}
@@ -141,12 +143,12 @@ class _Round:
             waiting.callback(None)
 
 
-def _chosen(manifest: Manifest, platform: Platform | None) -> tuple[Offer, ...]:
+def _chosen(manifest: Manifest, platform: Platform | None) -> tuple[PlatformManifest, ...]:
     """What of an index is wanted; nothing of an image, which is wanted itself."""
-    offered = offers(manifest)
+    offered = platform_manifests(manifest)
     if platform is None or not offered:
         return offered
-    return (choose(offered, platform),)
+    return (select_platform(offered, platform),)
 
 
 def _blobs_of(images: Iterable[Manifest]) -> dict[Digest, Descriptor]:
@@ -154,7 +156,7 @@ def _blobs_of(images: Iterable[Manifest]) -> dict[Digest, Descriptor]:
     return {
         descriptor.digest: descriptor
         for image in images
-        if not offers(image)
+        if not platform_manifests(image)
         for descriptor in image.references()
         if is_distributable(descriptor)
     }

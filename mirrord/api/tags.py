@@ -92,7 +92,7 @@ class CatalogResource:
         Of two repositories of one name the client means the hosted one.
         """
         named = self._catalog.repositories(target, self._default, last)
-        if target.namespace is None and target.leading is None:
+        if target.namespace is None and target.prefix is None:
             hosted = ((one.name, RepositoryKey(HOSTED, one)) for one in self._reader.repositories(last))
             named = merge(hosted, named, key=lambda held: held[0])
         readable: list[str] = []
@@ -134,6 +134,6 @@ def paginate(
     query = {"n": str(page.limit), "last": shown[-1]}
     if target.namespace is not None:
         query["ns"] = target.namespace
-    before = f"/{target.leading}" if target.leading else ""
+    before = f"/{target.prefix}" if target.prefix else ""
     link = f'<{before}/v2/{path}?{urlencode(query)}>; rel="next"'
     return shown, ((b"Link", link.encode("ascii")),)

@@ -78,7 +78,7 @@ class UploadResource:
         """
         origin = None
         if route.origin is not None:
-            named = Target(attrs.evolve(route, repository=route.origin), asked.target.leading)
+            named = Target(attrs.evolve(route, repository=route.origin), asked.target.prefix)
             try:
                 origin = self._sources.locate(named, self._default)
             except RegistryError:

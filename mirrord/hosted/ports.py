@@ -26,7 +26,7 @@ class RequestBody(Protocol):
 
         Raises:
             CancelledError: The client is gone.
-            BodySilent: It does not send.
+            RequestTimeout: It does not send.
         """
         ...
 

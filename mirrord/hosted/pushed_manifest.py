@@ -12,10 +12,10 @@ from mirrord.oci.manifests import (
     DOCKER_MANIFEST,
     DOCKER_SCHEMA1,
     DOCKER_SCHEMA1_SIGNED,
+    GENERIC_MEDIA_TYPES,
     MAX_REFERENCES,
     OCI_INDEX,
     OCI_MANIFEST,
-    VAGUE_TYPES,
     Descriptor,
     Manifest,
     clean_media_type,
@@ -87,7 +87,7 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
     declared, called = clean_media_type(document.get("mediaType", "")), clean_media_type(content_type)
     if "mediaType" in document and not declared:
         raise ManifestInvalid("its mediaType is no media type")
-    if called in VAGUE_TYPES:
+    if called in GENERIC_MEDIA_TYPES:
         called = media_type_of(document)
     elif declared and declared != called:
         raise ManifestInvalid(f"it is called {called}, and says that it is {declared}")

@@ -75,7 +75,7 @@ class RequestBodyStream:
 
         Raises:
             CancelledError: The client is gone.
-            BodySilent: It sends nothing, or too little.
+            RequestTimeout: It sends nothing, or too little.
         """
         self._want()
         if not self._chunks and not self.is_whole and self._error is None:

@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from mirrord.http.body import CHUNK_BYTES, LEAST_BYTES, RequestBodyStream
 from mirrord.http.response import API_VERSION, Response
-from mirrord.oci.errors import BodySilent, SizeInvalid, Unsupported
+from mirrord.oci.errors import RequestTimeout, SizeInvalid, Unsupported
 
 MAX_HEAD_BYTES = 64 * 1024
 """podman asks for 1,024 ranges at once, which is 20 KB; tokens with many scopes are 16 KB."""
@@ -278,7 +278,7 @@ class MirrorChannel(HTTPChannel):
         if not body.is_expected or body.received - self._received >= LEAST_BYTES:
             self._received, self._since = body.received, now
         elif now - self._since >= self.site.limits.upload_seconds:
-            body.cut(BodySilent("the rest of the body does not come"))
+            body.cut(RequestTimeout("the rest of the body does not come"))
 
     def _begin_closing(self) -> None:
         if not self._is_closing:

@@ -55,12 +55,12 @@ class FreshnessPolicy:
         return StaleTag(record.cached, _age(record.cached, now), min(0, int(left)))
 
     def _left(self, sighting: TagObservation, now: float) -> float:
-        return self.tag_ttl_seconds - max(0.0, now - sighting.seen_at)
+        return self.tag_ttl_seconds - max(0.0, now - sighting.observed_at)
 
 
 def _is_credible(sighting: TagObservation, now: float) -> bool:
-    return sighting.seen_at <= now + _CLOCK_SLACK_SECONDS
+    return sighting.observed_at <= now + _CLOCK_SLACK_SECONDS
 
 
 def _age(sighting: TagObservation, now: float) -> int:
-    return max(0, int(now - sighting.seen_at))
+    return max(0, int(now - sighting.observed_at))

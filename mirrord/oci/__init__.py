@@ -1,1 +1,1 @@
-"""The words of the OCI distribution and image specifications: values, grammar, errors."""
+"""The values of the OCI distribution and image specifications, their grammar, and errors."""

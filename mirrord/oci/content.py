@@ -1,7 +1,7 @@
-"""What a store knows about content: its files, its links, its tags, and what hosted repositories keep.
+"""Metadata of stored content: files, links and tags, of mirrored and of hosted repositories.
 
 These values are shared by the store, the repositories, the collector and the operator's commands. Content is
-stored by digest alone; a *link* is what allows a repository to read it (design invariant 7).
+stored by digest alone; a *link* allows a repository to read it (design invariant 7).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mirrord.oci.names import RepositoryName, Tag
 
 
 class ContentKind(StrEnum):
-    """What an entry is: committed content, or what an unfinished download left."""
+    """The kind of an entry: committed content, or the partial of a download."""
 
     BLOB = "blob"
     MANIFEST = "manifest"
@@ -27,8 +27,8 @@ class ContentKind(StrEnum):
 class Entry:
     """One file of a store.
 
-    `name` is unique among its kind: a digest, or a leftover's file name. `size` is what it takes of
-    the disk, in bytes; `idle_seconds` is how long nobody has asked for it.
+    `name` is unique among its kind: a digest, or a partial's file name. `size` is its size on the disk, in
+    bytes; `idle_seconds` is the time since it was last requested.
     """
 
     kind: ContentKind
@@ -39,19 +39,19 @@ class Entry:
 
 @attrs.frozen
 class TagObservation:
-    """What an upstream said that a tag names, and when it was last asked (wall clock, seconds)."""
+    """The manifest that a tag named at its upstream, as of `observed_at` (wall clock, seconds)."""
 
     descriptor: Descriptor
-    seen_at: float
+    observed_at: float
 
 
 @attrs.frozen
 class TagRecord:
-    """What is known of a tag.
+    """The observations of a tag.
 
-    `cached` names a manifest that is stored; `pending` one that was only seen by HEAD. A pending
-    sighting never replaces a cached one: it becomes cached when its manifest is stored, by whatever
-    route (design.md, section 3.6).
+    The manifest of `cached` is stored; that of `pending` was only seen by HEAD. A pending observation never
+    replaces a cached one: it becomes cached when its manifest is stored by any request (design.md,
+    section 3.6).
     """
 
     cached: TagObservation | None = None
@@ -59,19 +59,19 @@ class TagRecord:
 
     @property
     def newest(self) -> TagObservation | None:
-        """What the tag is, as far as is known: what was seen last, cached or not."""
+        """The latest observation, cached or pending."""
         if self.cached is None or self.pending is None:
             return self.cached or self.pending
-        return max(self.cached, self.pending, key=lambda sighting: sighting.seen_at)
+        return max(self.cached, self.pending, key=lambda observation: observation.observed_at)
 
 
 @attrs.frozen
 class ContentLink:
-    """One link of a repository.
+    """A link of a repository.
 
-    `kind` says what is held under its digest (None: nothing), and `size` what that takes of the disk, in
-    bytes. `is_manifest` says that a manifest was stored through this link, not only named by another.
-    `used_at` is wall clock, in seconds.
+    `kind` is that of the content stored under its digest (None: there is none), `size` its size on the disk,
+    in bytes. `is_manifest` means that a manifest was stored through this link, not only referenced by
+    another. `used_at` is wall clock, in seconds.
     """
 
     descriptor: Descriptor
@@ -92,10 +92,10 @@ class CachedTag:
 
 @attrs.frozen
 class HostedLink:
-    """That a hosted repository holds a blob or a manifest; `linked_at` is wall clock.
+    """A blob or a manifest of a hosted repository; `linked_at` is wall clock.
 
-    Of a manifest also: its `subject`, and the `artifact_type` and `annotations` that a list of
-    referrers tells of it (distribution-spec, "Listing Referrers").
+    The last three are those of a manifest; a list of referrers contains its `artifact_type` and its
+    `annotations` (distribution-spec, "Listing Referrers").
     """
 
     descriptor: Descriptor
@@ -110,8 +110,8 @@ class HostedLink:
 class HostedManifest:
     """A manifest of a hosted repository.
 
-    `idle_seconds` is how long ago it was pushed, or got or lost a tag. `subject` is what it refers to,
-    `children` are the manifests that it names.
+    `idle_seconds` is the time since it was pushed, tagged or untagged; `children` are the manifests that it
+    references.
     """
 
     digest: Digest
@@ -123,7 +123,7 @@ class HostedManifest:
 
 @attrs.frozen
 class HostedTag:
-    """A tag of a hosted repository; `age_seconds` is how long it has named this manifest."""
+    """A tag of a hosted repository; `age_seconds` is the time since it was set to this manifest."""
 
     tag: Tag
     digest: Digest
@@ -132,10 +132,10 @@ class HostedTag:
 
 @attrs.frozen
 class RetentionPlan:
-    """What goes of a hosted repository: tags, as far as they name that digest still, and manifests.
+    """The tags and manifests to delete from a hosted repository; a tag only if it still names that digest.
 
-    `rules` says by the number of which of the operator's rules; what is not in there goes with something
-    that is.
+    `rules` contains the number of the operator's rule for each; those without one are deleted along with
+    another.
     """
 
     repository: RepositoryName

@@ -1,4 +1,4 @@
-"""Digests: the names of content (image-spec, descriptor.md, "Digests")."""
+"""Digests, which identify content (image-spec, descriptor.md, "Digests")."""
 
 import hashlib
 import re
@@ -12,61 +12,61 @@ _GRAMMAR = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)", re.A
 _ENCODED = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
 
 ALGORITHMS = frozenset(_ENCODED)
-"""The algorithms that we compute."""
+"""The supported algorithms."""
 
 
 class Hasher(Protocol):
-    """What `hashlib` gives: bytes go in, a hexadecimal digest comes out."""
+    """A hash object of `hashlib`."""
 
     def update(self, data: bytes, /) -> None:
-        """Take more bytes; releases the GIL from 2 KiB on."""
+        """Add bytes; releases the GIL from 2 KiB on."""
 
     def hexdigest(self) -> str:
-        """The digest of all bytes so far, in lowercase hexadecimal."""
+        """Return the digest of all bytes added so far, in lowercase hexadecimal."""
         ...
 
 
 @attrs.frozen(order=True, cache_hash=True)
 class Digest:
-    """A digest that is valid: a registered algorithm and as many digits as it has."""
+    """A valid digest: a supported algorithm and the number of digits that it requires."""
 
     algorithm: str
     encoded: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `algorithm:encoded`.
+        """Parse `algorithm:encoded`.
 
         Raises:
-            DigestInvalid: The text is no digest, or of an algorithm that we cannot compute.
+            DigestInvalid: The text is not a digest, or its algorithm is not supported.
         """
         match = _GRAMMAR.fullmatch(text)
         if match is None:
-            raise DigestInvalid("a digest reads algorithm:encoded", detail=text[:256])
+            raise DigestInvalid("a digest has the form algorithm:encoded", detail=text[:256])
         algorithm, encoded = match.groups()
         grammar = _ENCODED.get(algorithm)
         if grammar is None:
-            raise DigestInvalid("only sha256 and sha512 digests are known here", detail=text[:256])
+            raise DigestInvalid("only sha256 and sha512 digests are supported", detail=text[:256])
         if grammar.fullmatch(encoded) is None:
-            raise DigestInvalid(f"not as many hexadecimal digits as {algorithm} has", detail=text[:256])
+            raise DigestInvalid(f"wrong number of digits for {algorithm}", detail=text[:256])
         return cls(algorithm, encoded)
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Self:
-        """The digest of `content`."""
+        """Return the digest of `content`."""
         return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     def hasher(self) -> Hasher:
-        """A fresh hasher of this digest's algorithm."""
+        """Return a new hasher of this digest's algorithm."""
         return hashlib.new(self.algorithm)
 
     @staticmethod
     def hasher_of(algorithm: str) -> Hasher:
-        """A fresh hasher of one of ALGORITHMS."""
+        """Return a new hasher of one of ALGORITHMS."""
         return hashlib.new(algorithm)
 
     def matches(self, content: bytes) -> bool:
-        """Whether `content` is what this digest names."""
+        """Return whether this is the digest of `content`."""
         return hashlib.new(self.algorithm, content).hexdigest() == self.encoded
 
     def __str__(self) -> str:

@@ -1,34 +1,34 @@
-"""The one tree of errors.
+"""The tree of errors.
 
-    RegistryError                       reaches the client as the spec's JSON document
+    RegistryError                       sent to the client as the specification's JSON document
     ├── NameInvalid NameUnknown TagInvalid DigestInvalid ManifestInvalid
     │   ManifestUnknown BlobUnknown Denied Unsupported RangeInvalid
     │   PaginationNumberInvalid SizeInvalid QueryTooLong Conflict
-    │   BlobUploadUnknown BlobUploadInvalid UploadBusy ManifestBlobUnknown BodySilent
-    │   Unauthorized TooManyRequests      definite: asking again changes nothing
+    │   BlobUploadUnknown BlobUploadInvalid UploadBusy ManifestBlobUnknown RequestTimeout
+    │   Unauthorized TooManyRequests      definite: a retry changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
-        └── UpstreamError               the upstream failed us, and may not next time
+        └── UpstreamError               the upstream failed; a retry may succeed
             ├── UpstreamUnreachable     no connection: DNS, TCP, TLS
-            ├── UpstreamTimeout         it is silent
-            ├── UpstreamRefused         5xx, or nonsense
+            ├── UpstreamTimeout         no response in time
+            ├── UpstreamRefused         5xx, or an invalid response
             ├── UpstreamBusy            429
-            ├── CircuitOpen             it failed a moment ago; nobody was asked
-            ├── AccountRefused          it does not take our own configured account
-            └── UpstreamCorrupt         bytes that are not what was asked for
+            ├── CircuitOpen             it failed a moment ago; no request was sent
+            ├── AccountRefused          it rejects our configured account
+            └── UpstreamCorrupt         content that does not match its digest or size
 
-What is under `UpstreamError` may be answered with stale content; what is definite may not
-(reference/protocol.md, section 3.2). Codes and statuses: reference/protocol.md, section 1.2.
+Stale content may be served on an `UpstreamError`, never on a definite error (reference/protocol.md,
+section 3.2). Codes and statuses: reference/protocol.md, section 1.2.
 """
 
 from typing import ClassVar
 
 
 class RegistryError(Exception):
-    """A request that cannot be answered as asked.
+    """An error response.
 
-    `message` is for people and holds no secret; `detail` is for programs; `retry_after_seconds`,
-    where known, becomes a Retry-After header. `cache_status` is the Cache-Status of this answer
-    (RFC 9211), noted on its way by whoever knows how it came about.
+    `message` is for people and contains no secret; `detail` is for programs; `retry_after_seconds`, where
+    known, becomes a Retry-After header. `cache_status` is the Cache-Status of the response (RFC 9211), set
+    while the error propagates.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -45,55 +45,55 @@ class RegistryError(Exception):
 
 
 class NameInvalid(RegistryError):
-    """Not a repository name."""
+    """An invalid repository name."""
 
     code = "NAME_INVALID"
     status = 400
 
 
 class NameUnknown(RegistryError):
-    """A repository, or a registry, that is not known here."""
+    """An unknown repository or registry."""
 
     code = "NAME_UNKNOWN"
     status = 404
 
 
 class TagInvalid(RegistryError):
-    """Not a tag."""
+    """An invalid tag."""
 
     code = "TAG_INVALID"
     status = 400
 
 
 class DigestInvalid(RegistryError):
-    """Not a digest, or not of a known algorithm."""
+    """An invalid digest, or one of an unsupported algorithm."""
 
     code = "DIGEST_INVALID"
     status = 400
 
 
 class ManifestInvalid(RegistryError):
-    """Not a manifest."""
+    """An invalid manifest."""
 
     code = "MANIFEST_INVALID"
     status = 400
 
 
 class SizeInvalid(RegistryError):
-    """A body of a wrong or unwanted length."""
+    """A body of a wrong or unacceptable length."""
 
     code = "SIZE_INVALID"
     status = 400
 
 
 class QueryTooLong(SizeInvalid):
-    """More is asked in one request than we read (RFC 9110, section 15.5.15)."""
+    """A query that is longer than we parse (RFC 9110, section 15.5.15)."""
 
     status = 414
 
 
 class PaginationNumberInvalid(RegistryError):
-    """A page size that is no number, or too large."""
+    """A page size that is not a number, or too large."""
 
     code = "PAGINATION_NUMBER_INVALID"
     status = 400
@@ -107,55 +107,55 @@ class RangeInvalid(RegistryError):
 
 
 class ManifestUnknown(RegistryError):
-    """The upstream says that there is no such manifest."""
+    """The repository has no such manifest."""
 
     code = "MANIFEST_UNKNOWN"
     status = 404
 
 
 class BlobUnknown(RegistryError):
-    """The upstream says that there is no such blob."""
+    """The repository has no such blob."""
 
     code = "BLOB_UNKNOWN"
     status = 404
 
 
 class Denied(RegistryError):
-    """The upstream, or our configuration, does not let us read this."""
+    """The upstream or our configuration denies access."""
 
     code = "DENIED"
     status = 403
 
 
 class BlobUploadUnknown(RegistryError):
-    """No such upload in this repository: it never was, is over, or was left alone for too long."""
+    """The repository has no such upload: it never existed, is complete, or has expired."""
 
     code = "BLOB_UPLOAD_UNKNOWN"
     status = 404
 
 
 class BlobUploadInvalid(RegistryError):
-    """What was said of an upload makes no sense."""
+    """An invalid request to an upload."""
 
     code = "BLOB_UPLOAD_INVALID"
     status = 400
 
 
 class ManifestBlobUnknown(RegistryError):
-    """A manifest names content that its repository does not have."""
+    """A manifest references content that its repository does not have."""
 
     code = "MANIFEST_BLOB_UNKNOWN"
     status = 400
 
 
-class BodySilent(RegistryError):
-    """The rest of a request does not come, or too slowly (RFC 9110, section 15.5.9)."""
+class RequestTimeout(RegistryError):
+    """The rest of a request does not arrive, or too slowly (RFC 9110, section 15.5.9)."""
 
     status = 408
 
 
 class Unauthorized(RegistryError):
-    """Whoever asks has to say who they are; `challenge` says how, and becomes WWW-Authenticate."""
+    """The client must authenticate; `challenge` becomes the WWW-Authenticate header."""
 
     code = "UNAUTHORIZED"
     status = 401
@@ -166,42 +166,42 @@ class Unauthorized(RegistryError):
 
 
 class TooManyRequests(RegistryError):
-    """Whoever asks has to wait first."""
+    """The client must wait before it retries."""
 
     code = "TOOMANYREQUESTS"
     status = 429
 
 
 class Unsupported(RegistryError):
-    """A method that a mirror does not offer."""
+    """A method that is not supported here."""
 
     code = "UNSUPPORTED"
     status = 405
 
 
 class Conflict(RegistryError):
-    """Another of what may run only once runs already."""
+    """An operation that is running already."""
 
     code = "CONFLICT"
     status = 409
 
 
 class UploadBusy(RegistryError):
-    """Another request writes to this upload just now."""
+    """Another request is writing to this upload."""
 
     code = "BLOB_UPLOAD_INVALID"
     status = 409
 
 
 class Unavailable(RegistryError):
-    """We cannot answer now: no room, a failing disk, shutting down."""
+    """A failure of ours: no room, a failing disk, shutting down."""
 
     code = "UNAVAILABLE"
     status = 503
 
 
 class UpstreamError(Unavailable):
-    """The upstream failed; `upstream_status` is what it answered, if it answered at all."""
+    """The upstream failed; `upstream_status` is that of its response, if there was one."""
 
     status = 502
 
@@ -218,35 +218,35 @@ class UpstreamError(Unavailable):
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No connection could be made, or it broke."""
+    """No connection could be established, or it was lost."""
 
 
 class UpstreamTimeout(UpstreamError):
-    """The upstream is silent."""
+    """The upstream did not respond in time."""
 
     status = 504
 
 
 class UpstreamRefused(UpstreamError):
-    """The upstream answered 5xx, or something that is no answer to the question."""
+    """The upstream responded with 5xx, or with an invalid response."""
 
 
 class UpstreamBusy(UpstreamError):
-    """The upstream answered 429: a pull limit, or too many requests."""
+    """The upstream responded with 429: a pull limit, or too many requests."""
 
     code = "TOOMANYREQUESTS"
     status = 429
 
 
 class CircuitOpen(UpstreamError):
-    """The upstream failed a moment ago, so nobody was asked."""
+    """The upstream failed a moment ago, so no request was sent."""
 
     status = 503
 
 
 class AccountRefused(UpstreamError):
-    """The upstream does not take the account that the operator configured for it."""
+    """The upstream rejects the account that is configured for it."""
 
 
 class UpstreamCorrupt(UpstreamError):
-    """The upstream sent bytes that are not what was asked for."""
+    """The upstream sent content that does not match its digest or size."""

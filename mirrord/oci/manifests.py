@@ -1,4 +1,4 @@
-"""Content: media types, descriptors, manifests (image-spec: descriptor, manifest, image-index)."""
+"""Media types, descriptors and manifests (image-spec: descriptor, manifest, image-index)."""
 
 import json
 import re
@@ -21,23 +21,23 @@ OCTET_STREAM = "application/octet-stream"
 """The media type of a blob whose descriptor is unknown, and of every blob in a response."""
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-"""What a registry should at least accept, and what clients at most read (reference/protocol.md, 1.5)."""
+"""The size that registries should accept and most clients limit to (reference/protocol.md, 1.5)."""
 
 MAX_REFERENCES = 4096
-"""How many entries of a manifest are looked at: 4 MiB could hold 44,000, which is a second's work."""
+"""The number of entries of a manifest that are read: 4 MiB can contain 44,000, which take a second."""
 
 MAX_BRACKETS = 100_000
-"""More than a manifest of MAX_REFERENCES has; 4 MiB of nothing else would be seconds of parsing."""
+"""More than a manifest of MAX_REFERENCES has; parsing 4 MiB of brackets would take seconds."""
 
 MAX_SIZE = 2**63 - 1
-"""The largest size that is believed: an index of signed 64-bit numbers holds no more."""
+"""The largest size that is accepted: the index stores signed 64-bit numbers."""
 
 _KNOWN = frozenset({OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST})
-VAGUE_TYPES = frozenset({"", "application/json", OCTET_STREAM, "binary/octet-stream", "text/plain"})
-"""Media types that do not say what a manifest is."""
+GENERIC_MEDIA_TYPES = frozenset({"", "application/json", OCTET_STREAM, "binary/octet-stream", "text/plain"})
+"""Media types that do not identify a kind of manifest."""
 
 _LISTS = ("layers", "manifests", "blobs")
-"""Under these keys an image, an index and an artifact (of OCI 1.1's drafts) name what they consist of."""
+"""The keys under which images, indexes and artifacts (OCI 1.1 drafts) list their content."""
 
 _NOT_DISTRIBUTABLE = (
     "application/vnd.oci.image.layer.nondistributable.",
@@ -50,7 +50,7 @@ _MEDIA_TYPE = re.compile(r"[ -~]{0,255}")
 
 @attrs.frozen
 class Descriptor:
-    """What content is: its media type, digest and size in bytes."""
+    """The media type, digest and size in bytes of content."""
 
     media_type: str
     digest: Digest
@@ -64,48 +64,50 @@ def is_distributable(descriptor: Descriptor) -> bool:
 
 @attrs.frozen
 class Manifest:
-    """A manifest whose bytes are what its digest names; they are kept and served verbatim."""
+    """A manifest whose bytes match its digest; they are stored and served verbatim.
+
+    `_references` are passed where the caller has read them already, since reading thousands takes long.
+    """
 
     digest: Digest
     media_type: str
     body: bytes = attrs.field(repr=False)
     _references: tuple[Descriptor, ...] | None = attrs.field(default=None, eq=False, repr=False)
-    """What it names, where whoever made this has read that already: of thousands it takes long."""
 
     @classmethod
     def parse(cls, body: bytes, content_type: str | None, digest: Digest | None = None) -> Self:
-        """Read what a registry sent as a manifest.
+        """Parse a manifest from a response.
 
-        `content_type` is what it called it; where that says nothing (absent, text/plain, …) the
-        body's own `mediaType` counts, then its shape (reference/protocol.md, section 2.2).
-        `digest` is what it has to be; None means that its sha256 becomes its name.
+        `content_type` determines its media type; where that is generic (absent, text/plain, …) the body's
+        own `mediaType` does, then its structure (reference/protocol.md, section 2.2). `digest` is the
+        expected one; None means that the sha256 of the body becomes the manifest's digest.
 
-        Whatever it is called, it has to look like a manifest: some registries say 200 to an error.
+        The body must have the structure of a manifest: some registries respond to errors with 200.
 
         Raises:
-            DigestInvalid: The bytes are not what `digest` names.
-            ManifestInvalid: They are no manifest.
-            ManifestUnknown: They are a schema 1 manifest, whose digest is not that of its bytes.
+            DigestInvalid: The body does not match `digest`.
+            ManifestInvalid: The body is not a manifest.
+            ManifestUnknown: The body is a schema 1 manifest, whose digest is not that of its bytes.
         """
         if digest is not None and not digest.matches(body):
-            raise DigestInvalid(f"the manifest's bytes are not {digest}")
+            raise DigestInvalid(f"the manifest does not match {digest}")
         document = read_document(body)
         media_type, own_type = clean_media_type(content_type), media_type_of(document)
-        if media_type in VAGUE_TYPES:
+        if media_type in GENERIC_MEDIA_TYPES:
             media_type = own_type
         if media_type in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
-            raise ManifestUnknown("schema 1 manifests cannot be verified, so they are not mirrored")
+            raise ManifestUnknown("schema 1 manifests are not mirrored, since they cannot be verified")
         return cls(digest or Digest.of(body), media_type, body)
 
     @property
     def descriptor(self) -> Descriptor:
-        """What this manifest is."""
+        """The descriptor of this manifest."""
         return Descriptor(self.media_type, self.digest, len(self.body))
 
     def references(self) -> tuple[Descriptor, ...]:
-        """The config, layers and manifests that this manifest names, the first MAX_REFERENCES of them.
+        """Return the config, layers and manifests that this manifest references, at most MAX_REFERENCES.
 
-        A malformed entry is passed over.
+        Malformed entries are skipped.
         """
         if self._references is not None:
             return self._references
@@ -113,22 +115,22 @@ class Manifest:
 
 
 def clean_media_type(media_type: object) -> str:
-    """A media type without its parameters; empty where it is none that could be sent on or kept."""
+    """Return a media type without parameters; empty where it is not valid in a header."""
     if not isinstance(media_type, str) or _MEDIA_TYPE.fullmatch(media_type) is None:
         return ""
     return media_type.partition(";")[0].strip().lower()
 
 
 def read_document(body: bytes) -> dict[str, Any]:
-    """The JSON object that a manifest is, in UTF-8 and without NaN, or other readers would see none.
+    """Parse the JSON object of a manifest; UTF-8 without NaN, so that other parsers read the same.
 
     Raises:
-        ManifestInvalid: It is none.
+        ManifestInvalid: The body is not a JSON object.
     """
     if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
-        raise ManifestInvalid("the manifest has more lists and objects than any that is meant well")
+        raise ManifestInvalid("the manifest has too many lists and objects")
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        document = json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise ManifestInvalid("the manifest is not JSON") from None
     if not isinstance(document, dict):
@@ -136,40 +138,40 @@ def read_document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _refuse_constant(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
 def media_type_of(document: dict[str, Any]) -> str:
-    """What a document says that it is, or what it looks like where it does not say.
+    """Return the declared media type of a document, or derive it from the structure.
 
     Raises:
-        ManifestInvalid: It looks like nothing that is known.
+        ManifestInvalid: The document has the structure of no known manifest.
     """
     declared = clean_media_type(document.get("mediaType"))
     if "fsLayers" in document:
         return DOCKER_SCHEMA1_SIGNED
-    if declared not in _KNOWN and not any(_lists(document, key) for key in _LISTS):
+    if declared not in _KNOWN and not any(_has_list(document, key) for key in _LISTS):
         raise ManifestInvalid("neither a manifest nor an index")
-    if declared not in VAGUE_TYPES:
+    if declared not in GENERIC_MEDIA_TYPES:
         return declared
-    return OCI_INDEX if _lists(document, "manifests") else OCI_MANIFEST
+    return OCI_INDEX if _has_list(document, "manifests") else OCI_MANIFEST
 
 
-def _lists(document: dict[str, Any], key: str) -> bool:
-    """Whether there is a list of that name; Go writes an empty one as null."""
+def _has_list(document: dict[str, Any], key: str) -> bool:
+    """Return whether the key contains a list; Go writes an empty one as null."""
     return key in document and (document[key] is None or isinstance(document[key], list))
 
 
 def references_in(document: dict[str, Any]) -> tuple[Descriptor, ...]:
-    """What a document names, whatever it is; a malformed entry is passed over."""
+    """Return the descriptors in any kind of manifest; malformed entries are skipped."""
     return tuple(_descriptors(document))
 
 
 def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:
     entries: list[Any] = [document.get("config")]
     for key in _LISTS:
-        entries.extend(document.get(key) or [] if _lists(document, key) else [])
+        entries.extend(document.get(key) or [] if _has_list(document, key) else [])
     for entry in entries[:MAX_REFERENCES]:
         descriptor = read_descriptor(entry)
         if descriptor is not None:
@@ -177,7 +179,7 @@ def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:
 
 
 def read_descriptor(entry: Any) -> Descriptor | None:
-    """What an entry of a manifest says of content; None where it is malformed."""
+    """Parse an entry of a manifest; None where it is malformed."""
     match entry:
         case {"digest": str(text), "size": int(size)} if type(size) is int and 0 <= size <= MAX_SIZE:
             media_type = entry.get("mediaType", "")

@@ -1,4 +1,4 @@
-"""Names: repositories, tags, references (distribution-spec, "Pulling manifests")."""
+"""Names of repositories and tags, and references (distribution-spec, "Pulling manifests")."""
 
 import re
 from typing import Self
@@ -24,7 +24,7 @@ _HOSTS_OF_DOCKER_HUB = frozenset({"registry-1.docker.io", "index.docker.io"})
 
 
 def canonical_registry(name: str) -> str:
-    """The one name of a registry: clients also call Docker Hub by the hosts that serve it."""
+    """Return the canonical name of a registry; clients also name Docker Hub by the hosts that serve it."""
     return DOCKER_HUB if name in _HOSTS_OF_DOCKER_HUB else name
 
 
@@ -36,22 +36,22 @@ class RepositoryName:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a repository name.
+        """Parse a repository name.
 
         Raises:
-            NameInvalid: The text is not one.
+            NameInvalid: The text is not a repository name.
         """
         if not cls.is_one(text):
-            raise NameInvalid("not a repository name", detail=text[:256])
+            raise NameInvalid("invalid repository name", detail=text[:256])
         return cls(text)
 
     @classmethod
     def is_one(cls, text: str) -> bool:
-        """Whether the text is a repository name."""
+        """Return whether the text is a valid repository name."""
         return len(text) <= _MAX_NAME_LENGTH and _REPOSITORY.fullmatch(text) is not None
 
     def without_prefix(self, prefix: str) -> "RepositoryName | None":
-        """What remains when the first component is `prefix`; None when it is not, or nothing remains."""
+        """Return the name without the first component `prefix`; None if it has none, or no other."""
         first, _, rest = self.name.partition("/")
         return RepositoryName(rest) if first == prefix and rest else None
 
@@ -67,18 +67,18 @@ class Tag:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a tag.
+        """Parse a tag.
 
         Raises:
-            TagInvalid: The text is not one.
+            TagInvalid: The text is not a tag.
         """
         if not cls.is_one(text):
-            raise TagInvalid("not a tag", detail=text[:256])
+            raise TagInvalid("invalid tag", detail=text[:256])
         return cls(text)
 
     @classmethod
     def is_one(cls, text: str) -> bool:
-        """Whether the text is a tag."""
+        """Return whether the text is a valid tag."""
         return _TAG.fullmatch(text) is not None
 
     def __str__(self) -> str:
@@ -86,15 +86,15 @@ class Tag:
 
 
 Reference = Tag | Digest
-"""What names a manifest in its repository."""
+"""The name of a manifest in its repository."""
 
 
 def parse_reference(text: str) -> Reference:
-    """Read a reference: a digest if it holds a colon, else a tag.
+    """Parse a reference: a digest if it contains a colon, else a tag.
 
     Raises:
-        DigestInvalid: It holds a colon and is no digest.
-        TagInvalid: It holds none and is no tag.
+        DigestInvalid: It contains a colon and is not a digest.
+        TagInvalid: It contains no colon and is not a tag.
     """
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
@@ -112,12 +112,12 @@ class RepositoryKey:
 
     @property
     def is_hosted(self) -> bool:
-        """Whether this is a hosted repository."""
+        """Return whether this is a hosted repository."""
         return self.upstream == HOSTED
 
     @property
     def rule_name(self) -> str:
-        """The name that access rules match: that of the upstream precedes a mirrored repository's."""
+        """The name that access rules match: a mirrored repository's begins with its upstream's."""
         return str(self.repository) if self.is_hosted else str(self)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Platforms: for which machines an image index offers images (image-spec, image-index.md, "platform")."""
+"""Platforms of the images in an image index (image-spec, image-index.md, "platform")."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import attrs
 from mirrord.oci.errors import ManifestUnknown, NameInvalid
 from mirrord.oci.manifests import Descriptor, Manifest
 
-_WORD = re.compile(r"[a-z0-9_.]{1,32}", re.ASCII)
+_PART = re.compile(r"[a-z0-9_.]{1,32}", re.ASCII)
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "x86-64": "amd64",
@@ -24,7 +24,7 @@ _ARCHITECTURES = {
     "loongarch64": "loong64",
     "mips64el": "mips64le",
 }
-"""What machines call themselves, in Go's words; the others are the same in both (containerd, platforms)."""
+"""Go's names for the architectures of `uname -m`; all others are equal (containerd, platforms)."""
 
 _DEFAULT_VARIANTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _MACHINES = {"armv5l": "v5", "armv5tel": "v5", "armv6l": "v6", "armv7l": "v7", "armv8l": "v8"}
@@ -32,7 +32,7 @@ _MACHINES = {"armv5l": "v5", "armv5tel": "v5", "armv6l": "v6", "armv7l": "v7", "
 
 @attrs.frozen
 class Platform:
-    """An operating system, an architecture, and where it matters a variant of that."""
+    """An operating system, an architecture, and for some architectures a variant."""
 
     os: str
     architecture: str
@@ -40,36 +40,36 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `os/architecture[/variant]`.
+        """Parse `os/architecture[/variant]`.
 
         Raises:
-            NameInvalid: The text is not that.
+            NameInvalid: The text is not a platform.
         """
-        words = text.lower().split("/")
-        if not 2 <= len(words) <= 3 or not all(map(_WORD.fullmatch, words)):
-            raise NameInvalid("a platform reads os/architecture[/variant]", detail=text[:256])
-        words[1] = _ARCHITECTURES.get(words[1], words[1])
-        return cls(*words)
+        parts = text.lower().split("/")
+        if not 2 <= len(parts) <= 3 or not all(map(_PART.fullmatch, parts)):
+            raise NameInvalid("a platform has the form os/architecture[/variant]", detail=text[:256])
+        parts[1] = _ARCHITECTURES.get(parts[1], parts[1])
+        return cls(*parts)
 
     @classmethod
     def of_machine(cls, machine: str) -> Self:
-        """The platform of a Linux host whose `uname -m` is `machine`."""
+        """Return the platform of a Linux host whose `uname -m` is `machine`."""
         machine = machine.lower()
         if machine in _MACHINES:
             return cls("linux", "arm", _MACHINES[machine])
         return cls("linux", _ARCHITECTURES.get(machine, machine))
 
-    def suits(self, offered: "Platform") -> int | None:
-        """How well what is offered for another platform runs on this one: lower is better, None not at all.
+    def distance(self, image: "Platform") -> int | None:
+        """Return how well an image's platform matches this one: 0 is best, None means that it cannot run.
 
-        A newer variant runs what was built for an older one.
+        A newer variant runs images for older ones.
         """
-        if (offered.os, offered.architecture) != (self.os, self.architecture):
+        if (image.os, image.architecture) != (self.os, self.architecture):
             return None
-        newer_by = self._number() - offered._number()
+        newer_by = self._variant_number() - image._variant_number()
         return newer_by if newer_by >= 0 else None
 
-    def _number(self) -> int:
+    def _variant_number(self) -> int:
         variant = self.variant or _DEFAULT_VARIANTS.get(self.architecture, "")
         digits = variant.removeprefix("v")
         return int(digits) if digits.isdecimal() else 0
@@ -79,44 +79,44 @@ class Platform:
 
 
 @attrs.frozen
-class Offer:
-    """A manifest that an index names, and for which platform; None where the index does not say."""
+class PlatformManifest:
+    """A manifest in an index, and its platform; None where the index contains none."""
 
     descriptor: Descriptor
     platform: Platform | None
 
 
-def offers(manifest: Manifest) -> tuple[Offer, ...]:
-    """What an image index offers, in its order; nothing where the manifest is an image's own."""
+def platform_manifests(manifest: Manifest) -> tuple[PlatformManifest, ...]:
+    """Return the manifests of an image index, in its order; none where the manifest is an image's own."""
     entries = json.loads(manifest.body).get("manifests")
     if not isinstance(entries, list):
         return ()
-    named = {str(descriptor.digest): descriptor for descriptor in manifest.references()}
-    offered = []
+    descriptors = {str(descriptor.digest): descriptor for descriptor in manifest.references()}
+    found = []
     for entry in entries:
         match entry:
-            case {"digest": str(digest)} if digest in named:
-                offered.append(Offer(named[digest], _platform(entry.get("platform"))))
-    return tuple(offered)
+            case {"digest": str(digest)} if digest in descriptors:
+                found.append(PlatformManifest(descriptors[digest], _read_platform(entry.get("platform"))))
+    return tuple(found)
 
 
-def choose(offers: Iterable[Offer], wanted: Platform) -> Offer:
-    """The offer that suits a platform best, the first of equals.
+def select_platform(manifests: Iterable[PlatformManifest], platform: Platform) -> PlatformManifest:
+    """Return the manifest that matches a platform best, the first of equals.
 
     Raises:
-        ManifestUnknown: None does.
+        ManifestUnknown: No manifest matches.
     """
-    best: tuple[int, Offer] | None = None
-    for offer in offers:
-        rank = None if offer.platform is None else wanted.suits(offer.platform)
-        if rank is not None and (best is None or rank < best[0]):
-            best = rank, offer
+    best: tuple[int, PlatformManifest] | None = None
+    for manifest in manifests:
+        distance = None if manifest.platform is None else platform.distance(manifest.platform)
+        if distance is not None and (best is None or distance < best[0]):
+            best = distance, manifest
     if best is None:
-        raise ManifestUnknown(f"the image is not offered for {wanted}")
+        raise ManifestUnknown(f"the index has no image for {platform}")
     return best[1]
 
 
-def _platform(entry: Any) -> Platform | None:
+def _read_platform(entry: Any) -> Platform | None:
     match entry:
         case {"os": str(system), "architecture": str(architecture)}:
             variant = entry.get("variant")

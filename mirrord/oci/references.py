@@ -1,8 +1,8 @@
-"""Image references: what people type (`ubuntu`, `ghcr.io/foo/bar:1.2`), read as docker reads it.
+"""Image references as typed by people (`ubuntu`, `ghcr.io/foo/bar:1.2`), parsed as docker does.
 
-What stands before the first slash is a registry if it could be a host: it holds a dot or a port, or is
-`localhost`. Else the registry is Docker Hub, whose official images live under `library/`. None of this
-is in the specification, which knows no registry in a name; it is what every client does
+The part before the first slash is a registry if it can be a host: it contains a dot or a port, or is
+`localhost`. Otherwise the registry is Docker Hub, whose official images are under `library/`. None of
+this is in the specification, where names contain no registry; it is what every client does
 (github.com/distribution/reference, normalize.go).
 """
 
@@ -34,9 +34,9 @@ _BARE_DIGEST = re.compile(r"sha(?:256|512):[a-f0-9]{64,}", re.ASCII)
 
 @attrs.frozen(order=True, cache_hash=True)
 class ImageReference:
-    """A repository of a registry, and perhaps what is meant of it: a tag, a digest, or both.
+    """A repository of a registry, optionally with a tag, a digest, or both.
 
-    The registry of what is hosted here is HOSTED, which nobody types: its repositories have no other name.
+    The registry of hosted repositories is HOSTED; it is never written, since their names contain no registry.
     """
 
     registry: str
@@ -46,21 +46,21 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str, is_hosted: Callable[[RepositoryName], bool] = lambda _: False) -> Self:
-        """Read a reference as docker writes it; the host of a registry may be in any case.
+        """Parse a reference as docker does; the host of a registry is case-insensitive.
 
-        `is_hosted` says which repositories are meant to be ours, where no registry is named.
+        `is_hosted` returns whether a repository without a registry means a hosted one.
 
         Raises:
-            NameInvalid: The registry or the repository cannot be one; uppercase is no name.
-            TagInvalid, DigestInvalid: What follows it is not what it looks like.
+            NameInvalid: The registry or the repository is invalid; uppercase is not allowed.
+            TagInvalid, DigestInvalid: The tag or the digest is invalid.
         """
         if _BARE_DIGEST.fullmatch(text):
-            raise NameInvalid("a digest alone names no repository; write repository@digest", detail=text)
+            raise NameInvalid("a digest needs a repository: repository@digest", detail=text)
         rest, at, digest = text.partition("@")
         name, colon, tag = rest.rpartition(":")
         if not colon or "/" in tag:
             name, colon, tag = rest, "", ""
-        registry, repository = _read(name)
+        registry, repository = _parse_name(name)
         if not _is_host(name) and RepositoryName.is_one(name) and is_hosted(RepositoryName(name)):
             registry, repository = HOSTED, RepositoryName(name)
         return cls(
@@ -71,23 +71,23 @@ class ImageReference:
         )
 
     @classmethod
-    def of(cls, source: RepositoryKey) -> Self:
-        """The repository of a source, all of it."""
-        return cls(source.upstream, source.repository)
+    def of(cls, key: RepositoryKey) -> Self:
+        """Return the reference of a whole repository."""
+        return cls(key.upstream, key.repository)
 
     @property
     def is_hosted(self) -> bool:
-        """Whether the repository is hosted here."""
+        """Return whether the repository is hosted."""
         return self.registry == HOSTED
 
     @property
-    def named(self) -> Reference:
-        """What is meant of the repository: the digest, else the tag, else the tag `latest`."""
+    def manifest_reference(self) -> Reference:
+        """The digest, else the tag, else the tag `latest`."""
         return self.digest or self.tag or LATEST
 
     @property
     def familiar_name(self) -> str:
-        """The repository, as short as docker writes it."""
+        """The name of the repository as docker shortens it."""
         if self.is_hosted:
             return str(self.repository)
         if self.registry != DOCKER_HUB:
@@ -103,13 +103,13 @@ class ImageReference:
 
 
 def _is_host(name: str) -> bool:
-    """Whether the name begins with a registry."""
+    """Return whether the name begins with a registry."""
     first, slash, _ = name.partition("/")
     return bool(slash) and ("." in first or ":" in first or first.lower() == "localhost")
 
 
-def _read(name: str) -> tuple[str, RepositoryName]:
-    """The registry and the repository of a name."""
+def _parse_name(name: str) -> tuple[str, RepositoryName]:
+    """Return the registry and the repository of a name."""
     first, _, rest = name.partition("/")
     host = first.lower()
     if not _is_host(name):
@@ -117,9 +117,9 @@ def _read(name: str) -> tuple[str, RepositoryName]:
     elif _REGISTRY.fullmatch(host):
         registry, path = canonical_registry(host), rest
     else:
-        raise NameInvalid("this is no host of a registry", detail=first[:256])
+        raise NameInvalid("invalid registry host", detail=first[:256])
     if path != path.lower():
-        raise NameInvalid("the name of a repository is lowercase", detail=name[:256])
+        raise NameInvalid("repository names must be lowercase", detail=name[:256])
     if registry == DOCKER_HUB and "/" not in path:
         path = f"{_OFFICIAL}/{path}"
     return registry, RepositoryName.parse(path)

@@ -1,11 +1,10 @@
-"""Routes: from a request's path and query to one frozen value, or to the spec's error.
+"""Routes: the path and query of a request, parsed to one frozen value or the specification's error.
 
-A repository's name may itself contain `manifests`, `blobs` or `tags`, so a path is read from
-the right: a fixed tail decides the route, and what stands before it is the repository
-(reference/protocol.md, section 1.1). A `/prefix` before `/v2/` is kept apart; which upstream
-it means is not decided here (routing.py).
+A repository's name may itself contain `manifests`, `blobs` or `tags`, so a path is matched from the right: a
+fixed tail determines the route, and the rest is the repository (reference/protocol.md, section 1.1). A
+`/prefix` before `/v2/` is returned separately; routing.py decides which upstream it means.
 
-Only the path is matched, whatever the method: that a mirror takes no PUT is the web's to say.
+Routes do not depend on the method: the API decides which methods a route allows.
 """
 
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -23,18 +22,18 @@ from mirrord.oci.errors import (
 from mirrord.oci.names import Reference, RepositoryName, Tag, parse_reference
 
 MAX_PAGE = 10_000
-"""The largest page of tags or repositories that one request may ask for."""
+"""The largest page of tags or repositories that a request can have."""
 
 MAX_PARAMETERS = 64
-"""Of a query; a push by digest may give a manifest so many tags (distribution-spec: ten at least)."""
+"""Of a query; a push by digest can add this many tags (distribution-spec: at least ten)."""
 
 MAX_ARTIFACT_TYPE = 255
-"""The longest media type that can be: two names of 127 characters (RFC 6838, section 4.2)."""
+"""The longest possible media type: two names of 127 characters (RFC 6838, section 4.2)."""
 
 
 @attrs.frozen
 class Page:
-    """At most `limit` names (None: all) that sort after `last`."""
+    """At most `limit` names (None: all), sorted, after `last`."""
 
     limit: int | None = None
     last: str = ""
@@ -42,19 +41,19 @@ class Page:
 
 @attrs.frozen
 class Ping:
-    """`GET /v2/`: is this a registry?"""
+    """`/v2/`, with which clients detect a registry."""
 
 
 @attrs.frozen
 class CatalogRoute:
-    """`/v2/_catalog`: the repositories that are held."""
+    """`/v2/_catalog`, the list of repositories."""
 
     page: Page
 
 
 @attrs.frozen
 class ManifestRoute:
-    """`/v2/<repository>/manifests/<reference>`; a push may give a manifest more `tags`."""
+    """`/v2/<repository>/manifests/<reference>`; a push can add `tags`."""
 
     repository: RepositoryName
     reference: Reference
@@ -71,10 +70,10 @@ class BlobRoute:
 
 @attrs.frozen
 class UploadRoute:
-    """`/v2/<repository>/blobs/uploads/[<session>]`: where a blob is pushed, and where that begins.
+    """`/v2/<repository>/blobs/uploads/[<session>]`, to which a blob is pushed.
 
-    `digest` is what the bytes are to be; `mount` is a blob that need not be sent, for `origin` has it
-    (None: for somebody may).
+    `digest` is the expected one; `mount` is a blob to mount from the repository `origin` (None: from any)
+    instead of an upload.
     """
 
     repository: RepositoryName
@@ -94,7 +93,7 @@ class TagsRoute:
 
 @attrs.frozen
 class ReferrersRoute:
-    """`/v2/<repository>/referrers/<digest>`; of a list in pages, those that come after `last`."""
+    """`/v2/<repository>/referrers/<digest>`; in a paginated list, those after `last`."""
 
     repository: RepositoryName
     digest: Digest
@@ -103,61 +102,61 @@ class ReferrersRoute:
 
 
 RepositoryRoute = ManifestRoute | BlobRoute | UploadRoute | TagsRoute | ReferrersRoute
-"""The routes that name a repository."""
+"""The routes below a repository."""
 
 Route = Ping | CatalogRoute | RepositoryRoute
 
 
 @attrs.frozen
 class Target:
-    """What a request is aimed at: a route, and what it says about the upstream.
+    """The target of a request: a route, and what determines the upstream.
 
-    `leading` is what stood before `/v2/` (`dockerhub` in `/dockerhub/v2/…`); `namespace` is `?ns=`.
+    `prefix` is the component before `/v2/` (`dockerhub` in `/dockerhub/v2/…`); `namespace` is `?ns=`.
     """
 
     route: Route
-    leading: str | None = None
+    prefix: str | None = None
     namespace: str | None = None
 
 
 def parse(uri: bytes) -> Target:
-    """Read a request's target, path and query, as it stood in the request line.
+    """Parse the path and query of a request line.
 
     Raises:
-        RegistryError: 400 or 404 with the spec's code; nothing else is ever raised.
+        RegistryError: 400 or 404 with the specification's code; no other exception is raised.
     """
     path, _, query = uri.partition(b"?")
     segments = _segments(path)
     parameters = _parameters(query)
-    leading, tail = _split_leading(segments)
-    return Target(_route(tail, parameters), leading, _only(parameters, "ns"))
+    prefix, tail = _split_prefix(segments)
+    return Target(_route(tail, parameters), prefix, _only(parameters, "ns"))
 
 
 def _segments(path: bytes) -> list[str]:
-    """The decoded segments of a path; no empty one but the last, none that climbs or hides a slash."""
+    """Decode the segments of a path; reject empty ones before the last, dots and encoded slashes."""
     if not path.startswith(b"/"):
-        raise NameInvalid("the path does not begin with a slash")
+        raise NameInvalid("the path must begin with a slash")
     segments = []
     for raw in path[1:].split(b"/"):
         try:
             segment = unquote_to_bytes(raw).decode("ascii")
         except UnicodeDecodeError:
-            raise NameInvalid("only ASCII is allowed in a path") from None
+            raise NameInvalid("the path must be ASCII") from None
         if "/" in segment or segment in {".", ".."} or not segment.isprintable():
-            raise NameInvalid("an encoded slash, a dot segment or a control character is in the path")
+            raise NameInvalid("the path contains an encoded slash, a dot segment or a control character")
         segments.append(segment)
     if "" in segments[:-1]:
-        raise NameInvalid("an empty segment is in the path")
+        raise NameInvalid("the path contains an empty segment")
     return segments
 
 
 def _parameters(query: bytes) -> dict[str, list[str]]:
     if query.count(b"&") >= MAX_PARAMETERS:
-        raise QueryTooLong(f"no more than {MAX_PARAMETERS} parameters are read")
+        raise QueryTooLong(f"the query has more than {MAX_PARAMETERS} parameters")
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
-        raise NameInvalid("the query cannot be read") from None
+        raise NameInvalid("malformed query") from None
     parameters: dict[str, list[str]] = {}
     for key, value in pairs:
         parameters.setdefault(key, []).append(value)
@@ -167,16 +166,16 @@ def _parameters(query: bytes) -> dict[str, list[str]]:
 def _only(parameters: dict[str, list[str]], key: str) -> str | None:
     values = parameters.get(key, [])
     if len(values) > 1:
-        raise NameInvalid(f"the query says {key} more than once")
+        raise NameInvalid(f"the query contains {key} more than once")
     return values[0] if values else None
 
 
-def _split_leading(segments: list[str]) -> tuple[str | None, list[str]]:
+def _split_prefix(segments: list[str]) -> tuple[str | None, list[str]]:
     if segments[0] == "v2":
         return None, segments[1:]
     if len(segments) > 1 and segments[1] == "v2":
         return segments[0], segments[2:]
-    raise NameUnknown("the API of a registry begins at /v2/")
+    raise NameUnknown("the registry API begins at /v2/")
 
 
 def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa: PLR0911 - a table of routes
@@ -198,7 +197,7 @@ def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa:
         case [*name, "referrers", digest] if name and digest:
             last = _only(parameters, "last") or ""
             return ReferrersRoute(_repository(name), Digest.parse(digest), _artifact_type(parameters), last)
-    raise NameUnknown("no such path in the distribution API")
+    raise NameUnknown("no such path in the registry API")
 
 
 def _repository(name: list[str]) -> RepositoryName:
@@ -206,15 +205,15 @@ def _repository(name: list[str]) -> RepositoryName:
 
 
 def _tags(parameters: dict[str, list[str]]) -> tuple[Tag, ...]:
-    """Each tag once, in the order of the query."""
+    """Return each tag once, in the order of the query."""
     return tuple(dict.fromkeys(map(Tag.parse, parameters.get("tag", ()))))
 
 
 def _upload(repository: RepositoryName, session: str | None, parameters: dict[str, list[str]]) -> UploadRoute:
-    """The algorithm of the digest to come may be announced; it is refused where it is none of ours."""
+    """Parse an upload; the algorithm of the later digest may be announced, and is rejected if unsupported."""
     algorithm, origin = _only(parameters, "digest-algorithm"), _only(parameters, "from")
     if algorithm is not None and algorithm not in ALGORITHMS:
-        raise DigestInvalid("no such algorithm is known here", detail=algorithm[:64])
+        raise DigestInvalid("unsupported digest algorithm", detail=algorithm[:64])
     digest, mount = (
         None if text is None else Digest.parse(text)
         for text in (_only(parameters, "digest"), _only(parameters, "mount"))
@@ -227,7 +226,7 @@ def _upload(repository: RepositoryName, session: str | None, parameters: dict[st
 def _artifact_type(parameters: dict[str, list[str]]) -> str | None:
     text = _only(parameters, "artifactType")
     if text is not None and len(text) > MAX_ARTIFACT_TYPE:
-        raise NameInvalid("no artifact type is that long", detail=text[:64])
+        raise NameInvalid("artifactType is too long", detail=text[:64])
     return text
 
 
@@ -237,5 +236,5 @@ def _page(parameters: dict[str, list[str]]) -> Page:
     if text is None:
         return Page(None, last)
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise PaginationNumberInvalid("n is a whole number", detail=text[:64])
+        raise PaginationNumberInvalid("n must be a whole number", detail=text[:64])
     return Page(min(int(text), MAX_PAGE), last)

@@ -253,7 +253,7 @@ def _columns(observation: TagObservation | None) -> tuple[str | None, str | None
     if observation is None:
         return None, None, None, None
     descriptor = observation.descriptor
-    return str(descriptor.digest), descriptor.media_type, descriptor.size, observation.seen_at
+    return str(descriptor.digest), descriptor.media_type, descriptor.size, observation.observed_at
 
 
 def _observation(

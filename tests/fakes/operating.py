@@ -11,7 +11,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
-from mirrord.oci.platforms import offers
+from mirrord.oci.platforms import platform_manifests
 
 
 @attrs.define(eq=False)
@@ -160,7 +160,7 @@ class FakeUpstream:
             self.manifests[Tag(tag)] = manifests[0]
         for manifest in manifests:
             self.manifests[manifest.digest] = manifest
-            for named in () if offers(manifest) else manifest.references():
+            for named in () if platform_manifests(manifest) else manifest.references():
                 self.blobs[named.digest] = GrowingBlob(named.size, named.size if whole else 0)
 
     async def get(self, source: RepositoryKey, reference: Reference) -> _Pulled:

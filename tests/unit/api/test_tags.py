@@ -112,4 +112,4 @@ class TurnTests(SynchronousTestCase):
             target = parse(link[0][1].split(b">")[0].removeprefix(b"<"))
 
         self.assertEqual(held, seen)
-        self.assertEqual(("hub", "docker.io"), (target.leading, target.namespace))
+        self.assertEqual(("hub", "docker.io"), (target.prefix, target.namespace))

@@ -8,7 +8,7 @@ from mirrord.http.body import CHUNK_BYTES, LEAST_BYTES, WAITING_BYTES
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
-from mirrord.oci.errors import BodySilent
+from mirrord.oci.errors import RequestTimeout
 from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, head, read_answers
 
@@ -210,7 +210,7 @@ class EndTests(BodyCase):
         self.assertNoResult(reading)
         self.pass_time(2)
 
-        self.failureResultOf(reading, BodySilent)
+        self.failureResultOf(reading, RequestTimeout)
 
     def test_trickle(self) -> None:
         """A byte now and then is no progress; LEAST_BYTES in each period are."""
@@ -224,7 +224,7 @@ class EndTests(BodyCase):
             self.pass_time(10)
         self.pass_time(2)
 
-        self.failureResultOf(reading, BodySilent)
+        self.failureResultOf(reading, RequestTimeout)
 
     def test_our_turn(self) -> None:
         """While nobody reads, no time passes for the client."""

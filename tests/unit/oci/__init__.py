@@ -1,1 +1,1 @@
-"""The words of the specifications."""
+"""Unit tests of mirrord/oci."""

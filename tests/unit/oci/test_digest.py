@@ -1,4 +1,4 @@
-"""Digests: what is one, and what it says of bytes."""
+"""Digests: grammar and matching."""
 
 import hashlib
 
@@ -14,14 +14,14 @@ SHA256_OF_NOTHING = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 class ParseTests(SynchronousTestCase):
     def test_known_algorithms(self) -> None:
-        """sha256 and sha512 digests are read, and written as they were."""
+        """sha256 and sha512 digests are parsed, and formatted as they were."""
         for algorithm in ("sha256", "sha512"):
             text = f"{algorithm}:{hashlib.new(algorithm, b'').hexdigest()}"
             self.assertEqual(str(Digest.parse(text)), text)
         self.assertEqual(Digest.of(b""), Digest.parse(SHA256_OF_NOTHING))
 
     def test_refused(self) -> None:
-        """Whatever cannot name bytes that we can hash is DIGEST_INVALID."""
+        """Any other text, or unsupported algorithm, is DIGEST_INVALID."""
         hexadecimal = "a" * 64
         for text in (
             "",
@@ -46,7 +46,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.text() | st.from_regex(r"[a-z0-9+._-]{1,8}:[a-zA-Z0-9=_-]{0,130}"))
     def test_any_text(self, text: str) -> None:
-        """A text is a digest that is written the same, or DIGEST_INVALID."""
+        """A text is a digest that is formatted the same, or DIGEST_INVALID."""
         try:
             digest = Digest.parse(text)
         except DigestInvalid:
@@ -54,7 +54,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(str(digest), text)
 
     def test_detail_is_bounded(self) -> None:
-        """An endless digest is not repeated in full."""
+        """The detail of an error contains a bounded part of the text."""
         with self.assertRaises(DigestInvalid) as caught:
             Digest.parse("sha256:" + "a" * 10_000)
         self.assertEqual(len(str(caught.exception.detail)), 256)
@@ -63,14 +63,14 @@ class ParseTests(SynchronousTestCase):
 class ContentTests(SynchronousTestCase):
     @given(st.binary(), st.sampled_from(["sha256", "sha512"]))
     def test_matches_its_own_bytes_only(self, content: bytes, algorithm: str) -> None:
-        """A digest matches the bytes it was made of and no others."""
+        """A digest matches the bytes that it was computed from and no others."""
         digest = Digest.of(content, algorithm)
         self.assertTrue(digest.matches(content))
         self.assertFalse(digest.matches(content + b"\0"))
 
     @given(st.lists(st.binary()), st.sampled_from(["sha256", "sha512"]))
     def test_hasher(self, chunks: list[bytes], algorithm: str) -> None:
-        """Hashed piece by piece, bytes have the digest that they have as a whole."""
+        """Hashing in pieces computes the digest of the whole."""
         digest = Digest.of(b"".join(chunks), algorithm)
         hasher = digest.hasher()
         for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Errors: the codes and statuses of the specification, and which of them stale content may answer."""
+"""Errors: the codes and statuses of the specification, and which of them allow stale content."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,7 +23,7 @@ TABLE = {
     "BlobUploadUnknown": ("BLOB_UPLOAD_UNKNOWN", 404),
     "BlobUploadInvalid": ("BLOB_UPLOAD_INVALID", 400),
     "ManifestBlobUnknown": ("MANIFEST_BLOB_UNKNOWN", 400),
-    "BodySilent": ("UNKNOWN", 408),
+    "RequestTimeout": ("UNKNOWN", 408),
     "Unauthorized": ("UNAUTHORIZED", 401),
     "TooManyRequests": ("TOOMANYREQUESTS", 429),
     "Unsupported": ("UNSUPPORTED", 405),
@@ -49,17 +49,17 @@ ALL = {
 
 class ErrorTests(SynchronousTestCase):
     def test_table(self) -> None:
-        """Every error has the code and status that clients expect of it."""
+        """Every error has the code and status that clients expect."""
         self.assertEqual({name: (each.code, each.status) for name, each in ALL.items()}, TABLE)
 
     def test_transient_is_never_404(self) -> None:
-        """An error of the upstream, or of ours, is never told as something that is not there."""
+        """A failure of the upstream, or of ours, never becomes 404."""
         for each in ALL.values():
             if issubclass(each, Unavailable):
                 self.assertIn(each.status, {429, 502, 503, 504})
 
     def test_what_it_carries(self) -> None:
-        """An error carries its words, its detail, when to ask again, and what the upstream answered."""
+        """An error has a message, a detail, a Retry-After, and the status of the upstream's response."""
         error = UpstreamError("busy", detail={"a": 1}, retry_after_seconds=5.0, upstream_status=429)
         self.assertEqual(str(error), "busy")
         self.assertEqual(

@@ -1,4 +1,4 @@
-"""Manifests: how their media type, digest and references are found."""
+"""Manifests: media type, digest and references."""
 
 import json
 
@@ -42,21 +42,21 @@ KEYS = ["config", "layers", "manifests", "blobs", "mediaType", "fsLayers", "dige
 
 class ParseTests(SynchronousTestCase):
     def test_verbatim(self) -> None:
-        """A manifest keeps its bytes as they came, and is named by their sha256."""
+        """A manifest keeps its bytes unchanged, and its digest is their sha256."""
         content = b' {"config": {}, "layers": []}\n'
         manifest = Manifest.parse(content, OCI_MANIFEST)
         self.assertEqual(manifest.body, content)
         self.assertEqual(manifest.descriptor, Descriptor(OCI_MANIFEST, Digest.of(content), len(content)))
 
     def test_digest_decides(self) -> None:
-        """A manifest whose bytes are not what was asked for is refused; the digest asked for is its name."""
+        """A manifest that does not match the requested digest is rejected; otherwise that is its digest."""
         content = body(manifests=[])
-        asked = Digest.of(content, "sha512")
-        self.assertEqual(Manifest.parse(content, OCI_INDEX, asked).digest, asked)
-        self.assertRaises(DigestInvalid, Manifest.parse, content + b" ", OCI_INDEX, asked)
+        requested = Digest.of(content, "sha512")
+        self.assertEqual(Manifest.parse(content, OCI_INDEX, requested).digest, requested)
+        self.assertRaises(DigestInvalid, Manifest.parse, content + b" ", OCI_INDEX, requested)
 
     def test_media_type(self) -> None:
-        """The Content-Type counts; where it says nothing the body's mediaType does, then the body's shape."""
+        """The Content-Type decides; where it is generic, the body's mediaType does, then its structure."""
         image: dict[str, object] = {"config": {}, "layers": []}
         for content_type, document, media_type in (
             (OCI_MANIFEST, image, OCI_MANIFEST),
@@ -78,17 +78,17 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(Manifest.parse(body(**document), content_type).media_type, media_type)
 
     def test_schema1(self) -> None:
-        """A schema 1 manifest cannot be verified, so it is not there, however it is called."""
+        """A schema 1 manifest, which cannot be verified, is MANIFEST_UNKNOWN whatever its Content-Type."""
         for content_type in (DOCKER_SCHEMA1_SIGNED, "text/plain", None, OCI_MANIFEST):
             self.assertRaises(ManifestUnknown, Manifest.parse, body(fsLayers=[]), content_type)
 
     def test_no_manifest(self) -> None:
-        """What is not a JSON object, or of no known shape, is no manifest."""
+        """A body that is not a JSON object, or has no known structure, is not a manifest."""
         for content in (b"", b"<html>", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": 1}'):
             self.assertRaises(ManifestInvalid, Manifest.parse, content, None)
 
     def test_strict(self) -> None:
-        """Only what every reader takes for JSON is read: UTF-8 (RFC 8259, section 8.1), and no NaN."""
+        """Only JSON that every parser accepts is accepted: UTF-8 (RFC 8259, section 8.1), and no NaN."""
         text = '{"layers": [], "x": 1}'
         self.assertEqual([], read_document(text.encode())["layers"])
         odd = (
@@ -102,28 +102,28 @@ class ParseTests(SynchronousTestCase):
             self.assertRaises(ManifestInvalid, read_document, content)
 
     def test_bomb(self) -> None:
-        """A manifest of more lists and objects than any has is not parsed, for that would take seconds."""
+        """A manifest with too many lists and objects is not parsed, which would take seconds."""
         for part in (b"[],", b'{"a":1},'):
             with self.assertRaises(ManifestInvalid) as caught:
                 read_document(b'{"layers": [], "x": [' + part * MAX_BRACKETS + b"1]}")
-            self.assertIn("more lists", caught.exception.message)
+            self.assertIn("too many lists", caught.exception.message)
         entries = [entry(ONE, platform={}, annotations={}, urls=[])] * MAX_REFERENCES
         self.assertEqual(entries, read_document(body(layers=entries))["layers"])
 
     def test_error_called_a_manifest(self) -> None:
-        """A document that has no manifest's shape is none, whatever its Content-Type calls it."""
+        """A document without a manifest's structure is rejected, whatever its Content-Type."""
         for content_type in (None, "text/html", "application/vnd.example+json", OCI_MANIFEST):
             self.assertRaises(ManifestInvalid, Manifest.parse, body(errors=[]), content_type)
 
     def test_body_is_not_in_repr(self) -> None:
-        """The bytes of a manifest do not fill the log."""
+        """The repr of a manifest does not contain its bytes."""
         self.assertNotIn("layers", repr(Manifest.parse(body(config={}, layers=[]), None)))
 
     @given(
         st.binary() | st.dictionaries(st.sampled_from(KEYS), JSON).map(lambda each: json.dumps(each).encode())
     )
     def test_any_bytes(self, content: bytes) -> None:
-        """Whatever an upstream sends, the answer is a manifest whose references can be read, or an error."""
+        """Any body is a manifest whose references can be read, or an error."""
         try:
             manifest = Manifest.parse(content, None)
         except RegistryError:
@@ -135,7 +135,7 @@ class ParseTests(SynchronousTestCase):
 
 class ReferenceTests(SynchronousTestCase):
     def test_image(self) -> None:
-        """An image names its config and its layers, in their order."""
+        """An image references its config and its layers, in order."""
         manifest = Manifest.parse(
             body(config=entry(ONE), layers=[entry(TWO, 2), entry(THREE, 3)]), OCI_MANIFEST
         )
@@ -145,12 +145,12 @@ class ReferenceTests(SynchronousTestCase):
         )
 
     def test_index(self) -> None:
-        """An index names its manifests; a subject is not among what is read through it."""
+        """An index references its manifests; a subject is not among the references."""
         manifest = Manifest.parse(body(manifests=[entry(ONE)], subject=entry(TWO)), OCI_INDEX)
         self.assertEqual(manifest.references(), (Descriptor("m", ONE, 1),))
 
     def test_absurdly_many(self) -> None:
-        """Of more entries than any image has only the first are looked at, well-formed or not."""
+        """At most MAX_REFERENCES entries are read, whether well-formed or not."""
         for first in (entry(ONE), {}):
             manifest = Manifest.parse(body(config=entry(TWO), layers=[first] * 50_000), OCI_MANIFEST)
             looked_at = [] if first == {} else [Descriptor("m", ONE, 1)] * (MAX_REFERENCES - 1)
@@ -159,7 +159,7 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(manifest.references(), ())
 
     def test_malformed(self) -> None:
-        """An entry that names nothing is passed over, and those beside it are not."""
+        """A malformed entry is skipped, others are not."""
         entries = [
             5,
             None,
@@ -193,7 +193,7 @@ class DistributableTests(SynchronousTestCase):
             self.assertFalse(is_distributable(Descriptor(media_type, ONE, 1)), media_type)
 
     def test_others(self) -> None:
-        """Every other layer, and what only contains those words, is distributable."""
+        """Every other layer is distributable, even if its media type contains those words."""
         for media_type in (
             "application/vnd.oci.image.layer.v1.tar+gzip",
             "application/vnd.docker.image.rootfs.diff.tar.gzip",

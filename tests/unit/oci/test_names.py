@@ -1,4 +1,4 @@
-"""Names: repositories, tags and references, beside the specification's own expressions."""
+"""Names of repositories and tags, and references, against the specification's regular expressions."""
 
 import re
 from string import ascii_letters, digits
@@ -22,7 +22,7 @@ TAG_LIKE = st.text(st.sampled_from(ascii_letters + digits + "._-:/ "), max_size=
 class RepositoryTests(SynchronousTestCase):
     @given(NAME_LIKE | st.text())
     def test_like_the_specification(self, text: str) -> None:
-        """A text is a repository's name exactly where the specification says so, up to 255 characters."""
+        """A text is a repository name exactly where the specification allows it, up to 255 characters."""
         is_name = SPEC_NAME.fullmatch(text) is not None and len(text) <= 255
         try:
             repository = RepositoryName.parse(text)
@@ -38,12 +38,12 @@ class RepositoryTests(SynchronousTestCase):
         self.assertRaises(NameInvalid, RepositoryName.parse, "a" * 256)
 
     def test_time(self) -> None:
-        """A name that nearly matches is refused at once, however it is made."""
+        """A name that almost matches is rejected without backtracking."""
         for text in ("a-" * 127, "a__" * 85, "a" * 254 + "!", "a/" * 127, "a" + "-" * 254):
             self.assertRaises(NameInvalid, RepositoryName.parse, text)
 
     def test_without_prefix(self) -> None:
-        """A prefix goes only where it is the whole first component and something remains."""
+        """A prefix is removed only where it is the whole first component and something remains."""
         self.assertEqual(RepositoryName("quay/team/app").without_prefix("quay"), RepositoryName("team/app"))
         for name in ("quay", "quayside/app", "team/quay"):
             self.assertIsNone(RepositoryName(name).without_prefix("quay"))
@@ -52,7 +52,7 @@ class RepositoryTests(SynchronousTestCase):
 class TagTests(SynchronousTestCase):
     @given(TAG_LIKE | st.text())
     def test_like_the_specification(self, text: str) -> None:
-        """A text is a tag exactly where the specification says so."""
+        """A text is a tag exactly where the specification allows it."""
         try:
             tag = Tag.parse(text)
         except TagInvalid:
@@ -70,7 +70,7 @@ class TagTests(SynchronousTestCase):
 
 class ReferenceTests(SynchronousTestCase):
     def test_colon_decides(self) -> None:
-        """A reference with a colon is a digest or nothing, one without is a tag or nothing."""
+        """A reference with a colon is a digest or invalid, one without is a tag or invalid."""
         digest = Digest.of(b"x")
         self.assertEqual(parse_reference(str(digest)), digest)
         self.assertEqual(parse_reference("latest"), Tag("latest"))
@@ -80,7 +80,7 @@ class ReferenceTests(SynchronousTestCase):
 
 class RepositoryKeyTests(SynchronousTestCase):
     def test_mirrored(self) -> None:
-        """A mirrored repository is written, and matched by rules, as an image name is."""
+        """A mirrored repository is formatted, and matched by rules, as an image name is."""
         key = RepositoryKey("ghcr.io", RepositoryName("team/app"))
         self.assertEqual((str(key), key.rule_name, key.is_hosted), ("ghcr.io/team/app",) * 2 + (False,))
 

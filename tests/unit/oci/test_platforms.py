@@ -1,4 +1,4 @@
-"""The image for a machine is found in an index."""
+"""The selection of a platform's image from an index."""
 
 import json
 from typing import Any
@@ -8,11 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameInvalid
 from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Manifest
-from mirrord.oci.platforms import Offer, Platform, choose, offers
+from mirrord.oci.platforms import Platform, PlatformManifest, platform_manifests, select_platform
 
 
 def index(*platforms: Any) -> Manifest:
-    """An image index that offers something for each of these."""
+    """Return an image index with a manifest for each of these platforms."""
     entries = [
         {
             "mediaType": OCI_MANIFEST,
@@ -31,13 +31,13 @@ def on(architecture: str, variant: str | None = None, system: str = "linux") -> 
 
 
 class PlatformTests(SynchronousTestCase):
-    def choice(self, wanted: str, *platforms: Any) -> int:
-        """Which one of these is chosen."""
-        offered = offers(index(*platforms))
-        return offered.index(choose(offered, Platform.parse(wanted)))
+    def choice(self, platform: str, *platforms: Any) -> int:
+        """Return the position of the selected manifest."""
+        manifests = platform_manifests(index(*platforms))
+        return manifests.index(select_platform(manifests, Platform.parse(platform)))
 
-    def test_words(self) -> None:
-        """A platform is read and written; machines have other words for the same."""
+    def test_parse(self) -> None:
+        """A platform is parsed and formatted; machine names are translated to Go's."""
         self.assertEqual("linux/arm/v7", str(Platform.parse("linux/arm/v7")))
         self.assertEqual("linux/amd64", str(Platform.parse("Linux/x86_64")))
         self.assertEqual("linux/amd64", str(Platform.of_machine("x86_64")))
@@ -48,12 +48,12 @@ class PlatformTests(SynchronousTestCase):
             self.assertRaises(NameInvalid, Platform.parse, text)
 
     def test_exact(self) -> None:
-        """Operating system and architecture have to agree; a variant that is not said is the usual one."""
+        """Operating system and architecture must be equal; a missing variant is the default one."""
         self.assertEqual(1, self.choice("linux/arm64", on("amd64"), on("arm64", "v8"), on("arm64")))
         self.assertEqual(1, self.choice("linux/amd64", on("amd64", system="windows"), on("amd64")))
 
     def test_older_variant(self) -> None:
-        """The newest variant that the machine can run is taken, never one that it cannot."""
+        """The newest variant that the machine can run is selected, never a newer one."""
         arms = (on("arm", "v5"), on("arm", "v6"), on("arm", "v7"), on("arm", "v8"))
         self.assertEqual(2, self.choice("linux/arm", *arms))
         self.assertEqual(1, self.choice("linux/arm/v6", *arms))
@@ -62,21 +62,21 @@ class PlatformTests(SynchronousTestCase):
             self.choice("linux/arm/v5", on("arm", "v7"))
 
     def test_none(self) -> None:
-        """An index that says nothing of platforms, or nonsense, offers nothing for one."""
+        """A manifest without a platform, or with a malformed one, is never selected."""
         with self.assertRaises(ManifestUnknown):
             self.choice("linux/amd64", None, "linux/amd64", {"os": "linux"}, {"os": 1, "architecture": 2})
 
     def test_same_manifest_twice(self) -> None:
-        """One manifest may be offered for several platforms."""
+        """One manifest can be listed for several platforms."""
         digest = str(Digest.of(b"0"))
         entries = [{"digest": digest, "size": 1, "platform": on("arm", v)} for v in ("v6", "v7")]
         body = json.dumps({"mediaType": OCI_INDEX, "manifests": [*entries, 3, {"digest": []}]})
-        offered = offers(Manifest.parse(body.encode(), OCI_INDEX))
+        manifests = platform_manifests(Manifest.parse(body.encode(), OCI_INDEX))
 
-        self.assertEqual(["linux/arm/v6", "linux/arm/v7"], [str(offer.platform) for offer in offered])
+        self.assertEqual(["linux/arm/v6", "linux/arm/v7"], [str(one.platform) for one in manifests])
 
     def test_image(self) -> None:
-        """The manifest of an image offers nothing."""
+        """The manifest of an image lists no platforms."""
         body = json.dumps({"mediaType": OCI_MANIFEST, "config": {}, "layers": []}).encode()
-        nothing: tuple[Offer, ...] = ()
-        self.assertEqual(nothing, offers(Manifest.parse(body, OCI_MANIFEST)))
+        none: tuple[PlatformManifest, ...] = ()
+        self.assertEqual(none, platform_manifests(Manifest.parse(body, OCI_MANIFEST)))

@@ -1,4 +1,4 @@
-"""References are read and written as docker does it."""
+"""Image references are parsed and formatted as docker does."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ _TAGS = st.none() | st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}", fullmatch
 
 @st.composite
 def _references(draw: st.DrawFn) -> ImageReference:
-    """What can be typed: on Docker Hub no repository has one component, nor a host as its first one."""
+    """References as typed: on Docker Hub a repository has two components, the first of which is no host."""
     registry, path = draw(_REGISTRIES), draw(_PATHS)
     if registry == "docker.io":
         first, slash, _ = path.partition("/")
@@ -35,15 +35,15 @@ def _references(draw: st.DrawFn) -> ImageReference:
 
 class ParsingTests(SynchronousTestCase):
     def check(
-        self, text: str, registry: str, repository: str, named: object, familiar: str | None = None
+        self, text: str, registry: str, repository: str, reference: object, familiar: str | None = None
     ) -> None:
         parsed = ImageReference.parse(text)
         self.assertEqual((registry, repository), (parsed.registry, str(parsed.repository)))
-        self.assertEqual(named, parsed.named)
+        self.assertEqual(reference, parsed.manifest_reference)
         self.assertEqual(familiar or text, str(parsed))
 
     def test_docker_hub(self) -> None:
-        """A name without a host is Docker Hub's, and one of a single component an official image."""
+        """A name without a host is Docker Hub's, and a single component is an official image."""
         self.check("ubuntu", "docker.io", "library/ubuntu", LATEST)
         self.check("ubuntu:24.04", "docker.io", "library/ubuntu", Tag("24.04"))
         self.check("foo/bar", "docker.io", "foo/bar", LATEST)
@@ -52,7 +52,7 @@ class ParsingTests(SynchronousTestCase):
         self.check("library/foo/bar", "docker.io", "library/foo/bar", LATEST)
 
     def test_other_registries(self) -> None:
-        """What holds a dot or a port, or is localhost, is a host; in whatever case."""
+        """A first component with a dot or a port, or localhost, is a host; case-insensitive."""
         self.check("ghcr.io/foo/bar:1", "ghcr.io", "foo/bar", Tag("1"))
         self.check("localhost:5000/x", "localhost:5000", "x", LATEST)
         self.check("localhost/x", "localhost", "x", LATEST)
@@ -61,12 +61,12 @@ class ParsingTests(SynchronousTestCase):
         self.check("GHCR.io/foo", "ghcr.io", "foo", LATEST, "ghcr.io/foo")
 
     def test_digests(self) -> None:
-        """A digest says what is meant, whatever tag stands before it."""
+        """A digest takes precedence over a tag."""
         self.check(f"ubuntu@{DIGEST}", "docker.io", "library/ubuntu", DIGEST)
         self.check(f"ghcr.io/foo:1@{DIGEST}", "ghcr.io", "foo", DIGEST)
 
     def test_nonsense(self) -> None:
-        """What is no reference is refused with the specification's error."""
+        """An invalid reference is rejected with the specification's error."""
         for text, error in {
             "": NameInvalid,
             "Ubuntu": NameInvalid,
@@ -86,7 +86,7 @@ class ParsingTests(SynchronousTestCase):
                 self.assertRaises(error, ImageReference.parse, text)
 
     def test_source(self) -> None:
-        """A source's name is what a client types for it."""
+        """The name of a repository is what a client types for it."""
         self.assertEqual(
             "ubuntu", str(ImageReference.of(RepositoryKey("docker.io", RepositoryName("library/ubuntu"))))
         )
@@ -96,12 +96,12 @@ class ParsingTests(SynchronousTestCase):
 
     @given(_references())
     def test_round_trip(self, reference: ImageReference) -> None:
-        """What is written is read as the same."""
+        """Formatting and parsing round-trips."""
         self.assertEqual(reference, ImageReference.parse(str(reference)))
 
     @given(st.text(max_size=40))
     def test_any_text(self, text: str) -> None:
-        """Whatever is typed is a reference or a registry's error, and never reads differently twice."""
+        """Any text is a reference that round-trips, or a RegistryError."""
         try:
             parsed = ImageReference.parse(text)
         except RegistryError:

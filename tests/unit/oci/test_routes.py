@@ -1,4 +1,4 @@
-"""Routes: every path of the API, and whatever else a request line can hold."""
+"""Routes: every path of the API, and any other request line."""
 
 from urllib.parse import quote
 
@@ -134,27 +134,27 @@ PIECES = st.lists(st.sampled_from([*WORDS, str(DIGEST)])).map(lambda pieces: "".
 
 class RouteTests(SynchronousTestCase):
     def test_routes(self) -> None:
-        """Every path of the API is read from the right, so that a name may hold the API's own words."""
+        """Every path of the API is matched from the right, so a name can contain the API's own words."""
         for uri, route in ROUTES:
             self.assertEqual(parse(uri.encode()), Target(route))
 
     def test_upstream(self) -> None:
-        """What a request says of the upstream is kept apart from its route."""
+        """Prefix and namespace are returned separately from the route."""
         ping = Ping()
-        self.assertEqual(parse(b"/quay/v2/"), Target(ping, leading="quay"))
+        self.assertEqual(parse(b"/quay/v2/"), Target(ping, prefix="quay"))
         self.assertEqual(parse(b"/v2/?ns=reg.io%3A5000"), Target(ping, namespace="reg.io:5000"))
-        self.assertEqual(parse(b"/quay/v2/?ns=x"), Target(ping, leading="quay", namespace="x"))
+        self.assertEqual(parse(b"/quay/v2/?ns=x"), Target(ping, prefix="quay", namespace="x"))
         self.assertEqual(parse(b"/v2/?ns="), Target(ping, namespace=""))
         self.assertEqual(parse(b"/v2/v2/tags/list"), Target(TagsRoute(RepositoryName("v2"), Page())))
 
     def test_refused(self) -> None:
-        """What is not in the API is refused with the specification's code."""
+        """A path outside the API is rejected with the specification's code."""
         for uri, error in REFUSED:
             self.assertRaises(error, parse, uri.encode())
 
     @given(st.binary() | PIECES | PIECES.map(lambda tail: b"/v2/" + tail))
     def test_any_bytes(self, uri: bytes) -> None:
-        """Nothing but a RegistryError of 400 or 404 is ever raised."""
+        """No exception other than a RegistryError of 400 or 404 is raised."""
         try:
             parse(uri)
         except RegistryError as error:
@@ -167,6 +167,6 @@ class RouteTests(SynchronousTestCase):
         st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}", fullmatch=True),
     )
     def test_any_name(self, name: str, tag: str) -> None:
-        """A valid name and tag arrive as they were sent."""
+        """A valid name and tag are parsed unchanged."""
         target = parse(f"/v2/{name}/manifests/{tag}".encode())
         self.assertEqual(target, Target(ManifestRoute(RepositoryName(name), Tag(tag))))
