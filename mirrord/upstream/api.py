@@ -178,7 +178,7 @@ class RegistryAPI:
         return UpstreamBusy(reason, retry_after_seconds=seconds, upstream_status=429)
 
     def _failed(self, ticket: Ticket, error: UpstreamError, *, is_short: bool) -> None:
-        """Settle the ticket by a failure; a rejected account says nothing about other requests."""
+        """Settle the ticket by a failure; a rejected account does not count as one."""
         self.last_error = LastError(str(error), self.clock.seconds())
         if ticket.is_settled or isinstance(error, AccountRefused):
             return

@@ -10,7 +10,7 @@ counts from when the failed request began, not from when it was given up, and af
 PROBE_SECONDS without a response the next request is admitted as another probe.
 
 A failure counts only if there was no progress since its request began: one request that hangs while
-others are served says nothing about the upstream as a whole.
+others are served is no evidence about the upstream as a whole.
 
 There is no clock here: times are arguments, in seconds of any one clock.
 """

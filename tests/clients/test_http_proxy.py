@@ -13,7 +13,7 @@ from mirrord.oci.errors import UpstreamUnreachable
 from mirrord.oci.names import RepositoryName, Tag
 from tests.fakes.images import make_image
 from tests.fakes.registry import FakeRegistry
-from tests.unit.upstream.sockets import REACTOR, SocketTestCase, say, until
+from tests.unit.upstream.sockets import REACTOR, SocketTestCase, http_response, until
 from tests.unit.upstream.test_agent import Certificates
 
 TINYPROXY = shutil.which("tinyproxy")
@@ -72,7 +72,9 @@ class TinyproxyTests(SocketTestCase):
     async def test_connect(self) -> None:
         """A https upstream is reached through CONNECT."""
         certificates = Certificates(self.folder())
-        _, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")), certificates.server)
+        _, port = self.listen(
+            lambda peer, head: peer.transport.write(http_response(b"blob")), certificates.server
+        )
         client = self.client(
             f"https://localhost:{port}", {"HTTPS_PROXY": self._proxy()}, ca=certificates.authority_path
         )
@@ -110,7 +112,7 @@ class TinyproxyTests(SocketTestCase):
 
     async def test_exempt(self) -> None:
         """What NO_PROXY names is reached directly."""
-        server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")))
+        server, port = self.listen(lambda peer, head: peer.transport.write(http_response(b"blob")))
         environment = {"HTTP_PROXY": self._proxy(), "NO_PROXY": "127.0.0.0/8"}
         client = self.client(f"http://127.0.0.1:{port}", environment)
         body = await client.fetch_blob(APP, Digest.of(b"blob"), budget_seconds=5)

@@ -1,4 +1,4 @@
-"""The case that tests of the upstream client share: one client, one script, one clock."""
+"""The base class of the tests of the upstream client: one client, one script, one clock."""
 
 import json
 from collections.abc import Coroutine
@@ -40,8 +40,8 @@ class ClientTestCase(SynchronousTestCase):
         self.addCleanup(self.check_connections, self.agent)
 
     def check_connections(self, agent: ScriptedAgent) -> None:
-        """At the end of any test no body may be left that nobody took."""
-        self.assertEqual([], agent.pinned)
+        """Check that every body was read, discarded or aborted."""
+        self.assertEqual([], agent.leaked)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> "Deferred[T]":
         return Deferred.fromCoroutine(coroutine)
@@ -66,4 +66,4 @@ class ClientTestCase(SynchronousTestCase):
 
     @property
     def authorizations(self) -> list[str | None]:
-        return [asked.authorization for asked in self.agent.requests]
+        return [request.authorization for request in self.agent.requests]

@@ -1,4 +1,4 @@
-"""A network in memory: answers by script, requests written down, time by Clock."""
+"""A network in memory: scripted responses, recorded requests, a Clock."""
 
 from collections.abc import Callable, Iterable
 from random import Random
@@ -24,7 +24,7 @@ REALM = "https://auth.example"
 
 @attrs.frozen
 class SentRequest:
-    """A request as it left."""
+    """A request as it was sent."""
 
     method: str
     url: str
@@ -41,7 +41,7 @@ class SentRequest:
 
 @attrs.frozen
 class Reply:
-    """An answer to come; whatever is not wanted has words in its body, which somebody must take."""
+    """A scripted response; errors and redirects have a body, which has to be read or discarded."""
 
     status: int = 200
     headers: dict[str, str] = attrs.field(factory=dict)
@@ -52,11 +52,11 @@ class Reply:
 
 
 class Hang:
-    """No answer at all."""
+    """No response at all."""
 
 
 class FakeTransport:
-    """What a body's transport sees."""
+    """Records the calls of a body's transport."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -69,7 +69,7 @@ class FakeTransport:
 
 @implementer(IResponse)
 class FakeResponse:
-    """A response whose body comes when `deliverBody` is called, or by hand."""
+    """A response whose body is delivered by `deliverBody`, or by the test."""
 
     version = (b"HTTP", 1, 1)
     phrase = b""
@@ -88,8 +88,8 @@ class FakeResponse:
             self.length = 0
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether a body waits on its connection that nobody has asked for."""
+    def is_leaked(self) -> bool:
+        """Whether a body was not requested, so that its connection is lost."""
         return bool(self._body) and not self._is_taken
 
     def deliverBody(self, protocol: IProtocol) -> None:
@@ -115,7 +115,7 @@ Script = Reply | Hang | Exception
 
 @implementer(IAgent)
 class ScriptedAgent:
-    """Answers in the order of its script, and from what stands in `always` when that is used up."""
+    """Responds in the order of its script, then by `always`."""
 
     def __init__(
         self, script: Iterable[Script] = (), always: Callable[[SentRequest], Script] | None = None
@@ -136,42 +136,42 @@ class ScriptedAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        asked = SentRequest(method.decode(), uri.decode(), headers or Headers())
-        self.requests.append(asked)
+        request = SentRequest(method.decode(), uri.decode(), headers or Headers())
+        self.requests.append(request)
         if self._script:
             reply = self._script.pop(0)
         elif self.always is not None:
-            reply = self.always(asked)
+            reply = self.always(request)
         else:
-            raise AssertionError(f"nothing in the script for {asked}")
+            raise AssertionError(f"nothing in the script for {request}")
         if isinstance(reply, Hang):
             self.pending.append(Deferred())
             return self.pending[-1]
         if isinstance(reply, Exception):
             return fail(reply)
-        response = FakeResponse(reply, asked.method)
-        self._given.append((asked, response))
+        response = FakeResponse(reply, request.method)
+        self._given.append((request, response))
         return succeed(response)
 
     @property
-    def pinned(self) -> list[str]:
-        """Requests whose connections are lost to us: nobody read, discarded or cut the answer."""
-        return [f"{asked.method} {asked.url}" for asked, response in self._given if response.is_pinned]
+    def leaked(self) -> list[str]:
+        """Requests whose connections are leaked: the response was not read, discarded or aborted."""
+        return [f"{request.method} {request.url}" for request, response in self._given if response.is_leaked]
 
     @property
     def lines(self) -> list[str]:
-        """What was asked, one line a request."""
-        return [f"{asked.method} {asked.url}" for asked in self.requests]
+        """The requests, one line each."""
+        return [f"{request.method} {request.url}" for request in self.requests]
 
 
 def challenge(scope: str | None = "repository:library/app:pull", realm: str = f"{REALM}/token") -> Reply:
-    """A 401 that asks for a bearer token."""
+    """A 401 with a Bearer challenge."""
     end = "" if scope is None else f',scope="{scope}"'
     return Reply(401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="registry.example"{end}'})
 
 
 def token(value: str = "t1", **fields: object) -> Reply:
-    """A token service's answer."""
+    """The response of a token service."""
     more = "".join(f', "{name}": {number}' for name, number in fields.items())
     return Reply(200, {}, f'{{"token": "{value}"{more}}}'.encode())
 
@@ -187,7 +187,7 @@ def client(
     metrics: Metrics | None = None,
     **config: Any,
 ) -> UpstreamClient:
-    """A client whose network is `agent`."""
+    """Return a client whose network is `agent`."""
     config.setdefault("url", HOME)
     return UpstreamClient(
         UpstreamConfig(name="registry.example", account=() if account is None else (account,), **config),

@@ -1,4 +1,4 @@
-"""Real sockets on loopback: servers that say what they are told, and clients of the real reactor."""
+"""Real sockets on loopback: scripted servers, and clients of the real reactor."""
 
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ REACTOR: Any = reactor
 
 
 class Peer(Protocol):
-    """One accepted connection: keeps what it gets, and answers each whole request head."""
+    """One accepted connection: records what it receives and answers each complete request head."""
 
     transport: Any
 
@@ -55,10 +55,10 @@ class Server(Factory):
 
 
 class SocketTestCase(TestCase):
-    """Listens on free ports of loopback and leaves nothing behind."""
+    """Listens on free ports of loopback and closes everything after the test."""
 
     def listen(self, answer: Callable[[Peer, str], None], tls: Any = None) -> tuple[Server, int]:
-        """A server, and the port that it listens on; over TLS with a certificate's options."""
+        """Return a server and the port that it listens on; with TLS if options are given."""
         server = Server(answer)
         port: Any
         if tls is None:
@@ -77,13 +77,13 @@ class SocketTestCase(TestCase):
         return server, port.getHost().port
 
     def folder(self) -> Path:
-        """A folder that goes with the test."""
+        """Return a folder that is deleted after the test."""
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         return folder
 
     def client(self, url: str, environment: dict[str, str] | None = None, **config: Any) -> UpstreamClient:
-        """A client of the real network."""
+        """Return a client of the real network."""
         client = UpstreamClient(
             UpstreamConfig(name="here", url=url, **config),
             reactor=REACTOR,
@@ -96,7 +96,7 @@ class SocketTestCase(TestCase):
 
 
 async def until(is_true: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait for something that happens soon."""
+    """Wait until a condition is true."""
     for _ in range(int(seconds * 100)):
         if is_true():
             return
@@ -104,6 +104,6 @@ async def until(is_true: Callable[[], bool], seconds: float = 5) -> None:
     raise AssertionError("it did not happen")
 
 
-def say(body: bytes = b"", status: str = "200 OK", headers: str = "") -> bytes:
-    """An HTTP answer."""
+def http_response(body: bytes = b"", status: str = "200 OK", headers: str = "") -> bytes:
+    """Return an HTTP response."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body

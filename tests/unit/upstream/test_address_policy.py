@@ -16,7 +16,7 @@ HOME = "registry.example"
 
 class AddressPolicyTests(SynchronousTestCase):
     def test_public_upstream(self) -> None:
-        """A public upstream may lead to public addresses only, by name or literal."""
+        """A public upstream may point to public addresses only, by name or literal."""
         policy = AddressPolicy(HOME, ())
         policy.check_peer(HOME, PUBLIC)
         policy.check_host("cdn.example")
@@ -29,7 +29,7 @@ class AddressPolicyTests(SynchronousTestCase):
             self.assertRaises(UpstreamRefused, policy.check_host, host)
 
     def test_private_upstream(self) -> None:
-        """An upstream that turns out to live on a private address may lead to others."""
+        """An upstream that resolves to a private address may point to others."""
         policy = AddressPolicy(HOME, ())
         self.assertRaises(UpstreamRefused, policy.check_peer, "cdn.example", LAN)
         policy.check_peer(HOME, LAN)
@@ -37,15 +37,15 @@ class AddressPolicyTests(SynchronousTestCase):
         policy.check_host("10.0.0.1")
 
     def test_public_then_private(self) -> None:
-        """An upstream seen in public opens no way into our network by letting its name resolve into it."""
+        """An upstream that was public gives no access to our network when its name resolves to it later."""
         policy = AddressPolicy(HOME, ())
         policy.check_peer(HOME, PUBLIC)
         policy.check_peer(HOME, LAN)
         self.assertRaises(UpstreamRefused, policy.check_host, "169.254.169.254")
         self.assertRaises(UpstreamRefused, policy.check_peer, "cdn.example", LAN)
 
-    def test_named_by_the_operator(self) -> None:
-        """The upstream's own host and its realm are never refused."""
+    def test_configured_hosts(self) -> None:
+        """The upstream's own host and its configured realm are never rejected."""
         policy = AddressPolicy(HOME, ("auth.example", "10.0.0.9"))
         policy.check_peer(HOME, PUBLIC)
         policy.check_peer("auth.example", LAN)
@@ -54,10 +54,10 @@ class AddressPolicyTests(SynchronousTestCase):
 
 class GuardedEndpointTests(SocketTestCase):
     async def test_not_a_byte(self) -> None:
-        """A connection that ends at a private address is closed before a byte is said."""
+        """A connection to a private address is closed before a byte is sent."""
         server, port = self.listen(lambda peer, head: None)
 
-        class Talkative(Protocol):
+        class Connected(Protocol):
             def connectionMade(self) -> None:
                 raise AssertionError("connected")
 
@@ -65,7 +65,7 @@ class GuardedEndpointTests(SocketTestCase):
             HostnameEndpoint(REACTOR, "127.0.0.1", port), AddressPolicy(HOME, ()), "cdn.example"
         )
         with self.assertRaises(UpstreamRefused):
-            await endpoint.connect(Factory.forProtocol(Talkative))
+            await endpoint.connect(Factory.forProtocol(Connected))
 
         await until(lambda: len(server.peers) == 1 and server.peers[0].is_lost)
         self.assertEqual(b"", server.peers[0].received)

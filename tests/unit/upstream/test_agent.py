@@ -10,14 +10,14 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamUnreachable
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.agent import MAX_HEAD_BYTES, AddedTrust
-from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
+from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, http_response, until
 
 APP = RepositoryName("library/app")
 BLOB = Digest.of(b"")
 
 
 class Certificates:
-    """An authority of our own, and a server's certificate from it, for `localhost`."""
+    """A private authority and a server certificate of it for `localhost`."""
 
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
@@ -32,7 +32,9 @@ class CookieTests(SocketTestCase):
     async def test_no_cookies(self) -> None:
         """A cookie that an upstream sets is never sent back."""
         given = "Set-Cookie: session=1; Path=/; Max-Age=3600\r\n"
-        server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob", headers=given)))
+        server, port = self.listen(
+            lambda peer, head: peer.transport.write(http_response(b"blob", headers=given))
+        )
         client = self.client(f"http://localhost:{port}")
         for _ in range(2):
             body = await client.fetch_blob(APP, BLOB, budget_seconds=5)
@@ -47,7 +49,9 @@ class TrustTests(SocketTestCase):
     async def test_own_authority(self) -> None:
         """The configured authority is trusted."""
         certificates = Certificates(self.folder())
-        server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")), certificates.server)
+        server, port = self.listen(
+            lambda peer, head: peer.transport.write(http_response(b"blob")), certificates.server
+        )
         client = self.client(f"https://localhost:{port}", ca=certificates.authority_path)
         body = await client.fetch_blob(APP, BLOB, budget_seconds=5)
         self.assertEqual((b"blob", b""), (await body.read(), await body.read()))
@@ -55,7 +59,7 @@ class TrustTests(SocketTestCase):
         self.assertEqual(1, server.peers[0].received.count(b"Accept-Encoding: identity"))
 
     async def test_unknown_authority(self) -> None:
-        """Without it the upstream is unreachable, and the reason is told."""
+        """With an unknown authority the upstream is unreachable, and the error has the reason."""
         certificates = Certificates(self.folder())
         _, port = self.listen(lambda peer, head: None, certificates.server)
         client = self.client(f"https://localhost:{port}")
@@ -64,7 +68,7 @@ class TrustTests(SocketTestCase):
         self.assertIn("certificate verify failed", str(caught.exception))
 
     async def test_other_host(self) -> None:
-        """A certificate for another host is not taken."""
+        """A certificate for another host is rejected."""
         certificates = Certificates(self.folder())
         _, port = self.listen(lambda peer, head: None, certificates.server)
         client = self.client(f"https://127.0.0.1:{port}", ca=certificates.authority_path)
@@ -73,7 +77,7 @@ class TrustTests(SocketTestCase):
         self.assertIn("its certificate is for another host", str(caught.exception))
 
     def test_added_to_the_system(self) -> None:
-        """The system's authorities stay trusted beside ours."""
+        """The system's authorities are trusted as well as the configured one."""
 
         class Recorder(SSL.Context):
             def __init__(self) -> None:
@@ -93,7 +97,7 @@ class TrustTests(SocketTestCase):
 
 class HeadTests(SocketTestCase):
     async def test_endless_heads(self) -> None:
-        """A head without end, of headers or of interim answers, is cut off at its limit."""
+        """The connection of an endless head, of headers or interim responses, is closed at the limit."""
         for start, more in (
             (b"HTTP/1.1 200 OK\r\n", b"X-Padding: " + b"p" * 1000 + b"\r\n"),
             (b"", b"HTTP/1.1 103 Early\r\nLink: </>\r\n\r\n" * 20),
@@ -103,14 +107,14 @@ class HeadTests(SocketTestCase):
             def answer(peer: Peer, head: str, start: bytes = start, more: bytes = more) -> None:
                 peer.transport.write(start)
 
-                def go_on() -> None:
+                def write_more() -> None:
                     nonlocal written
                     if not peer.is_lost and written < 100 * MAX_HEAD_BYTES:
                         peer.transport.write(more)
                         written += len(more)
-                        REACTOR.callLater(0, go_on)
+                        REACTOR.callLater(0, write_more)
 
-                go_on()
+                write_more()
 
             server, port = self.listen(answer)
             client = self.client(f"http://127.0.0.1:{port}")
@@ -121,10 +125,10 @@ class HeadTests(SocketTestCase):
             self.assertLess(written, 50 * MAX_HEAD_BYTES)
 
     async def test_long_heads(self) -> None:
-        """A long head within the limit is read, again and again on one connection."""
+        """Long heads within the limit are accepted, several on one connection."""
         padding = "".join(f"X-{place}: {'p' * 1000}\r\n" for place in range(40))
         server, port = self.listen(
-            lambda peer, head: peer.transport.write(say(b"b" * 200_000, headers=padding))
+            lambda peer, head: peer.transport.write(http_response(b"b" * 200_000, headers=padding))
         )
         client = self.client(f"http://127.0.0.1:{port}")
         for _ in range(3):

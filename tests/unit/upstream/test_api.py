@@ -25,7 +25,7 @@ from tests.unit.upstream.scripted import (
 
 class CircuitTests(ClientTestCase):
     def test_opens(self) -> None:
-        """After three failures nobody is asked, and held content is answered without asking."""
+        """After three failures requests are rejected without being sent, and the upstream is degraded."""
         self.use(Refused(), Refused(), Refused())
         for _ in range(3):
             self.failure(self.resolve(), UpstreamUnreachable)
@@ -35,8 +35,8 @@ class CircuitTests(ClientTestCase):
         self.assertTrue(self.client.is_degraded(of_manifests=False))
         self.assertEqual(CircuitState.OPEN, self.client.status().others)
 
-    def test_words_are_no_progress(self) -> None:
-        """An error's page, or a redirect's, is no sign of life: three failures with one open the circuit."""
+    def test_error_bodies_are_no_progress(self) -> None:
+        """The body of an error or of a redirect is not progress: three failures open the circuit."""
         lost = [Reply(307, {"Location": CDN}, b"there"), Refused()]
         for script in ([Reply(503, {}, b"{}")] * 3, lost * 3):
             self.use(*script)
@@ -45,7 +45,7 @@ class CircuitTests(ClientTestCase):
             self.failure(self.blob(), CircuitOpen)
 
     def test_blob_is_progress(self) -> None:
-        """While the bytes of a blob come, failures of others open nothing; the degraded state remains."""
+        """While bytes of a blob arrive, failures of other requests do not open the circuit."""
         self.use(Hang(), Refused(), Refused(), Refused(), HEAD)
         fetching = self.begin(self.blob())
         response = FakeResponse(Reply(200, {}, b"blob"), is_whole=False)
@@ -62,7 +62,7 @@ class CircuitTests(ClientTestCase):
         self.assertFalse(self.client.is_degraded(of_manifests=True))
 
     def test_cancelled_probe(self) -> None:
-        """A probe whose asker has gone keeps nobody else from asking."""
+        """A probe that is cancelled does not block the next request."""
         self.use(Refused(), Refused(), Refused(), Hang(), HEAD)
         for _ in range(3):
             self.failure(self.resolve(), UpstreamUnreachable)
@@ -73,7 +73,7 @@ class CircuitTests(ClientTestCase):
         self.result(self.resolve())
 
     def test_denied_by_the_token_service(self) -> None:
-        """A token service that denies says nothing about the registry: that is neither up nor down for it."""
+        """A denial by the token service is neither success nor failure of the registry."""
         down = [Refused()] * 3
         self.use(challenge(), token(), HEAD, *down, Reply(403), HEAD)
         self.result(self.resolve())
@@ -89,7 +89,7 @@ class CircuitTests(ClientTestCase):
         self.assertEqual(CircuitState.CLOSED, self.client.status().others)
 
     def test_recovers(self) -> None:
-        """After its time one request is let through, and its answer opens the way for all."""
+        """When its time is over the circuit admits one request, whose response closes it."""
         self.use(Refused(), Refused(), Refused(), HEAD, HEAD)
         for _ in range(3):
             self.failure(self.resolve(), UpstreamUnreachable)
@@ -98,7 +98,7 @@ class CircuitTests(ClientTestCase):
         self.result(self.resolve())
 
     def test_pull_limit(self) -> None:
-        """A 429 on a manifest GET leaves HEADs and blobs alone."""
+        """A 429 on a manifest GET does not affect HEADs and blobs."""
         self.use(Reply(429, {"Retry-After": "60"}), HEAD, Reply(200, {}, b"blob"))
         self.failure(self.fetch(), UpstreamBusy)
         self.result(self.resolve())
@@ -109,23 +109,23 @@ class CircuitTests(ClientTestCase):
         self.assertEqual(3, len(self.agent.requests))
 
     def test_abuse_limit(self) -> None:
-        """A 429 on a HEAD, and one of the token service, stop everything."""
+        """A 429 on a HEAD, or from the token service, stops all requests."""
         for script in ([Reply(429)], [challenge(), Reply(429)]):
             self.use(*script)
             self.failure(self.resolve(), UpstreamBusy)
-            asked = len(self.agent.requests)
+            sent = len(self.agent.requests)
             self.failure(self.fetch(), UpstreamBusy)
-            self.assertEqual(asked, len(self.agent.requests))
+            self.assertEqual(sent, len(self.agent.requests))
 
-    def test_not_found_is_an_answer(self) -> None:
-        """404, 401 and 403 are answers: they never open the circuit."""
+    def test_not_found_is_a_response(self) -> None:
+        """404, 401 and 403 are responses: they never open the circuit."""
         self.use(*[Reply(404), Reply(403), Reply(404), Reply(403)], HEAD)
         for kind in (ManifestUnknown, Denied) * 2:
             self.failure(self.resolve(), kind)
         self.result(self.resolve())
 
-    def test_impatience(self) -> None:
-        """Giving up early marks the upstream as degraded and does not open the circuit."""
+    def test_short_timeouts(self) -> None:
+        """A short timeout marks the upstream as degraded and does not open the circuit."""
         self.use(*[Hang()] * 5)
         for _ in range(5):
             resolving = self.begin(self.resolve(budget_seconds=1))

@@ -23,7 +23,7 @@ from tests.unit.upstream.scripted import (
 
 class AuthorizationTests(ClientTestCase):
     def test_bearer(self) -> None:
-        """A challenge is met with a token, which later requests to the repository carry at once."""
+        """A challenge is satisfied with a token, which later requests to the repository are sent with."""
         self.use(challenge(), token(), HEAD, MANIFEST)
         self.result(self.resolve())
         self.result(self.fetch())
@@ -35,7 +35,7 @@ class AuthorizationTests(ClientTestCase):
         )
 
     def test_dropped_on_401(self) -> None:
-        """A token that the registry does not take any more is replaced, once."""
+        """A token that the registry rejects is replaced, once."""
         self.use(challenge(), token(), HEAD, challenge(), token("t2"), HEAD)
         self.result(self.resolve())
         self.clock.advance(1)
@@ -44,7 +44,7 @@ class AuthorizationTests(ClientTestCase):
         self.assertEqual("Bearer t2", self.authorizations[-1])
 
     def test_moved_realm(self) -> None:
-        """A token service that moved away is found again by the registry's next challenge."""
+        """A token service that has moved is found by the registry's next challenge."""
         moved = challenge(realm="https://new.example/token")
         for gone in (Refused(), Reply(404), Reply(200, {}, b"a parking page")):
             self.use(challenge(), token(), HEAD, *[gone] * ATTEMPTS, moved, token("t2"), HEAD)
@@ -59,7 +59,7 @@ class AuthorizationTests(ClientTestCase):
             self.assertEqual([None, None, "Bearer t2"], self.authorizations[-3:])
 
     def test_busy_realm(self) -> None:
-        """A token service that is over its limit is still the one to ask."""
+        """A token service that limits our requests is used again later."""
         self.use(challenge(), token(), HEAD, Reply(429, {"Retry-After": "1"}), token("t2"), HEAD)
         self.result(self.resolve())
         self.clock.advance(60)
@@ -68,20 +68,20 @@ class AuthorizationTests(ClientTestCase):
         self.result(self.resolve())
         self.assertEqual("Bearer t2", self.authorizations[-1])
 
-    def test_other_order(self) -> None:
-        """A challenge that asks for another token than the one refused is met, however fresh that was."""
+    def test_other_token(self) -> None:
+        """A challenge for a different token is satisfied, however fresh the rejected one was."""
         self.use(challenge(), token(), challenge(scope="repository:library/app:pull,push"), token("t2"), HEAD)
         self.result(self.resolve())
         self.assertEqual([None, None, "Bearer t1", None, "Bearer t2"], self.authorizations)
 
     def test_missing_repository(self) -> None:
-        """A 401 to a fresh token means that there is no such repository for us."""
+        """A 401 to a fresh token means that the repository does not exist for us."""
         self.use(challenge(), token(), challenge())
         self.failure(self.resolve(attempts=3), Denied)
         self.assertEqual(3, len(self.agent.requests))
 
     def test_own_account(self) -> None:
-        """Our account goes to the upstream's own host, and to the configured realm."""
+        """The account is sent to the upstream's own host and to the configured realm."""
         own = f"{HOME}/token"
         for realm, options in ((own, {}), (f"{REALM}/token", {"realm": REALM})):
             self.use(challenge(realm=realm), token(), HEAD, account=ME, **options)
@@ -89,14 +89,14 @@ class AuthorizationTests(ClientTestCase):
             self.assertEqual([None, BASIC, "Bearer t1"], self.authorizations)
 
     def test_foreign_realm(self) -> None:
-        """A realm on another host is asked as nobody, and never gets our account."""
+        """A realm on another host is sent an anonymous request, never the account."""
         for realm in (f"{REALM}/token", "https://registry.example.evil.example/", "https://evil.example/"):
             self.use(challenge(realm=realm), token(), HEAD, account=ME)
             self.result(self.resolve())
             self.assertEqual([None, None, "Bearer t1"], self.authorizations)
 
     def test_plain_realm(self) -> None:
-        """A https upstream leads to no http realm; a http one may, on its own host."""
+        """An http realm is rejected for an https upstream; for an http one it is used on the same host."""
         self.use(challenge(realm="http://registry.example/token"), account=ME)
         self.failure(self.resolve(), UpstreamRefused)
         self.assertEqual(1, len(self.agent.requests))
@@ -110,19 +110,19 @@ class AuthorizationTests(ClientTestCase):
         self.assertIsNone(self.authorizations[1])
 
     def test_basic(self) -> None:
-        """A Basic challenge is met with our account, on the upstream's own origin only."""
-        ask = Reply(401, {"WWW-Authenticate": 'Basic realm="x"'})
-        self.use(ask, Reply(307, {"Location": CDN}), Reply(200, {}, b"blob"), account=ME)
+        """A Basic challenge is satisfied with the account, at the upstream's own origin only."""
+        unauthorized = Reply(401, {"WWW-Authenticate": 'Basic realm="x"'})
+        self.use(unauthorized, Reply(307, {"Location": CDN}), Reply(200, {}, b"blob"), account=ME)
         self.result(self.blob())
         self.assertEqual([None, BASIC, None], self.authorizations)
 
-        self.use(ask, ask, account=ME)
+        self.use(unauthorized, unauthorized, account=ME)
         self.failure(self.resolve(), AccountRefused)
-        self.use(ask)
+        self.use(unauthorized)
         self.failure(self.resolve(), Denied)
 
     def test_challenge_by_ping(self) -> None:
-        """Where a 401 brings no challenge, that of /v2/ is met, for the scope of the repository."""
+        """If a 401 has no challenge, that of /v2/ is satisfied, for the scope of the repository."""
         self.use(Reply(401), challenge(scope=None), token(), HEAD)
         self.result(self.resolve())
         self.assertEqual(f"GET {HOME}/v2/", self.agent.lines[1])
@@ -132,7 +132,7 @@ class AuthorizationTests(ClientTestCase):
         self.failure(self.resolve(), Denied)
 
     def test_private_realm(self) -> None:
-        """A public upstream leads to no realm in our own network."""
+        """A realm in our own network is rejected for a public upstream."""
         self.use(challenge(realm="https://169.254.169.254/latest"))
         resolving = self.begin(self.resolve())
         self.clock.pump([1, 1])
@@ -140,7 +140,7 @@ class AuthorizationTests(ClientTestCase):
         self.assertEqual(1, len(self.agent.requests))
 
     def test_secrets_stay(self) -> None:
-        """Neither the client nor its errors show the password or a token."""
+        """Neither the client nor its errors contain the password or a token."""
         self.use(challenge(realm=f"{HOME}/token"), token("sesame"), Reply(500), account=ME)
         error = self.failure(self.resolve(), UpstreamRefused)
         shown = f"{error!r} {self.client.status()!r} {vars(self.client)!r}"

@@ -24,7 +24,7 @@ from tests.unit.upstream.scripted import (
 
 class BlobTests(ClientTestCase):
     def test_redirected(self) -> None:
-        """A blob is fetched where the registry keeps it, verbatim, without our token."""
+        """A blob is fetched from where the registry redirects to, verbatim, without the token."""
         self.use(
             challenge(),
             token(),
@@ -39,29 +39,29 @@ class BlobTests(ClientTestCase):
         self.assertEqual([None, None, "Bearer t1", None], self.authorizations)
 
     def test_challenge_of_a_store(self) -> None:
-        """A store that asks for credentials is never met: neither it nor its realm learns our account."""
-        for asks in ('Basic realm="x"', f'Bearer realm="{HOME}/token",service="x"'):
-            there = [Reply(307, {"Location": CDN}), Reply(401, {"WWW-Authenticate": asks})]
+        """A store's challenge is never satisfied: neither the store nor its realm receives the account."""
+        for header in ('Basic realm="x"', f'Bearer realm="{HOME}/token",service="x"'):
+            there = [Reply(307, {"Location": CDN}), Reply(401, {"WWW-Authenticate": header})]
             self.use(*there * 2, account=ME)
             self.failure(self.blob(), UpstreamRefused)
             self.assertEqual([None] * 4, self.authorizations)
 
     def test_range(self) -> None:
-        """A range is asked for at every hop, the validator only where it came from."""
+        """A range is requested from every origin, the validator sent only to the one it is from."""
         part = Reply(206, {"Content-Range": "bytes 2-3/10"}, b"cd")
         self.use(Reply(307, {"Location": CDN}), part)
         body = self.result(self.blob(offset=2, stop=4, validator='https://cdn.example "e"'))
         self.assertEqual((2, 10), (body.offset, body.size))
-        self.assertEqual(["bytes=2-3"] * 2, [asked.header("Range") for asked in self.agent.requests])
-        self.assertEqual([None, '"e"'], [asked.header("If-Range") for asked in self.agent.requests])
+        self.assertEqual(["bytes=2-3"] * 2, [request.header("Range") for request in self.agent.requests])
+        self.assertEqual([None, '"e"'], [request.header("If-Range") for request in self.agent.requests])
 
     def test_range_ignored(self) -> None:
-        """Where the range is ignored, the body begins at nought."""
+        """If the range is ignored, the body begins at offset 0."""
         self.use(Reply(200, {}, b"0123456789"))
         self.assertEqual(0, self.result(self.blob(offset=2)).offset)
 
     def test_wrong_range(self) -> None:
-        """Another range than asked for is refused, and one that nothing fits is told as 416."""
+        """A different range than requested is rejected; a 416 is reported as such."""
         self.use(Reply(206, {"Content-Range": "bytes 3-9/10"}, b"3456789"))
         self.failure(self.blob(offset=2), UpstreamRefused)
         self.use(Reply(206, {}, b"?"))
@@ -70,7 +70,7 @@ class BlobTests(ClientTestCase):
         self.assertEqual(416, self.failure(self.blob(offset=2), UpstreamRefused).upstream_status)
 
     def test_expired_url(self) -> None:
-        """A URL that the store does not take any more is asked for anew, once."""
+        """A URL that the store rejects is requested again from the registry, once."""
         redirect = Reply(307, {"Location": CDN})
         for status in (400, 403, 410):
             self.use(redirect, Reply(status), redirect, Reply(200, {}, b"blob"))
@@ -80,13 +80,13 @@ class BlobTests(ClientTestCase):
             self.assertEqual(4, len(self.agent.requests))
 
     def test_definite(self) -> None:
-        """The registry's own 404 and 403 are definite."""
+        """The registry's own 404 and 403 are definite errors."""
         for status, kind in ((404, BlobUnknown), (403, Denied)):
             self.use(Reply(status))
             self.failure(self.blob(), kind)
 
     def test_no_downgrade(self) -> None:
-        """A redirect from https to http is not followed, nor are more than five."""
+        """A redirect from https to http is rejected, and so are more than five redirects."""
         self.use(Reply(307, {"Location": "http://cdn.example/"}))
         self.failure(self.blob(), UpstreamRefused)
         self.use(*[Reply(307, {"Location": CDN})] * 6)
@@ -98,7 +98,7 @@ class BlobTests(ClientTestCase):
         st.sampled_from(["", "https://", "https://a", "//"]),
     )
     def test_any_location(self, text: str, start: str) -> None:
-        """Whatever a Location says, it is followed or the upstream failed."""
+        """Whatever the Location, it is followed or an UpstreamError."""
         try:
             redirect = Reply(307, {"Location": start + text})
         except ValueError:
@@ -109,7 +109,7 @@ class BlobTests(ClientTestCase):
         self.successResultOf(fetching)
 
     def test_private_target(self) -> None:
-        """A public upstream is not followed into our own network; one on a private address is, there."""
+        """A redirect to a private address is followed only from an upstream that is private itself."""
         for target in (
             "https://127.0.0.1/",
             "https://10.0.0.1/",
@@ -124,14 +124,14 @@ class BlobTests(ClientTestCase):
         self.result(self.blob())
 
     def test_head(self) -> None:
-        """HEAD tells a blob's size; a 404 of the registry is definite."""
+        """HEAD returns a blob's size; the registry's 404 is a definite error."""
         self.use(Reply(200, {"Content-Length": "7"}))
         self.assertEqual(7, self.result(self.client.head_blob(APP, DIGEST, budget_seconds=5)))
         self.use(Reply(404))
         self.failure(self.client.head_blob(APP, DIGEST, budget_seconds=5), BlobUnknown)
 
     def test_head_refused(self) -> None:
-        """Where HEAD is refused, the first byte's Content-Range tells the size."""
+        """If HEAD is rejected, the size is read from the Content-Range of the first byte."""
         part = Reply(206, {"Content-Range": "bytes 0-0/7"}, b"a")
         redirect = Reply(307, {"Location": CDN})
         for script in (
@@ -151,14 +151,14 @@ class BlobTests(ClientTestCase):
 
 
 class RangeTests(SynchronousTestCase):
-    def test_asking(self) -> None:
-        """A range is asked for by its last byte, and the whole by nothing."""
+    def test_range_header(self) -> None:
+        """A Range header has the last byte; there is none for the whole blob."""
         self.assertIsNone(range_header(0, None))
         self.assertEqual("bytes=5-", range_header(5, None))
         self.assertEqual("bytes=0-0", range_header(0, 1))
 
     def test_content_range(self) -> None:
-        """What a Content-Range says is read, also of unknown size and of nothing; nonsense is none."""
+        """Content-Range is parsed, also with an unknown size or without a range; invalid ones are None."""
         self.assertEqual(ContentRange(5, 10, 10), ContentRange.parse("bytes 5-9/10"))
         self.assertEqual(ContentRange(0, 1, None), ContentRange.parse("bytes 0-0/*"))
         self.assertEqual(ContentRange(None, None, 0), ContentRange.parse("bytes */0"))
@@ -166,7 +166,7 @@ class RangeTests(SynchronousTestCase):
             self.assertIsNone(ContentRange.parse(text), text)
 
     def test_validator(self) -> None:
-        """A strong ETag is kept with its origin; a weak one is worth nothing."""
+        """A strong ETag is a validator together with its origin; a weak one is not."""
         origin = WebOrigin.of("https://cdn.example")
         validator = Validator.of(origin, '"abc"')
         self.assertEqual('https://cdn.example "abc"', str(validator))

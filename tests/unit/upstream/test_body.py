@@ -38,7 +38,7 @@ class BodyTests(SynchronousTestCase):
         return Deferred.fromCoroutine(body.read())
 
     def test_waiting_reader(self) -> None:
-        """A waiting reader gets what came within a moment, joined."""
+        """A waiting reader gets all bytes of the linger time, joined."""
         body, response = self.open()
         chunk = self.read(body)
         response.protocol.dataReceived(b"ab")
@@ -50,7 +50,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual([2, 2], self.received)
 
     def test_full_chunk(self) -> None:
-        """A full chunk is handed over at once, and never more than that."""
+        """A full chunk is delivered at once, and never more than that."""
         body, response = self.open()
         chunk = self.read(body)
         for _ in range(5):
@@ -73,7 +73,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual("resumeProducing", response.transport.calls[-1])
 
     def test_lost_while_full(self) -> None:
-        """What was buffered before a break is read first; then the break is told."""
+        """Bytes buffered before a lost connection are read first, then the error."""
         body, response = self.open()
         for _ in range(9):
             response.protocol.dataReceived(PIECE)
@@ -85,7 +85,7 @@ class BodyTests(SynchronousTestCase):
         self.failureResultOf(self.read(body), UpstreamUnreachable)
 
     def test_end(self) -> None:
-        """After the last byte comes nothing, as often as one asks."""
+        """After the last byte every read is empty."""
         body, response = self.open()
         response.protocol.dataReceived(b"all")
         response.end(PotentialDataLoss())
@@ -94,7 +94,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_short(self) -> None:
-        """A body that ends before its own length is a failure, however it ends."""
+        """A body that ends before its length is an error, however it ends."""
         for reason in (None, PotentialDataLoss(), ResponseFailed([])):
             body, response = self.open(10, is_chunked=False)
             response.protocol.dataReceived(b"123456789")
@@ -103,8 +103,8 @@ class BodyTests(SynchronousTestCase):
             self.assertEqual(b"123456789", self.successResultOf(self.read(body)))
             self.failureResultOf(self.read(body), UpstreamUnreachable)
 
-    def test_silence(self) -> None:
-        """A body of which nothing comes for the idle timeout is cut off."""
+    def test_idle_timeout(self) -> None:
+        """The connection of a body is closed after the idle timeout."""
         body, response = self.open()
         self.clock.advance(IDLE - 1)
         response.protocol.dataReceived(b"a")
@@ -117,7 +117,7 @@ class BodyTests(SynchronousTestCase):
         self.failureResultOf(self.read(body), UpstreamTimeout)
 
     def test_slow_reader(self) -> None:
-        """While the reader is what is slow, the upstream's silence is not held against it."""
+        """While the connection is paused for a slow reader, the idle timeout does not run."""
         body, response = self.open()
         for _ in range(8):
             response.protocol.dataReceived(PIECE)
@@ -129,7 +129,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual("abortConnection", response.transport.calls[-1])
 
     def test_abort(self) -> None:
-        """An abort cuts the connection once, drops what is buffered and fails the waiting read."""
+        """An abort closes the connection once, drops buffered bytes and fails the waiting read."""
         body, response = self.open()
         waiting = self.read(body)
         body.abort()
@@ -143,7 +143,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_abort_after_end(self) -> None:
-        """An abort after the end leaves the connection to whoever has it now."""
+        """An abort after the end does not close the connection, which may be in use again."""
         body, response = self.open()
         response.end()
         body.abort()
@@ -151,7 +151,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual([], response.transport.calls)
 
     def test_cancelled_read(self) -> None:
-        """A cancelled read costs nothing: the next one goes on."""
+        """A cancelled read loses no bytes: the next one gets them."""
         body, response = self.open()
         waiting = self.read(body)
         waiting.addErrback(lambda _: None)
@@ -162,7 +162,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(b"a", self.successResultOf(self.read(body)))
 
     def test_read_all(self) -> None:
-        """A whole body is read up to its limit; a longer one is cut off and refused."""
+        """A whole body is read up to its limit; a longer one is aborted."""
         deadline = Deadline.after(self.clock, 5)
         whole = self.reader.read_all(FakeResponse(Reply(body=b"12345")), 5, deadline)
         self.assertEqual(b"12345", self.successResultOf(Deferred.fromCoroutine(whole)))
@@ -175,7 +175,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(["abortConnection"], response.transport.calls)
 
     def test_read_all_in_time(self) -> None:
-        """A whole body that is not there by the deadline is cut off."""
+        """A whole body is aborted at the deadline."""
         response = FakeResponse(Reply(body=b"12345"), is_whole=False)
         late = Deferred.fromCoroutine(self.reader.read_all(response, 5, Deadline.after(self.clock, 5)))
         self.clock.advance(5)
@@ -184,7 +184,7 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(["abortConnection"], response.transport.calls)
 
     def test_read_all_with_pauses(self) -> None:
-        """A whole body may be slow, but not silent for long."""
+        """A whole body may be slow, but not idle for long."""
         response = FakeResponse(Reply(body=b"1234567"), is_whole=False)
         slow = Deferred.fromCoroutine(self.reader.read_all(response, 7, Deadline.after(self.clock, 60)))
         for _ in range(3):
@@ -197,7 +197,7 @@ class BodyTests(SynchronousTestCase):
         self.failureResultOf(slow, UpstreamTimeout)
 
     def test_discard(self) -> None:
-        """A body that nobody wants is read to its end if it is short, and cut off if it is long or slow."""
+        """A discarded body is read to its end if it is short, and aborted if it is long or slow."""
         deadline = Deadline.after(self.clock, 60)
         short, long, slow = (FakeResponse(Reply(), is_whole=False) for _ in range(3))
         discarded = [
@@ -218,7 +218,7 @@ class BodyTests(SynchronousTestCase):
 
 class AbortTests(SynchronousTestCase):
     def test_behind_the_proxy(self) -> None:
-        """The abort reaches the transport behind what Twisted hands out, and nothing when that is gone."""
+        """The abort uses the transport behind Twisted's proxy; without one it does nothing."""
 
         class Proxied:
             _producer: FakeTransport | None = FakeTransport()

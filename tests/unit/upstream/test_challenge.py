@@ -22,7 +22,7 @@ def _write(scheme: str, parameters: dict[str, str]) -> str:
 
 class ChallengeTests(SynchronousTestCase):
     def test_docker_hub(self) -> None:
-        """Commas inside a quoted scope part nothing."""
+        """Commas inside a quoted scope do not separate."""
         [challenge] = Challenge.parse_all(
             [
                 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",'
@@ -34,7 +34,7 @@ class ChallengeTests(SynchronousTestCase):
         self.assertEqual("https://auth.docker.io/token", challenge.parameters["realm"])
 
     def test_several(self) -> None:
-        """Several challenges are read from one line or from several, with or without parameters."""
+        """Several challenges are parsed from one line or several, with or without parameters."""
         expected = [
             Challenge("negotiate"),
             Challenge("basic", {"realm": "a, b"}),
@@ -47,12 +47,12 @@ class ChallengeTests(SynchronousTestCase):
         self.assertEqual(expected, Challenge.parse_all([" ,, ".join(lines) + ","]))
 
     def test_escapes(self) -> None:
-        """A backslash in a quoted string stands for what follows it."""
+        """A backslash in a quoted string escapes the next character."""
         [challenge] = Challenge.parse_all([r'Basic realm="a\"b\\c"'])
         self.assertEqual('a"b\\c', challenge.parameters["realm"])
 
     def test_broken(self) -> None:
-        """What follows the first nonsense is left out, and half of a value is none."""
+        """Text after the first syntax error is ignored, and so is an unterminated value."""
         self.assertEqual([], Challenge.parse_all([""]))
         self.assertEqual([], Challenge.parse_all(['realm="x"']))
         self.assertNotIn("realm", Challenge.parse_all(['Bearer realm="https://evil'])[0].parameters)
@@ -60,11 +60,11 @@ class ChallengeTests(SynchronousTestCase):
         self.assertEqual({"realm": "x"}, challenge.parameters)
 
     def test_too_long(self) -> None:
-        """Challenges beyond the limit are not read."""
+        """Challenges beyond the limit are ignored."""
         self.assertEqual([], Challenge.parse_all(["Basic " + "a" * 20_000]))
 
     def test_preference(self) -> None:
-        """Bearer is preferred to Basic, whichever comes first; other schemes are not met."""
+        """Bearer is preferred to Basic in any order; other schemes are not supported."""
         challenges = Challenge.parse_all(['Basic realm="x", Bearer realm="y", Digest realm="z"'])
         chosen = choose(challenges)
         assert chosen is not None
@@ -73,7 +73,7 @@ class ChallengeTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(_TOKENS, _PARAMETERS), min_size=1, max_size=4))
     def test_round_trip(self, written: list[tuple[str, dict[str, str]]]) -> None:
-        """Whatever challenges are written, in one line or several, are read back."""
+        """Whatever challenges are written, in one line or several, are parsed back."""
         expected = [Challenge(scheme.lower(), parameters) for scheme, parameters in written]
         lines = [_write(scheme, parameters) for scheme, parameters in written]
         self.assertEqual(expected, Challenge.parse_all(lines))
@@ -81,7 +81,7 @@ class ChallengeTests(SynchronousTestCase):
 
     @given(st.sampled_from(["Bearer", "basic", "Digest"]), _PARAMETERS)
     def test_oracle(self, scheme: str, parameters: dict[str, str]) -> None:
-        """A single challenge is read as werkzeug reads it."""
+        """A single challenge is parsed as werkzeug does."""
         text = _write(scheme, parameters)
         theirs = WWWAuthenticate.from_header(text)
         assert theirs is not None
@@ -90,11 +90,11 @@ class ChallengeTests(SynchronousTestCase):
 
     @given(st.lists(st.text(max_size=60), max_size=3))
     def test_anything(self, lines: list[str]) -> None:
-        """Nothing makes the reader fail."""
+        """No text makes the parser fail."""
         for challenge in Challenge.parse_all(lines):
             self.assertTrue(challenge.scheme)
 
     @given(st.text('Basic ,="\\\t\x00é', max_size=60))
     def test_delimiters(self, text: str) -> None:
-        """Nor does any order of delimiters."""
+        """No order of delimiters makes the parser fail."""
         choose(Challenge.parse_all([text]))

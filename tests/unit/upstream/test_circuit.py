@@ -30,7 +30,7 @@ class CircuitTests(SynchronousTestCase):
             self.circuit.admit(now, is_manifest_get=False).failed()
 
     def test_three_failures(self) -> None:
-        """Three failures in a row turn everything away, for five seconds at most."""
+        """Three failures in a row reject all requests, for five seconds at most."""
         self.fail(10, 10)
         self.assertTrue(self.passes(10))
         self.fail(10)
@@ -43,7 +43,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(10 + MAX_OPEN_SECONDS))
 
     def test_progress_resets(self) -> None:
-        """A good answer, or bytes of a blob, between failures keeps the circuit closed."""
+        """A response, or bytes of a blob, between failures keeps the circuit closed."""
         self.fail(1, 1)
         self.circuit.progressed()
         self.fail(1, 1)
@@ -53,7 +53,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(1))
 
     def test_old_failures(self) -> None:
-        """The failure of a request says nothing when others were answered since it began."""
+        """The failure of a request does not count if there was progress since it began."""
         tickets = [self.circuit.admit(0, is_manifest_get=False) for _ in range(5)]
         self.circuit.progressed()
         for ticket in tickets:
@@ -62,7 +62,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(1))
 
     def test_one_probe(self) -> None:
-        """After its time an open circuit lets one request pass, and all once that is answered."""
+        """When its time is over an open circuit admits one request, and all after its response."""
         self.fail(0, 0, 0)
         probe = self.circuit.admit(5, is_manifest_get=False)
         self.assertFalse(self.passes(5.5))
@@ -81,7 +81,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertFalse(self.passes(5.1))
 
     def test_hanging_probe(self) -> None:
-        """A probe that hangs keeps others out for a moment only, and its late failure for no longer."""
+        """A probe that hangs, or fails late, blocks other requests for PROBE_SECONDS only."""
         self.fail(0, 0, 0)
         hanging = self.circuit.admit(5, is_manifest_get=False)
         self.assertFalse(self.passes(5 + PROBE_SECONDS / 2))
@@ -91,14 +91,14 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(15))
 
     def test_cancelled_probe(self) -> None:
-        """A probe that nobody waits for any more frees its place."""
+        """A probe that is cancelled admits the next one."""
         self.fail(0, 0, 0)
         self.circuit.admit(5, is_manifest_get=False).abandoned()
 
         self.assertTrue(self.passes(5))
 
     def test_limited_manifests(self) -> None:
-        """A 429 on a manifest GET turns away manifest GETs only."""
+        """A 429 on a manifest GET rejects manifest GETs only."""
         ticket = self.circuit.admit(0, is_manifest_get=True)
         ticket.limited(0, 60, manifest_gets_only=True)
 
@@ -111,7 +111,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(60, is_manifest_get=True))
 
     def test_limited_all(self) -> None:
-        """A 429 on anything else turns away everything."""
+        """A 429 on any other request rejects all requests."""
         self.circuit.admit(0, is_manifest_get=False).limited(0, 60, manifest_gets_only=False)
 
         self.assertFalse(self.passes(59, is_manifest_get=True))
@@ -119,7 +119,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertTrue(self.passes(60))
 
     def test_retry_after_is_bounded(self) -> None:
-        """A Retry-After is believed between a second and an hour; without one it is five seconds at most."""
+        """Retry-After counts between a second and an hour; without one it is five seconds at most."""
         ticket = self.circuit.admit(0, is_manifest_get=True)
 
         self.assertEqual(1, ticket.limited(0, 0, manifest_gets_only=True))
@@ -127,7 +127,7 @@ class CircuitTests(SynchronousTestCase):
         self.assertLessEqual(ticket.limited(0, None, manifest_gets_only=False), MAX_OPEN_SECONDS)
 
     def test_limit_outlives_other_answers(self) -> None:
-        """An answer to a request from before a 429 does not lift it."""
+        """A response to a request sent before a 429 does not close the circuit."""
         earlier = self.circuit.admit(0, is_manifest_get=False)
         self.circuit.admit(0, is_manifest_get=False).limited(0, 60, manifest_gets_only=False)
         earlier.succeeded()

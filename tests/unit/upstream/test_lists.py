@@ -23,21 +23,21 @@ class ListTests(ClientTestCase):
         return self.client.list_tags(APP, budget_seconds=5)
 
     def test_pages(self) -> None:
-        """All pages are followed as their links stand, and the tags sorted."""
+        """All pages are followed by their links, unchanged, and the tags sorted."""
         link = {"Link": '</v2/library/app/tags/list?next_page=x%2Fy>; rel="next"'}
         self.use(Reply(200, link, b'{"tags": ["b", "a"]}'), Reply(200, {}, b'{"tags": ["c", "a", 5]}'))
         self.assertEqual(["a", "b", "c"], self.result(self.tags()))
         self.assertEqual(f"GET {HOME}/v2/library/app/tags/list?next_page=x%2Fy", self.agent.lines[1])
 
     def test_no_tags(self) -> None:
-        """A repository without tags has none; one that is not there is unknown."""
+        """A repository without tags has an empty list; one that does not exist is unknown."""
         self.use(Reply(200, {}, b'{"name": "library/app", "tags": null}'))
         self.assertEqual([], self.result(self.tags()))
         self.use(Reply(404))
         self.failure(self.tags(), NameUnknown)
 
     def test_bad_links(self) -> None:
-        """A link to another host, or to a page that was seen, ends the call."""
+        """A link to another origin, or to a page that was fetched before, is an error."""
         for target in ("https://evil.example/", "http://registry.example/", "?n=1000"):
             self.use(*[Reply(200, {"Link": f"<{target}>; rel=next"}, b'{"tags": []}')] * 2)
             listing = self.begin(self.tags())
@@ -45,7 +45,7 @@ class ListTests(ClientTestCase):
             self.failureResultOf(listing, UpstreamRefused)
 
     def test_endless(self) -> None:
-        """A list without end is given up, by its pages or by the budget."""
+        """An endless list is aborted, by its number of pages or by the budget."""
         self.use()
         count = iter(range(10_000))
 
@@ -57,7 +57,7 @@ class ListTests(ClientTestCase):
         self.assertLessEqual(len(self.agent.requests), 1000)
 
     def test_longest(self) -> None:
-        """A list ends at a limit: of one page, of all pages together, of the tags in them."""
+        """Lists have limits: of one page, of all pages together, of the tags in them."""
         page = b'{"tags": ["x"]}'.ljust(1048576)
         pages = [Reply(200, {"Link": f"<?p={number}>; rel=next"}, page) for number in range(32)]
         self.use(*pages[:31], Reply(200, {}, page))
@@ -77,7 +77,7 @@ class ListTests(ClientTestCase):
             self.failureResultOf(listing, UpstreamRefused)
 
     def test_longest_referrers(self) -> None:
-        """The pages of referrers are 4 MiB together at most, like any index."""
+        """The pages of referrers have 4 MiB together at most, like any index."""
         page = b'{"manifests": []}'.ljust(1048576)
         pages = [Reply(200, {"Link": f"<?p={number}>; rel=next"}, page) for number in range(4)]
         self.use(*pages[:3], Reply(200, {}, page))
@@ -89,7 +89,7 @@ class ListTests(ClientTestCase):
         self.failureResultOf(listing, UpstreamRefused)
 
     def test_referrers(self) -> None:
-        """The pages of referrers are one index; whether they were filtered is told."""
+        """The pages of referrers are merged into one index, and reported as filtered if all were."""
         first = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{"a": 1}]}
         second = {**first, "manifests": [{"b": 2}]}
         filtered = {"OCI-Filters-Applied": "artifactType"}
@@ -105,7 +105,7 @@ class ListTests(ClientTestCase):
         )
 
     def test_one_page_is_verbatim(self) -> None:
-        """A single page of referrers stays as it was sent."""
+        """A single page of referrers is returned verbatim."""
         sent = b'{ "manifests": [] , "mediaType": "x"}'
         self.use(Reply(200, {}, sent))
         self.assertEqual(
@@ -113,7 +113,7 @@ class ListTests(ClientTestCase):
         )
 
     def test_no_referrers(self) -> None:
-        """An upstream without the API says so in many ways; a failing one is no 404."""
+        """An upstream without the API may respond in several ways; an invalid page is not a 404."""
         for reply in (Reply(404), Reply(405), Reply(400), Reply(303, {"Location": "https://github.com/"})):
             self.use(reply)
             self.failure(self.client.list_referrers(APP, DIGEST, None, budget_seconds=5), ManifestUnknown)

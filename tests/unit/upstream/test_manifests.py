@@ -17,7 +17,7 @@ from tests.unit.upstream.scripted import (
 
 class ManifestTests(ClientTestCase):
     def test_resolve(self) -> None:
-        """HEAD tells what a tag names, and asks for every type of manifest there is."""
+        """HEAD resolves a tag, and accepts every type of manifest."""
         self.use(HEAD)
         self.assertEqual(Descriptor(OCI_MANIFEST, DIGEST, len(BODY)), self.result(self.resolve()))
         self.assertEqual([f"HEAD {HOME}/v2/library/app/manifests/latest"], self.agent.lines)
@@ -25,7 +25,7 @@ class ManifestTests(ClientTestCase):
         self.assertEqual("identity", self.agent.requests[0].header("Accept-Encoding"))
 
     def test_resolve_without_headers(self) -> None:
-        """Where HEAD leaves out the digest, the type or the length, or is not allowed, it tells nothing."""
+        """A HEAD without digest, type or length, or that is not allowed, resolves nothing."""
         for name in HEAD.headers:
             self.use(Reply(200, {each: value for each, value in HEAD.headers.items() if each != name}))
             self.assertIsNone(self.result(self.resolve()), name)
@@ -34,18 +34,18 @@ class ManifestTests(ClientTestCase):
             self.assertIsNone(self.result(self.resolve()))
 
     def test_fetch(self) -> None:
-        """GET by tag gives the manifest, named by its digest."""
+        """GET by tag returns the manifest with its digest."""
         self.use(MANIFEST)
         manifest = self.result(self.fetch())
         self.assertEqual((DIGEST, OCI_MANIFEST, BODY), (manifest.digest, manifest.media_type, manifest.body))
 
     def test_fetch_without_headers(self) -> None:
-        """A manifest without a digest header and of a vague type is what its bytes say."""
+        """A manifest without a digest header and of a vague type is identified by its bytes."""
         self.use(Reply(200, {"Content-Type": "text/plain"}, BODY, is_chunked=True))
         self.assertEqual(Descriptor(OCI_MANIFEST, DIGEST, len(BODY)), self.result(self.fetch()).descriptor)
 
     def test_wrong_bytes(self) -> None:
-        """Bytes that are not what was asked for, or not what the header says, are corrupt."""
+        """Bytes that match neither the digest requested nor the one in the header are corrupt."""
         self.use(Reply(200, {"Content-Type": OCI_MANIFEST}, BODY + b" "))
         self.failure(self.fetch(DIGEST), UpstreamCorrupt)
         self.use(Reply(200, MANIFEST.headers, BODY + b" "))
@@ -54,17 +54,17 @@ class ManifestTests(ClientTestCase):
         self.failure(self.fetch(DIGEST), UpstreamCorrupt)
 
     def test_html(self) -> None:
-        """A page of HTML in place of a manifest is no manifest, and no 404 either."""
+        """HTML in place of a manifest is an upstream error, not a 404."""
         self.use(Reply(200, {"Content-Type": "text/html"}, b"<html>"))
         self.failure(self.fetch(), UpstreamRefused)
 
     def test_too_long(self) -> None:
-        """A manifest beyond 4 MiB is refused."""
+        """A manifest of more than 4 MiB is rejected."""
         self.use(Reply(200, MANIFEST.headers, b" " * (4 * 1024 * 1024 + 1)))
         self.failure(self.fetch(), UpstreamRefused)
 
     def test_statuses(self) -> None:
-        """404 is unknown, 403 is denied, 5xx is a refusal that tells the status."""
+        """404 is unknown, 403 is denied, 5xx is an upstream error with the status."""
         for status, kind in ((404, ManifestUnknown), (403, Denied), (503, UpstreamRefused)):
             self.use(Reply(status), Reply(status))
             self.failure(self.fetch(), kind)
@@ -72,6 +72,6 @@ class ManifestTests(ClientTestCase):
         self.assertEqual(503, error.upstream_status)
 
     def test_redirected(self) -> None:
-        """A manifest may be redirected, and the target then speaks for the registry."""
+        """A manifest may be redirected, and the target's response then counts as the registry's."""
         self.use(Reply(307, {"Location": "https://mirror.example/x"}), Reply(404))
         self.failure(self.fetch(), ManifestUnknown)

@@ -12,7 +12,7 @@ from mirrord.upstream.origin import WebOrigin, is_private, may_receive_account, 
 
 class OriginTests(SynchronousTestCase):
     def test_default_ports(self) -> None:
-        """A URL with the port that its scheme has anyway is of the same origin as one without."""
+        """A URL with the default port of its scheme has the same origin as one without a port."""
         self.assertEqual(
             WebOrigin.of("https://Registry.example"), WebOrigin.of("https://registry.example:443/v2/")
         )
@@ -20,7 +20,7 @@ class OriginTests(SynchronousTestCase):
         self.assertEqual("http://[::1]:5000", str(WebOrigin.of("http://[::1]:5000/x")))
 
     def test_refused(self) -> None:
-        """What is no plain http or https URL is refused, and one that names a user is."""
+        """A URL that is not plain http or https, or has a user, is rejected."""
         for url in [
             "",
             "/v2/",
@@ -34,7 +34,7 @@ class OriginTests(SynchronousTestCase):
             self.assertRaises(UpstreamRefused, WebOrigin.of, url)
 
     def test_resolve(self) -> None:
-        """A relative reference is read at its base, a signed query stays as it is, a fragment goes."""
+        """A relative reference is resolved, a signed query kept unchanged, a fragment removed."""
         base = "https://a.example/v2/x/tags/list?n=2"
         self.assertEqual(
             "https://a.example/v2/x/tags/list?last=b%2Fc", resolve(base, "/v2/x/tags/list?last=b%2Fc")
@@ -43,7 +43,7 @@ class OriginTests(SynchronousTestCase):
         self.assertRaises(UpstreamRefused, resolve, base, "javascript:alert(1)")
 
     def test_private(self) -> None:
-        """The literals of addresses that the internet does not reach are told, however they are spelled."""
+        """The literals of private addresses are recognized in every spelling."""
         for host in [
             "127.0.0.1",
             "10.1.2.3",
@@ -65,7 +65,7 @@ class OriginTests(SynchronousTestCase):
 
     @given(st.text(max_size=80))
     def test_anything(self, text: str) -> None:
-        """Whatever a Location says, it is a URL or it is refused."""
+        """Whatever the Location, it is a URL or rejected."""
         with contextlib.suppress(UpstreamRefused):
             WebOrigin.of(resolve("https://a.example/", text))
         is_private(text)
@@ -73,7 +73,7 @@ class OriginTests(SynchronousTestCase):
 
 class AccountTests(SynchronousTestCase):
     def test_realms(self) -> None:
-        """An account goes over TLS to the own or configured host, without TLS to the own host at most."""
+        """An account is sent over TLS to the own or configured host, without TLS to the own host only."""
         https, http = "https://registry.example", "http://registry.example:5000"
         realm = "https://auth.example"
         for home, configured, named, may_receive in (

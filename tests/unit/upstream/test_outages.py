@@ -17,7 +17,7 @@ from tests.unit.upstream.scripted import Reply
 
 
 class OutageTests(SynchronousTestCase):
-    """An upstream that fails and comes back."""
+    """An upstream that fails and recovers."""
 
     def setUp(self) -> None:
         self.clock, self.circuit = Clock(), Circuit(Random(1))
@@ -37,7 +37,7 @@ class OutageTests(SynchronousTestCase):
         self.outages.log_recovery()
 
     def test_once(self) -> None:
-        """An outage is told when it begins and when it is over; probes that fail are told at debug."""
+        """An outage is logged when it begins and when it ends; failed probes are logged at debug level."""
         self.limit(manifest_gets_only=False)
         for _ in range(3):
             self.clock.advance(11)
@@ -62,7 +62,7 @@ class OutageTests(SynchronousTestCase):
         self.assertEqual({"upstream": "docker.io", "seconds": 44.0}, self.logged.entries[-1].fields)
 
     def test_manifests(self) -> None:
-        """A pull limit is over when manifests are given again, not when blobs are."""
+        """A pull limit ends with the response to a manifest GET, not to other requests."""
         self.limit(manifest_gets_only=True)
         self.clock.advance(11)
         self.succeed(is_manifest_get=False)
@@ -72,7 +72,7 @@ class OutageTests(SynchronousTestCase):
         self.assertIn("circuit closed for manifest requests", self.logged.messages[-1])
 
     def test_next(self) -> None:
-        """The next outage is told anew."""
+        """The next outage is logged again."""
         for _ in range(2):
             self.limit(manifest_gets_only=False)
             self.clock.advance(11)
@@ -81,7 +81,7 @@ class OutageTests(SynchronousTestCase):
 
 
 class ClientTests(ClientTestCase):
-    """What an upstream client says and counts when its upstream fails."""
+    """The log and the metrics of a client whose upstream fails."""
 
     def setUp(self) -> None:
         self.logged = Logged.during(self, "mirrord.upstream")
@@ -91,8 +91,8 @@ class ClientTests(ClientTestCase):
         labels = {"upstream": "registry.example"}
         return self.metrics.registry.get_sample_value("mirrord_upstream_retries_total", labels)
 
-    def test_told(self) -> None:
-        """Failures are told when they shut the circuit, and that it is over when an answer has come."""
+    def test_circuit(self) -> None:
+        """Failures are logged when they open the circuit, the recovery when a response closes it."""
         self.use(Refused(), Refused(), Refused(), HEAD)
         for _ in range(3):
             self.failure(self.resolve(), UpstreamUnreachable)
@@ -105,7 +105,7 @@ class ClientTests(ClientTestCase):
         self.assertEqual(("info", Event.UPSTREAM_RECOVERED), (over.level, over.event))
 
     def test_limit(self) -> None:
-        """A 429 on a manifest is told as what it is: other requests go on."""
+        """A 429 on a manifest GET is logged as a limit of manifest requests."""
         self.use(Reply(429, {"Retry-After": "60"}), HEAD)
         self.failure(self.fetch(), UpstreamBusy)
         self.result(self.resolve())
@@ -115,7 +115,7 @@ class ClientTests(ClientTestCase):
         self.assertIn("circuit open for manifest requests for 60.0 s", limited.message)
 
     def test_retries(self) -> None:
-        """Counted is what is asked again after a failure, and what goes on where a blob broke off."""
+        """Retries after a failure and resumed blobs are counted."""
         self.use(Reply(503), HEAD, Reply(503), Reply(503), metrics=self.metrics)
         resolving = self.begin(self.resolve(attempts=3))
         self.assertEqual(0.0, self.retries())

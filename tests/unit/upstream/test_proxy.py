@@ -12,7 +12,7 @@ from mirrord.oci.errors import UpstreamTimeout, UpstreamUnreachable
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.proxy import Proxy, ProxyRules, TunnelEndpoint
-from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
+from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, http_response, until
 from tests.unit.upstream.test_agent import Certificates
 
 APP = RepositoryName("library/app")
@@ -21,7 +21,7 @@ BLOB = Digest.of(b"")
 
 class ProxyTests(SynchronousTestCase):
     def test_parse(self) -> None:
-        """A proxy's URL is read with its account, which it does not show."""
+        """A proxy's URL is parsed with its account, which is not in the repr."""
         proxy = Proxy.parse("http://me:s3%3Acret@proxy.lan:3128/")
         self.assertEqual(("proxy.lan", 3128, False), (proxy.host, proxy.port, proxy.is_secure))
         self.assertEqual(b"Basic bWU6czM6Y3JldA==", proxy.authorization)
@@ -30,7 +30,7 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(Proxy(host="proxy.lan", port=443, is_secure=True), Proxy.parse("https://proxy.lan"))
 
     def test_no_proxy_url(self) -> None:
-        """What is no URL of an HTTP proxy is refused, and not repeated."""
+        """A URL that is not of an HTTP proxy is rejected, without repeating it."""
         for url in ("socks5://me:s3cret@proxy", "http://", "http://proxy:port"):
             error = self.assertRaises(ValueError, Proxy.parse, url)
             self.assertNotIn("s3cret", str(error))
@@ -42,20 +42,20 @@ class ProxyRulesTests(SynchronousTestCase):
         return None if proxy is None else proxy.host
 
     def test_environment(self) -> None:
-        """Each scheme has its own proxy, in lowercase before uppercase; without any the way is direct."""
+        """Each scheme has its own proxy, lowercase before uppercase; without one the connection is direct."""
         both = {"HTTP_PROXY": "http://plain", "HTTPS_PROXY": "http://tls", "https_proxy": "http://lower"}
         self.assertEqual("plain", self.choose("http://a.example", **both))
         self.assertEqual("lower", self.choose("https://a.example", **both))
         self.assertIsNone(self.choose("https://a.example"))
 
     def test_configured(self) -> None:
-        """The configured proxy leads everywhere, whatever the environment says."""
+        """The configured proxy is used for everything, whatever the environment."""
         no = {"NO_PROXY": "*", "HTTPS_PROXY": "http://other"}
         self.assertEqual("own", self.choose("https://a.example", "http://own", **no))
         self.assertEqual("own", self.choose("http://b.example", "http://own", **no))
 
     def test_no_proxy(self) -> None:
-        """NO_PROXY names hosts, domains, ports, addresses and networks."""
+        """NO_PROXY has hosts, domains, ports, addresses and networks."""
         words = "localhost, .lan,example.com,*.corp ,b.example:5000,10.0.0.0/8,::1"
         for url in (
             "http://localhost:5000",
@@ -75,10 +75,10 @@ class ProxyRulesTests(SynchronousTestCase):
 
 
 class TunnelTests(SocketTestCase):
-    """Through a proxy in this process."""
+    """Connections through a proxy in this process."""
 
     def proxy(self, status: str = "200 Connection established") -> tuple[list[str], str]:
-        """A proxy that leads every tunnel to its target; the heads it saw, and where it is."""
+        """Start a proxy; return the heads of its requests and its URL."""
         heads: list[str] = []
 
         class Far(Protocol):
@@ -96,13 +96,13 @@ class TunnelTests(SocketTestCase):
         def answer(peer: Peer, head: str) -> None:
             heads.append(head)
             if not status.startswith("200"):
-                peer.transport.write(say(b"no", status))
+                peer.transport.write(http_response(b"no", status))
                 return
             _, target, _ = head.split("\r\n", maxsplit=1)[0].split(" ")
             host, _, port = target.rpartition(":")
             far = Far(peer)
-            held: list[bytes] = []
-            peer.dataReceived = held.append  # type: ignore[assignment, method-assign]
+            early: list[bytes] = []
+            peer.dataReceived = early.append  # type: ignore[assignment, method-assign]
 
             def connected(_: object) -> None:
                 peer.transport.write(f"HTTP/1.1 {status}\r\n\r\n".encode())
@@ -114,9 +114,11 @@ class TunnelTests(SocketTestCase):
         return heads, f"http://me:secret@127.0.0.1:{port}"
 
     async def test_tunnel(self) -> None:
-        """A https upstream is spoken to through a tunnel, its certificate checked; connections are kept."""
+        """An https upstream is reached by a tunnel, its certificate verified, its connection reused."""
         certificates = Certificates(self.folder())
-        server, port = self.listen(lambda peer, head: peer.transport.write(say(b"blob")), certificates.server)
+        server, port = self.listen(
+            lambda peer, head: peer.transport.write(http_response(b"blob")), certificates.server
+        )
         heads, url = self.proxy()
         client = self.client(
             f"https://localhost:{port}", {"HTTPS_PROXY": url}, ca=certificates.authority_path
@@ -133,15 +135,15 @@ class TunnelTests(SocketTestCase):
         self.assertNotIn(b"Proxy-Authorization", server.peers[0].received)
 
     async def test_refused(self) -> None:
-        """A proxy that refuses the tunnel makes the upstream unreachable, and says with which status."""
+        """If the proxy rejects the tunnel the upstream is unreachable; the error has no password."""
         _, url = self.proxy("407 Proxy Authentication Required")
         client = self.client("https://localhost:1", {"HTTPS_PROXY": url})
         with self.assertRaises(UpstreamUnreachable) as caught:
             await client.resolve(APP, Tag("latest"), budget_seconds=5, attempts=1)
         self.assertNotIn("secret", str(caught.exception))
 
-    async def test_endless_reply(self) -> None:
-        """A proxy whose reply has no end is left after 16 KiB of it."""
+    async def test_endless_head(self) -> None:
+        """The connection to a proxy is closed after 16 KiB of an endless response head."""
 
         def answer(peer: Peer, head: str) -> None:
             peer.transport.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 3000)
@@ -153,7 +155,7 @@ class TunnelTests(SocketTestCase):
         await until(lambda: server.peers[0].is_lost)
 
     async def test_no_protocol(self) -> None:
-        """A tunnel that nobody wants to enter, or can, is closed, and whoever waits is told why."""
+        """A tunnel for which no protocol can be built is closed, and `connect` fails with the reason."""
 
         class Refusing(Factory):
             def buildProtocol(self, addr: object) -> None:
@@ -174,7 +176,7 @@ class TunnelTests(SocketTestCase):
         await until(lambda: all(peer.is_lost for peer in server.peers))
 
     async def test_hanging(self) -> None:
-        """A proxy that never answers is left at the end of the budget."""
+        """The connection to a proxy that never responds is closed at the end of the budget."""
         server, port = self.listen(lambda peer, head: None)
         client = self.client("https://localhost:1", {"HTTPS_PROXY": f"http://127.0.0.1:{port}"})
         with self.assertRaises(UpstreamTimeout):
@@ -182,12 +184,12 @@ class TunnelTests(SocketTestCase):
         await until(lambda: server.peers[0].is_lost)
 
     async def test_absolute_form(self) -> None:
-        """A http upstream is asked for by its whole URL, with the proxy's account."""
+        """An http upstream is requested by its whole URL, with the proxy's account."""
         heads: list[str] = []
 
         def answer(peer: Peer, head: str) -> None:
             heads.append(head)
-            peer.transport.write(say(b"blob"))
+            peer.transport.write(http_response(b"blob"))
 
         _, port = self.listen(answer)
         client = self.client("http://registry.example", {"HTTP_PROXY": f"http://me:secret@127.0.0.1:{port}"})

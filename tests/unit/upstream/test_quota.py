@@ -8,7 +8,7 @@ from mirrord.upstream.quota import Quota
 
 class QuotaTests(SynchronousTestCase):
     def test_docker_hub(self) -> None:
-        """The figures of Docker Hub are read with their window and for whom they are."""
+        """The figures of Docker Hub are parsed with their window and source."""
         headers = Headers(
             {
                 "ratelimit-limit": ["100;w=21600"],
@@ -21,7 +21,7 @@ class QuotaTests(SynchronousTestCase):
         self.assertEqual("76 of 100", str(quota))
 
     def test_unknown(self) -> None:
-        """What is not said, or said wrongly, is unknown and not nought."""
+        """A missing or invalid figure is unknown, not zero."""
         self.assertIsNone(Quota.parse(Headers()))
         self.assertIsNone(Quota.parse(Headers({"ratelimit-limit": ["lots"]})))
         self.assertEqual("unknown", str(Quota()))

@@ -21,7 +21,7 @@ from tests.unit.upstream.scripted import (
 
 class RetryTests(ClientTestCase):
     def test_passing_failure(self) -> None:
-        """What passes by itself is asked again, after a wait, as often as allowed."""
+        """A transient failure is retried after a wait, as often as allowed."""
         self.use(Reply(503), Refused(), MANIFEST)
         fetching = self.begin(self.fetch(attempts=3))
         self.assertEqual(1, len(self.agent.requests))
@@ -35,12 +35,12 @@ class RetryTests(ClientTestCase):
         self.assertEqual(2, len(self.agent.requests))
 
     def test_definite(self) -> None:
-        """What is definite is asked once."""
+        """A definite error is not retried."""
         self.use(Reply(404))
         self.failure(self.fetch(attempts=3), ManifestUnknown)
 
     def test_retry_after(self) -> None:
-        """A Retry-After within the budget is waited for; one beyond it ends the call at once."""
+        """A Retry-After within the budget is waited for; one beyond it fails the call at once."""
         self.use(Reply(429, {"Retry-After": "3"}), MANIFEST)
         fetching = self.begin(self.fetch(attempts=3))
         self.clock.advance(2.9)
@@ -53,7 +53,7 @@ class RetryTests(ClientTestCase):
         self.assertEqual(30, error.retry_after_seconds)
 
     def test_hanging(self) -> None:
-        """A request without an answer is given up after ten seconds, and asked again."""
+        """A request without a response times out after ten seconds and is retried."""
         self.use(Hang(), MANIFEST)
         fetching = self.begin(self.fetch(attempts=3))
         self.clock.advance(9.9)
@@ -62,7 +62,7 @@ class RetryTests(ClientTestCase):
         self.successResultOf(fetching)
 
     def test_budget(self) -> None:
-        """No call takes longer than its budget, whatever hangs."""
+        """No call takes longer than its budget, however many requests hang."""
         self.use(*[Hang()] * 9)
         resolving = self.begin(self.resolve(budget_seconds=2.5, attempts=9))
         self.clock.pump([0.1] * 26)
@@ -70,7 +70,7 @@ class RetryTests(ClientTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_cancelled(self) -> None:
-        """A cancelled call cancels its request, is not tried again, and counts against nobody."""
+        """A cancelled call cancels its request, is not retried, and does not count as a failure."""
         for _ in range(5):
             self.use(Hang())
             resolving = self.begin(self.resolve(attempts=3))
@@ -83,14 +83,14 @@ class RetryTests(ClientTestCase):
 
 class RetryAfterTests(SynchronousTestCase):
     def test_seconds_and_dates(self) -> None:
-        """Seconds are taken as they are, a date as its distance from the answer's own Date."""
+        """Seconds are used as they are, a date as its distance from the Date of the response."""
         date = "Sat, 21 Nov 2026 10:00:00 GMT"
         self.assertEqual(60, parse_retry_after(" 60 ", None))
         self.assertEqual(90, parse_retry_after("Sat, 21 Nov 2026 10:01:30 GMT", date))
         self.assertEqual(0, parse_retry_after("Sat, 21 Nov 2026 09:00:00 GMT", date))
 
     def test_nonsense(self) -> None:
-        """What is neither says nothing."""
+        """Anything else is ignored."""
         for text in [None, "", "soon", "-1", "1.5", "²"]:
             self.assertIsNone(parse_retry_after(text, "Sat, 21 Nov 2026 10:00:00 GMT"), text)
         self.assertIsNone(parse_retry_after("Sat, 21 Nov 2026 10:01:30 GMT", None))

@@ -25,7 +25,7 @@ from tests.unit.upstream.scripted import (
 
 class TokenTests(ClientTestCase):
     def test_one_token_for_many(self) -> None:
-        """Many who wait for a token cost one request, and one who leaves harms nobody."""
+        """Concurrent requests share one token request, and cancelling one does not affect the others."""
         self.use(challenge(), Hang())
         waiting = [self.begin(self.resolve()) for _ in range(3)]
         self.assertEqual(2, len(self.agent.requests))
@@ -38,14 +38,14 @@ class TokenTests(ClientTestCase):
         self.assertEqual(4, len(self.agent.requests))
 
     def test_hanging_token(self) -> None:
-        """One token request that hangs costs five seconds, not the pull."""
+        """A token request that hangs costs five seconds, not the pull."""
         self.use(challenge(), Hang(), token(), HEAD)
         resolving = self.begin(self.resolve())
         self.clock.pump([5, 0.25])
         self.successResultOf(resolving)
 
     def test_expiry(self) -> None:
-        """A token is used until ten seconds before its end; without a word on that it lives for sixty."""
+        """A token is used until ten seconds before it expires, after 60 s by default."""
         self.use(challenge(), token(), HEAD, HEAD, token("t2", expires_in=300), HEAD, HEAD)
         self.result(self.resolve())
         self.clock.advance(49)
@@ -60,7 +60,7 @@ class TokenTests(ClientTestCase):
         )
 
     def test_longest(self) -> None:
-        """A token of 16 KiB is used, given twice as may be; a longer one, or a longer answer, is refused."""
+        """A token of 16 KiB is accepted, also twice; a longer one, or a longer response, is rejected."""
         good = "t" * 16384
         twice = f'{{"token": "{good}", "access_token": "{good}"}}'.encode()
         self.use(challenge(), Reply(200, {}, twice), HEAD)
@@ -77,25 +77,25 @@ class TokenTests(ClientTestCase):
             self.assertIn(why, str(self.failureResultOf(resolving, UpstreamRefused).value))
 
     def test_newer_token_stays(self) -> None:
-        """Two requests that are refused with one old token cost one new token, not one each."""
+        """Two requests that are rejected with one old token fetch one new token, not one each."""
         self.use(challenge(), token(), HEAD, Hang(), Hang())
         self.result(self.resolve())
         self.clock.advance(1)
         waiting = [self.begin(self.resolve()) for _ in range(2)]
         self.agent.add(token("t2"), HEAD, HEAD)
-        for refused, asking in zip(self.agent.pending, waiting, strict=True):
+        for refused, resolving in zip(self.agent.pending, waiting, strict=True):
             refused.callback(FakeResponse(challenge()))
-            self.successResultOf(asking)
+            self.successResultOf(resolving)
 
         self.assertEqual(["Bearer t1"] * 3 + [None] + ["Bearer t2"] * 2, self.authorizations[2:])
 
     def test_many_repositories(self) -> None:
         """1,000 challenges and tokens are cached; one more evicts the least recently used."""
 
-        def answer(asked: SentRequest) -> Reply:
-            if asked.url.startswith(REALM):
+        def answer(request: SentRequest) -> Reply:
+            if request.url.startswith(REALM):
                 return token()
-            return challenge(asked.url) if asked.authorization is None else HEAD
+            return challenge(request.url) if request.authorization is None else HEAD
 
         def cost(number: int) -> int:
             before = len(self.agent.requests)
@@ -110,7 +110,7 @@ class TokenTests(ClientTestCase):
         self.assertEqual([1, 1, 3, 3, 1], [cost(number) for number in (1, 1000, 0, 2, 1)])
 
     def test_access_token(self) -> None:
-        """A token may be called access_token; a body without either, or no JSON, is refused."""
+        """A token may be named access_token; a body without either, or not JSON, is rejected."""
         self.use(challenge(), Reply(200, {}, b'{"access_token": "t9"}'), HEAD)
         self.result(self.resolve())
         self.assertEqual("Bearer t9", self.authorizations[-1])
@@ -121,7 +121,7 @@ class TokenTests(ClientTestCase):
             self.failureResultOf(resolving, UpstreamRefused)
 
     def test_realm_redirects(self) -> None:
-        """A token service that redirects to another origin does not take our account there."""
+        """A redirect of the token service to another origin is followed without the account."""
         self.use(
             challenge(realm=f"{HOME}/token"),
             Reply(302, {"Location": "https://evil.example/"}),
@@ -133,7 +133,7 @@ class TokenTests(ClientTestCase):
         self.assertEqual([None, BASIC, None, "Bearer t1"], self.authorizations)
 
     def test_refused_account(self) -> None:
-        """A token service that refuses our account failed us; one that refuses nobody's request denies it."""
+        """A 401 or 403 with the account is AccountRefused; to an anonymous request it is Denied."""
         for status in (401, 403):
             self.use(challenge(realm=f"{HOME}/token"), Reply(status), account=ME)
             self.failure(self.resolve(attempts=3), AccountRefused)

@@ -14,17 +14,17 @@ from tests.fakes.faults import Cut, ExpiredUrl, Kind, NoRange
 from tests.fakes.images import make_image
 from tests.fakes.registry import FakeRegistry
 from tests.unit.upstream.cases import ClientTestCase
-from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, say, until
+from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, http_response, until
 
 APP = RepositoryName("library/app")
 BLOB = Digest.of(b"")
 
 
 class ReasonTests(ClientTestCase):
-    """What is told of a connection that failed."""
+    """The reason of a connection that failed."""
 
     def test_tls(self) -> None:
-        """Whatever OpenSSL makes of a failure, it is told that TLS failed, and why where that is said."""
+        """Whatever error OpenSSL raises, the reason is that TLS failed, with details if there are any."""
         for error, reason in (
             (SSL.Error([("SSL routines", "", "certificate verify failed")]), "certificate verify failed"),
             (SSL.SysCallError(-1, "Unexpected EOF"), "no reason given"),
@@ -32,12 +32,12 @@ class ReasonTests(ClientTestCase):
             (SSL.Error(), "no reason given"),
         ):
             self.use(ResponseNeverReceived([Failure(error)]))
-            told = str(self.failure(self.resolve(), UpstreamUnreachable))
-            self.assertIn(f"TLS failed: {reason}", told)
+            message = str(self.failure(self.resolve(), UpstreamUnreachable))
+            self.assertIn(f"TLS failed: {reason}", message)
 
 
 class FakeRegistryTests(SocketTestCase):
-    """Against a registry with Docker Hub's manners: three origins, a CDN that takes no credentials."""
+    """Against a registry like Docker Hub: three origins, a CDN that accepts no credentials."""
 
     def setUp(self) -> "Deferred[None]":  # type: ignore[override]
         self.registry = FakeRegistry(REACTOR)
@@ -59,22 +59,22 @@ class FakeRegistryTests(SocketTestCase):
         return b"".join(chunks)
 
     async def test_pull(self) -> None:
-        """A pull costs one challenge and one token; the token is not shown to the CDN."""
+        """A pull needs one challenge and one token; the token is not sent to the CDN."""
         client = self.connect()
         manifest = await client.fetch_manifest(APP, Tag("latest"), budget_seconds=5, attempts=1)
         self.assertEqual(self.image.manifest.content, manifest.body)
         self.assertEqual(self.layer.content, await self.fetch(client))
 
-        seen = self.registry.journal
-        self.assertEqual(1, len(seen.requests(Kind.TOKEN)))
-        self.assertEqual(1, len(seen.requests(Kind.CHALLENGE)))
-        [content] = seen.requests(Kind.CONTENT)
+        journal = self.registry.journal
+        self.assertEqual(1, len(journal.requests(Kind.TOKEN)))
+        self.assertEqual(1, len(journal.requests(Kind.CHALLENGE)))
+        [content] = journal.requests(Kind.CONTENT)
         self.assertFalse(content.has_authorization)
         self.assertEqual("identity", content.header("Accept-Encoding"))
         self.assertEqual(99, client.status().quota.remaining)
 
     async def test_resume(self) -> None:
-        """What was broken off is resumed with the validator of the origin that broke it off."""
+        """An interrupted download is resumed with the validator of its origin."""
         client = self.connect()
         self.registry.play(Cut(after=1_000_000))
         body = await client.fetch_blob(APP, Digest.parse(self.layer.digest), budget_seconds=5)
@@ -90,12 +90,12 @@ class FakeRegistryTests(SocketTestCase):
         self.assertEqual([None, True], [redirect.header("If-Range"), content.header("If-Range") is not None])
 
     async def test_no_range(self) -> None:
-        """Where the range is ignored the body says that it begins at nought."""
+        """If the range is ignored the whole blob is read."""
         self.registry.play(NoRange())
         self.assertEqual(self.layer.content, await self.fetch(self.connect(), offset=5))
 
     async def test_expired_url(self) -> None:
-        """A signed URL that has expired is asked for again."""
+        """A signed URL that has expired is requested again."""
         self.registry.play(ExpiredUrl())
         self.assertEqual(self.layer.content, await self.fetch(self.connect()))
 
@@ -108,16 +108,16 @@ class FakeRegistryTests(SocketTestCase):
 
 
 class SocketTests(SocketTestCase):
-    """Against a server that says what it is told."""
+    """Against a scripted server."""
 
     async def test_connections_are_kept(self) -> None:
-        """Requests one after the other share a connection, also over a redirect with a body."""
+        """Sequential requests share a connection, also across a redirect with a body."""
 
         def answer(peer: Peer, head: str) -> None:
             if head.startswith("GET /v2/"):
-                peer.transport.write(say(b"there" * 100, "307 See", "Location: /blob\r\n"))
+                peer.transport.write(http_response(b"there" * 100, "307 See", "Location: /blob\r\n"))
             else:
-                peer.transport.write(say(b"blob"))
+                peer.transport.write(http_response(b"blob"))
 
         server, port = self.listen(answer)
         client = self.client(f"http://127.0.0.1:{port}")
@@ -129,7 +129,7 @@ class SocketTests(SocketTestCase):
         self.assertEqual(1, len(server.peers))
 
     async def test_back_pressure(self) -> None:
-        """A reader that does not read holds the upstream back; what it then reads is whole."""
+        """A reader that does not read pauses the upstream; what it reads later is complete."""
         size = 64 << 20
         sent = 0
 
@@ -180,7 +180,7 @@ class SocketTests(SocketTestCase):
         await until(lambda: len(server.peers) == 2 and all(peer.is_lost for peer in server.peers))
 
     async def test_stall(self) -> None:
-        """A body that stalls is a timeout after what came of it, and its connection is closed."""
+        """A body that stalls is a timeout after its first bytes, and its connection is closed."""
 
         def answer(peer: Peer, head: str) -> None:
             peer.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc")
@@ -216,19 +216,19 @@ class SocketTests(SocketTestCase):
         with self.assertRaises(UpstreamUnreachable):
             await body.read()
 
-    async def test_gzip_is_left_alone(self) -> None:
-        """Bytes that call themselves gzip are not decoded: the digest is of what was sent."""
+    async def test_gzip_is_not_decoded(self) -> None:
+        """Bytes with Content-Encoding gzip are not decoded: the digest is of what was sent."""
 
         def answer(peer: Peer, head: str) -> None:
-            peer.transport.write(say(b"no gzip", headers="Content-Encoding: gzip\r\n"))
+            peer.transport.write(http_response(b"no gzip", headers="Content-Encoding: gzip\r\n"))
 
         _, port = self.listen(answer)
         body = await self.client(f"http://127.0.0.1:{port}").fetch_blob(APP, BLOB, budget_seconds=5)
         self.assertEqual((7, b"no gzip"), (body.size, await body.read()))
 
-    async def test_nonsense(self) -> None:
-        """Whatever a hostile upstream says in place of HTTP, it is a failure of the upstream."""
-        says = [
+    async def test_not_http(self) -> None:
+        """Whatever a hostile upstream sends in place of HTTP, it is an upstream error."""
+        responses = [
             b"SSH-2.0-OpenSSH\r\n\r\n",
             b"HTTP/1.1 abc\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
@@ -238,10 +238,10 @@ class SocketTests(SocketTestCase):
             b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
             b"",
         ]
-        for said in says:
+        for sent in responses:
 
-            def answer(peer: Peer, head: str, said: bytes = said) -> None:
-                peer.transport.write(said)
+            def answer(peer: Peer, head: str, sent: bytes = sent) -> None:
+                peer.transport.write(sent)
                 peer.transport.loseConnection()
 
             _, port = self.listen(answer)
@@ -250,7 +250,7 @@ class SocketTests(SocketTestCase):
                 await client.fetch_manifest(APP, Tag("latest"), budget_seconds=2, attempts=1)
 
     async def test_hang(self) -> None:
-        """A request that is never answered is given up at the end of the budget, connection and all."""
+        """A request without a response, and its connection, end with the budget."""
         server, port = self.listen(lambda peer, head: None)
         client = self.client(f"http://127.0.0.1:{port}")
         with self.assertRaises(UpstreamTimeout):
