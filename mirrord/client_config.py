@@ -1,8 +1,8 @@
-"""Recipes: the files that point a client at a mirror, as docs/clients.md explains them.
+"""Configuration files that point clients at a mirror, as explained in docs/clients.md.
 
-Each way of asking has its own address: containerd and its kin say by `?ns=` which registry they
-mean, podman and BuildKit have to be given the prefix in the path, docker's own image store knows
-Docker Hub only. So a recipe is made from what is mirrored, and names what the mirror serves, no more.
+Clients name the registry in different ways: containerd and its relatives send `?ns=`, podman and BuildKit
+need a prefix in the path, docker's own image store knows Docker Hub only. So a recipe is generated from
+the registries that are mirrored, and contains no others.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,23 +14,23 @@ from mirrord.oci.names import DOCKER_HUB
 
 @attrs.frozen
 class Registry:
-    """A registry that is mirrored; `prefix` is its path component at the mirror, None where it has none."""
+    """A mirrored registry; `prefix` is its path component at the mirror, None where it has none."""
 
     name: str
     prefix: str | None = None
 
     @property
     def url(self) -> str:
-        """Where clients find it without a mirror."""
+        """The URL that clients use without a mirror."""
         return f"https://{'registry-1.docker.io' if self.name == DOCKER_HUB else self.name}"
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class MirrorAddress:
-    """A mirror as clients see it.
+    """A mirror as clients reach it.
 
-    `url` is scheme, host and port. `default` is the registry that requests without a name mean. `ca` is
-    the PEM of the certificates that clients have to trust for it; empty where they do already.
+    `url` is scheme, host and port. `default` is the registry of requests that name none. `ca` is the PEM of
+    the certificates that clients must trust; empty where they do already.
     """
 
     url: str
@@ -40,16 +40,16 @@ class MirrorAddress:
 
     @property
     def authority(self) -> str:
-        """Its host and port."""
+        """The host and port."""
         return self.url.partition("://")[2]
 
     @property
     def is_secure(self) -> bool:
-        """Whether it speaks TLS."""
+        """Whether clients use TLS."""
         return self.url.startswith("https:")
 
     def location(self, registry: Registry) -> str | None:
-        """Where a client that never says which registry it means asks for this one."""
+        """Return the address of this registry for a client that never sends `?ns=`; None if it has none."""
         if registry.prefix is not None:
             return f"{self.authority}/{registry.prefix}"
         return self.authority if registry.name == self.default else None
@@ -57,7 +57,7 @@ class MirrorAddress:
 
 @attrs.frozen
 class ClientFile:
-    """A file on the client's host: its absolute path, and what has to stand in it."""
+    """A file on the client's host: its absolute path and its content."""
 
     path: str
     text: str
@@ -65,14 +65,14 @@ class ClientFile:
 
 @attrs.frozen
 class ClientRecipe:
-    """What to write for one client, and what makes it read that."""
+    """The files for one client, and instructions to apply them."""
 
     files: tuple[ClientFile, ...]
-    then: str
+    instructions: str
 
 
 def docker(mirror: MirrorAddress) -> ClientRecipe:
-    """Docker Hub for every docker; the others from docker 28 on with the containerd image store."""
+    """Return Docker Hub for every docker, others for docker 28 and later with the containerd image store."""
     hub = next((one for one in mirror.registries if one.name == DOCKER_HUB), None)
     files = [] if hub is None else [_daemon_json(mirror, hub)]
     files += [
@@ -89,7 +89,7 @@ def docker(mirror: MirrorAddress) -> ClientRecipe:
 
 
 def containerd(mirror: MirrorAddress) -> ClientRecipe:
-    """A folder for each registry."""
+    """Return a folder for each registry."""
     folder = "/etc/containerd/certs.d"
     ca = _ca(mirror, f"{folder}/mirrord-ca.crt")
     ca_file = ca[0].path if ca else None
@@ -103,7 +103,7 @@ def containerd(mirror: MirrorAddress) -> ClientRecipe:
 
 
 def podman(mirror: MirrorAddress) -> ClientRecipe:
-    """One file for podman, CRI-O, skopeo and buildah."""
+    """Return one file for podman, CRI-O, skopeo and buildah."""
     insecure = "" if mirror.is_secure else "insecure = true\n"
     tables = [
         f'[[registry]]\nprefix = "{one.name}"\nlocation = "{one.name}"\n\n'
@@ -119,7 +119,7 @@ def podman(mirror: MirrorAddress) -> ClientRecipe:
 
 
 def k3s(mirror: MirrorAddress) -> ClientRecipe:
-    """`registries.yaml`, of which k3s makes containerd's own files."""
+    """Return `registries.yaml`, from which k3s generates containerd's own files."""
     ca = _ca(mirror, "/etc/rancher/k3s/mirrord-ca.crt")
     lines = ["mirrors:"]
     for one in mirror.registries:
@@ -131,7 +131,7 @@ def k3s(mirror: MirrorAddress) -> ClientRecipe:
 
 
 def buildkit(mirror: MirrorAddress) -> ClientRecipe:
-    """`buildkitd.toml`; it gives the prefix, and says `?ns=` besides."""
+    """Return `buildkitd.toml`; BuildKit uses the prefix, and sends `?ns=` as well."""
     path = "/etc/buildkit/buildkitd.toml"
     ca = _ca(mirror, "/etc/buildkit/mirrord-ca.crt")
     tables = [
@@ -159,7 +159,7 @@ RECIPES: Mapping[str, Callable[[MirrorAddress], ClientRecipe]] = {
 
 
 def _daemon_json(mirror: MirrorAddress, hub: Registry) -> ClientFile:
-    """Requests of docker's own store name no registry; where they would mean another, the path has to."""
+    """Return `daemon.json`; the path contains the prefix where requests without it mean another registry."""
     path = "" if mirror.default == DOCKER_HUB or hub.prefix is None else f"/{hub.prefix}"
     return ClientFile("/etc/docker/daemon.json", f'{{ "registry-mirrors": ["{mirror.url}{path}"] }}\n')
 

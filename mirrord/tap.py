@@ -1,4 +1,4 @@
-"""Tap: the command line of `twistd mirrord`, the configuration that it means, and signals."""
+"""`twistd mirrord`: options, the configuration, the service, and signals."""
 
 import os
 import resource
@@ -21,15 +21,17 @@ from mirrord.observe.logs import observer
 
 
 class Options(TwistedOptions):
-    """The command line of `twistd mirrord`; what it says goes before the file."""
+    """The options of `twistd mirrord`; they take precedence over the configuration file."""
 
     synopsis = "[options]"
     longdesc = "A container registry mirror. Without options it serves Docker Hub at http://127.0.0.1:5000."
-    optFlags: ClassVar = [["check", None, "Print what is wrong with the configuration, or its meaning."]]
+    optFlags: ClassVar = [
+        ["check", None, "Check the configuration; print its errors, or the effective configuration."]
+    ]
     optParameters: ClassVar = [
         ["config", "c", None, "The configuration, a TOML file."],
-        ["upstream", None, None, "The URL that stands in for docker.io."],
-        ["store", None, None, "The folder in which content is kept."],
+        ["upstream", None, None, "The URL of docker.io, or of a registry in its place."],
+        ["store", None, None, "The folder of the store."],
         ["admin", None, None, "The endpoint of metrics, health and status."],
     ]
 
@@ -38,20 +40,20 @@ class Options(TwistedOptions):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """An endpoint to serve at, such as tcp:5000:interface=127.0.0.1; may be given several times."""
+        """An endpoint to serve at, such as tcp:5000:interface=127.0.0.1; can be repeated."""
         self["listen"].append(endpoint)
 
     def parseArgs(self, *args: str) -> None:  # noqa: N802 - Twisted's name
-        """Nothing but options is understood."""
+        """Reject positional arguments."""
         if args:
-            raise UsageError(f"not an option: {args[0]}")
+            raise UsageError(f"unexpected argument: {args[0]}")
 
 
 def makeService(options: Options) -> MirrorService:
-    """The service that `options` and the environment describe.
+    """Return the service for these options and the environment.
 
     Raises:
-        SystemExit: The configuration cannot be used, or `--check` has printed what it means.
+        SystemExit: The configuration is invalid, or `--check` has printed it.
     """
     try:
         config = _read_config(options, os.environ)
@@ -70,16 +72,16 @@ def makeService(options: Options) -> MirrorService:
         read_config=reread,
         log_observer=None if _has_other_log(options) else logs,
     )
-    reactor.callWhenRunning(_heed_signals, reactor, service)
-    _allow_descriptors()
+    reactor.callWhenRunning(_install_signal_handlers, reactor, service)
+    _raise_descriptor_limit()
     return service
 
 
 def _read_config(options: Options, environment: Mapping[str, str], *, is_running: bool = False) -> Config:
-    """The effective configuration; `is_running` where it is to be taken on by a daemon that runs.
+    """Return the effective configuration; `is_running` for the reload of a running daemon.
 
     Raises:
-        ConfigError: All that is wrong with it, or with the files and endpoints that it names.
+        ConfigError: The configuration, or a file or endpoint that it names, is invalid.
     """
     config = override(
         parse_config(_read_file(options["config"], is_running=is_running), environment=environment),
@@ -100,23 +102,23 @@ def _read_file(name: str | None, *, is_running: bool) -> str:
     path = Path(name)
     try:
         if is_running and not path.is_file():
-            # A pipe gives its text once; what it gives now would be an empty file, and all defaults.
-            raise ConfigError([f"{name} is no file that can be read twice"])
+            # A pipe can be read once; now it would be empty, which means all defaults.
+            raise ConfigError([f"{name} is not a regular file, so it cannot be read again"])
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{name} cannot be read: {error}"]) from None
 
 
 def _has_other_log(options: Options) -> bool:
-    """Whether twistd is told to log elsewhere, or will become a daemon that has no standard output."""
+    """Return whether twistd logs elsewhere, or will daemonize and have no standard output."""
     twistd = options.parent
     return twistd is not None and (
         twistd["logfile"] is not None or bool(twistd["syslog"]) or not twistd["nodaemon"]
     )
 
 
-def _heed_signals(reactor: Any, service: MirrorService) -> None:
-    """SIGTERM and SIGINT drain, with status 0, and a second one ends the wait for clients; SIGHUP reloads."""
+def _install_signal_handlers(reactor: Any, service: MirrorService) -> None:
+    """Drain on SIGTERM and SIGINT, with status 0, abort connections on a second one; reload on SIGHUP."""
 
     def stop() -> None:
         if reactor.running and not service.is_draining:
@@ -124,11 +126,11 @@ def _heed_signals(reactor: Any, service: MirrorService) -> None:
         else:
             service.abort_connections()
 
-    for number, act in ((signal.SIGHUP, service.reload), (signal.SIGTERM, stop), (signal.SIGINT, stop)):
-        signal.signal(number, lambda *_, act=act: reactor.callFromThread(act))
+    for number, action in ((signal.SIGHUP, service.reload), (signal.SIGTERM, stop), (signal.SIGINT, stop)):
+        signal.signal(number, lambda *_, action=action: reactor.callFromThread(action))
 
 
-def _allow_descriptors() -> None:
-    """As many file descriptors as we may have: a client takes two, and the soft limit is 1024."""
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of file descriptors to the hard one: a client needs two, and the soft limit is 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -88,7 +88,7 @@ def welcome(host: bytes, upstream: str, *, is_secure: bool) -> Response:
     if _ADDRESS.fullmatch(address) is None:
         address = _PLACEHOLDER
     url = f"{'https' if is_secure else 'http'}://{address}"
-    body = _page(MirrorAddress(url, (Registry(upstream),), upstream))
+    body = _page(MirrorAddress(url=url, registries=(Registry(upstream),), default=upstream))
     return Response.whole(200, body.encode("utf-8"), *_HEADERS)
 
 
@@ -108,7 +108,7 @@ def _page(mirror: MirrorAddress) -> str:
 
 def _section(client: str, recipe: ClientRecipe) -> str:
     files = "".join(map(_file, recipe.files))
-    return f"<h2>{html.escape(client)}</h2>\n{files}<p>{html.escape(recipe.then)}</p>\n"
+    return f"<h2>{html.escape(client)}</h2>\n{files}<p>{html.escape(recipe.instructions)}</p>\n"
 
 
 def _file(file: ClientFile) -> str:

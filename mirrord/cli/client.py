@@ -72,13 +72,13 @@ def client(
     listener = config.listen[0]
     registries = tuple(Registry(one.name, one.prefix) for one in config.upstream)
     url = mirror or _listener_url(listener, AdminClient(options.admin()))
-    recipe = RECIPES[client](MirrorAddress(url, registries, listener.upstream, ca))
+    recipe = RECIPES[client](MirrorAddress(url=url, registries=registries, default=listener.upstream, ca=ca))
     for file in recipe.files:
         if write:
             click.echo(install_client_file(file, root))
         else:
             click.echo(f"# {file.path}\n{file.text}")
-    click.echo(recipe.then)
+    click.echo(recipe.instructions)
     if not write and urlsplit(url).hostname in _LOOPBACK:
         click.echo(f"mirrord: {url} is reachable from this host only; for other hosts use --mirror", err=True)
 

@@ -127,7 +127,7 @@ class ReloadTests(MirrorCase):
         config.unlink()
         os.mkfifo(config)
         os.kill(daemon.pid, signal.SIGHUP)
-        self.wait_until(lambda: "no file that can be read twice" in daemon.log, what="the error")
+        self.wait_until(lambda: "is not a regular file" in daemon.log, what="the error")
         self.assertEqual(pull(f"{daemon.url}/v2/").status, 200)
 
     def test_a_bad_file(self) -> None:

@@ -1,4 +1,4 @@
-"""The recipes are right TOML, YAML and JSON, and are those of docs/clients.md."""
+"""The recipes are valid TOML, YAML and JSON, and equal to those of docs/clients.md."""
 
 import json
 import re
@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.client_config import RECIPES, ClientRecipe, MirrorAddress, Registry
 
 HUB, GHCR = Registry("docker.io", "dockerhub"), Registry("ghcr.io", "ghcr")
-PLAIN = MirrorAddress("http://mirror.lan:5000", (HUB, GHCR))
-SECURE = MirrorAddress("https://mirror.lan:5000", (HUB, GHCR), ca="PEM\n")
+PLAIN = MirrorAddress(url="http://mirror.lan:5000", registries=(HUB, GHCR))
+SECURE = MirrorAddress(url="https://mirror.lan:5000", registries=(HUB, GHCR), ca="PEM\n")
 
 
 def texts(recipe: ClientRecipe) -> dict[str, str]:
@@ -20,10 +20,10 @@ def texts(recipe: ClientRecipe) -> dict[str, str]:
 
 class RecipeTests(SynchronousTestCase):
     def test_documented(self) -> None:
-        """What stands in docs/clients.md for docker.io is what the recipes say, but for empty lines."""
+        """The files for docker.io in docs/clients.md equal the recipes, except for empty lines."""
         page = (Path(__file__).parents[2] / "docs/clients.md").read_text("utf-8")
         blocks = re.findall(r"^```(?:json|toml)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-        hub = MirrorAddress("http://mirror.lan:5000", (HUB,))
+        hub = MirrorAddress(url="http://mirror.lan:5000", registries=(HUB,))
         for client in ("docker", "containerd", "podman", "buildkit"):
             text = RECIPES[client](hub).files[0].text
             self.assertIn(
@@ -31,7 +31,7 @@ class RecipeTests(SynchronousTestCase):
             )
 
     def test_toml(self) -> None:
-        """Every TOML file can be read as TOML, whatever the mirror."""
+        """Every TOML file is valid, with and without TLS."""
         for mirror in (PLAIN, SECURE):
             for client, make in RECIPES.items():
                 for path, text in texts(make(mirror)).items():
@@ -39,7 +39,7 @@ class RecipeTests(SynchronousTestCase):
                         self.assertTrue(tomllib.loads(text), f"{client}: {path}")
 
     def test_docker(self) -> None:
-        """Docker has Docker Hub in daemon.json, and a hosts.toml for each of the others."""
+        """Docker has Docker Hub in daemon.json, and a hosts.toml for each other registry."""
         files = texts(RECIPES["docker"](PLAIN))
         self.assertEqual(
             json.loads(files["/etc/docker/daemon.json"]), {"registry-mirrors": ["http://mirror.lan:5000"]}
@@ -49,13 +49,15 @@ class RecipeTests(SynchronousTestCase):
         self.assertEqual(list(hosts["host"]), ["http://mirror.lan:5000"])
 
     def test_docker_at_another_listener(self) -> None:
-        """Where requests without a name mean another registry, docker's own way has the prefix."""
-        files = texts(RECIPES["docker"](MirrorAddress("http://m", (HUB, GHCR), default="ghcr.io")))
+        """Where another registry is the default, daemon.json contains Docker Hub's prefix."""
+        files = texts(
+            RECIPES["docker"](MirrorAddress(url="http://m", registries=(HUB, GHCR), default="ghcr.io"))
+        )
         self.assertIn('"http://m/dockerhub"', files["/etc/docker/daemon.json"])
 
     def test_podman(self) -> None:
-        """Podman is given prefixes; a registry that can only be reached by name is left out."""
-        bare = MirrorAddress("http://m", (Registry("docker.io"), Registry("quay.io")))
+        """Podman uses prefixes; a registry without one, and not the default, is omitted."""
+        bare = MirrorAddress(url="http://m", registries=(Registry("docker.io"), Registry("quay.io")))
         conf = tomllib.loads(
             texts(RECIPES["podman"](bare))["/etc/containers/registries.conf.d/50-mirrord.conf"]
         )
@@ -63,7 +65,7 @@ class RecipeTests(SynchronousTestCase):
         self.assertEqual(conf["registry"][0]["mirror"], [{"location": "m", "insecure": True}])
 
     def test_trust(self) -> None:
-        """A mirror that nobody vouches for brings its certificate to where each client looks for it."""
+        """The certificate of a mirror with a private CA is placed where each client looks for it."""
         places = {
             "docker": "/etc/docker/certs.d/mirror.lan:5000/ca.crt",
             "containerd": "/etc/containerd/certs.d/mirrord-ca.crt",

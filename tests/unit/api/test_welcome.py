@@ -58,9 +58,11 @@ class PageTests(SynchronousTestCase):
             (b"[::1]:5", "x:5000"),
         ):
             shown = unescape(page(host, upstream, is_secure=True))
-            mirror = MirrorAddress(f"https://{host.decode()}", (Registry(upstream),), upstream)
+            mirror = MirrorAddress(
+                url=f"https://{host.decode()}", registries=(Registry(upstream),), default=upstream
+            )
             for recipe in (make(mirror) for make in RECIPES.values()):
-                self.assertIn(recipe.then, shown)
+                self.assertIn(recipe.instructions, shown)
                 for file in recipe.files:
                     self.assertIn(file.text, shown)
                     self.assertIn(file.path, shown)
