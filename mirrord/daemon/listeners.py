@@ -68,7 +68,7 @@ class Listener:
             connections=self.site.connections,
             is_tls=certificates is not None,
             certificates={} if certificates is None else certificates.expiries,
-            trouble=None if certificates is None else certificates.trouble,
+            trouble=None if certificates is None else certificates.problem,
             address=self.site.address,
         )
 
@@ -91,7 +91,9 @@ def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple
         )
         certificates = None
         if listen.pairs:
-            certificates = Certificates.load(listen.pairs, listen.client_ca, ciphers, reactor, time.time)
+            certificates = Certificates.load(
+                listen.pairs, client_ca=listen.client_ca, ciphers=ciphers, clock=reactor, wall_clock=time.time
+            )
         return Listener(endpoint=listen.endpoint, site=site, certificates=certificates)
 
     return tuple(map(open_listener, config.listen))

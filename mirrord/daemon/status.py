@@ -48,7 +48,7 @@ def _closed_listeners(runtime: Runtime) -> str | None:
 
 
 def _certificate_problems(runtime: Runtime) -> str | None:
-    return "; ".join(filter(None, (each.trouble for each in runtime.certificates))) or None
+    return "; ".join(filter(None, (each.problem for each in runtime.certificates))) or None
 
 
 def _build_status(runtime: Runtime, generation: Callable[[], Generation]) -> Status:

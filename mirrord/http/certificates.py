@@ -1,9 +1,9 @@
-"""Certificates: what one listener proves its names with, renewed while it serves.
+"""The certificates of a listener, renewed while it serves.
 
-Whoever renews (certbot, acme.sh, tailscale, an operator) writes files and tells nobody, so the files
-are looked at every two seconds. A renewal is two files, and we may come between them, or be too
-early or too late for their permissions; so a pair is taken whole or not at all, and one that is in
-trouble is tried again at each look until it is well. What is served meanwhile is what was served.
+A renewal tool (certbot, acme.sh, tailscale, an operator) writes files without a notification, so the files
+are checked every two seconds. A renewal replaces two files, and a check may come between the two, or before
+their permissions are set. So a pair is loaded as a whole or not at all, and one that cannot be loaded is
+tried again at every check. Meanwhile the previous certificate stays in use.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,14 +21,15 @@ from mirrord.config.config import CertificateConfig
 from mirrord.config.pem import alternative_names, common_names, dns_names, read_certificates, read_key
 from mirrord.http.tls_context import CipherPreference, server_context
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 
 _Stamp = tuple[tuple[int, ...] | None, ...]
+"""Modification time, size and inode of each file; None for a file that does not exist."""
 
 
-@attrs.frozen
-class _Proof:
-    """A certificate with its key, ready to be shown."""
+@attrs.frozen(kw_only=True)
+class _LoadedPair:
+    """A certificate and its key, ready for use."""
 
     context: SSL.Context
     names: tuple[str, ...]
@@ -36,34 +37,34 @@ class _Proof:
     expires_at: float
     serial: int
 
-    def flaw(self, now: float) -> str | None:
-        """Why no client takes it now, if its clock is like ours."""
+    def problem(self, now: float) -> str | None:
+        """Return why no client accepts it now, if the clients' clocks are right."""
         if self.expires_at <= now:
             return "expired; renew it"
         return "not valid yet; is the clock right?" if now < self.begins_at else None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class _Pair:
-    """A certificate and its key: their files, what was in them when they were last well, and the trouble."""
+    """The files of a certificate and its key, what was last loaded from them, and why they are unusable."""
 
     files: CertificateConfig
     client_ca: Path | None
     ciphers: CipherPreference
-    proof: _Proof
+    loaded: _LoadedPair
     stamp: _Stamp
-    trouble: str | None = None
+    problem: str | None = None
 
 
 @attrs.define(eq=False)
 class Certificates:
-    """The certificates of a listener; the first is for clients that ask for no name, or an unknown one."""
+    """The certificates of a listener; the first is for clients that send no or an unknown server name."""
 
     _pairs: tuple[_Pair, ...]
     _clock: Any
     _wall_clock: Callable[[], float]
     _contexts: dict[str, SSL.Context] = attrs.field(factory=dict, init=False)
-    _looking: LoopingCall | None = attrs.field(default=None, init=False)
+    _checking: LoopingCall | None = attrs.field(default=None, init=False)
 
     _log = Logger()
 
@@ -71,110 +72,110 @@ class Certificates:
     def load(
         cls,
         pairs: Iterable[CertificateConfig],
+        *,
         client_ca: Path | None,
         ciphers: CipherPreference,
         clock: Any,
         wall_clock: Callable[[], float],
     ) -> "Certificates":
-        """The certificates of these files, of which there is at least one pair.
+        """Return the certificates of one or more pairs of files.
 
-        `clock` is the reactor's, for looking at the files; `wall_clock` tells what has expired.
-
-        One that has expired, or is not valid yet, is served for want of a better one, and is a trouble.
+        `clock` is the reactor's, for the checks; `wall_clock` decides what has expired. A certificate that
+        has expired or is not valid yet is used, as there is no better one, and reported as a problem.
 
         Raises:
-            OSError: A file cannot be used; the message names it.
+            OSError: A file is unusable; the message names it.
         """
         loaded = []
         for files in pairs:
             stamp = _stamp(files, client_ca)
             try:
-                proof = _read(files, client_ca, ciphers)
+                pair = _load(files, client_ca, ciphers)
             except ValueError as error:
                 raise OSError(str(error)) from None
-            loaded.append(_Pair(files, client_ca, ciphers, proof, stamp))
+            loaded.append(_Pair(files=files, client_ca=client_ca, ciphers=ciphers, loaded=pair, stamp=stamp))
         certificates = cls(tuple(loaded), clock, wall_clock)
-        for pair in loaded:
-            certificates._serve(pair)
+        for each in loaded:
+            certificates._use(each)
         return certificates
 
     @property
-    def trouble(self) -> str | None:
-        """What is wrong with the files, or with what is served of them."""
+    def problem(self) -> str | None:
+        """What is wrong with the files, or with the certificates in use; None if nothing is."""
         now = self._wall_clock()
-        faults = []
+        problems = []
         for pair in self._pairs:
-            if pair.trouble is not None:
-                faults.append(pair.trouble)
-            elif flaw := pair.proof.flaw(now):
-                faults.append(f"{pair.files.certificate}: {flaw}")
-        return "; ".join(faults) or None
+            if pair.problem is not None:
+                problems.append(pair.problem)
+            elif problem := pair.loaded.problem(now):
+                problems.append(f"{pair.files.certificate}: {problem}")
+        return "; ".join(problems) or None
 
     @property
     def expiries(self) -> dict[str, float]:
-        """When what is served ends, in unix seconds, by its first name; the earliest of several."""
+        """When the certificates in use expire, in Unix seconds: the earliest of each first name."""
         earliest: dict[str, float] = {}
         for pair in self._pairs:
-            name = next(iter(pair.proof.names), str(pair.files.certificate))
-            earliest[name] = min(pair.proof.expires_at, earliest.get(name, pair.proof.expires_at))
+            name = next(iter(pair.loaded.names), str(pair.files.certificate))
+            earliest[name] = min(pair.loaded.expires_at, earliest.get(name, pair.loaded.expires_at))
         return earliest
 
     def start(self) -> None:
-        """Look at the files from now on."""
-        self._looking = LoopingCall(self.look)
-        self._looking.clock = self._clock
-        self._looking.start(LOOK_SECONDS, now=False)
+        """Check the files from now on."""
+        self._checking = LoopingCall(self.check)
+        self._checking.clock = self._clock
+        self._checking.start(CHECK_SECONDS, now=False)
 
     def stop(self) -> None:
-        """Look no more."""
-        if self._looking is not None:
-            self._looking.stop()
-            self._looking = None
+        """Stop checking the files."""
+        if self._checking is not None:
+            self._checking.stop()
+            self._checking = None
 
-    def look(self) -> None:
-        """Take on the pairs whose files have changed, and those that are in trouble."""
+    def check(self) -> None:
+        """Load the pairs whose files have changed, and those that could not be loaded."""
         for pair in self._pairs:
             stamp = _stamp(pair.files, pair.client_ca)
-            if stamp != pair.stamp or pair.trouble is not None:
+            if stamp != pair.stamp or pair.problem is not None:
                 pair.stamp = stamp
                 self._renew(pair)
 
     def reload(self) -> None:
-        """Take on all pairs as their files are now; those that cannot be used stay as they were."""
+        """Load all pairs again; one that is unusable stays as it was."""
         for pair in self._pairs:
             pair.stamp = _stamp(pair.files, pair.client_ca)
             self._renew(pair)
 
     def accept(self, connected: socket) -> SSL.Connection:
-        """The server's side of TLS over a socket."""
-        connection = SSL.Connection(self._pairs[0].proof.context, connected)
+        """Return the server side of TLS over a socket."""
+        connection = SSL.Connection(self._pairs[0].loaded.context, connected)
         connection.set_accept_state()
         return connection
 
     def _renew(self, pair: _Pair) -> None:
         try:
-            proof = _read(pair.files, pair.client_ca, pair.ciphers)
-            if flaw := proof.flaw(self._wall_clock()):
-                raise ValueError(f"{pair.files.certificate}: {flaw}")
+            loaded = _load(pair.files, pair.client_ca, pair.ciphers)
+            if problem := loaded.problem(self._wall_clock()):
+                raise ValueError(f"{pair.files.certificate}: {problem}")
         except (OSError, ValueError) as error:
-            trouble = f"{error}; what was served before still is, until this is mended"
-            if trouble != pair.trouble:
-                self._log.warn("{trouble}", trouble=trouble)
-            pair.trouble = trouble
+            problem = f"{error}; the previous certificate stays in use until this is repaired"
+            if problem != pair.problem:
+                self._log.warn("{trouble}", trouble=problem)
+            pair.problem = problem
             return
-        is_new = proof.serial != pair.proof.serial or pair.trouble is not None
-        pair.proof, pair.trouble = proof, None
-        self._serve(pair)
+        is_new = loaded.serial != pair.loaded.serial or pair.problem is not None
+        pair.loaded, pair.problem = loaded, None
+        self._use(pair)
         if is_new:
-            self._log.info("{file} is served from now on", file=str(pair.files.certificate))
+            self._log.info("certificate {file} loaded", file=str(pair.files.certificate))
 
-    def _serve(self, renewed: _Pair) -> None:
-        """Have each pair be found by its names, and by those of the first pair first."""
+    def _use(self, renewed: _Pair) -> None:
+        """Look up each pair by its names; of pairs with a name in common, the first is used."""
         self._contexts = {
-            name: pair.proof.context for pair in reversed(self._pairs) for name in pair.proof.names
+            name: pair.loaded.context for pair in reversed(self._pairs) for name in pair.loaded.names
         }
         if len(self._pairs) > 1:
-            renewed.proof.context.set_tlsext_servername_callback(self._choose)
+            renewed.loaded.context.set_tlsext_servername_callback(self._choose)
 
     def _choose(self, connection: SSL.Connection) -> None:
         name = (connection.get_servername() or b"").decode("latin-1").lower()
@@ -185,24 +186,24 @@ class Certificates:
 
 
 def _stamp(files: CertificateConfig, client_ca: Path | None) -> _Stamp:
-    """By which it is seen that a file has changed; links are followed, since certbot's live/ is links."""
+    """Return what changes with the files. Links are followed, since certbot's live/ consists of links."""
     paths = (files.certificate, files.key) + (() if client_ca is None else (client_ca,))
-    return tuple(map(_stamp_of, paths))
+    return tuple(map(_file_stamp, paths))
 
 
-def _stamp_of(path: Path) -> tuple[int, ...] | None:
+def _file_stamp(path: Path) -> tuple[int, ...] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _read(files: CertificateConfig, client_ca: Path | None, ciphers: CipherPreference) -> _Proof:
-    """What stands in the files now.
+def _load(files: CertificateConfig, client_ca: Path | None, ciphers: CipherPreference) -> _LoadedPair:
+    """Load a pair from its files.
 
     Raises:
-        ValueError: It cannot be used; the message names the file.
+        ValueError: It is unusable; the message names the file.
     """
     path = files.certificate
     try:
@@ -216,20 +217,25 @@ def _read(files: CertificateConfig, client_ca: Path | None, ciphers: CipherPrefe
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     except SSL.Error as error:
-        raise ValueError(f"{path}: OpenSSL does not take it: {reason_of(error)}") from None
+        raise ValueError(f"{path}: rejected by OpenSSL: {reason_of(error)}") from None
     own = chain[0]
-    begins, ends = own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp()
-    return _Proof(context, _names(own), begins, ends, own.serial_number)
+    return _LoadedPair(
+        context=context,
+        names=_names(own),
+        begins_at=own.not_valid_before_utc.timestamp(),
+        expires_at=own.not_valid_after_utc.timestamp(),
+        serial=own.serial_number,
+    )
 
 
 def _names(certificate: Certificate) -> tuple[str, ...]:
-    """What a certificate is for: its DNS names, or where it has none, its common name (RFC 6125, 6.4.4)."""
+    """Return a certificate's DNS names, or its common name if it has none (RFC 6125, section 6.4.4)."""
     has_alternatives = alternative_names(certificate) is not None
     names = dns_names(certificate) if has_alternatives else common_names(certificate)
     return tuple(name.lower() for name in names)
 
 
 def reason_of(error: SSL.Error) -> str:
-    """An error of OpenSSL in its own words."""
+    """Return OpenSSL's own words for an error."""
     reasons = [entry[2] for entry in error.args[0]] if error.args and isinstance(error.args[0], list) else []
     return ", ".join(filter(None, reasons)) or str(error) or type(error).__name__

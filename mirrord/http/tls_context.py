@@ -1,8 +1,8 @@
-"""Contexts of OpenSSL: how TLS is spoken with clients, whatever the certificate.
+"""OpenSSL contexts: the parameters of TLS with clients, whatever the certificate.
 
-TLS 1.2 or later, forward secret and authenticated ciphers only, no compression and no resumption:
-docker, containerd and podman keep no sessions, and tickets would only be sent for nothing. OpenSSL
-itself lets no client renegotiate, since its version 3.
+TLS 1.2 or later, forward-secret and authenticated ciphers only, no compression and no resumption: docker,
+containerd and podman keep no sessions, so tickets would be sent in vain. OpenSSL itself rejects renegotiation
+by clients since its version 3.
 """
 
 import re
@@ -19,20 +19,20 @@ _AES_256 = b"TLS_AES_256_GCM_SHA384"
 _CHACHA = b"TLS_CHACHA20_POLY1305_SHA256"
 
 _PROTOCOLS = (b"http/1.1", b"http/1.0")
-"""HTTP/1.1 alone: no client of a mirror insists on h2, and Twisted's cuts slow answers."""
+"""HTTP/1.1 only: no client of a mirror requires h2, and Twisted's h2 cuts slow responses short."""
 
-# Of OpenSSL's ssl.h; pyOpenSSL names some of them, some of the time.
+# From OpenSSL's ssl.h; not every version of pyOpenSSL defines them.
 _OP_IGNORE_UNEXPECTED_EOF = 1 << 7
 _OP_PRIORITIZE_CHACHA = 1 << 21
 _MODE_ENABLE_PARTIAL_WRITE = 1
 
 _OPTIONS = (
     SSL.OP_CIPHER_SERVER_PREFERENCE
-    # A client that wants ChaCha20 first, as older Pis do, gets it from an x86 too.
+    # A client that prefers ChaCha20, as older Pis do, gets it from an x86 too.
     | _OP_PRIORITIZE_CHACHA
     | SSL.OP_NO_COMPRESSION
     | SSL.OP_NO_TICKET
-    # Many clients hang up without close_notify; HTTP says itself where a message ends (RFC 9112, 9.8).
+    # Many clients close without close_notify; HTTP delimits its messages itself (RFC 9112, section 9.8).
     | _OP_IGNORE_UNEXPECTED_EOF
 )
 
@@ -41,14 +41,14 @@ _FLAGS = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
 
 @attrs.frozen
 class CipherPreference:
-    """What is preferred: of TLS 1.3, and of TLS 1.2 in OpenSSL's other spelling."""
+    """The cipher suites in order of preference: of TLS 1.3, and of TLS 1.2 in OpenSSL's other syntax."""
 
     tls13: bytes
     tls12: bytes
 
     @classmethod
     def for_processor(cls, cpuinfo: str) -> "CipherPreference":
-        """The cheapest first, for the processor that /proc/cpuinfo describes.
+        """Return the cheapest first, for the processor that /proc/cpuinfo describes.
 
         Without AES instructions (all Raspberry Pis before the fifth) ChaCha20 costs a third of AES.
         """
@@ -68,20 +68,19 @@ def server_context(
     client_ca: Path | None,
     ciphers: CipherPreference,
 ) -> Any:
-    """A context that greets with `chain`, the server's certificate first.
+    """Return an OpenSSL.SSL.Context for `chain`, the server's own certificate first.
 
-    It is an OpenSSL.SSL.Context. Where `client_ca` is given, a client has to show a certificate that is
-    signed by one of those in that file.
+    With `client_ca`, a client has to present a certificate that is signed by one of those in that file.
 
     Raises:
-        OpenSSL.SSL.Error: OpenSSL does not take one of them.
+        OpenSSL.SSL.Error: OpenSSL rejects one of them.
     """
     context: Any = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(_OPTIONS)
-    # One call is to encrypt and send all that it is given, not a record of it.
+    # One call encrypts and sends all of its data, not a single record.
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
-    # 34 KiB of buffers a connection are given back while nothing is said: podman idles for 90 s.
+    # Free 34 KiB of buffers per connection while it is idle: podman idles for 90 s.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_tls13_ciphersuites(ciphers.tls13)
@@ -101,8 +100,8 @@ def server_context(
 
 
 def _choose_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
-    """The first of ours; a client that has none of them is told so by an alert (RFC 7301, 3.2)."""
+    """Return the first of ours that is offered; if there is none, send an alert (RFC 7301, section 3.2)."""
     for protocol in _PROTOCOLS:
         if protocol in offered:
             return protocol
-    raise SSL.Error([("", "", "no protocol of the client's is spoken here")])
+    raise SSL.Error([("", "", "none of the client's protocols is supported")])

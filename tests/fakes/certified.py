@@ -15,7 +15,7 @@ from mirrord.http.tls_context import CipherPreference
 
 @attrs.define(eq=False)
 class Certified:
-    """A folder of pairs that one authority has signed."""
+    """A folder of certificates, with their keys, that one authority has signed."""
 
     folder: Path
     authority: trustme.CA = attrs.field(factory=trustme.CA)
@@ -27,7 +27,7 @@ class Certified:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> CertificateConfig:
-        """Write a pair for these names, over what was there."""
+        """Write a certificate for these names and its key, replacing any previous ones."""
         issued = self.authority.issue_cert(*names, not_before=since, not_after=until)
         files = CertificateConfig(self.folder / f"{file}.pem", self.folder / f"{file}.key")
         files.certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
@@ -35,12 +35,15 @@ class Certified:
         return files
 
     def certificates(self, *pairs: CertificateConfig, client_ca: Path | None = None) -> Certificates:
-        """What a listener would serve of them, by a clock that stands still."""
+        """Return a listener's certificates, by a clock that stands still."""
         clock: Any = None
-        return Certificates.load(pairs, client_ca, CipherPreference.for_processor(""), clock, lambda: 0.0)
+        ciphers = CipherPreference.for_processor("")
+        return Certificates.load(
+            pairs, client_ca=client_ca, ciphers=ciphers, clock=clock, wall_clock=lambda: 0.0
+        )
 
     def trust(self) -> ssl.SSLContext:
-        """How a client trusts them."""
+        """Return a client's context that trusts them."""
         context = ssl.create_default_context()
         self.authority.configure_trust(context)
         return context

@@ -1,4 +1,4 @@
-"""Certificates of a test's own, and a client that looks at what it is shown."""
+"""Certificates of a test's own, and a client that looks at the one it is presented."""
 
 import socket
 import tempfile
@@ -41,15 +41,19 @@ class CertificateCase(SynchronousTestCase):
         self, *pairs: CertificateConfig, client_ca: Path | None = None, cpuinfo: str = X86
     ) -> Certificates:
         ciphers = CipherPreference.for_processor(cpuinfo)
-        return Certificates.load(pairs, client_ca, ciphers, self.clock, lambda: self.now)
+        return Certificates.load(
+            pairs, client_ca=client_ca, ciphers=ciphers, clock=self.clock, wall_clock=lambda: self.now
+        )
 
-    def greet(self, certificates: Certificates, name: str | None = "mirror.lan", **how: Any) -> "Greeting":
-        """Shake hands over a pair of sockets, turn by turn."""
+    def handshake(
+        self, certificates: Certificates, name: str | None = "mirror.lan", **options: Any
+    ) -> "Handshake":
+        """Do a TLS handshake over a pair of sockets, alternating between the two sides."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             for end in (ours, theirs):
                 end.setblocking(False)
-            context = how.get("context") or SSL.Context(SSL.TLS_CLIENT_METHOD)
+            context = options.get("context") or SSL.Context(SSL.TLS_CLIENT_METHOD)
             client: Any = SSL.Connection(context, theirs)
             client.set_connect_state()
             if name is not None:
@@ -60,13 +64,13 @@ class CertificateCase(SynchronousTestCase):
                     end.do_handshake()
                 except SSL.WantReadError:
                     continue
-            return Greeting(client, server)
+            return Handshake(client, server)
 
 
-class Greeting:
+class Handshake:
     def __init__(self, client: Any, server: Any) -> None:
-        self.shown = client.get_peer_certificate(as_cryptography=True)
-        self.names = names_of(self.shown)
+        self.certificate = client.get_peer_certificate(as_cryptography=True)
+        self.names = names_of(self.certificate)
         self.cipher = client.get_cipher_name()
         self.client = server.get_peer_certificate(as_cryptography=True)
 

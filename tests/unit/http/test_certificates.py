@@ -1,4 +1,4 @@
-"""Certificates: chosen by name, renewed whole or not at all, and never lost to a bad file."""
+"""Certificates are chosen by name, renewed as a pair or not at all, and never lost to a bad file."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ class NameTests(CertificateCase):
         )
 
     def test_by_name(self) -> None:
-        """A client is shown the certificate that has the name it asks for, however it is written."""
+        """A client is presented the certificate for the server name it sends, whatever its case."""
         for name, names in (
             ("first.lan", ["first.lan"]),
             ("second.lan", ["second.lan", "a.wild.lan"]),
@@ -29,33 +29,35 @@ class NameTests(CertificateCase):
             ("b.wild.lan", ["*.wild.lan"]),
         ):
             with self.subTest(name=name):
-                self.assertEqual(names, self.greet(self.certificates, name).names)
+                self.assertEqual(names, self.handshake(self.certificates, name).names)
 
     def test_exact_before_wildcard(self) -> None:
-        """The certificate that has just that name goes before one with a wildcard."""
-        self.assertEqual(["second.lan", "a.wild.lan"], self.greet(self.certificates, "a.wild.lan").names)
+        """A certificate for exactly that name is preferred to one with a wildcard."""
+        self.assertEqual(["second.lan", "a.wild.lan"], self.handshake(self.certificates, "a.wild.lan").names)
 
     def test_one_label(self) -> None:
-        """A wildcard stands for one label, neither for two nor for none (RFC 6125, section 6.4.3)."""
+        """A wildcard matches one label, neither two nor none (RFC 6125, section 6.4.3)."""
         for name in ("a.b.wild.lan", "wild.lan"):
             with self.subTest(name=name):
-                self.assertEqual(["first.lan"], self.greet(self.certificates, name).names)
+                self.assertEqual(["first.lan"], self.handshake(self.certificates, name).names)
 
     def test_unknown(self) -> None:
-        """The first certificate is for those that ask for no name, or for an unknown one."""
+        """The first certificate is for clients that send no server name, or an unknown one."""
         for name in (None, "unknown.lan", "lan"):
             with self.subTest(name=name):
-                self.assertEqual(["first.lan"], self.greet(self.certificates, name).names)
+                self.assertEqual(["first.lan"], self.handshake(self.certificates, name).names)
 
     def test_renewed(self) -> None:
-        """Whichever is renewed, all names are found as before."""
+        """After any certificate is renewed, all names are found as before."""
         for file, name in (("first", "first.lan"), ("wild", "*.wild.lan")):
-            before = self.greet(self.certificates, name).shown
+            before = self.handshake(self.certificates, name).certificate
             self.certified.issue(name, file=file)
             self.certificates.reload()
 
-            self.assertNotEqual(before, self.greet(self.certificates, name).shown)
-            self.assertEqual(["second.lan", "a.wild.lan"], self.greet(self.certificates, "second.lan").names)
+            self.assertNotEqual(before, self.handshake(self.certificates, name).certificate)
+            self.assertEqual(
+                ["second.lan", "a.wild.lan"], self.handshake(self.certificates, "second.lan").names
+            )
 
 
 class RenewalTests(CertificateCase):
@@ -68,24 +70,24 @@ class RenewalTests(CertificateCase):
         self.first = self.shown()
 
     def shown(self) -> Certificate:
-        shown: Certificate = self.greet(self.certificates).shown
+        shown: Certificate = self.handshake(self.certificates).certificate
         return shown
 
     def wait(self) -> None:
         self.clock.advance(2)
 
     def test_in_time(self) -> None:
-        """New files are served two seconds later, without anybody saying so."""
+        """New files are in use two seconds later, without a reload."""
         self.certified.issue("mirror.lan")
         self.assertEqual(self.first, self.shown())
         self.wait()
 
         self.assertNotEqual(self.first, self.shown())
-        self.assertIsNone(self.certificates.trouble)
+        self.assertIsNone(self.certificates.problem)
         self.assertEqual([], self.warnings)
 
     def test_links(self) -> None:
-        """Links are followed: certbot leaves the files alone and points to others."""
+        """Links are followed: certbot leaves the files alone and links to others."""
         other = self.certified.issue("mirror.lan", file="other")
         for ours, theirs in ((self.pair.certificate, other.certificate), (self.pair.key, other.key)):
             ours.unlink()
@@ -95,34 +97,34 @@ class RenewalTests(CertificateCase):
         self.assertNotEqual(self.first, self.shown())
 
     def test_half_written(self) -> None:
-        """A certificate whose key is still the old one waits for it; the old pair is served meanwhile."""
+        """A certificate whose key is still the old one waits for it; the old pair stays in use meanwhile."""
         key = self.pair.key.read_bytes()
         self.certified.issue("mirror.lan")
         new_key = self.pair.key.read_bytes()
         self.pair.key.write_bytes(key)
         self.wait()
         self.assertEqual(self.first, self.shown())
-        self.assertIn(f"{self.pair.key}: not the key of the certificate", str(self.certificates.trouble))
+        self.assertIn(f"{self.pair.key}: not the key of the certificate", str(self.certificates.problem))
 
         self.pair.key.write_bytes(new_key)
         self.wait()
 
         self.assertNotEqual(self.first, self.shown())
-        self.assertIsNone(self.certificates.trouble)
+        self.assertIsNone(self.certificates.problem)
 
     def test_broken(self) -> None:
-        """Whatever becomes of the files, the old pair is served, and the trouble is told once."""
+        """Whatever happens to the files, the old pair stays in use, and the problem is logged once."""
 
         def expire() -> None:
             self.certified.issue("mirror.lan", until=NOW)
 
-        for break_it, trouble in (
+        for break_it, problem in (
             (lambda: self.pair.certificate.write_bytes(b"nothing"), "no certificate in PEM"),
             (lambda: self.pair.key.write_bytes(b""), "no private key in PEM"),
             (self.pair.certificate.unlink, "cannot be read: No such file"),
             (expire, "expired"),
         ):
-            with self.subTest(trouble=trouble):
+            with self.subTest(problem=problem):
                 self.warnings.clear()
                 self.certified.issue("mirror.lan", until=LATER)
                 self.wait()
@@ -131,57 +133,57 @@ class RenewalTests(CertificateCase):
                 for _ in range(5):
                     self.wait()
                 self.assertEqual(served, self.shown())
-                self.assertIn(trouble, str(self.certificates.trouble))
-                self.assertEqual([self.certificates.trouble], self.warnings)
+                self.assertIn(problem, str(self.certificates.problem))
+                self.assertEqual([self.certificates.problem], self.warnings)
 
     def test_too_early(self) -> None:
-        """A certificate that is not valid yet waits until it is; the one before is served meanwhile."""
+        """A certificate that is not valid yet waits until it is; the previous one stays in use meanwhile."""
         self.certified.issue("mirror.lan", since=NOW + timedelta(seconds=3), until=LATER)
         self.wait()
         self.assertEqual(self.first, self.shown())
-        self.assertIn("not valid yet", str(self.certificates.trouble))
+        self.assertIn("not valid yet", str(self.certificates.problem))
 
         self.now += 3
         self.wait()
         self.assertNotEqual(self.first, self.shown())
-        self.assertIsNone(self.certificates.trouble)
+        self.assertIsNone(self.certificates.problem)
 
-    def test_mended_elsewhere(self) -> None:
-        """What was refused is tried again though its file stays: a mode may be mended, or the clock."""
+    def test_repaired_elsewhere(self) -> None:
+        """A rejected pair is tried again though its files are the same: a mode or the clock may change."""
         self.certified.issue("mirror.lan", until=LATER)
         self.now = LATER.timestamp()
         self.wait()
         self.assertEqual(self.first, self.shown())
-        self.assertIn("expired", str(self.certificates.trouble))
+        self.assertIn("expired", str(self.certificates.problem))
 
         self.now = NOW.timestamp()
         self.wait()
 
         self.assertNotEqual(self.first, self.shown())
-        self.assertIsNone(self.certificates.trouble)
+        self.assertIsNone(self.certificates.problem)
 
     def test_only_the_broken_one(self) -> None:
-        """A broken pair keeps no other from being renewed."""
+        """A broken pair does not keep another from being renewed."""
         other = self.certified.issue("other.lan", file="other")
         certificates = self.load(self.pair, other)
-        before = self.greet(certificates, "other.lan").shown
+        before = self.handshake(certificates, "other.lan").certificate
         self.pair.key.write_bytes(b"")
         self.certified.issue("other.lan", file="other")
-        certificates.look()
+        certificates.check()
 
-        self.assertNotEqual(before, self.greet(certificates, "other.lan").shown)
-        self.assertEqual(self.first, self.greet(certificates, "mirror.lan").shown)
-        self.assertIn(str(self.pair.key), str(certificates.trouble))
+        self.assertNotEqual(before, self.handshake(certificates, "other.lan").certificate)
+        self.assertEqual(self.first, self.handshake(certificates, "mirror.lan").certificate)
+        self.assertIn(str(self.pair.key), str(certificates.problem))
 
     def test_reload(self) -> None:
-        """A reload looks at once."""
+        """A reload checks the files at once."""
         self.certified.issue("mirror.lan")
         self.certificates.reload()
 
         self.assertNotEqual(self.first, self.shown())
 
     def test_expiry(self) -> None:
-        """When each certificate ends is told by its first name, and that it has ended, as a trouble."""
+        """The expiry of each certificate is reported by its first name; an expired one is a problem."""
         other = self.certified.issue("mirror.lan", "other.lan", file="other", until=NOW)
         certificates = self.load(
             self.pair, other, self.certified.issue("third.lan", file="third", until=LATER)
@@ -190,13 +192,13 @@ class RenewalTests(CertificateCase):
         self.assertEqual(
             {"mirror.lan": NOW.timestamp(), "third.lan": LATER.timestamp()}, certificates.expiries
         )
-        self.assertEqual(f"{other.certificate}: expired; renew it", certificates.trouble)
-        self.assertIsNone(self.certificates.trouble)
+        self.assertEqual(f"{other.certificate}: expired; renew it", certificates.problem)
+        self.assertIsNone(self.certificates.problem)
 
 
 class LoadTests(CertificateCase):
     def test_unusable(self) -> None:
-        """At the start a file that cannot be used is an OSError of one line that names it."""
+        """At the start an unusable file is an OSError of one line that names it."""
         pair = self.certified.issue("mirror.lan")
         other = self.certified.issue("mirror.lan", file="other")
         nothing = self.certified.folder / "nothing"
@@ -220,7 +222,7 @@ class LoadTests(CertificateCase):
             self.assertNotIn("\n", str(caught.exception))
 
     def test_expired(self) -> None:
-        """One that has expired is served for want of a better one."""
+        """An expired certificate is used if there is no better one."""
         pair = self.certified.issue("mirror.lan", until=NOW)
 
-        self.assertEqual(["mirror.lan"], self.greet(self.load(pair)).names)
+        self.assertEqual(["mirror.lan"], self.handshake(self.load(pair)).names)
