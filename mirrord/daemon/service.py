@@ -143,7 +143,7 @@ class MirrorService(Service):
     def abort_connections(self) -> None:
         """Close the clients' connections, whatever is running on them."""
         for listener in self.runtime.listeners:
-            listener.site.break_off()
+            listener.site.abort_connections()
 
     def _replace_generation(self, runtime: Runtime) -> None:
         """Build the generation of the configuration as it is now, and install it.
@@ -172,7 +172,7 @@ class MirrorService(Service):
             await self._step("closing an upstream", upstream.close)
         await self._step("closing the store", lambda: Deferred.fromCoroutine(runtime.store.close()), 60.0)
         await self._step("closing the admin port", runtime.admin.close_port)
-        runtime.admin.site.break_off()
+        runtime.admin.site.abort_connections()
         for pool in runtime.pools:
             pool.stop()
         self._log.info("drained", event=Event.DRAINED)

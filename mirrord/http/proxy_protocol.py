@@ -141,7 +141,7 @@ class ProxyProtocol:
             if len(self._header) == size:
                 self._awaits_header = False
                 self._client = client_in(self._header)
-                self.protocol.introduced()
+                self.protocol.peer_identified()
         except BlockingIOError:
             return None
         except InvalidProxyHeader as error:

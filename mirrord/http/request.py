@@ -136,20 +136,20 @@ class MirrorRequest(Request):
             return
         is_withheld = (self.header(b"Expect") or b"").lower() == b"100-continue"
         self.body = RequestBodyStream(self.channel, length, is_withheld and self.clientproto == b"HTTP/1.1")
-        self.body.hold()
+        self.body.pause()
         self._begin()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Pass on a piece of the body."""
         if self.body is not None:
-            self.body.arrived(data)
+            self.body.feed(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Handle the end of the request."""
         if self.body is None:
             self._begin()
         else:
-            self.body.ended()
+            self.body.finish()
 
     def render(self, resource: IResource) -> None:
         """Render a resource, and send what it returns; an error becomes a JSON document, never HTML."""
@@ -212,7 +212,7 @@ class MirrorRequest(Request):
         site, self.is_cut = self.channel.site, not self.finished
         super().connectionLost(reason)
         if self.body is not None:
-            self.body.cut()
+            self.body.fail()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()

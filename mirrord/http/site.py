@@ -1,4 +1,4 @@
-"""MirrorSite: the connections of one listener, and how many there may be."""
+"""MirrorSite: the HTTP server of one listener, with limits to its connections."""
 
 from collections import Counter
 from typing import Any
@@ -16,9 +16,9 @@ from mirrord.http.request import MirrorRequest, http_date
 from mirrord.observe.access_log import AccessLog
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ConnectionLimits:
-    """What a connection may take: seconds, and how many there may be in all and from one address."""
+    """The limits of connections: timeouts, and their number in total and from one address."""
 
     stall_seconds: float = 900.0
     head_seconds: float = 20.0
@@ -57,7 +57,7 @@ class MirrorSite(HTTPFactory):
         self.access_log = access_log
         self.proxies = proxies or TrustedProxies()
         self.is_proxied = is_proxied
-        self.address: str | None = None  # host and port, once it listens: systemd's endpoints do not say
+        self.address: str | None = None  # host and port, once it listens; systemd: endpoints do not name them
         self.is_listening = False
         self.is_draining = False
         self._channels: dict[MirrorChannel, str | None] = {}
@@ -65,11 +65,11 @@ class MirrorSite(HTTPFactory):
         self._next_check: IDelayedCall | None = None
         self._drained: Deferred[None] | None = None
         self._date = (-1, b"")
-        self._has_met_stranger = False
+        self._has_logged_untrusted = False
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return len(self._channels)
 
     def getResourceFor(self, request: MirrorRequest) -> IResource:
@@ -78,9 +78,9 @@ class MirrorSite(HTTPFactory):
         return resource
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A channel for a new connection; None, which closes it, for who may not speak for others."""
+        """Return a channel for a new connection; None, which closes it, for an untrusted proxy."""
         if self.is_proxied and not self.proxies.trusts(address_of(addr)):
-            self._tell_stranger(address_of(addr))
+            self._log_untrusted(address_of(addr))
             return None
         channel: Any = super().buildProtocol(addr)
         channel.site = self
@@ -88,15 +88,15 @@ class MirrorSite(HTTPFactory):
         return channel
 
     def startFactory(self) -> None:
-        """The port is open: there is no log file to open, and no clock to run while nobody is connected."""
+        """Note that the port is open. There is no log file to open, and no timer without connections."""
         self.is_listening = True
 
     def stopFactory(self) -> None:
-        """The port is closed; connections outlive it, until they are drained."""
+        """Note that the port is closed. Its connections stay, until they are drained."""
         self.is_listening = False
 
     def log(self, request: Any) -> None:
-        """A request has ended; Twisted calls this for those that were answered, and we for the others."""
+        """Log a request that has ended; called by Twisted after a complete response, else by the request."""
         ended, request.ended = request.ended, None
         if ended is not None:
             ended(self.now() - request.received_at)
@@ -104,20 +104,20 @@ class MirrorSite(HTTPFactory):
             self.access_log.add(request.access())
 
     def now(self) -> float:
-        """Seconds of the reactor's clock."""
+        """Return the reactor's time in seconds."""
         return self.reactor.seconds()
 
     def date(self) -> bytes:
-        """The Date header, made once a second."""
+        """Return the value of the Date header, which is formatted once a second."""
         now = int(self.reactor.seconds())
         if self._date[0] != now:
             self._date = (now, http_date(now))
         return self._date[1]
 
     def admit(self, channel: MirrorChannel) -> bool:
-        """Whether there is room for one more connection; it is counted if so.
+        """Count a connection, and return True, if the limits allow one more.
 
-        A proxy that we trust has as many as it likes, within the limit of all.
+        A trusted proxy has no limit of its own, but counts against the total.
         """
         address = address_of(channel.getPeer())
         peer = None if address == NO_ADDRESS or self.proxies.trusts(address) else address
@@ -130,8 +130,8 @@ class MirrorSite(HTTPFactory):
             self._next_check = self.reactor.callLater(1, self._check)
         return True
 
-    def forget(self, channel: MirrorChannel) -> None:
-        """A connection is gone; one that was not admitted may be named too."""
+    def release(self, channel: MirrorChannel) -> None:
+        """Stop counting a connection; one that was not admitted is ignored."""
         if channel not in self._channels:
             return
         peer = self._channels.pop(channel)
@@ -143,46 +143,46 @@ class MirrorSite(HTTPFactory):
         if self._next_check is not None:
             self._next_check.cancel()
             self._next_check = None
-        self._tell_drained()
+        self._fire_drained()
 
     def drain(self) -> Deferred[None]:
-        """Take no more requests but those on their way; fires when all are answered and all clients gone.
+        """Serve no new requests; fires when all responses are complete and all clients disconnected.
 
-        Call it once, when the port is closed, and `break_off` when it has taken long enough.
+        Call it once, when the port is closed, and `abort_connections` when it has taken long enough.
         """
         self.is_draining = True
         drained = self._drained = Deferred()
         for channel in list(self._channels):
             channel.drain()
         if not self._channels:
-            self._tell_drained()
+            self._fire_drained()
         return drained
 
-    def break_off(self) -> None:
-        """End every connection: by a FIN, short of what was promised, and in a second by force.
+    def abort_connections(self) -> None:
+        """Close every connection before its response is complete: by a FIN, and a second later by a reset.
 
-        A client that is reset in the midst of a blob begins anew, where it would go on after a FIN.
+        A client starts over if it is reset in the middle of a blob, but resumes after a FIN.
         """
         for channel in list(self._channels):
-            channel.break_off()
+            channel.abort()
         if self._next_check is not None:
             self._next_check.cancel()
-            self._next_check = self.reactor.callLater(1, self._abort)
+            self._next_check = self.reactor.callLater(1, self._reset_connections)
 
-    def _tell_stranger(self, address: str) -> None:
-        if not self._has_met_stranger:
-            self._has_met_stranger = True
+    def _log_untrusted(self, address: str) -> None:
+        if not self._has_logged_untrusted:
+            self._has_logged_untrusted = True
             self._log.warn(
-                "{address} is not among trusted_proxies and was turned away, as all others will be",
+                "connection from {address} rejected: not in trusted_proxies; no others will be logged",
                 address=address,
             )
 
-    def _abort(self) -> None:
+    def _reset_connections(self) -> None:
         self._next_check = None
         for channel in list(self._channels):
             channel.transport.abortConnection()
 
-    def _tell_drained(self) -> None:
+    def _fire_drained(self) -> None:
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)

@@ -174,7 +174,7 @@ class PlainTests(SocketCase):
         reading = talk(client, head(self.path))
         await self.until(lambda: blob._waiting)
 
-        self.site.break_off()
+        self.site.abort_connections()
 
         self.assertTrue((await reading).endswith(CONTENT[999_000:1_000_000]))
         self.assertTrue(blob.is_closed)

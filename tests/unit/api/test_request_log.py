@@ -131,7 +131,7 @@ class ExchangeTests(SceneCase):
         """A pull that the drain has cut is no error of anybody's."""
         self.pulling.pause = Deferred()
         self.client.send(head(MANIFEST))
-        self.site.break_off()
+        self.site.abort_connections()
         self.client.leave()
         self.assertEqual("left", self.told().fields["outcome"])
         self.assertEqual(0.0, self.counted("manifest", "error"))

@@ -232,7 +232,7 @@ class WaitingTests(SceneCase):
         """A question that the drain has waited for long enough is cancelled, and its client let go."""
         self.client.send(head(MANIFEST))
 
-        self.site.break_off()
+        self.site.abort_connections()
 
         assert self.pulling.pause is not None
         self.assertTrue(self.pulling.pause.called)

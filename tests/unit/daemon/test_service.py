@@ -61,7 +61,7 @@ class Site(Part):
     resource: Any = None
     limits: ConnectionLimits | None = None
 
-    def break_off(self) -> None:
+    def abort_connections(self) -> None:
         self.journal.append(f"{self.name} aborted")
 
     def drain(self) -> "Deferred[None]":

@@ -4,7 +4,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.http.body import CHUNK_BYTES, LEAST_BYTES, WAITING_BYTES
+from mirrord.http.body import BUFFERED_BYTES, CHUNK_BYTES, MIN_BYTES
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
@@ -121,9 +121,9 @@ class PaceTests(BodyCase):
 
     def test_slow_disk(self) -> None:
         """A client that is faster than its reader is paused when enough waits, and resumed for less."""
-        self.begin(f"Content-Length: {10 * WAITING_BYTES}")
+        self.begin(f"Content-Length: {10 * BUFFERED_BYTES}")
         self.successResultOf(self.read_after(b"x"))
-        self.client.send(bytes(WAITING_BYTES - 1))
+        self.client.send(bytes(BUFFERED_BYTES - 1))
         self.assertEqual("producing", self.wire.producerState)
         self.client.send(b"x")
         self.assertEqual("paused", self.wire.producerState)
@@ -213,10 +213,10 @@ class EndTests(BodyCase):
         self.failureResultOf(reading, RequestTimeout)
 
     def test_trickle(self) -> None:
-        """A byte now and then is no progress; LEAST_BYTES in each period are."""
+        """A byte now and then is no progress; MIN_BYTES in each period are."""
         self.begin("Content-Length: 1000000")
         reading = self.read()
-        for sent in [LEAST_BYTES] * 9 + [1] * 3:
+        for sent in [MIN_BYTES] * 9 + [1] * 3:
             self.assertNoResult(reading)
             self.client.send(bytes(sent))
             self.successResultOf(reading)

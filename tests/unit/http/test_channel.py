@@ -363,7 +363,7 @@ class LeavingTests(ChannelCase):
 
         self.assertTrue(self.wire.disconnecting)
 
-    def test_break_off(self) -> None:
+    def test_abort(self) -> None:
         """An answer that is broken off ends the connection, short of its length, and without a reset."""
         self.client.send(head("/slow"))
         self.requests[0].begin(Response(200, (), 5))

@@ -198,7 +198,7 @@ class StaticFileTests(TestCase):
     async def test_aborted(self) -> None:
         """When connections are aborted, the file is closed and the client sees the response cut short."""
         client = await self.begin()
-        self.site.break_off()
+        self.site.abort_connections()
         self.assertTrue(self.opened[0].closed)
 
         def rest() -> int:

@@ -139,23 +139,23 @@ class DrainTests(SiteCase):
         """Without clients there is nothing to wait for."""
         self.successResultOf(self.site.drain())
 
-    def test_break_off(self) -> None:
+    def test_abort(self) -> None:
         """What has taken long enough is ended by a FIN; who is still there a second later is dropped."""
         client = self.connect("192.0.2.1")
         client.send(head("/"))
         self.site.drain()
 
-        self.site.break_off()
+        self.site.abort_connections()
 
         self.assertEqual((True, False), (client.wire.disconnecting, client.wire.disconnected))
         self.clock.advance(1)
         self.assertTrue(client.wire.disconnected)
 
-    def test_break_off_leaves_no_timer(self) -> None:
+    def test_abort_leaves_no_timer(self) -> None:
         """When those that were broken off have left, nothing is waited for."""
         client = self.connect("192.0.2.1")
         drained = self.site.drain()
-        self.site.break_off()
+        self.site.abort_connections()
 
         client.leave()
 
