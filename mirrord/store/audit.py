@@ -1,8 +1,8 @@
-"""The audit: everything at rest, hashed again; what is not what its digest names is set aside.
+"""The audit: hash all stored content again, and set aside what does not match its digest.
 
-A file is hashed a slice at a time, each by a thread that has a descriptor of its own: whoever gives up
-in between leaves nothing to be closed under a thread. What had to be read from the disk for it is
-dropped from the page cache again, so that clients do not pay for an audit.
+A file is hashed a slice at a time, each in a thread with a descriptor of its own: a caller that stops in
+between leaves nothing to be closed under a thread. Pages that had to be read from the disk are dropped
+from the page cache again, so that an audit does not slow down clients.
 """
 
 import contextlib
@@ -16,35 +16,37 @@ from twisted.logger import Logger
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import disk
-from mirrord.store.cache import BodyCache
-from mirrord.store.contents import Contents
+from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout, footprint
+from mirrord.store.partials import PartialStore
 from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
-from mirrord.store.unfinished import PartialStore
 
 SLICE_BYTES = 16 * 1024 * 1024
 
 _NEXT = f"SELECT * FROM content WHERE (digest, kind) > (?, ?) ORDER BY digest, kind LIMIT {PAGE_ROWS}"  # noqa: S608
 
 
-@attrs.define(eq=False)
-class Examination:
-    """One file at rest that is being hashed. Close it."""
+@attrs.define(eq=False, kw_only=True)
+class ContentExamination:
+    """One stored file that is being hashed. Close it."""
 
     _kind: ContentKind
     _digest: Digest
-    _audit: "Audit"
+    _audit: "ContentAudit"
     _fd: int | None
-    _hasher: Hasher
+    _hasher: Hasher = attrs.field(init=False)
     _offset: int = attrs.field(default=0, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self._hasher = self._digest.hasher()
+
     async def hash_slice(self) -> int:
-        """Hash the next slice; how many bytes that were, 0 when all is hashed.
+        """Hash the next slice; return how many bytes that were, 0 once all is hashed.
 
         Raises:
-            OSError: The disk cannot give it back, or there is no file.
+            OSError: The file cannot be read, or does not exist.
         """
         if self._fd is None:
             raise FileNotFoundError("there is no file")
@@ -58,27 +60,27 @@ class Examination:
 
     @property
     def is_whole(self) -> bool:
-        """Whether what was hashed is what the digest names."""
+        """Whether the hashed bytes are what the digest names."""
         return self._hasher.hexdigest() == self._digest.encoded
 
     def set_aside(self) -> bool:
-        """Have it absent from now on; false where it is gone already, or another file by now.
+        """Set the content aside; return False if it is gone already, or is another file by now.
 
         Raises:
-            OSError: The disk refused; it is absent all the same.
+            OSError: The disk failed; the content is absent all the same.
         """
         return self._audit.set_aside(self._kind, self._digest, self._fd)
 
     def close(self) -> None:
-        """Let go of the file; may be called more than once."""
+        """Close the file; may be called more than once."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
 
 
-@attrs.define(eq=False)
-class Audit:
-    """All content at rest, one file after another."""
+@attrs.define(eq=False, kw_only=True)
+class ContentAudit:
+    """All stored content, one file after another."""
 
     _layout: Layout
     _database: Database
@@ -90,16 +92,16 @@ class Audit:
 
     @property
     def total_bytes(self) -> int:
-        """What all content takes of the disk."""
+        """The disk space of all content."""
         return self._contents.total.bytes
 
     @property
     def total_entries(self) -> int:
-        """How many blobs and manifests there are."""
+        """The number of blobs and manifests."""
         return self._contents.total.entries
 
     def pages(self) -> Iterator[list[Entry]]:
-        """All content by digest, a page an item."""
+        """Iterate over pages of all content by digest."""
         last = ("", "")
         while page := [ContentRow._make(row) for row in self._database.select(_NEXT, last)]:
             yield [
@@ -111,32 +113,31 @@ class Audit:
             ]
             last = page[-1].digest, page[-1].kind
 
-    def examine(self, entry: Entry) -> Examination | None:
-        """Begin to hash an entry; None where it has left the store since it was listed."""
+    def examine(self, entry: Entry) -> ContentExamination | None:
+        """Begin to hash an entry; None if it has left the store since it was listed."""
         digest = Digest.parse(entry.name)
         if self._contents.get(entry.kind, digest) is None:
             return None
-        try:
+        fd: int | None = None
+        with contextlib.suppress(OSError):
             fd = os.open(self._layout.content(entry.kind, digest), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return Examination(entry.kind, digest, self, None, digest.hasher())
-        return Examination(entry.kind, digest, self, fd, digest.hasher())
+        return ContentExamination(kind=entry.kind, digest=digest, audit=self, fd=fd)
 
     def set_aside(self, kind: ContentKind, digest: Digest, fd: int | None) -> bool:
-        """Have the file that was opened as `fd` absent (examinations call this)."""
+        """Set aside the file that was opened as `fd`, for an examination."""
         path = self._layout.content(kind, digest)
         if self._contents.get(kind, digest) is None or not _is_the_same(path, fd):
             return False
         self._contents.drop(kind, digest)
         self._cache.drop(kind, digest)
-        self._log.error("{digest} is damaged on the disk and set aside", digest=str(digest))
+        self._log.error("{digest} is damaged on the disk and was set aside", digest=str(digest))
         with contextlib.suppress(FileNotFoundError):
             self._partials.set_aside(kind, digest, path)
         return True
 
 
 def _is_the_same(path: Path, fd: int | None) -> bool:
-    """Whether the file of that name is still the one that was opened; where none was, that there is none."""
+    """Return whether `path` is still what was opened: that file, or no file if none could be."""
     try:
         found = path.stat()
     except OSError:
@@ -145,7 +146,7 @@ def _is_the_same(path: Path, fd: int | None) -> bool:
 
 
 def _hash_cold(own: int, start: int, stop: int, hasher: Hasher) -> None:
-    """Hash what is written from `start` to before `stop`, leave the page cache as it was, close `own`."""
+    """Hash from `start` to before `stop`, leave the page cache as it was, and close `own`."""
     try:
         was_cold = _is_cold(own, start)
         disk.hash_range(own, start, stop, hasher)
@@ -156,7 +157,7 @@ def _hash_cold(own: int, start: int, stop: int, hasher: Hasher) -> None:
 
 
 def _is_cold(fd: int, offset: int) -> bool:
-    """Whether the byte at `offset` is not in memory, as far as the kernel can tell."""
+    """Return whether the byte at `offset` is not in memory, as far as the kernel reports it."""
     try:
         os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
     except BlockingIOError:

@@ -1,15 +1,15 @@
-"""Backups of hosted repositories, made and put back beside a daemon that runs.
+"""Backups of hosted repositories, made and restored beside a running daemon.
 
     <target>/
-        index.sqlite                what was known of hosted repositories at one moment (copies.py)
-        blobs/<alg>/ab/<hex>        all that it names, as in a store
+        index.sqlite                the index's tables of hosted repositories, as of one moment (copies.py)
+        blobs/<alg>/ab/<hex>        all content that it links to, as in a store
         manifests/<alg>/ab/<hex>
 
-The index is copied first, then the files that it names and the target lacks, each hashed on its way; only
-then does the new index take the place of the old one, and what no longer is in it goes. So a backup is
-complete at any moment, as of its index, and the next one copies what is new.
+The index is copied first, then the files that it links to and the target lacks, each hashed on the way;
+only then does the new index replace the old one, and files that it no longer links to are deleted. So a
+backup is complete at any moment, as of its index, and the next one copies what is new.
 
-Both functions block, and are for a process of their own; what they tell on the way goes to `tell`.
+Both functions block, and are meant for a process of their own; they report to `report`.
 """
 
 import hashlib
@@ -42,14 +42,14 @@ _PUT_CONTENT = (
 
 
 class NoBackup(OSError):
-    """What should be restored is no backup; the message is one line for the operator."""
+    """The folder to restore from is not a backup; the message is one line for the operator."""
 
 
 @attrs.frozen
 class BackupProgress:
-    """How far it is: entries and bytes so far, of how many; `copied` of them were not there before.
+    """Progress: entries and bytes so far, of how many; `copied` of them were not there before.
 
-    `lost` are those that were not whole where they came from.
+    `lost` are those that were damaged or missing in the source.
     """
 
     of_entries: int
@@ -61,7 +61,7 @@ class BackupProgress:
     lost: tuple[tuple[ContentKind, Digest], ...] = ()
 
 
-Tell = Callable[[BackupProgress], None]
+Report = Callable[[BackupProgress], None]
 
 
 @attrs.frozen
@@ -72,41 +72,42 @@ class _Content:
     media_type: str
 
 
-def back_up(store: Path, target: Path, now: float, tell: Tell, *, may_link: bool = True) -> BackupProgress:
+def back_up(
+    store: Path, target: Path, now: float, report: Report, *, may_link: bool = True
+) -> BackupProgress:
     """Bring the backup in `target` up to date with the store, which may be in use; `now` is wall clock.
 
-    On one file system content gets a second name if it `may_link`: that takes no room, and is no help
-    against a disk that fails. Content that is deleted meanwhile, or found damaged, is not in the backup,
-    and is told as lost.
+    If it `may_link`, content on the same file system gets a hard link: that uses no space, and does not
+    protect against a failing disk. Content that is deleted meanwhile, or found damaged, is left out of the
+    backup and reported as lost.
 
     Raises:
-        OSError, sqlite3.Error: A disk refused; what was in `target` before is complete as it was.
+        OSError, sqlite3.Error: A disk failed; the backup that was in `target` before is still complete.
     """
     layout, kept = Layout(store), Layout(target)
     target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     new = kept.index.with_name("index.sqlite.coming")
     copy_hosted(layout.index, new, now)
-    progress = _bring(layout, kept, new, tell, may_link=may_link)
+    progress = _transfer(layout, kept, new, report, may_link=may_link)
     with closing(sqlite3.connect(new)) as connection, connection:
-        _leave_out(connection, progress.lost)
+        _unlink(connection, progress.lost)
     new.rename(kept.index)
     disk.sync_folder(target)
-    removed = _remove_others(kept)
-    progress = attrs.evolve(progress, removed=removed)
-    tell(progress)
+    progress = attrs.evolve(progress, removed=_remove_unlinked(kept))
+    report(progress)
     return progress
 
 
-def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> BackupProgress:
-    """Put what is in a backup into a store that no daemon uses, over what that has of the same name.
+def restore(source: Path, store: Path, report: Report, *, may_link: bool = True) -> BackupProgress:
+    """Restore a backup into a store that no daemon uses, replacing repositories' entries of the same name.
 
-    Content gets a second name as in `back_up`. Everything is hashed; what is damaged in the backup is left
-    out, and told as lost.
+    Content gets a hard link as in `back_up`. Everything is hashed; content that is damaged in the backup is
+    left out and reported as lost.
 
     Raises:
         NoBackup: There is no backup in `source`.
-        StoreInUse: A daemon has the store.
-        OSError, sqlite3.Error: A disk refused; what is restored so far is not linked.
+        StoreInUse: A daemon uses the store.
+        OSError, sqlite3.Error: A disk failed; what is restored so far is not linked.
     """
     kept, layout = Layout(source), Layout(store)
     if not kept.index.exists():
@@ -114,56 +115,64 @@ def restore(source: Path, store: Path, tell: Tell, *, may_link: bool = True) -> 
     store.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     lock = StoreLock.acquire(layout)
     try:
-        progress = _bring(kept, layout, kept.index, tell, may_link=may_link, is_sceptical=True)
+        progress = _transfer(kept, layout, kept.index, report, may_link=may_link, verifies_existing=True)
         with closing(connect(layout.index)) as connection:
             restore_hosted(connection, kept.index)
-            _leave_out(connection, progress.lost)
-            _list(connection, kept.index, progress.lost)
+            _unlink(connection, progress.lost)
+            _add_content(connection, kept.index, progress.lost)
     finally:
         lock.release()
     return progress
 
 
-def _bring(
-    source: Layout, target: Layout, index: Path, tell: Tell, *, may_link: bool, is_sceptical: bool = False
+def _transfer(
+    source: Layout,
+    target: Layout,
+    index: Path,
+    report: Report,
+    *,
+    may_link: bool,
+    verifies_existing: bool = False,
 ) -> BackupProgress:
-    """Have `target` hold whatever `index` names and `source` has whole; what it lacks is taken from it.
+    """Copy from `source` the content that `index` links to and `target` lacks, if it is whole there.
 
-    Where `is_sceptical`, what is there already is hashed too.
+    With `verifies_existing`, content that is in `target` already is hashed too.
     """
-    wanted = list(_contents(index))
-    progress = BackupProgress(len(wanted), sum(content.size for content in wanted))
-    for content in wanted:
+    contents = list(_contents(index))
+    progress = BackupProgress(len(contents), sum(content.size for content in contents))
+    for content in contents:
         kind, digest = content.kind, content.digest
         path = target.content(kind, digest)
-        is_there = _size(path) == content.size and (not is_sceptical or _is_whole(path, digest))
-        is_brought = not is_there and _copy(source.content(kind, digest), path, digest, may_link=may_link)
+        is_there = _size(path) == content.size and (not verifies_existing or _is_whole(path, digest))
+        is_copied = not is_there and _copy(source.content(kind, digest), path, digest, may_link=may_link)
         progress = attrs.evolve(
             progress,
             entries=progress.entries + 1,
             bytes=progress.bytes + content.size,
-            copied=progress.copied + is_brought,
-            lost=progress.lost if is_there or is_brought else (*progress.lost, (kind, digest)),
+            copied=progress.copied + is_copied,
+            lost=progress.lost if is_there or is_copied else (*progress.lost, (kind, digest)),
         )
-        tell(progress)
+        report(progress)
     return progress
 
 
-def _leave_out(connection: sqlite3.Connection, lost: Iterable[tuple[ContentKind, Digest]]) -> None:
+def _unlink(connection: sqlite3.Connection, lost: Iterable[tuple[ContentKind, Digest]]) -> None:
     for kind, digest in lost:
         hosted_rows.delete_content(connection, str(digest), is_manifest=kind is ContentKind.MANIFEST)
 
 
-def _list(connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[ContentKind, Digest]]) -> None:
-    """Have an index know the content that is there now, whose files it would else have to find first."""
+def _add_content(
+    connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[ContentKind, Digest]]
+) -> None:
+    """Add the restored content to an index, which would otherwise have to find its files first."""
     missing = set(lost)
-    there = (
+    rows = (
         (str(content.digest), content.kind, content.size, content.media_type)
         for content in _contents(index)
         if (content.kind, content.digest) not in missing
     )
     with connection:
-        connection.executemany(_PUT_CONTENT, there)
+        connection.executemany(_PUT_CONTENT, rows)
 
 
 def _contents(index: Path) -> Iterator[_Content]:
@@ -174,7 +183,7 @@ def _contents(index: Path) -> Iterator[_Content]:
 
 
 def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:
-    """Have a copy of `source` at `path`, or the file itself under a second name; false if it is not whole."""
+    """Copy or link `source` to `path`; return False if it is not whole."""
     if not _is_whole(source, digest):
         return False
     disk.make_folder(path.parent)
@@ -195,7 +204,7 @@ def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:
 
 
 def _link(source: Path, path: Path) -> bool:
-    """Give a file a second name; false where that cannot be, on another file system for instance."""
+    """Create a hard link; return False if that is impossible, for instance on another file system."""
     try:
         path.hardlink_to(source)
     except OSError:
@@ -218,15 +227,15 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _remove_others(kept: Layout) -> int:
-    """Delete the files of a backup that its index does not name; how many."""
-    named = {kept.content(content.kind, content.digest) for content in _contents(kept.index)}
+def _remove_unlinked(kept: Layout) -> int:
+    """Delete the files of a backup that its index does not link to; return how many."""
+    linked = {kept.content(content.kind, content.digest) for content in _contents(kept.index)}
     removed = 0
     for folder in kept.fan_outs():
         for name in disk.sizes(folder.path):
             path = folder.path / name
             is_ours = folder.digest_of(name.removesuffix(".coming")) is not None
-            if is_ours and path not in named:
+            if is_ours and path not in linked:
                 path.unlink(missing_ok=True)
                 removed += 1
     return removed

@@ -1,4 +1,4 @@
-"""Committed blobs: opened, pinned while they are read, adopted where only the disk knows them."""
+"""Committed blobs: opened, pinned while they are read, and adopted where the index lacks them."""
 
 import os
 from collections.abc import Callable
@@ -11,18 +11,16 @@ from twisted.logger import Logger
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
-from mirrord.store.cache import BodyCache
-from mirrord.store.contents import Contents
+from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.layout import Layout, footprint
-from mirrord.store.partials import PartialFile
+from mirrord.store.partials import PartialFile, PartialStore
 from mirrord.store.schema import ContentRow
-from mirrord.store.unfinished import PartialStore
 
 SMALL_BYTES = 64 * 1024
 """Blobs up to this size are read whole, verified, and served from memory."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class StoredBlob:
     """A committed blob, open for reading and pinned: it is not collected until it is closed."""
 
@@ -35,19 +33,19 @@ class StoredBlob:
 
     @property
     def fd(self) -> int:
-        """An own file descriptor, closed by `close`; opened on first use where `body` is there.
+        """A file descriptor of its own, closed by `close`; where `body` is there, opened on first use.
 
         Raises:
-            OSError: It cannot be opened.
+            OSError: The file cannot be opened.
         """
         if self._is_closed:
-            raise ValueError("the blob was closed")
+            raise ValueError("the blob is closed")
         if self._fd is None:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         return self._fd
 
     def close(self) -> None:
-        """Unpin and let go; may be called more than once."""
+        """Unpin and close; may be called more than once."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -56,21 +54,21 @@ class StoredBlob:
         self._closed()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class BlobStore:
-    """Committed blobs and partials, by digest alone; `pinned_bytes` are those of mirrored ones."""
+    """Committed blobs and partials, by digest alone; `pinned_bytes` counts the mirrored blobs being read."""
 
     _layout: Layout
     _contents: Contents
     _partials: PartialStore
     _cache: BodyCache
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
-    _awaited: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
+    _waiters: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     pinned_bytes: int = attrs.field(default=0, init=False)
     _log = Logger()
 
     def size_of(self, digest: Digest) -> int | None:
-        """The size of a committed blob; None if there is none.
+        """Return the size of a committed blob; None if there is none.
 
         Raises:
             OSError: The disk failed.
@@ -79,7 +77,7 @@ class BlobStore:
         return None if row is None else row.size
 
     def has(self, blob: Descriptor) -> bool:
-        """Whether the file of a committed blob is there, as long as described; asked of the disk itself.
+        """Return whether the file of a committed blob has the described size; looks at the disk itself.
 
         Raises:
             OSError: The disk failed.
@@ -93,7 +91,7 @@ class BlobStore:
         return size == blob.size
 
     def open(self, digest: Digest) -> StoredBlob | None:
-        """A committed blob, opened; None if there is none. Counts as a use.
+        """Open a committed blob; None if there is none. Counts as a use.
 
         Raises:
             OSError: The disk failed.
@@ -104,14 +102,18 @@ class BlobStore:
             return None
         body, fd = found
         self._contents.use(digest)
-        # Hosted content takes no room from what is mirrored: that it cannot go is no news to the collector.
-        busy_bytes = 0 if row.is_hosted else footprint(row.size)
-        self._pin(digest, busy_bytes)
-        path = self._layout.content(ContentKind.BLOB, digest)
-        return StoredBlob(row.size, body, path, fd, lambda: self._unpin(digest))
+        # Hosted content does not count against the limits of mirrored content, pinned or not.
+        self._pin(digest, 0 if row.is_hosted else footprint(row.size))
+        return StoredBlob(
+            size=row.size,
+            body=body,
+            path=self._layout.content(ContentKind.BLOB, digest),
+            fd=fd,
+            closed=lambda: self._unpin(digest),
+        )
 
     def find_partial(self, digest: Digest) -> PartialFile | None:
-        """What an earlier download left, to be resumed; its prefix is hashed again before the first write.
+        """Open the partial that an earlier download left; it is hashed again before the first write.
 
         Raises:
             OSError: The disk failed.
@@ -119,19 +121,19 @@ class BlobStore:
         return self._partials.find(digest)
 
     def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialFile:
-        """A new, empty partial.
+        """Open a new, empty partial.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
             ValueError: This digest is being written already.
         """
         return self._partials.create(digest, is_kept=is_kept)
 
-    def give_back(self, digest: Digest, path: Path) -> bool:
-        """Have the file of a blob be `path` again, as before it was committed; false if others have it now.
+    def move_back(self, digest: Digest, path: Path) -> bool:
+        """Rename the file of a blob to `path`, where it was before its commit; False if others use it now.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         if self._contents.is_hosted(ContentKind.BLOB, digest) or self.is_pinned(digest):
             return False
@@ -141,20 +143,20 @@ class BlobStore:
         return True
 
     def is_pinned(self, digest: Digest) -> bool:
-        """Whether somebody reads this blob."""
+        """Return whether this blob is being read."""
         return digest in self._pins
 
     def when_unpinned(self, digest: Digest) -> Deferred[None]:
-        """Fires when nobody reads this blob."""
-        closed: Deferred[None] = Deferred()
+        """Return a Deferred that fires once this blob is not being read."""
+        unpinned: Deferred[None] = Deferred()
         if digest in self._pins:
-            self._awaited.setdefault(digest, []).append(closed)
+            self._waiters.setdefault(digest, []).append(unpinned)
         else:
-            closed.callback(None)
-        return closed
+            unpinned.callback(None)
+        return unpinned
 
     def _find(self, digest: Digest) -> ContentRow | None:
-        """The row of a blob; a file that has none was committed just before the end of an earlier run."""
+        """Return the row of a blob; a file without one was committed just before an earlier run ended."""
         row = self._contents.get(ContentKind.BLOB, digest)
         if row is not None:
             return row
@@ -165,7 +167,7 @@ class BlobStore:
         return self._contents.add(ContentKind.BLOB, digest, size)
 
     def _load(self, digest: Digest, row: ContentRow) -> tuple[bytes | None, int | None] | None:
-        """The body of a small blob, else a descriptor; None if it is gone or damaged, which is noted."""
+        """Return the body of a small blob, or a descriptor; None if the blob is gone or damaged."""
         body = self._cache.get(ContentKind.BLOB, digest)
         if body is not None:
             return body, None
@@ -185,7 +187,7 @@ class BlobStore:
         if is_whole and digest.matches(body):
             self._cache.put(ContentKind.BLOB, digest, body)
             return body, None
-        self._log.error("{digest} is damaged on the disk and set aside", digest=str(digest))
+        self._log.error("blob {digest} is damaged on the disk and was set aside", digest=str(digest))
         self._contents.drop(ContentKind.BLOB, digest)
         self._partials.set_aside(ContentKind.BLOB, digest, path)
         return None
@@ -202,5 +204,5 @@ class BlobStore:
             self._pins[digest] = pins - 1, counted
             return
         self.pinned_bytes -= counted
-        for closed in self._awaited.pop(digest, []):
-            closed.callback(None)
+        for unpinned in self._waiters.pop(digest, []):
+            unpinned.callback(None)

@@ -1,7 +1,7 @@
-"""The browser: the store as its operator sees it. Looking at it is no use of anything.
+"""The store as its operator sees it. Looking at content does not count as a use of it.
 
-What is listed is read from the file alone, page by page, so that a store of any size is listed beside
-the daemon's work; `flush` brings the file up to date first.
+Listings are read from the file alone, page by page, so that a store of any size can be listed while the
+daemon serves clients; `flush` brings the file up to date first.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,8 +21,8 @@ from mirrord.store.eviction import EvictionStore
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.manifests import read_manifest
+from mirrord.store.partials import PartialStore
 from mirrord.store.schema import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
-from mirrord.store.unfinished import PartialStore
 
 EVICT_ENTRIES = 32
 
@@ -41,9 +41,9 @@ _TAGS_OF = (
 _LINKED = "SELECT digest FROM links WHERE upstream = ? AND repository = ? AND digest IN ({})"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class StoreBrowser:
-    """What repositories hold, and taking it out of them."""
+    """What mirrored repositories can read, and how to remove it."""
 
     _layout: Layout
     _database: Database
@@ -56,15 +56,15 @@ class StoreBrowser:
     _wall_clock: Callable[[], float]
 
     async def flush(self) -> None:
-        """Bring what is listed up to date.
+        """Bring the listings up to date.
 
         Raises:
-            OSError: The disk refused; what is listed is older.
+            OSError: The disk failed; the listings are older.
         """
         await self._database.flush()
 
     def sources(self) -> Iterator[RepositoryKey]:
-        """All repositories of which something is known, sorted; one look at the file an item."""
+        """Iterate over all mirrored repositories with a link or tag, sorted; one query per item."""
         last = ("", "")
         while found := [
             row
@@ -75,44 +75,44 @@ class StoreBrowser:
             yield RepositoryKey(last[0], RepositoryName(last[1]))
 
     def content_links(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
-        """The links of a repository by digest, a page an item. Content of two kinds is listed twice."""
+        """Iterate over pages of a repository's links by digest. Content of two kinds is listed twice."""
         last = ""
         while page := self._database.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
-            yield [self._holding(LinkRow._make(row[:-2]), *row[-2:]) for row in page]
+            yield [self._content_link(LinkRow._make(row[:-2]), *row[-2:]) for row in page]
             last = page[-1][2]
 
     def tags(self, source: RepositoryKey) -> Iterator[list[CachedTag]]:
-        """The tags of a repository, sorted, a page an item."""
+        """Iterate over pages of a repository's tags, sorted."""
         last = ""
         while page := self._database.select(_TAGS_OF, (source.upstream, str(source.repository), last)):
             rows = [TagRow._make(values) for values in page]
             yield [
-                CachedTag(Tag(row.tag), self._index.as_held(source, row.record()), self._time(row.last_used))
+                CachedTag(Tag(row.tag), self._index.current(source, row.record()), self._time(row.last_used))
                 for row in rows
             ]
             last = rows[-1].tag
 
     def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
-        """What is known of a tag."""
+        """Return the record of a tag, if there is one."""
         row = self._database.get(TAGS, (source.upstream, str(source.repository), str(tag)))
-        return None if row is None else self._index.as_held(source, row.record())
+        return None if row is None else self._index.current(source, row.record())
 
     def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
-        """What a repository may read under this digest."""
+        """Return what a repository may read under this digest; None without a link."""
         row = self._database.get(LINKS, (source.upstream, str(source.repository), str(digest)))
         return None if row is None else Descriptor(row.media_type, digest, row.size)
 
     def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
-        """The bytes of what is held; None if it is not."""
+        """Return the size of stored content; None if it is not stored."""
         row = self._contents.get(kind, digest)
         return None if row is None else row.size
 
     def partial_size(self, digest: Digest) -> int | None:
-        """The bytes that an unfinished download of this blob has left; None if there is none."""
+        """Return the size of the partial that an interrupted download of this blob left, if there is one."""
         return self._partials.partial_size(digest)
 
     async def manifest(self, digest: Digest) -> Manifest | None:
-        """A stored manifest, from the disk; None if there is none, or it is damaged.
+        """Read a stored manifest from the disk; None if there is none, or it is damaged.
 
         Raises:
             OSError: The disk failed.
@@ -127,7 +127,10 @@ class StoreBrowser:
             return None
 
     def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[RepositoryKey, Digest]]]:
-        """Who may read these, a repository an item. There is no index by digest: each is asked about all."""
+        """Iterate over repositories; yield the links of each to these digests.
+
+        There is no index by digest, so every repository is queried.
+        """
         names = sorted(map(str, digests))
         yield [
             (RepositoryKey(row.upstream, RepositoryName(row.repository)), Digest.parse(row.digest))
@@ -144,18 +147,18 @@ class StoreBrowser:
             yield found
 
     def unlink(self, source: RepositoryKey, digest: Digest) -> None:
-        """Let a repository no longer read this; whoever asks for it there asks the upstream."""
+        """Delete a repository's link; the next request for this digest there goes to the upstream."""
         self._database.delete(LINKS, (source.upstream, str(source.repository), str(digest)))
 
     def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
-        """Know nothing of a tag."""
+        """Delete the record of a tag."""
         self._index.delete_tag(source, tag)
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
-        """Take from the disk what is under these digests, and answer what went; what is read now stays.
+        """Delete the content of these digests and return what was deleted; content being read stays.
 
         Raises:
-            OSError: The disk refused; what had begun to go is absent all the same.
+            OSError: The disk failed; entries whose removal had begun are absent all the same.
         """
         entries = [entry for digest in digests for entry in self._entries(digest)]
         removed: list[Entry] = []
@@ -164,24 +167,24 @@ class StoreBrowser:
         return removed
 
     def is_pinned(self, digest: Digest) -> bool:
-        """Whether somebody reads this blob now."""
+        """Return whether this blob is being read."""
         return self._blobs.is_pinned(digest)
 
     def when_unpinned(self, digest: Digest) -> Deferred[None]:
-        """Fires when nobody reads this blob."""
+        """Return a Deferred that fires once this blob is not being read."""
         return self._blobs.when_unpinned(digest)
 
     def _entries(self, digest: Digest) -> Iterator[Entry]:
-        """What is on the disk under a digest; not idle at all, so that it goes however lately it was used."""
+        """Iterate over the files of a digest; with no idle time, so that recent use does not protect them."""
         for kind in (ContentKind.BLOB, ContentKind.MANIFEST):
             row = self._contents.get(kind, digest)
             if row is not None:
                 yield Entry(kind, row.digest, footprint(row.size), 0.0)
-        left = self._partials.partial_size(digest)
-        if left is not None:
-            yield Entry(ContentKind.PARTIAL, self._layout.partial(digest).name, footprint(left), 0.0)
+        size = self._partials.partial_size(digest)
+        if size is not None:
+            yield Entry(ContentKind.PARTIAL, self._layout.partial(digest).name, footprint(size), 0.0)
 
-    def _holding(self, row: LinkRow, kind: str | None, size: int | None) -> ContentLink:
+    def _content_link(self, row: LinkRow, kind: str | None, size: int | None) -> ContentLink:
         return ContentLink(
             Descriptor(row.media_type, Digest.parse(row.digest), row.size),
             None if kind is None else ContentKind(kind),
@@ -191,5 +194,5 @@ class StoreBrowser:
         )
 
     def _time(self, service_seconds: float) -> float:
-        """A moment of service time, by the wall clock."""
+        """Convert service time to wall clock."""
         return self._wall_clock() - (self._database.now() - service_seconds)

@@ -1,10 +1,11 @@
-"""Contents: the list of committed blobs and stored manifests, and what they take of the disk."""
+"""Contents: the list of committed blobs and stored manifests, the disk space they use, and cached bodies."""
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
+from cachetools import LRUCache
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
@@ -22,14 +23,12 @@ _LEAST_RECENTLY_USED = (
     f"ORDER BY last_used, digest, kind LIMIT {PAGE_ROWS}"
 )
 _BY_PREFIX = "SELECT * FROM content WHERE digest >= ? AND digest < ? AND kind = ?"
-
-
-_HOSTED_AS = "SELECT media_type FROM hosted_links WHERE digest = ? AND is_manifest = ? LIMIT 1"
+_HOSTED_TYPE = "SELECT media_type FROM hosted_links WHERE digest = ? AND is_manifest = ? LIMIT 1"
 
 
 @attrs.define
 class Total:
-    """How many entries, and the bytes that they take of the disk."""
+    """A number of entries, and the bytes of disk that they use."""
 
     entries: int = 0
     bytes: int = 0
@@ -38,17 +37,17 @@ class Total:
         return Total(self.entries + other.entries, self.bytes + other.bytes)
 
     def count(self, row: ContentRow, sign: int) -> None:
-        """Count a row that has come (1) or gone (-1)."""
+        """Add (1) or subtract (-1) a row."""
         self.entries += sign
         self.bytes += sign * footprint(row.size)
 
 
 @attrs.define(eq=False)
 class Contents:
-    """Rows of content; `mirrored` and `hosted` are running totals.
+    """The rows of content; `mirrored` and `hosted` are running totals.
 
-    What is claimed, or linked to a hosted repository, is hosted: nothing but a sweep of hosted content
-    takes it away.
+    Content that is claimed, or linked to a hosted repository, is hosted: only a sweep of hosted content
+    removes it.
     """
 
     _database: Database
@@ -64,27 +63,27 @@ class Contents:
 
     @property
     def total(self) -> Total:
-        """All content."""
+        """The total of all content."""
         return self.mirrored + self.hosted
 
     def get(self, kind: ContentKind, digest: Digest) -> ContentRow | None:
-        """What is held under this digest; None if nothing is."""
+        """Return the row of this content; None if it is not stored."""
         return self._database.get(CONTENT, (str(digest), kind))
 
     def add(self, kind: ContentKind, digest: Digest, size: int, media_type: str = "") -> ContentRow:
-        """Note that content is on the disk, used now."""
+        """Record that content is on the disk, used now."""
         self.drop(kind, digest)
-        hosted_as = self.hosted_as(kind, digest)
-        is_hosted = hosted_as is not None or (kind, digest) in self._claims
-        media_type = media_type or hosted_as or ""
+        hosted_type = self.hosted_type(kind, digest)
+        is_hosted = hosted_type is not None or (kind, digest) in self._claims
+        media_type = media_type or hosted_type or ""
         return self._put(ContentRow(str(digest), kind, size, media_type, self._database.now(), is_hosted))
 
     def use(self, digest: Digest) -> None:
-        """Note that content is used now."""
+        """Record that content is used now."""
         self._database.use(CONTENT, (str(digest),))
 
     def drop(self, kind: ContentKind, digest: Digest) -> bool:
-        """Note that content is gone; false if it was not there."""
+        """Record that content is gone; return False if it was not there."""
         row = self.get(kind, digest)
         if row is None:
             return False
@@ -92,24 +91,24 @@ class Contents:
         self._total_of(row).count(row, -1)
         return True
 
-    def hosted_as(self, kind: ContentKind, digest: Digest) -> str | None:
-        """The media type under which a hosted repository holds this; None if none does."""
-        for (media_type,) in self._database.select(_HOSTED_AS, (str(digest), kind is ContentKind.MANIFEST)):
+    def hosted_type(self, kind: ContentKind, digest: Digest) -> str | None:
+        """Return the media type that this has in a hosted repository; None if it is in none."""
+        for (media_type,) in self._database.select(_HOSTED_TYPE, (str(digest), kind is ContentKind.MANIFEST)):
             return str(media_type)
         return None
 
     def is_hosted(self, kind: ContentKind, digest: Digest) -> bool:
-        """Whether content is claimed, or a hosted repository holds it, whatever its row says."""
-        is_hosted = (kind, digest) in self._claims or self.hosted_as(kind, digest) is not None
+        """Return whether content is claimed or in a hosted repository, and correct its row accordingly."""
+        is_hosted = (kind, digest) in self._claims or self.hosted_type(kind, digest) is not None
         if is_hosted:
             self.mark(kind, digest, is_hosted=True)
         return is_hosted
 
     @contextmanager
     def claimed(self, kind: ContentKind, digest: Digest) -> Iterator[None]:
-        """Keep content from going, be it there or still to come, while a link to it is being written.
+        """Protect content from removal, stored already or not, while a link to it is being written.
 
-        If none is in the end, it is still marked as hosted, until a sweep finds that nobody holds it.
+        If none is written in the end, the content stays marked as hosted until a sweep finds it unlinked.
         """
         self._claims[kind, digest] += 1
         self.mark(kind, digest, is_hosted=True)
@@ -121,16 +120,16 @@ class Contents:
                 del self._claims[kind, digest]
 
     def mark(self, kind: ContentKind, digest: Digest, *, is_hosted: bool) -> None:
-        """Count content among what is hosted, or among what is mirrored."""
+        """Count content as hosted, or as mirrored."""
         row = self.get(kind, digest)
         if row is not None and row.is_hosted != is_hosted:
             self._total_of(row).count(row, -1)
             self._put(row._replace(is_hosted=is_hosted, last_used=self._database.now()))
 
     def least_recently_used(self) -> Iterator[ContentRow]:
-        """What is in the file, what was used longest ago first, read a page at a time.
+        """Iterate over mirrored content in the file by last use, reading a page at a time.
 
-        What was used since it was written there is passed over: it is more recent than all of this.
+        Rows that were used since they were written there are skipped: they are more recent than all of these.
         """
         after = ("", "", -1.0)
         while page := self._database.select(_LEAST_RECENTLY_USED, (after[2], *after[:2])):
@@ -140,16 +139,16 @@ class Contents:
             after = (row.digest, row.kind, row.last_used)
 
     def idle_seconds(self, row: ContentRow) -> float:
-        """How long nobody has asked for this content, as the row has it."""
+        """Return for how long content was not used, according to its row."""
         return self._database.now() - row.last_used
 
     def was_idle_for(self, kind: ContentKind, digest: Digest, seconds: float) -> bool:
-        """Whether nobody has asked for this content for so long, as of now; false if there is none."""
+        """Return whether content was not used for so long until now; False if it is not stored."""
         last_used = self._database.last_used(CONTENT, (str(digest), kind))
         return last_used is not None and self._database.now() - last_used >= seconds
 
-    def under(self, kind: ContentKind, prefix: str) -> list[ContentRow]:
-        """The rows of the file whose digest begins with `prefix`."""
+    def with_prefix(self, kind: ContentKind, prefix: str) -> list[ContentRow]:
+        """Return the rows in the file whose digest begins with `prefix`."""
         rows = self._database.select(_BY_PREFIX, (prefix, prefix + "g", kind))
         return [ContentRow._make(row) for row in rows]
 
@@ -160,3 +159,29 @@ class Contents:
 
     def _total_of(self, row: ContentRow) -> Total:
         return self.hosted if row.is_hosted else self.mirrored
+
+
+class BodyCache:
+    """An LRU cache of the bodies of small blobs and of manifests, which are then served without the disk."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._bodies: LRUCache[tuple[ContentKind, Digest], bytes] = LRUCache(max_bytes, getsizeof=len)
+
+    @property
+    def total_bytes(self) -> int:
+        """The bytes of all cached bodies."""
+        return int(self._bodies.currsize)
+
+    def get(self, kind: ContentKind, digest: Digest) -> bytes | None:
+        """Return the body of this content, if it is cached; counts as a use."""
+        return self._bodies.get((kind, digest))
+
+    def put(self, kind: ContentKind, digest: Digest, body: bytes) -> None:
+        """Cache a body, unless it would evict more than half of all others."""
+        self.drop(kind, digest)
+        if len(body) <= self._bodies.maxsize // 2:
+            self._bodies[kind, digest] = body
+
+    def drop(self, kind: ContentKind, digest: Digest) -> None:
+        """Forget the body of this content."""
+        self._bodies.pop((kind, digest), None)

@@ -1,9 +1,9 @@
-"""Copies of what is known of hosted repositories, kept beside the index in case it breaks.
+"""Copies of the index's tables of hosted repositories, kept beside the index in case it breaks.
 
-A mirror earns a lost index back from its upstreams. Of hosted repositories it was the only one who knew:
-so their tables, and nothing else, are copied to a file of their own, soon after the first change and then
-once an hour while there are changes, and when the store is closed. A copy is as of one moment, and takes
-the place of the one before when it is whole on the disk.
+A mirror can rebuild a lost index from its upstreams. Hosted repositories exist nowhere else: so their
+tables, and nothing else, are copied to a file of their own, soon after the first change, then once an hour
+while there are changes, and when the store is closed. A copy is of one moment, and replaces the previous
+one when it is whole on the disk.
 """
 
 import sqlite3
@@ -33,9 +33,9 @@ SELECT coalesce((SELECT value FROM main.meta WHERE name = 'service_seconds'), 0.
 _META = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;"
 
 
-@attrs.define(eq=False)
-class Copies:
-    """Makes copies when there is something new to copy."""
+@attrs.define(eq=False, kw_only=True)
+class HostedCopies:
+    """Make copies while there are changes."""
 
     _layout: Layout
     _threads: Threads
@@ -47,14 +47,14 @@ class Copies:
     _log = Logger()
 
     def changed(self) -> None:
-        """Something hosted has changed."""
+        """Schedule a copy: a hosted repository has changed."""
         self._is_changed = True
         if self._timer is None:
             wait = max(FIRST_SECONDS, self._due_at - self._clock.seconds())
             self._timer = self._clock.callLater(wait, self._begin)
 
     async def close(self) -> None:
-        """Copy what has changed since the last time; what the disk refuses now stays as it was."""
+        """Copy what has changed since the last copy; if the disk refuses, the last copy stays."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if self._is_changed:
@@ -63,7 +63,7 @@ class Copies:
     def _begin(self) -> None:
         self._due_at = self._clock.seconds() + INTERVAL_SECONDS
         Deferred.fromCoroutine(self._copy()).addErrback(
-            lambda failure: self._log.failure("the copy of the index failed", failure)
+            lambda failure: self._log.failure("copy of hosted repositories failed", failure)
         )
 
     async def _copy(self) -> None:
@@ -79,7 +79,7 @@ def copy_hosted(index: Path, copy: Path, now: float) -> None:
     """Copy the hosted tables of an index that may be in use; `now` is wall clock.
 
     Raises:
-        OSError, sqlite3.Error: The disk refused, or the index is damaged; an older copy is still there.
+        OSError, sqlite3.Error: The disk failed, or the index is damaged; an older copy is unchanged.
     """
     new = copy.with_name(f"{copy.name}-new")
     for leftover in (new, new.with_name(f"{new.name}-journal")):
@@ -103,15 +103,15 @@ def copy_hosted(index: Path, copy: Path, now: float) -> None:
 
 
 def open_copy(copy: Path) -> sqlite3.Connection:
-    """A connection that only reads."""
+    """Open a copy for reading only."""
     return sqlite3.connect(f"{copy.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def copied_at(copy: Path) -> float:
-    """When a copy was made, by wall clock.
+    """Return when a copy was made, by wall clock.
 
     Raises:
-        sqlite3.Error: It is no copy.
+        sqlite3.Error: The file is not a copy.
     """
     with closing(open_copy(copy)) as connection:
         row = connection.execute("SELECT value FROM meta WHERE name = ?", (COPIED_AT,)).fetchone()
@@ -119,12 +119,12 @@ def copied_at(copy: Path) -> float:
 
 
 def restore_hosted(connection: sqlite3.Connection, copy: Path) -> int:
-    """Put what a copy knows into an index, over what that knows; how many links there are in the copy.
+    """Insert the rows of a copy into an index, replacing rows of the same key; return the number of links.
 
-    What grows old there goes on from the age that it had when it was copied.
+    The ages of rows continue from what they were when they were copied.
 
     Raises:
-        sqlite3.Error: The copy cannot be read, or the disk refused; the index is as before.
+        sqlite3.Error: The copy cannot be read, or the disk failed; the index is unchanged.
     """
     connection.execute("ATTACH ? AS copy", (str(copy),))
     try:

@@ -1,4 +1,4 @@
-"""The store as the collector sees it. What is on it, what may go, and taking it away."""
+"""Mirrored content as the collector sees it: disk space, reservations, and eviction by least recent use."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,17 @@ from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
-from mirrord.store.cache import BodyCache
-from mirrord.store.contents import Contents
+from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
-from mirrord.store.unfinished import PartialStore
+from mirrord.store.partials import PartialStore
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class EvictionStore:
-    """Entries by least recent use, and room that was promised."""
+    """Entries by least recent use, and reserved space. Bytes are bytes of disk."""
 
     _layout: Layout
     _database: Database
@@ -36,54 +35,54 @@ class EvictionStore:
 
     @property
     def total_bytes(self) -> int:
-        """What mirrored blobs and manifests, and partials, take of the disk."""
-        return self._contents.mirrored.bytes + self._partials.live_bytes + self._partials.left_bytes
+        """The disk space of mirrored blobs and manifests, and of partials."""
+        return self._contents.mirrored.bytes + self._partials.open_bytes + self._partials.parked_bytes
 
     @property
     def total_entries(self) -> int:
-        """How many mirrored blobs and manifests there are."""
+        """The number of mirrored blobs and manifests."""
         return self._contents.mirrored.entries
 
     @property
     def busy_bytes(self) -> int:
-        """What of `total_bytes` cannot go now: blobs that are read, partials that are written."""
-        return self._blobs.pinned_bytes + self._partials.live_bytes
+        """The part of `total_bytes` that cannot be evicted now: blobs being read, partials being written."""
+        return self._blobs.pinned_bytes + self._partials.open_bytes
 
     @property
     def reserved_bytes(self) -> int:
-        """What running downloads were promised and will still write."""
-        return self._partials.promised_bytes
+        """The space reserved for running downloads that they have not used yet."""
+        return self._partials.reserved_bytes
 
     def reserve(self, digest: Digest, size: int) -> None:
-        """Count `size` more bytes as promised, until the partial of `digest` has written them or ended.
+        """Reserve `size` more bytes, until the partial of `digest` has written them or ended.
 
-        What the same digest was promised before is replaced; 0 takes it back.
+        This replaces what was reserved for the same digest before; 0 cancels it.
         """
-        self._partials.promise(digest, size)
+        self._partials.reserve(digest, size)
 
     @property
     def lent_bytes(self) -> int:
-        """What streams that are not kept were lent and will still write."""
+        """The space lent to streams that are not kept and that they have not used yet."""
         return self._partials.lent_bytes
 
     def lend(self, digest: Digest, size: int) -> None:
-        """The same as `promise`, for a partial that will not be kept."""
+        """Reserve for a partial that will not be kept."""
         self._partials.lend(digest, size)
 
     def is_busy(self, entry: Entry) -> bool:
-        """Whether this entry cannot go now."""
+        """Return whether this entry cannot be evicted now."""
         return entry.kind is ContentKind.BLOB and self._blobs.is_pinned(Digest.parse(entry.name))
 
     async def flush(self) -> None:
         """Bring the order of `entries` up to date.
 
         Raises:
-            OSError: The disk refused; `entries` leaves out what was used since the last time.
+            OSError: The disk failed; `entries` lacks what was used since the last flush.
         """
         await self._database.flush()
 
     def entries(self) -> Iterator[Entry]:
-        """All that may go, what was used longest ago first; read page by page, as far as one iterates."""
+        """Iterate over all that can be evicted, least recently used first, reading page by page."""
         content = (
             Entry(ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
             for row in self._contents.least_recently_used()
@@ -91,20 +90,19 @@ class EvictionStore:
         return heapq.merge(content, self.partials(), key=lambda entry: -entry.idle_seconds)
 
     def partials(self) -> Iterator[Entry]:
-        """Those of `entries` that unfinished downloads left."""
+        """Iterate over those of `entries` that interrupted downloads left."""
         now = self._database.now()
-        for left in self._partials.leftovers():
-            yield Entry(ContentKind.PARTIAL, left.name, footprint(left.size), now - left.since)
+        for parked in self._partials.parked():
+            yield Entry(ContentKind.PARTIAL, parked.name, footprint(parked.size), now - parked.since)
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Take entries away, those that are not busy, and answer which; they are absent at once.
+        """Evict a few entries, except busy ones, and return which; they are absent at once.
 
-        What was used since its entry was read stays: a plan may be some slices old. A few at a time:
-        their files are renamed here and deleted in a thread, so that whoever writes one of them anew in
-        the meantime does not lose it.
+        An entry that was used since it was read stays: a plan may be some slices old. The files are renamed
+        here and deleted in a thread, so that a new file of the same name is safe from the deletion.
 
         Raises:
-            OSError: The disk refused; what had begun to go is absent all the same.
+            OSError: The disk failed; entries whose eviction had begun are absent all the same.
         """
         evicted: list[Entry] = []
         doomed: list[Path] = []
@@ -119,12 +117,12 @@ class EvictionStore:
         return evicted
 
     async def remove(self, entries: Sequence[Entry]) -> None:
-        """Take content away, whoever used it lately; the caller knows that nobody is linked to it.
+        """Delete content, however recently it was used; the caller has checked that it has no link.
 
-        What somebody reads is read to its end: their descriptor has it.
+        A reader continues to the end: its descriptor keeps the file.
 
         Raises:
-            OSError: The disk refused; what had begun to go is absent all the same.
+            OSError: The disk failed; entries whose removal had begun are absent all the same.
         """
         doomed: list[Path] = []
         try:
@@ -135,13 +133,13 @@ class EvictionStore:
             await self._threads.run(disk.unlink_all, doomed)
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
-        """Forget links and tags that nobody used for so long: one small slice an item, how many went."""
+        """Delete links and tags that were not used for so long, in small slices; yield the number of each."""
         return self._index.forget_unused(idle_seconds)
 
     def _take(self, entry: Entry) -> Path | None:
-        """The path of what is absent from now on; None where it is absent, busy, hosted or used lately."""
+        """Drop an entry and return its path; None if it is absent, busy, hosted or was used since."""
         if entry.kind is ContentKind.PARTIAL:
-            return self._partials.take(entry.name)
+            return self._partials.pop_parked(entry.name)
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None
@@ -153,7 +151,7 @@ class EvictionStore:
         return self._layout.content(kind, digest)
 
     def _clear_away(self, path: Path) -> Iterator[Path]:
-        """Free a path; where even a rename needs room on a full disk, the file is deleted at once."""
+        """Rename a file out of its place; delete it at once if even a rename needs room on a full disk."""
         gone = self._layout.scratch / f"gone-{next(self._numbers)}"
         try:
             path.rename(gone)

@@ -1,8 +1,8 @@
-"""The hosted eviction: hosted content as the collector sees it.
+"""Hosted content as the collector sees it.
 
-Nothing hosted goes because of space or age of use. What goes is what no manifest names, what the
-operator's rules thin out, and content whose last link went; each page is a small look at the file, and each
-removal is checked again by the transaction that does it.
+Hosted content is never evicted for space or age of use. What is collected is blobs that no manifest
+references, manifests and tags selected by the operator's retention rules, and content whose last link is
+gone. Each page is a small query, and each removal is checked again by the transaction that does it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ from mirrord.store.schema import CONTENT, PAGE_ROWS
 from mirrord.store.uploads import Uploads
 
 MANIFESTS_A_PAGE = 32
-"""A manifest may name thousands of others."""
+"""A manifest may reference thousands of others."""
 
 _BLOBS = (
     f"SELECT repository, digest, is_manifest = 0 AND touched <= ?1 AND NOT {IS_REFERENCED.format('page')} "  # noqa: S608
@@ -54,9 +54,9 @@ _TAGS = (
 )
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class HostedGCStore:
-    """Links, tags and content of hosted repositories, and uploads that nobody goes on with."""
+    """Links, tags and content of hosted repositories, and abandoned uploads."""
 
     _database: Database
     _contents: Contents
@@ -68,57 +68,60 @@ class HostedGCStore:
 
     @property
     def total_bytes(self) -> int:
-        """What hosted blobs, hosted manifests and uploads take of the disk."""
+        """The disk space of hosted blobs, hosted manifests and uploads."""
         return self._contents.hosted.bytes + self._uploads.total_bytes
 
     @property
     def total_entries(self) -> int:
-        """How many hosted blobs and manifests there are."""
+        """The number of hosted blobs and manifests."""
         return self._contents.hosted.entries
 
     def expired_uploads(self, idle_seconds: float) -> list[str]:
-        """The uploads that nobody has touched for so long."""
+        """Return the uploads that have been idle for so long."""
         return self._uploads.expired(idle_seconds)
 
     async def remove_uploads(self, names: Sequence[str]) -> int:
-        """Throw away a few uploads, unless they are in use again; how many bytes that frees.
+        """Delete a few uploads, unless they are in use again; return how many bytes that frees.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         return await self._uploads.remove(names)
 
     def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
-        """The blobs that no manifest of their repository names, and nobody asked for since; page by page."""
+        """Iterate over pages of blobs that no manifest of their repository references.
+
+        Those that were pushed or requested within the grace time are left out.
+        """
         before = self._database.now() - grace_seconds
         last = ("", "")
         while page := self._database.select(_BLOBS, (before, *last)):
             yield [
                 (RepositoryName(repository), Digest.parse(digest))
                 for repository, digest, is_idle in page
-                if is_idle and self._hosted.asked.last((repository, digest)) <= before
+                if is_idle and self._hosted.access_times.last((repository, digest)) <= before
             ]
             last = page[-1][0], page[-1][1]
 
     async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
-        """Remove the links of these blobs, as far as they are still unreferenced; how many went.
+        """Delete the links of these blobs, as far as they are still unreferenced; return how many.
 
         Raises:
-            OSError: The disk refused; they are all there still.
+            OSError: The disk failed; nothing is changed.
         """
         before = self._database.now() - grace_seconds
-        asked = self._hosted.asked
-        names = [(str(repository), str(digest)) for repository, digest in blobs]
-        names = [name for name in names if asked.last(name) <= before]
-        with asked.going(names):
+        access_times = self._hosted.access_times
+        keys = [(str(repository), str(digest)) for repository, digest in blobs]
+        keys = [key for key in keys if access_times.last(key) <= before]
+        with access_times.removing(keys):
             count = await self._database.transact(
-                partial(hosted_rows.unlink_unreferenced, links=names, before=before)
+                partial(hosted_rows.unlink_unreferenced, links=keys, before=before)
             )
         self._changed()
         return count
 
     def unlinked(self) -> Iterator[list[Entry]]:
-        """Hosted content that no hosted repository holds any more, page by page."""
+        """Iterate over pages of hosted content that no hosted repository links to any more."""
         last = ("", "")
         while page := self._database.select(_UNLINKED, last):
             yield [
@@ -129,35 +132,35 @@ class HostedGCStore:
             last = page[-1][:2]
 
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
-        """The names of those of a page that a mirrored repository is linked to; a repository an item."""
+        """Iterate over mirrored repositories; yield the names of those entries that each links to."""
         for links in self._browser.links_to([Digest.parse(entry.name) for entry in entries]):
             yield {str(digest) for _, digest in links}
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Take content from the disk, unless a hosted repository holds it again; answers what went.
+        """Delete content, unless a hosted repository links to it again; return what was deleted.
 
         Raises:
-            OSError: The disk refused; what had begun to go is absent all the same.
+            OSError: The disk failed; entries whose removal had begun are gone all the same.
         """
         removed: list[Entry] = []
         for start in range(0, len(entries), EVICT_ENTRIES):
-            some = [entry for entry in entries[start : start + EVICT_ENTRIES] if not self._is_held(entry)]
+            some = [entry for entry in entries[start : start + EVICT_ENTRIES] if not self._is_hosted(entry)]
             await self._eviction.remove(some)
             removed += some
         return removed
 
     def mark_mirrored(self, entries: Sequence[Entry]) -> None:
-        """Have content be the mirror's from now on, which keeps it as long as somebody uses it."""
+        """Count content as mirrored from now on: it stays as long as it is used."""
         for entry in entries:
-            if not self._is_held(entry):
+            if not self._is_hosted(entry):
                 self._contents.mark(entry.kind, Digest.parse(entry.name), is_hosted=False)
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        """The next hosted repositories in order of name, `limit` at most."""
+        """Return the next hosted repositories in order of name, at most `limit`."""
         return self._hosted.repositories(after, limit)
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
-        """The manifests of a repository, page by page."""
+        """Iterate over pages of the manifests of a repository."""
         name, last, now = str(repository), "", self._database.now()
         while page := self._database.select(_MANIFESTS, (name, last)):
             children: dict[str, list[Digest]] = {}
@@ -176,35 +179,35 @@ class HostedGCStore:
             last = page[-1][0]
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
-        """The tags of a repository, page by page."""
+        """Iterate over pages of the tags of a repository."""
         last, now = "", self._database.now()
         while page := self._database.select(_TAGS, (str(repository), last)):
             yield [HostedTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
             last = page[-1][0]
 
-    async def apply_plan(self, thinning: RetentionPlan, grace_seconds: float = 0.0) -> tuple[int, int]:
-        """Remove tags, and then manifests that nothing needs by now; how many of both went.
+    async def apply_plan(self, plan: RetentionPlan, grace_seconds: float = 0.0) -> tuple[int, int]:
+        """Delete tags, and then manifests that nothing needs any more; return how many of both.
 
-        What an index that is being pushed asked for within the grace time stays, with its tags.
+        Manifests that an index being pushed requested within the grace time stay, with their tags.
 
         Raises:
-            OSError: The disk refused; they are all there still.
+            OSError: The disk failed; nothing is changed.
         """
-        name, before = str(thinning.repository), self._database.now() - grace_seconds
+        name, before = str(plan.repository), self._database.now() - grace_seconds
         spared = {
-            one.digest
-            for one in thinning.manifests
-            if self._hosted.asked.is_known_since((name, str(one.digest)), before)
+            manifest.digest
+            for manifest in plan.manifests
+            if self._hosted.access_times.is_known_since((name, str(manifest.digest)), before)
         }
-        thinning = attrs.evolve(
-            thinning,
-            tags=tuple(tag for tag in thinning.tags if tag.digest not in spared),
-            manifests=tuple(one for one in thinning.manifests if one.digest not in spared),
+        plan = attrs.evolve(
+            plan,
+            tags=tuple(tag for tag in plan.tags if tag.digest not in spared),
+            manifests=tuple(one for one in plan.manifests if one.digest not in spared),
         )
         now = self._database.now()
-        counts = await self._database.transact(partial(hosted_rows.thin, thinning=thinning, now=now))
+        counts = await self._database.transact(partial(hosted_rows.apply_plan, plan=plan, now=now))
         self._changed()
         return counts
 
-    def _is_held(self, entry: Entry) -> bool:
+    def _is_hosted(self, entry: Entry) -> bool:
         return self._contents.is_hosted(entry.kind, Digest.parse(entry.name))

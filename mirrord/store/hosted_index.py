@@ -1,17 +1,19 @@
-"""The index of hosted repositories: what was pushed to us.
+"""The index of hosted repositories: what was pushed to them.
 
-It is read from the file alone, on the reactor, by key, and written by transactions of the writer's: a
-change is seen when it is on the disk, by everybody at once, and one that the disk refused was never there.
+It is read from the file alone, on the reactor, by key, and written by transactions: a change becomes
+visible to all readers when it is on the disk, and one that the disk refused never existed.
 
-A blob that no manifest names yet must not go while somebody pushes an image of it. So whoever asks for
-its link keeps it for the grace time, as whoever makes it does. That is kept in memory: after a start, all
-blobs count as asked for a moment ago. It is a courtesy: what a manifest needs is looked for once more by
-the transaction that links it, so that no manifest is ever linked without its parts.
+A blob that no manifest references yet must not be collected while an image that contains it is being
+pushed. So a request for its link protects it for the grace time, as its creation does. That is kept in
+memory (`AccessTimes`): after a start all blobs count as just requested. It is a courtesy only, because
+the transaction that links a manifest checks once more that everything it references is there: no manifest
+is ever linked without its parts.
 """
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -22,7 +24,6 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
-from mirrord.store.asked import AccessTimes
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
@@ -30,12 +31,15 @@ from mirrord.store.hosted_rows import HostedLinkRow
 from mirrord.store.manifests import ManifestStore
 from mirrord.store.schema import PAGE_ROWS
 
+MAX_ACCESS_TIMES = 5_000
+"""Two megabytes at most; beyond that, blobs are collected later than they could be, never earlier."""
+
 _LINK = "SELECT * FROM hosted_links WHERE repository = ? AND digest = ? ORDER BY is_manifest DESC"
 _LINKS_OF = (
     "SELECT * FROM hosted_links WHERE repository = ? AND (digest, is_manifest) > (?, ?) "  # noqa: S608
     f"ORDER BY digest, is_manifest LIMIT {PAGE_ROWS}"
 )
-_HOLDERS = (
+_LINKED_FROM = (
     "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = ? AND repository > ? "  # noqa: S608
     f"ORDER BY repository LIMIT {PAGE_ROWS}"
 )
@@ -60,10 +64,55 @@ _LINKS = (
 
 T = TypeVar("T")
 
+RepositoryDigest = tuple[str, str]
+"""A repository and a digest."""
+
 
 @attrs.define(eq=False)
+class AccessTimes:
+    """When content of hosted repositories was last requested by clients that push, in service time.
+
+    The number of entries is bounded. Content without an entry counts as requested when the entry was that
+    was dropped last, which is never too early.
+    """
+
+    _since: float
+    _times: dict[RepositoryDigest, float] = attrs.field(factory=dict, init=False)
+    _removing: set[RepositoryDigest] = attrs.field(factory=set, init=False)
+
+    def record(self, repository: str, digest: str, now: float) -> bool:
+        """Record a request; return False if the content is being removed just now, and counts as gone."""
+        key = repository, digest
+        if key in self._removing:
+            return False
+        self._times.pop(key, None)
+        self._times[key] = now
+        if len(self._times) > MAX_ACCESS_TIMES:
+            self._since = max(self._since, self._times.pop(next(iter(self._times))))
+        return True
+
+    def last(self, key: RepositoryDigest) -> float:
+        """Return when this was last requested, or may have been."""
+        return self._times.get(key, self._since)
+
+    def is_known_since(self, key: RepositoryDigest, since: float) -> bool:
+        """Return whether there is an entry of a request after that moment."""
+        return self._times.get(key, since) > since
+
+    @contextmanager
+    def removing(self, keys: Iterable[RepositoryDigest]) -> Iterator[None]:
+        """Answer requests for these as if they were gone already, while they are being removed."""
+        removed = set(keys)
+        self._removing |= removed
+        try:
+            yield
+        finally:
+            self._removing -= removed
+
+
+@attrs.define(eq=False, kw_only=True)
 class HostedIndex:
-    """Links and tags of hosted repositories. `changed` is told of every change."""
+    """Links and tags of hosted repositories. `changed` is called after every change."""
 
     _database: Database
     _contents: Contents
@@ -71,18 +120,18 @@ class HostedIndex:
     _manifests: ManifestStore
     _wall_clock: Callable[[], float]
     _changed: Callable[[], None]
-    asked: AccessTimes = attrs.field(init=False)
+    access_times: AccessTimes = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.asked = AccessTimes(self._database.now())
+        self.access_times = AccessTimes(self._database.now())
 
     def has(self, repository: RepositoryName) -> bool:
-        """Whether it holds anything."""
+        """Return whether there is anything in a repository."""
         sql = "SELECT 1 FROM hosted_links WHERE repository = ? LIMIT 1"
         return bool(self._database.select(sql, (str(repository),)))
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        """The next hosted repositories in order of name, `limit` at most."""
+        """Return the next hosted repositories in order of name, at most `limit`."""
         names: list[str] = []
         while len(names) < limit:
             sql = "SELECT min(repository) FROM hosted_links WHERE repository > ?"
@@ -95,20 +144,22 @@ class HostedIndex:
     def link(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> HostedLink | None:
-        """What the repository holds under this digest: the manifest, where it holds that and a blob.
+        """Return the repository's link to this digest: to the manifest, if both kinds have it.
 
-        With `is_manifest`, only a link of that kind. A blob that was asked for stays for the grace time, and
-        so does a manifest where either would do: an index that names it is on its way.
+        With `is_manifest`, only a link of that kind. A blob that was requested is protected for the grace
+        time, and so is a manifest if either kind would do: an index that references it is being pushed.
         """
         for row in map(HostedLinkRow._make, self._database.select(_LINK, (str(repository), str(digest)))):
-            if is_manifest is None or is_manifest == bool(row.is_manifest):
-                is_kept = not row.is_manifest or is_manifest is None
-                is_going = is_kept and not self.asked.note(row.repository, row.digest, self._database.now())
-                return row.link() if row.is_manifest or not is_going else None
+            if is_manifest is not None and is_manifest != bool(row.is_manifest):
+                continue
+            if row.is_manifest and is_manifest:
+                return row.link()
+            is_there = self.access_times.record(row.repository, row.digest, self._database.now())
+            return row.link() if row.is_manifest or is_there else None
         return None
 
     def links(self, repository: RepositoryName) -> Iterator[list[HostedLink]]:
-        """All that the repository holds, a page an item; to look at it keeps nothing."""
+        """Iterate over pages of all links of a repository; this protects nothing."""
         last: tuple[str, bool] = ("", False)
         while page := self._database.select(_LINKS_OF, (str(repository), *last)):
             rows = [HostedLinkRow._make(row) for row in page]
@@ -116,24 +167,24 @@ class HostedIndex:
             last = rows[-1].digest, rows[-1].is_manifest
 
     def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
-        """The hosted repositories that hold a blob, or a manifest."""
+        """Iterate over the hosted repositories that have a blob, or a manifest."""
         last = ""
-        while page := self._database.select(_HOLDERS, (str(digest), is_manifest, last)):
+        while page := self._database.select(_LINKED_FROM, (str(digest), is_manifest, last)):
             yield from (RepositoryName(name) for (name,) in page)
             last = page[-1][0]
 
     def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
-        """The manifest that a tag names."""
+        """Return the descriptor of the manifest that a tag names."""
         for media_type, digest, size in self._database.select(_TAGGED, (str(repository), str(tag))):
             return Descriptor(media_type, Digest.parse(digest), size)
         return None
 
     def tags(self, repository: RepositoryName, after: str, limit: int) -> list[str]:
-        """The next tags in ASCII order, `limit` at most."""
+        """Return the next tags in ASCII order, at most `limit`."""
         return [tag for (tag,) in self._database.select(_TAGS, (str(repository), after, limit))]
 
     def tagged(self, repository: RepositoryName) -> Iterator[list[tuple[Tag, Digest, float]]]:
-        """All tags, what they name and since when by wall clock; a page an item."""
+        """Iterate over pages of all tags, with what they name and since when by wall clock."""
         last = ""
         while page := self._database.select(_TAGGED_AT, (str(repository), last)):
             yield [(Tag(tag), Digest.parse(digest), tagged_at) for tag, digest, tagged_at in page]
@@ -142,7 +193,7 @@ class HostedIndex:
     def referrers(
         self, repository: RepositoryName, subject: Digest, artifact_type: str | None = None, after: str = ""
     ) -> Iterator[HostedLink]:
-        """The manifests whose subject this is, in order of digest and after that one, read as they are taken.
+        """Iterate over the manifests with this subject, in order of digest and after that one, lazily.
 
         With `artifact_type`, only those of that type.
         """
@@ -153,10 +204,10 @@ class HostedIndex:
             after = rows[-1].digest
 
     def lost(self) -> Iterator[list[tuple[RepositoryName, ContentKind, Digest]]]:
-        """What repositories should hold, and the disk does not; a page of all links an item."""
+        """Iterate over what is linked but not on the disk; one page of all links per item."""
         last = ("", "")
         while page := self._database.select(_LINKS, last):
-            held = (
+            linked = (
                 (
                     RepositoryName(repository),
                     ContentKind.MANIFEST if is_manifest else ContentKind.BLOB,
@@ -164,25 +215,16 @@ class HostedIndex:
                 )
                 for repository, digest, is_manifest in page
             )
-            yield [each for each in held if self._contents.get(*each[1:]) is None]
+            yield [each for each in linked if self._contents.get(*each[1:]) is None]
             last = page[-1][:2]
 
-    async def add_blob(
-        self,
-        repository: RepositoryName,
-        descriptor: Descriptor,
-        place: Callable[[], Awaitable[None]] | None = None,
-    ) -> bool:
-        """Link a committed blob; False if its file is not there, or is not as long as described.
-
-        `place` puts it there first; from then on nothing takes it away.
+    async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
+        """Link a committed blob; return False if its file is missing, or not as long as described.
 
         Raises:
-            OSError: The disk refused; it is not linked.
+            OSError: The disk failed; it is not linked.
         """
         with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
-            if place is not None:
-                await place()
             if not self._blobs.has(descriptor):
                 return False
             link = HostedLink(descriptor, is_manifest=False, linked_at=self._wall_clock())
@@ -200,33 +242,33 @@ class HostedIndex:
         blobs: Sequence[Digest] = (),
         children: Sequence[Digest] = (),
     ) -> None:
-        """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing.
+        """Store a manifest with its link, the edges to what it references, and its tags: all or nothing.
 
-        The repository has to hold `blobs` as blobs, and `children` as manifests or as blobs; they count as
-        asked for.
+        The repository must have `blobs` as blobs, and `children` as manifests or as blobs; they count as
+        requested.
 
         Raises:
-            ManifestBlobUnknown: It does not; nothing of the manifest is linked.
-            OSError: The disk refused; nothing of it is linked, and a sweep takes what was written.
+            ManifestBlobUnknown: It lacks one of them; nothing of the manifest is linked.
+            OSError: The disk failed; nothing of it is linked, and a sweep removes what was written.
         """
         for needed in (*blobs, *children):
-            self.asked.note(str(repository), str(needed), self._database.now())
-        named, tags = [each.digest for each in manifest.references()], tuple(tags)
+            self.access_times.record(str(repository), str(needed), self._database.now())
+        references, tags = [each.digest for each in manifest.references()], tuple(tags)
 
         def link_all(connection: sqlite3.Connection) -> None:
             hosted_rows.require(connection, str(repository), blobs, children)
-            hosted_rows.put_manifest(connection, row, named, tags)
+            hosted_rows.put_manifest(connection, row, references, tags)
 
         with self._contents.claimed(ContentKind.MANIFEST, manifest.digest):
-            await self._manifests.keep(manifest)
+            await self._manifests.store_unlinked(manifest)
             row = HostedLinkRow.of(repository, link, self._database.now())
             await self._write(link_all)
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
-        """Remove a tag; False if there was none.
+        """Delete a tag; return False if there was none.
 
         Raises:
-            OSError: The disk refused; it is there still.
+            OSError: The disk failed; the tag is unchanged.
         """
         name, now = str(repository), self._database.now()
         return await self._write(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
@@ -234,22 +276,22 @@ class HostedIndex:
     async def delete(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> bool:
-        """Remove a blob's or manifest's link, and the tags that name it; False if there was none.
+        """Delete a blob's or manifest's link, and the tags that name it; return False if there was none.
 
         With `is_manifest`, only a link of that kind.
 
         Raises:
-            OSError: The disk refused; it is there still.
+            OSError: The disk failed; nothing is changed.
         """
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         name = str(repository)
         return await self._write(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
 
     async def delete_repository(self, repository: RepositoryName) -> bool:
-        """Remove all that a repository holds; False if that was nothing.
+        """Delete all links and tags of a repository; return False if there were none.
 
         Raises:
-            OSError: The disk refused; it is all there still.
+            OSError: The disk failed; nothing is changed.
         """
         return await self._write(lambda at: hosted_rows.delete_repository(at, str(repository)))
 

@@ -1,10 +1,10 @@
-"""The rows of hosted repositories, and the work of each transaction that changes them.
+"""The rows of hosted repositories, and the body of each transaction that changes them.
 
-The functions that take a connection run in the writer's thread, each as a part of one transaction
-(writer.py): what they check there nobody changes before they are done.
+The functions that accept a connection run in the writer's thread, each as part of one transaction
+(database.py): what they check cannot change before they are done.
 
-Times are service time but for `linked_at` and `tagged_at`, which are shown. `touched` of a link is when it
-was made, or when its manifest got a tag or lost one: from then on it grows old.
+Times are service time, except `linked_at` and `tagged_at`, which are shown. `touched` of a link is when it
+was created, or when its manifest last gained or lost a tag: its age is counted from then.
 """
 
 import json
@@ -24,10 +24,10 @@ COLUMNS = {
     "hosted_tags": "repository, tag, digest, tagged_at, touched",
     "hosted_edges": "repository, child, parent",
 }
-"""The tables, with their columns as they stand there."""
+"""The tables and their columns, in order."""
 
 CHECKS = tuple(f"SELECT {columns} FROM {table} LIMIT 0" for table, columns in COLUMNS.items())  # noqa: S608
-"""They read no row, but fail where a table or a column of it is missing."""
+"""SQL that reads no row, but fails if a table or one of its columns is missing."""
 
 _TOUCH_TAGGED = (
     "UPDATE hosted_links SET touched = ? WHERE repository = ? AND is_manifest = 1 "
@@ -42,7 +42,7 @@ IS_REFERENCED = (
     "AND edge.child = {0}.digest)"
 )
 
-_WANTED_SINCE = """
+_CHANGED_SINCE = """
 SELECT EXISTS (SELECT 1 FROM hosted_tags WHERE repository = ?1 AND digest = ?2)
     OR NOT EXISTS (SELECT 1 FROM hosted_links
         WHERE repository = ?1 AND digest = ?2 AND is_manifest = 1 AND touched <= ?3)
@@ -59,11 +59,11 @@ SELECT value FROM json_each(?2) WHERE NOT EXISTS (SELECT 1 FROM hosted_links
 """
 
 _ROUNDING = 0.001
-"""Seconds by which a moment may differ from itself, taken from an age."""
+"""Seconds by which a moment may differ from itself when it is computed from an age."""
 
 
 class HostedLinkRow(NamedTuple):
-    """A link; the artifact type and the annotations are JSON, for they may hold what is no UTF-8."""
+    """A link; the artifact type and the annotations are JSON, because they may not be valid UTF-8."""
 
     repository: str
     digest: str
@@ -78,14 +78,14 @@ class HostedLinkRow(NamedTuple):
 
     @classmethod
     def of(cls, repository: RepositoryName, link: HostedLink, touched: float) -> Self:
-        """The row of a link."""
-        of = link.descriptor
+        """Return the row of a link."""
+        descriptor = link.descriptor
         return cls(
             str(repository),
-            str(of.digest),
+            str(descriptor.digest),
             link.is_manifest,
-            of.media_type,
-            of.size,
+            descriptor.media_type,
+            descriptor.size,
             link.linked_at,
             touched,
             None if link.subject is None else str(link.subject),
@@ -94,7 +94,7 @@ class HostedLinkRow(NamedTuple):
         )
 
     def link(self) -> HostedLink:
-        """The link of this row."""
+        """Return the link of this row."""
         return HostedLink(
             Descriptor(self.media_type, Digest.parse(self.digest), self.size),
             bool(self.is_manifest),
@@ -116,21 +116,21 @@ def put_link(connection: sqlite3.Connection, row: HostedLinkRow) -> None:
 def require(
     connection: sqlite3.Connection, repository: str, blobs: Iterable[Digest], children: Iterable[Digest]
 ) -> None:
-    """Have it that a repository holds all this: `blobs` as blobs, `children` as manifests or as blobs.
+    """Check that a repository has all of these: `blobs` as blobs, `children` as manifests or as blobs.
 
     Raises:
-        ManifestBlobUnknown: It does not.
+        ManifestBlobUnknown: It lacks one.
     """
     for digests, or_manifest in ((blobs, False), (children, True)):
         names = json.dumps([str(digest) for digest in digests])
         for (missing,) in connection.execute(_LACKS, (repository, names, or_manifest)):
-            raise ManifestBlobUnknown("the repository lacks what the manifest names", detail=missing)
+            raise ManifestBlobUnknown("the repository lacks what the manifest references", detail=missing)
 
 
 def put_manifest(
     connection: sqlite3.Connection, row: HostedLinkRow, children: Sequence[Digest], tags: Iterable[Tag]
 ) -> None:
-    """Link a manifest, with its edges and tags. What loses a tag to it grows old from now on."""
+    """Link a manifest, with its edges and tags. The age of a manifest that loses a tag to it starts now."""
     repository, digest = row.repository, row.digest
     put_link(connection, row)
     edges = [(repository, str(child), digest) for child in children]
@@ -144,7 +144,7 @@ def put_manifest(
 def delete_tag(
     connection: sqlite3.Connection, repository: str, tag: str, now: float, digest: str | None = None
 ) -> bool:
-    """Remove a tag, if it names `digest` where that is given; false if there was none."""
+    """Delete a tag, with `digest` only if it names that; return False if there was none."""
     found = connection.execute(
         "SELECT 1 FROM hosted_tags WHERE repository = ? AND tag = ? AND digest = coalesce(?, digest)",
         (repository, tag, digest),
@@ -157,9 +157,9 @@ def delete_tag(
 
 
 def delete_link(connection: sqlite3.Connection, repository: str, digest: str, kinds: Sequence[bool]) -> bool:
-    """Remove the links of a digest that are of these kinds (True: a manifest); false if there was none.
+    """Delete the links of a digest of these kinds (True: a manifest); return False if there was none.
 
-    With a manifest go its edges and the tags that name it.
+    The edges of a manifest and the tags that name it are deleted with it.
     """
     count = 0
     for is_manifest in kinds:
@@ -174,7 +174,7 @@ def delete_link(connection: sqlite3.Connection, repository: str, digest: str, ki
 
 
 def delete_repository(connection: sqlite3.Connection, repository: str) -> bool:
-    """Remove all rows of a repository; false if it held nothing."""
+    """Delete all rows of a repository; return False if there were none."""
     counts = {
         table: connection.execute(f"DELETE FROM {table} WHERE repository = ?", (repository,)).rowcount  # noqa: S608
         for table in COLUMNS
@@ -185,7 +185,7 @@ def delete_repository(connection: sqlite3.Connection, repository: str) -> bool:
 def unlink_unreferenced(
     connection: sqlite3.Connection, links: Iterable[tuple[str, str]], before: float
 ) -> int:
-    """Remove those links of blobs that no manifest of their repository names and nobody has made since."""
+    """Delete those links of blobs that are not newer than `before` and that no manifest references."""
     sql = (
         "DELETE FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = 0 "  # noqa: S608
         f"AND touched <= ? AND NOT {IS_REFERENCED.format('hosted_links')}"
@@ -193,45 +193,43 @@ def unlink_unreferenced(
     return sum(connection.execute(sql, (*link, before)).rowcount for link in links)
 
 
-def thin(connection: sqlite3.Connection, thinning: RetentionPlan, now: float) -> tuple[int, int]:
-    """Remove what was planned to go, as far as nobody has come to need it since; how many of both went."""
-    repository = str(thinning.repository)
-    tags = sum(
-        delete_tag(connection, repository, str(gone.tag), now, str(gone.digest)) for gone in thinning.tags
-    )
-    untagged = {str(gone.digest) for gone in thinning.tags}
+def apply_plan(connection: sqlite3.Connection, plan: RetentionPlan, now: float) -> tuple[int, int]:
+    """Delete the planned tags and manifests, except what is needed since; return how many of both."""
+    repository = str(plan.repository)
+    tags = sum(delete_tag(connection, repository, str(tag.tag), now, str(tag.digest)) for tag in plan.tags)
+    untagged = {str(tag.digest) for tag in plan.tags}
     doomed: dict[str, float] = {}
-    for manifest in thinning.manifests:
+    for manifest in plan.manifests:
         digest = str(manifest.digest)
         doomed[digest] = now if digest in untagged else now - manifest.idle_seconds + _ROUNDING
-    gone = doomed.keys() - _needed(connection, repository, doomed)
-    for digest in gone:
+    removed = doomed.keys() - _needed(connection, repository, doomed)
+    for digest in removed:
         delete_link(connection, repository, digest, (True,))
-    return tags, len(gone)
+    return tags, len(removed)
 
 
 def _needed(connection: sqlite3.Connection, repository: str, doomed: dict[str, float]) -> set[str]:
-    """Those that were tagged or touched after the given moment, and what hangs on them or on what stays."""
-    hanging: dict[str, list[str]] = {}
+    """Return the digests that were tagged or touched after the given moments, or that kept ones depend on."""
+    dependents: dict[str, list[str]] = {}
     needed: list[str] = []
     for digest, since in doomed.items():
-        (is_wanted,) = connection.execute(_WANTED_SINCE, (repository, digest, since)).fetchone()
-        above = [name for (name,) in connection.execute(_NEEDED_BY, (repository, digest))]
-        for name in above:
-            hanging.setdefault(name, []).append(digest)
-        if is_wanted or any(name not in doomed for name in above):
+        (is_changed,) = connection.execute(_CHANGED_SINCE, (repository, digest, since)).fetchone()
+        needed_by = [name for (name,) in connection.execute(_NEEDED_BY, (repository, digest))]
+        for name in needed_by:
+            dependents.setdefault(name, []).append(digest)
+        if is_changed or any(name not in doomed for name in needed_by):
             needed.append(digest)
     found: set[str] = set()
     while needed:
         digest = needed.pop()
         if digest not in found:
             found.add(digest)
-            needed += hanging.get(digest, ())
+            needed += dependents.get(digest, ())
     return found
 
 
 def delete_content(connection: sqlite3.Connection, digest: str, *, is_manifest: bool) -> None:
-    """Remove the links of all repositories to some content."""
+    """Delete the links of all repositories to some content."""
     sql = "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = ?"
     for (repository,) in connection.execute(sql, (digest, is_manifest)).fetchall():
         delete_link(connection, repository, digest, (is_manifest,))

@@ -1,4 +1,4 @@
-"""The index of links and tags: who may read what, and what a tag names."""
+"""The index of mirrored repositories: which digests a repository may read, and what its tags name."""
 
 from collections.abc import Iterable, Iterator
 
@@ -30,12 +30,12 @@ FROM named WHERE repository IS NOT NULL
 
 @attrs.define(eq=False)
 class Index:
-    """Links and tags by source."""
+    """Links and tags of mirrored repositories."""
 
     _database: Database
 
     def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
-        """What `source` may read under this digest; None if it is not known to. Counts as a use of both."""
+        """Return what `source` may read under this digest; None without a link. Counts as a use of both."""
         key = _link_key(source, digest)
         row = self._database.get(LINKS, key)
         if row is None:
@@ -45,7 +45,7 @@ class Index:
         return Descriptor(row.media_type, digest, row.size)
 
     def add_links(self, source: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
-        """Let `source` read these. What is known already is only used: a pull repeated writes nothing."""
+        """Let `source` read these. An unchanged link only counts as used: a repeated pull writes nothing."""
         now = self._database.now()
         for descriptor in descriptors:
             key = _link_key(source, descriptor.digest)
@@ -60,30 +60,30 @@ class Index:
                 self._database.put(LINKS, LinkRow.of(key, descriptor, now, is_manifest=is_manifest))
 
     def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
-        """What is known of a tag. Counts as a use."""
+        """Return the record of a tag, if there is one. Counts as a use."""
         key = _tag_key(source, tag)
         row = self._database.get(TAGS, key)
         if row is None:
             return None
         self._database.use(TAGS, key)
-        return self.as_held(source, row.record())
+        return self.current(source, row.record())
 
-    def observe_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
-        """Note what the upstream said that a tag names; what is held stays held."""
-        if self._is_held(source, sighting.descriptor.digest):
-            record = TagRecord(cached=sighting)
+    def observe_tag(self, source: RepositoryKey, tag: Tag, observation: TagObservation) -> TagRecord:
+        """Record what the upstream answered for a tag; a cached manifest of the tag stays cached."""
+        if self._is_cached(source, observation.descriptor.digest):
+            record = TagRecord(cached=observation)
         else:
             known = self.tag(source, tag) or TagRecord()
-            record = TagRecord(cached=known.cached, pending=sighting)
+            record = TagRecord(cached=known.cached, pending=observation)
         self._put_tag(_tag_key(source, tag), record)
         return record
 
     def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
-        """The upstream says that the tag is gone."""
+        """Delete the record of a tag."""
         self._database.delete(TAGS, _tag_key(source, tag))
 
-    def hold(self, source: RepositoryKey, manifest: Manifest) -> None:
-        """A manifest is stored now: `source` reads it, and its pending tags that name it become held."""
+    def manifest_stored(self, source: RepositoryKey, manifest: Manifest) -> None:
+        """Record that a manifest is stored: `source` may read it, and its pending tags become cached."""
         link = _link_key(source, manifest.digest)
         now = self._database.now()
         self._database.put(LINKS, LinkRow.of(link, manifest.descriptor, now, is_manifest=True))
@@ -92,24 +92,24 @@ class Index:
             self._put_tag(TAGS.key_of(row), TagRecord(cached=record.pending))
 
     def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
-        """The next repositories in order of name, `limit` at most, and whether a manifest of each is held."""
-        are_held = dict(self._database.select(_REPOSITORIES, (upstream, after, limit)))
-        last = max(are_held) if len(are_held) == limit else None
+        """Return the next repositories by name, at most `limit`, and whether each has a stored manifest."""
+        found = dict(self._database.select(_REPOSITORIES, (upstream, after, limit)))
+        last = max(found) if len(found) == limit else None
         for row in self._database.unwritten(LINKS):
             name = row.repository
             if row.is_manifest and row.upstream == upstream and after < name and (not last or name <= last):
                 is_stored = self._database.get(CONTENT, (row.digest, ContentKind.MANIFEST)) is not None
-                are_held[name] = is_stored or are_held.get(name, False)
-        return [(RepositoryName(name), bool(is_held)) for name, is_held in sorted(are_held.items())[:limit]]
+                found[name] = is_stored or found.get(name, False)
+        return [(RepositoryName(name), bool(is_cached)) for name, is_cached in sorted(found.items())[:limit]]
 
-    def as_held(self, source: RepositoryKey, record: TagRecord) -> TagRecord:
-        """The record as far as it is still true: a held manifest may have been evicted since."""
-        if record.cached is None or self._is_held(source, record.cached.descriptor.digest):
+    def current(self, source: RepositoryKey, record: TagRecord) -> TagRecord:
+        """Return the record as it is now: its cached manifest may have been evicted since."""
+        if record.cached is None or self._is_cached(source, record.cached.descriptor.digest):
             return record
         return TagRecord(pending=record.pending or record.cached)
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
-        """Forget links and tags that nobody used for so long: one small slice an item, how many went.
+        """Delete links and tags that were not used for so long, in small slices; yield the number of each.
 
         Raises:
             OSError: The index cannot be read.
@@ -133,7 +133,7 @@ class Index:
             last = page[-1][:-1]
             yield len(unused)
 
-    def _is_held(self, source: RepositoryKey, digest: Digest) -> bool:
+    def _is_cached(self, source: RepositoryKey, digest: Digest) -> bool:
         is_stored = self._database.get(CONTENT, (str(digest), ContentKind.MANIFEST)) is not None
         return is_stored and self._database.get(LINKS, _link_key(source, digest)) is not None
 

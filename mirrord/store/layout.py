@@ -1,22 +1,22 @@
-"""Where everything stands on the disk.
+"""The layout of a store on the disk.
 
     <root>/
-        lock                          held by the one daemon that uses this store
-        probe                         written now and then, to see whether one can (probe.py)
-        index.sqlite  -wal  -shm      links, tags, media types, last use (tables.py)
+        lock                          locked by the one daemon that uses this store
+        probe                         written now and then, to see whether that is possible (probe.py)
+        index.sqlite  -wal  -shm      links, tags, media types, last use (schema.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
-        index.sqlite.backup           a copy of what the index knows of hosted repositories (copies.py)
-        index.sqlite.condemned        that the index was found damaged: the next start sets it aside
+        index.sqlite.backup           a copy of the index's tables of hosted repositories (copies.py)
+        index.sqlite.condemned        marks a damaged index: the next start sets it aside
         blobs/<alg>/ab/<hex>          committed blobs: whole, verified, never written again
         manifests/<alg>/ab/<hex>      stored manifests, verbatim
-        uploads/<session>             what was pushed so far of a blob (uploads.py)
-        partials/<alg>-<hex>          a prefix of a blob, to be resumed
+        uploads/<session>             the bytes of a blob pushed so far (uploads.py)
+        partials/<alg>-<hex>          the first bytes of a blob, to be resumed
         partials/broken-<kind>-<alg>-<hex>   content found damaged, never served
         scratch/<name>                being written or being deleted; emptied at every start
 
 `ab` are the first two digits of `<hex>`: 256 folders keep a listing short. All of it is on one file
-system, so that a rename commits. Everything is for the daemon's own user: private images pass here.
-Nothing here touches the disk.
+system, so that a rename commits. Everything is readable by the daemon's own user only: private images
+are stored here. Nothing in this module touches the disk.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ _FOLDERS = {ContentKind.BLOB: "blobs", ContentKind.MANIFEST: "manifests"}
 
 
 def footprint(size: int) -> int:
-    """What a file of `size` bytes takes of a disk: whole blocks, so that a million tiny files count."""
+    """Return the disk space of a file of `size` bytes: whole blocks, so that a million tiny files count."""
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
@@ -50,7 +50,7 @@ class FanOut:
     path: Path
 
     def digest_of(self, name: str) -> Digest | None:
-        """The digest of a file in this folder; None for a stranger's."""
+        """Return the digest of a file in this folder; None if the name is not one of ours."""
         algorithm, _, digits = self.prefix.partition(":")
         digest = _digest_of(algorithm, name)
         return digest if name.startswith(digits) else None
@@ -74,48 +74,48 @@ class Layout:
 
     @property
     def copy(self) -> Path:
-        """The copy of what is known of hosted repositories."""
+        """The copy of the index's tables of hosted repositories."""
         return self.root / "index.sqlite.backup"
 
     @property
     def condemned(self) -> Path:
-        """The mark of a damaged index."""
+        """The file that marks the index as damaged."""
         return self.root / "index.sqlite.condemned"
 
     @property
     def probe(self) -> Path:
-        """The file that is written to see whether one can."""
+        """The file that is written to see whether the store is writable."""
         return self.root / "probe"
 
     @property
     def partials(self) -> Path:
-        """The folder of what is unfinished."""
+        """The folder of unfinished downloads and of damaged content."""
         return self.root / "partials"
 
     @property
     def uploads(self) -> Path:
-        """The folder of what is being pushed."""
+        """The folder of unfinished uploads."""
         return self.root / "uploads"
 
     @property
     def scratch(self) -> Path:
-        """The folder of which nothing survives a restart."""
+        """The folder that is emptied at every start."""
         return self.root / "scratch"
 
     def content(self, kind: ContentKind, digest: Digest) -> Path:
-        """A committed blob or a stored manifest."""
+        """Return the path of a committed blob or a stored manifest."""
         return self.root / _FOLDERS[kind] / digest.algorithm / digest.encoded[:2] / digest.encoded
 
     def partial(self, digest: Digest) -> Path:
-        """What an unfinished download of this blob has written."""
+        """Return the path of the partial of a blob."""
         return self.partials / f"{digest.algorithm}-{digest.encoded}"
 
     def broken(self, kind: ContentKind, digest: Digest) -> Path:
-        """Where damaged content is set aside."""
+        """Return the path to which damaged content is moved."""
         return self.partials / f"broken-{kind}-{digest.algorithm}-{digest.encoded}"
 
     def fan_outs(self) -> Iterator[FanOut]:
-        """Every folder that content may be in."""
+        """Iterate over all folders of content, whether they exist or not."""
         for kind, folder in _FOLDERS.items():
             for algorithm in _ALGORITHMS:
                 for number in range(256):

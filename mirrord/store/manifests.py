@@ -13,18 +13,17 @@ from mirrord.oci.errors import RegistryError
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.names import RepositoryKey
 from mirrord.store import disk
-from mirrord.store.cache import BodyCache
-from mirrord.store.contents import Contents
+from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.disk import Threads
 from mirrord.store.index import Index
 from mirrord.store.layout import Layout
+from mirrord.store.partials import PartialStore
 from mirrord.store.schema import ContentRow
-from mirrord.store.unfinished import PartialStore
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class ManifestStore:
-    """Manifests by digest alone; what is read from the disk is verified again."""
+    """Manifests by digest alone; one that is read from the disk is verified again."""
 
     _layout: Layout
     _contents: Contents
@@ -37,7 +36,7 @@ class ManifestStore:
     _log = Logger()
 
     async def read(self, digest: Digest) -> Manifest | None:
-        """A stored manifest, verbatim and verified; None if there is none. From memory as a rule.
+        """Return a stored manifest, verbatim and verified; None if there is none. Mostly from memory.
 
         Raises:
             OSError: The disk failed.
@@ -52,14 +51,15 @@ class ManifestStore:
         return Manifest(digest, row.media_type, body)
 
     async def store(self, source: RepositoryKey, manifest: Manifest) -> None:
-        """Keep a verified manifest: `read` finds it as soon as this was called, the disk has it on return.
+        """Store a verified manifest: `read` finds it from the call on, it is on the disk on return.
 
-        Links it and all that it names to `source`; pending tags of `source` that name it become held,
-        once the disk has it: a tag must not lose what it held to a manifest that could not be kept.
-        Of an absurd number of references only the first are linked; the others are earned one by one.
+        Links it and everything it references to `source`. Pending tags of `source` that name it become
+        cached once it is on the disk: a tag must not lose its cached manifest to one that could not be
+        stored. Of an absurd number of references only the first are linked; the others are linked one by
+        one, as their own requests are answered by the upstream.
 
         Raises:
-            OSError: The disk refused; it is not kept.
+            OSError: The disk failed; it is not stored.
         """
         digest = manifest.digest
         self._index.add_links(source, [manifest.descriptor, *manifest.references()])
@@ -69,13 +69,13 @@ class ManifestStore:
                 await self._write(manifest)
             finally:
                 self._being_stored.pop(digest, None)
-        self._index.hold(source, manifest)
+        self._index.manifest_stored(source, manifest)
 
-    async def keep(self, manifest: Manifest) -> None:
-        """Keep a verified manifest that nobody is linked to yet: on return the disk has it.
+    async def store_unlinked(self, manifest: Manifest) -> None:
+        """Store a verified manifest that the caller will link: it is on the disk on return.
 
         Raises:
-            OSError: The disk refused; it is not kept.
+            OSError: The disk failed; it is not stored.
         """
         if await self.read(manifest.digest) is None or manifest.digest in self._being_stored:
             await self._write(manifest)
@@ -85,15 +85,15 @@ class ManifestStore:
         scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
         path = self._layout.content(ContentKind.MANIFEST, digest)
         await self._threads.run(disk.write_committed, scratch, path, manifest.body)
-        self._keep(manifest, is_known=False)
+        self._add(manifest, is_known=False)
 
     async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:
-        """Read and verify a manifest; one without a row was stored just before the end of an earlier run."""
+        """Read and verify a manifest; one without a row was stored just before an earlier run ended."""
         path = self._layout.content(ContentKind.MANIFEST, digest)
         if row is None and not path.exists():
             return None
         media_type = "" if row is None else row.media_type
-        media_type = media_type or self._contents.hosted_as(ContentKind.MANIFEST, digest) or ""
+        media_type = media_type or self._contents.hosted_type(ContentKind.MANIFEST, digest) or ""
         try:
             manifest = await self._threads.run(read_manifest, path, digest, media_type)
         except FileNotFoundError:
@@ -103,23 +103,23 @@ class ManifestStore:
         if manifest is None:
             self._set_aside(digest, path)
         elif known is not None or row is None:
-            self._keep(manifest, is_known=known is not None and known.media_type != "")
+            self._add(manifest, is_known=known is not None and known.media_type != "")
         return manifest
 
-    def _keep(self, manifest: Manifest, *, is_known: bool) -> None:
+    def _add(self, manifest: Manifest, *, is_known: bool) -> None:
         if not is_known:
             self._contents.add(ContentKind.MANIFEST, manifest.digest, len(manifest.body), manifest.media_type)
         self._contents.use(manifest.digest)
         self._cache.put(ContentKind.MANIFEST, manifest.digest, manifest.body)
 
     def _set_aside(self, digest: Digest, path: Path) -> None:
-        self._log.error("manifest {digest} is damaged on the disk and set aside", digest=str(digest))
+        self._log.error("manifest {digest} is damaged on the disk and was set aside", digest=str(digest))
         self._contents.drop(ContentKind.MANIFEST, digest)
         self._partials.set_aside(ContentKind.MANIFEST, digest, path)
 
 
 def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
-    """A manifest from its file; None if the file is damaged. Without a media type its own shape tells."""
+    """Read a manifest from its file; None if that is damaged. An unknown media type is inferred."""
     body = disk.read(path, MAX_MANIFEST_BYTES + 1)
     if media_type:
         return Manifest(digest, media_type, body) if digest.matches(body) else None

@@ -1,11 +1,11 @@
-"""Recovery: from whatever an earlier run left, to a store that can be used at once.
+"""Recovery: open whatever an earlier run left, as a store that can be used at once.
 
-Opening takes a time that does not grow with the bytes held: the index says what there is. What it
-may have missed (kill -9 between a rename and the next batch, an index that was set aside, files
-deleted by hand) is settled by `Reconciliation`, one small folder at a time beside the daemon's work;
-until then a file that the index does not know is adopted when it is first asked for.
+The time to open does not grow with the bytes stored: the index lists them. What it may lack (after a
+kill -9 between a rename and the next batch, an index that was set aside, files deleted by hand) is
+corrected by `Reconciliation`, one small folder at a time while the daemon serves; until then a file that
+the index lacks is adopted when it is first requested.
 
-A new index knows of hosted repositories what the last copy of the old one does (copies.py).
+A new index gets its tables of hosted repositories from the last copy of the old one (copies.py).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ FILES_A_SLICE = 64
 
 @attrs.frozen
 class OpenIndex:
-    """Two connections to the index, and the service time that it was left at."""
+    """Two connections to the index, and the service time at which the last run left it."""
 
     reader: sqlite3.Connection
     writer: sqlite3.Connection
@@ -42,9 +42,9 @@ class OpenIndex:
 
 
 def open_index(layout: Layout, now: float) -> OpenIndex:
-    """Open the index, or begin one; `now` is wall clock.
+    """Open the index, or create one; `now` is wall clock.
 
-    One that cannot be read, or was found damaged by an earlier run, is set aside and a new one begun.
+    One that cannot be read, or was found damaged by an earlier run, is set aside and a new one created.
 
     Raises:
         OSError: The disk failed.
@@ -93,24 +93,26 @@ def _open_index(layout: Layout, now: float) -> OpenIndex:
 
 
 def _restore(connection: sqlite3.Connection, layout: Layout, now: float) -> None:
-    """Have a new index know what the copy knows of hosted repositories."""
+    """Restore hosted repositories from the copy into a new index."""
     try:
         age_seconds = max(0.0, now - copied_at(layout.copy))
         count = restore_hosted(connection, layout.copy)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and primary_code(error) != sqlite3.SQLITE_ERROR:
             raise
-        _log.error("hosted repositories are lost, their copy cannot be read: {error}", error=str(error))
+        _log.error(
+            "hosted repositories are lost: the copy of the index cannot be read: {error}", error=str(error)
+        )
         return
     _log.warn(
-        "hosted repositories are as they were {minutes:.0f} minutes ago: {count} links come from a copy",
+        "hosted repositories are restored as of {minutes:.0f} minutes ago: {count} links from a copy",
         minutes=age_seconds / 60,
         count=count,
     )
 
 
 def _set_aside(layout: Layout, reason: str) -> None:
-    """Put the index where nobody reads it. Its log goes first: it must never be taken for a new one's."""
+    """Rename the index. Its log is deleted first: it must never be read as that of a new one."""
     index, number = layout.index, 1
     while (aside := index.with_name(f"{index.name}.broken-{number}")).exists():
         number += 1
@@ -120,18 +122,19 @@ def _set_aside(layout: Layout, reason: str) -> None:
         index.rename(aside)
     layout.condemned.unlink(missing_ok=True)
     _log.error(
-        "the index cannot be used and is now {aside}; blobs are kept, links are earned again: {reason}",
+        "index set aside as {aside}; blobs are kept, repository links will be re-verified with the "
+        "upstream: {reason}",
         aside=aside.name,
         reason=reason,
     )
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Reconciliation:
-    """Makes the index agree with the files: adopts those it does not know, drops rows without one.
+    """Make the index agree with the files: adopt files that it lacks, drop rows without a file.
 
-    What hosted repositories should hold and the disk does not stays linked: whoever pushes it again mends
-    it, and until then it is not served.
+    What hosted repositories link to and the disk lacks stays linked: pushing it again repairs it, and until
+    then it is not served.
     """
 
     _layout: Layout
@@ -142,7 +145,7 @@ class Reconciliation:
     dropped: int = attrs.field(default=0, init=False)
 
     def slices(self) -> Iterator[Deferred[None] | None]:
-        """The work, one small step an item: for a Cooperator.
+        """Iterate over the work in small steps, for a Cooperator.
 
         Raises:
             OSError: The disk failed.
@@ -152,10 +155,10 @@ class Reconciliation:
             yield self._threads.run(disk.sizes, folder.path).addCallback(listed.update)
             yield from self._adopt(folder, listed)
             yield from self._drop(folder, listed)
-        yield from self._miss()
+        yield from self._report_lost()
         if self.adopted or self.dropped:
             _log.info(
-                "the index and the files agree again: {adopted} files adopted, {dropped} rows dropped",
+                "index reconciled with the files: {adopted} files adopted, {dropped} rows dropped",
                 adopted=self.adopted,
                 dropped=self.dropped,
             )
@@ -170,21 +173,21 @@ class Reconciliation:
             if number % FILES_A_SLICE == 0:
                 yield
 
-    def _miss(self) -> Iterator[None]:
-        for lost in self._hosted.lost():
-            for repository, kind, digest in lost:
-                _log.error(
-                    "{repository} has lost a {kind}, push it again: {digest}",
-                    repository=str(repository),
-                    kind=str(kind),
-                    digest=str(digest),
-                )
-            yield
-
     def _drop(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
-        for number, row in enumerate(self._contents.under(folder.kind, folder.prefix)):
+        for number, row in enumerate(self._contents.with_prefix(folder.kind, folder.prefix)):
             digest = Digest.parse(row.digest)
             if digest.encoded not in listed and not (folder.path / digest.encoded).exists():
                 self.dropped += self._contents.drop(folder.kind, digest)
             if number % FILES_A_SLICE == 0:
                 yield
+
+    def _report_lost(self) -> Iterator[None]:
+        for lost in self._hosted.lost():
+            for repository, kind, digest in lost:
+                _log.error(
+                    "hosted repository {repository} has lost a {kind}, push it again: {digest}",
+                    repository=str(repository),
+                    kind=str(kind),
+                    digest=str(digest),
+                )
+            yield

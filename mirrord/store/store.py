@@ -15,12 +15,11 @@ from twisted.python.failure import Failure
 
 from mirrord.oci.content import ContentKind
 from mirrord.store import recovery
-from mirrord.store.audit import Audit
+from mirrord.store.audit import ContentAudit
 from mirrord.store.blobs import BlobStore
 from mirrord.store.browser import StoreBrowser
-from mirrord.store.cache import BodyCache
-from mirrord.store.contents import Contents
-from mirrord.store.copies import Copies
+from mirrord.store.contents import BodyCache, Contents
+from mirrord.store.copies import HostedCopies
 from mirrord.store.database import Database
 from mirrord.store.disk import StoreLock, Threads
 from mirrord.store.eviction import EvictionStore
@@ -29,21 +28,20 @@ from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.index import Index
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.manifests import ManifestStore
-from mirrord.store.partials import PartialFile
-from mirrord.store.unfinished import PartialStore
-from mirrord.store.uploads import Uploads
+from mirrord.store.partials import PartialFile, PartialStore
+from mirrord.store.uploads import UploadContext, Uploads
 
 CACHE_BYTES = 4 * 1024 * 1024
 
-Reconciling: TypeAlias = CooperativeTask[Iterator[Deferred[None] | None]]
+ReconciliationTask: TypeAlias = CooperativeTask[Iterator[Deferred[None] | None]]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Store:
-    """All that is kept.
+    """An open store.
 
-    `blobs`, `manifests` and `index` are what pulling needs, `uploads` and `hosted` what pushing needs,
-    `eviction` and `hosted_gc` what gc needs, `browser` and `audit` are for the operator.
+    `blobs`, `manifests` and `index` serve pulls, `uploads` and `hosted` serve pushes, `eviction` and
+    `hosted_gc` serve the collector, `browser` and `audit` serve the operator.
     """
 
     blobs: BlobStore
@@ -54,25 +52,25 @@ class Store:
     eviction: EvictionStore
     hosted_gc: HostedGCStore
     browser: StoreBrowser
-    audit: Audit
+    audit: ContentAudit
     _database: Database
     _partials: PartialStore
-    _copies: Copies
-    _reconciliation: Reconciling
+    _copies: HostedCopies
+    _reconciliation: ReconciliationTask
     _lock: StoreLock
 
     @property
     def trouble(self) -> str | None:
-        """Why what is pulled now may be forgotten: the index cannot be written; None where all is well."""
+        """Why the index cannot be written, so that new pulls may be forgotten; None if it can."""
         return self._database.trouble
 
     async def reconciled(self) -> None:
-        """Wait until index and files agree, or could not be compared: a while after a start, else at once."""
+        """Wait until index and files agree, or could not be compared: a while after a start."""
         with contextlib.suppress(TaskStopped, OSError):
             await self._reconciliation.whenDone()
 
     async def close(self) -> None:
-        """Park what is being written, put all on the disk, and let another daemon have the store."""
+        """Park partials, release uploads, write everything to the disk, and unlock the store."""
         with contextlib.suppress(TaskFinished):
             self._reconciliation.stop()
         self._partials.park_all()
@@ -92,13 +90,13 @@ def open_store(
     token: Callable[[], str] = lambda: token_hex(16),
     cache_bytes: int = CACHE_BYTES,
 ) -> Store:
-    """Open the store in `root`, made if it is not there; how much it holds makes no difference.
+    """Open the store in `root`, created if it does not exist; the time does not depend on its size.
 
-    `monotonic` gives seconds that no one sets (service time), `wall_clock` those that people are shown,
+    `monotonic` returns seconds that cannot be set (for service time), `wall_clock` those that are shown,
     `token` the unguessable part of the name of an upload.
 
     Raises:
-        StoreInUse: Another daemon has it.
+        StoreInUse: Another daemon uses it.
         OSError: The disk failed.
     """
     layout = Layout(root)
@@ -123,32 +121,76 @@ def open_store(
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
-    partials = PartialStore(layout, threads, database.now, committed)
-    blobs = BlobStore(layout, contents, partials, cache)
-    manifests = ManifestStore(layout, contents, index, partials, cache, threads)
-    eviction = EvictionStore(layout, database, contents, index, blobs, partials, cache, threads)
-    copies = Copies(layout, threads, clock, wall_clock)
-    hosted = HostedIndex(database, contents, blobs, manifests, wall_clock, copies.changed)
-    uploads = Uploads(layout, blobs, hosted, threads, database.now, token)
-    reconciliation = _reconcile(recovery.Reconciliation(layout, contents, hosted, threads), clock)
-    browser = StoreBrowser(layout, database, contents, index, blobs, partials, eviction, threads, wall_clock)
-    hosted_gc = HostedGCStore(database, contents, hosted, uploads, eviction, browser, copies.changed)
-    audit = Audit(layout, database, contents, partials, cache, threads)
+    partials = PartialStore(layout=layout, threads=threads, now=database.now, committed=committed)
+    blobs = BlobStore(layout=layout, contents=contents, partials=partials, cache=cache)
+    manifests = ManifestStore(
+        layout=layout, contents=contents, index=index, partials=partials, cache=cache, threads=threads
+    )
+    eviction = EvictionStore(
+        layout=layout,
+        database=database,
+        contents=contents,
+        index=index,
+        blobs=blobs,
+        partials=partials,
+        cache=cache,
+        threads=threads,
+    )
+    browser = StoreBrowser(
+        layout=layout,
+        database=database,
+        contents=contents,
+        index=index,
+        blobs=blobs,
+        partials=partials,
+        eviction=eviction,
+        threads=threads,
+        wall_clock=wall_clock,
+    )
+    audit = ContentAudit(
+        layout=layout,
+        database=database,
+        contents=contents,
+        partials=partials,
+        cache=cache,
+        threads=threads,
+    )
+    copies = HostedCopies(layout=layout, threads=threads, clock=clock, wall_clock=wall_clock)
+    hosted = HostedIndex(
+        database=database,
+        contents=contents,
+        blobs=blobs,
+        manifests=manifests,
+        wall_clock=wall_clock,
+        changed=copies.changed,
+    )
+    context = UploadContext(layout=layout, contents=contents, blobs=blobs, hosted=hosted)
+    uploads = Uploads(context=context, threads=threads, now=database.now, token=token)
+    hosted_gc = HostedGCStore(
+        database=database,
+        contents=contents,
+        hosted=hosted,
+        uploads=uploads,
+        eviction=eviction,
+        browser=browser,
+        changed=copies.changed,
+    )
+    reconciliation = recovery.Reconciliation(layout=layout, contents=contents, hosted=hosted, threads=threads)
     return Store(
-        blobs,
-        manifests,
-        index,
-        uploads,
-        hosted,
-        eviction,
-        hosted_gc,
-        browser,
-        audit,
-        database,
-        partials,
-        copies,
-        reconciliation,
-        lock,
+        blobs=blobs,
+        manifests=manifests,
+        index=index,
+        uploads=uploads,
+        hosted=hosted,
+        eviction=eviction,
+        hosted_gc=hosted_gc,
+        browser=browser,
+        audit=audit,
+        database=database,
+        partials=partials,
+        copies=copies,
+        reconciliation=_start(reconciliation, clock),
+        lock=lock,
     )
 
 
@@ -158,14 +200,14 @@ def _enter(layout: Layout) -> StoreLock:
     return StoreLock.acquire(layout)
 
 
-def _reconcile(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> Reconciling:
-    """Do it one slice a turn: the daemon's own work comes between any two."""
+def _start(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> ReconciliationTask:
+    """Run it one slice per iteration of the reactor, between the daemon's own work."""
     cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
     task = cooperator.cooperate(reconciliation.slices())
-    task.whenDone().addErrback(_log_unreconciled)
+    task.whenDone().addErrback(_log_failure)
     return task
 
 
-def _log_unreconciled(failure: Failure) -> None:
+def _log_failure(failure: Failure) -> None:
     if not failure.check(TaskStopped):
-        Logger().failure("the index could not be compared with the files", failure)
+        Logger().failure("index could not be reconciled with the files", failure)

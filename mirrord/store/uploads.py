@@ -1,93 +1,204 @@
 """Uploads: the blobs that are being pushed, each a file that grows from request to request.
 
-A session's name carries a mark of its repository, so that it is good for no other and needs no row. What
-there is of it is its file: after a restart its length is the offset. Between two requests a session costs
-an entry here and no descriptor.
+A session's name contains a mark of its repository, so that it is valid for no other and needs no row. Its
+only state is its file: after a restart the length of that is the offset. Between two requests a session
+costs an entry here and no descriptor.
 
-sha256 runs along as bytes arrive. The running hashes of sessions at rest are kept, but not of thousands:
-a hash that was forgotten, or lost with a restart, is made again from the file before the commit, as one
-of another algorithm is.
+sha256 is computed as bytes arrive. The running hashes of idle sessions are kept, up to a limit: a hash
+that was dropped, or lost with a restart, is computed from the file before the commit, as is a digest of
+another algorithm.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
+from cachetools import LRUCache
 
-from mirrord.oci.digest import Hasher
-from mirrord.oci.errors import UploadBusy
+from mirrord.oci.content import ContentKind
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import DigestInvalid, UploadBusy
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import RepositoryName
 from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
+from mirrord.store.contents import Contents
 from mirrord.store.disk import Threads, read_stamp, stamp
+from mirrord.store.hashed_file import HashedFile, RunningHash
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
-from mirrord.store.upload import Session, Upload, UploadContext
 
-MAX_HASHERS = 256
+MAX_HASHES = 256
 
 _SESSION = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}", re.ASCII)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-@attrs.define(eq=False)
-class Uploads:
-    """Sessions by name. `now` is service time; `token` gives 32 hexadecimal digits that nobody can guess."""
+@attrs.frozen
+class IdleSession:
+    """A session that no request uses: its file, the size of that, and since when, in service time."""
 
-    _layout: Layout
-    _blobs: BlobStore
-    _hosted: HostedIndex
+    name: str
+    path: Path
+    size: int
+    since: float
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class UploadContext:
+    """The parts of the store that an upload's commit needs."""
+
+    layout: Layout
+    contents: Contents
+    blobs: BlobStore
+    hosted: HostedIndex
+
+
+@attrs.define(eq=False, kw_only=True)
+class Upload(HashedFile):
+    """A session while a request uses it; `release` it. `is_over` if there is nothing left of it."""
+
+    session: str
+    path: Path
+    _repository: RepositoryName
+    _context: UploadContext
+    is_over: bool = attrs.field(default=False, init=False)
+
+    async def write(self, chunk: bytes) -> None:
+        """Append; on return `offset` has grown by all of `chunk`.
+
+        Raises:
+            OSError: The disk failed, for instance with ENOSPC; `offset` is unchanged.
+        """
+        await self.append(chunk)
+
+    async def commit(self, digest: Digest) -> None:
+        """Make it a blob, linked to its repository; the session is over. Completes even if cancelled.
+
+        Raises:
+            DigestInvalid: The bytes are not what `digest` names; the session stays.
+            OSError: The disk failed; the session stays, unless it was an fsync that failed: then the bytes
+                on the disk are in doubt, and are discarded.
+        """
+        await self.finish(self._commit(digest))
+
+    async def discard(self) -> None:
+        """Delete it; the session is over.
+
+        Raises:
+            OSError: The disk failed; a later start finds the file.
+        """
+        if self.is_over:
+            return
+        self.is_over = True
+        try:
+            await self.finish(self.unlink(self.path))
+        finally:
+            self.release()
+
+    async def _commit(self, digest: Digest) -> None:
+        """Verify, fsync, rename, fsync the folder, index: the blob exists from the last of these on.
+
+        An error before that leaves the session as it was: the file is renamed back, unless another
+        repository has linked to it meanwhile. It replaces a file of the same bytes, if there is one:
+        otherwise the duration of a commit would reveal what repositories have that the caller may not read.
+        """
+        if not await self.matches(digest):
+            raise DigestInvalid(f"the bytes that were uploaded are not {digest}")
+        target = self._context.layout.content(ContentKind.BLOB, digest)
+        blob = Descriptor(OCTET_STREAM, digest, self.offset)
+        try:
+            with self._context.contents.claimed(ContentKind.BLOB, digest):
+                try:
+                    await self.move(self.path, target)
+                except OSError as error:
+                    if error.errno == errno.EIO:
+                        await self._end()
+                    raise
+                if not await self._context.hosted.add_blob(self._repository, blob):
+                    raise FileNotFoundError(errno.ENOENT, "the blob vanished before it was linked")
+        except OSError:
+            if not self.is_over and not self.path.exists():
+                self._move_back(digest)
+            raise
+        await self._end()
+
+    async def _end(self) -> None:
+        """End the session; what is left of its file is deleted, now or by a later sweep."""
+        self.is_over = True
+        with contextlib.suppress(OSError):
+            await self.unlink(self.path)
+        self.release()
+
+    def _move_back(self, digest: Digest) -> None:
+        """Rename the file to the session's name; if others use the blob by now, the session is over."""
+        try:
+            self.is_over = not self._context.blobs.move_back(digest, self.path)
+        except OSError:
+            self.is_over = True
+
+
+@attrs.define(eq=False, kw_only=True)
+class Uploads:
+    """Sessions by name. `now` is service time; `token` returns 32 unguessable hexadecimal digits."""
+
+    _context: UploadContext
     _threads: Threads
     _now: Callable[[], float]
     _token: Callable[[], str]
-    _resting: dict[str, Session] = attrs.field(factory=dict, init=False)
+    _idle: dict[str, IdleSession] = attrs.field(factory=dict, init=False)
     _busy: dict[str, Upload] = attrs.field(factory=dict, init=False)
-    _hashers: OrderedDict[str, tuple[Hasher, int]] = attrs.field(factory=OrderedDict, init=False)
+    _hashes: LRUCache[str, RunningHash] = attrs.field(factory=lambda: LRUCache(MAX_HASHES), init=False)
 
     def __attrs_post_init__(self) -> None:
-        for path in self._layout.uploads.iterdir():
+        for path in self._context.layout.uploads.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                found = path.stat()
-                resting_since = read_stamp(path, found, self._now())
-                self._resting[path.name] = Session(path.name, path, found.st_size, resting_since)
+                status = path.stat()
+                since = read_stamp(path, status, self._now())
+                self._idle[path.name] = IdleSession(path.name, path, status.st_size, since)
 
     @property
     def total_bytes(self) -> int:
-        """What all sessions take of the disk."""
+        """The disk space of all sessions."""
         busy = sum(footprint(upload.offset) for upload in self._busy.values())
-        return busy + sum(footprint(session.size) for session in self._resting.values())
+        return busy + sum(footprint(session.size) for session in self._idle.values())
 
     @property
     def total_entries(self) -> int:
-        """How many sessions there are."""
-        return len(self._busy) + len(self._resting)
+        """The number of sessions."""
+        return len(self._busy) + len(self._idle)
+
+    @property
+    def total_hashes(self) -> int:
+        """The number of idle sessions whose running hash is kept."""
+        return len(self._hashes)
 
     def begin(self, repository: RepositoryName) -> Upload:
-        """A new session.
+        """Begin a new session.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         name = f"{self._token()}-{_mark(repository)}"
-        path = self._layout.uploads / name
-        fd = os.open(path, _NEW, FILE_MODE)
-        return self._open(repository, Session(name, path, 0, self._now()), fd)
+        path = self._context.layout.uploads / name
+        return self._open(repository, name, path, os.open(path, _NEW, FILE_MODE))
 
     def find(self, repository: RepositoryName, session: str) -> Upload | None:
-        """The session of this name and repository; None if there is none.
+        """Open the session of this name and repository; None if there is none.
 
         Raises:
-            UploadBusy: Another request has it.
+            UploadBusy: Another request uses it.
         """
         if _SESSION.fullmatch(session) is None or not session.endswith(_mark(repository)):
             return None
         if session in self._busy:
             raise UploadBusy("another request writes to this upload")
-        found = self._resting.get(session)
+        found = self._idle.get(session)
         if found is None:
             return None
         try:
@@ -95,50 +206,56 @@ class Uploads:
         except FileNotFoundError:
             self._forget(session)
             return None
-        return self._open(repository, attrs.evolve(found, size=os.fstat(fd).st_size), fd)
+        return self._open(repository, session, found.path, fd)
 
     def expired(self, seconds: float) -> list[str]:
-        """The sessions that nobody touched for so long, while we were in service."""
+        """Return the sessions that have been idle for so long in service time."""
         before = self._now() - seconds
-        return [name for name, session in self._resting.items() if session.resting_since <= before]
+        return [name for name, session in self._idle.items() if session.since <= before]
 
     async def remove(self, names: Sequence[str]) -> int:
-        """Throw sessions away, unless they are in use again; the bytes of the disk that are free now.
+        """Delete sessions, unless they are in use again; return the bytes of disk that were freed.
 
         Raises:
-            OSError: The disk refused; they are forgotten all the same, until the next start.
+            OSError: The disk failed; they are gone all the same, until the next start.
         """
-        gone = [session for name in names if (session := self._forget(name)) is not None]
-        await self._threads.run(disk.unlink_all, [session.path for session in gone])
-        return sum(footprint(session.size) for session in gone)
+        removed = [session for name in names if (session := self._forget(name)) is not None]
+        await self._threads.run(disk.unlink_all, [session.path for session in removed])
+        return sum(footprint(session.size) for session in removed)
 
     def release_all(self) -> None:
-        """Let go of every session that a request still has."""
+        """Release every session that a request still uses."""
         for upload in list(self._busy.values()):
             upload.release()
 
-    def _open(self, repository: RepositoryName, session: Session, fd: int) -> Upload:
-        self._resting.pop(session.name, None)
-        hasher, hashed = self._hashers.pop(session.name, (hashlib.sha256(), 0))
-        workshop = UploadContext(self._layout, self._blobs, self._hosted, self._threads, self._ended)
-        upload = Upload(repository, session, fd, workshop, hasher, hashed)
-        self._busy[session.name] = upload
+    def _open(self, repository: RepositoryName, session: str, path: Path, fd: int) -> Upload:
+        self._idle.pop(session, None)
+        upload = Upload(
+            session=session,
+            path=path,
+            repository=repository,
+            context=self._context,
+            offset=os.fstat(fd).st_size,
+            running=self._hashes.pop(session, RunningHash("sha256")),
+            fd=fd,
+            threads=self._threads,
+            closed=lambda: self._ended(upload),
+        )
+        self._busy[session] = upload
         return upload
 
     def _ended(self, upload: Upload) -> None:
-        """A request has let go: the session rests, unless it is over."""
+        """Keep a session that its request has released, unless it is over."""
         del self._busy[upload.session]
         if upload.is_over:
             return
-        resting_since = stamp(upload.path, self._now())
-        self._resting[upload.session] = Session(upload.session, upload.path, upload.offset, resting_since)
-        self._hashers[upload.session] = upload.running_hash
-        if len(self._hashers) > MAX_HASHERS:
-            self._hashers.popitem(last=False)
+        since = stamp(upload.path, self._now())
+        self._idle[upload.session] = IdleSession(upload.session, upload.path, upload.offset, since)
+        self._hashes[upload.session] = upload.running
 
-    def _forget(self, name: str) -> Session | None:
-        self._hashers.pop(name, None)
-        return self._resting.pop(name, None)
+    def _forget(self, name: str) -> IdleSession | None:
+        self._hashes.pop(name, None)
+        return self._idle.pop(name, None)
 
 
 def _mark(repository: RepositoryName) -> str:

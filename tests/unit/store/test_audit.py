@@ -3,7 +3,7 @@ from pathlib import Path
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from mirrord.store.audit import SLICE_BYTES, Examination
+from mirrord.store.audit import SLICE_BYTES, ContentExamination
 from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
 
 
@@ -12,14 +12,14 @@ class AuditTests(StoreTestCase):
         self.result(self.store.browser.flush())
         return [entry for page in self.store.audit.pages() for entry in page]
 
-    def examine(self, digest: Digest, kind: ContentKind = ContentKind.BLOB) -> Examination:
+    def examine(self, digest: Digest, kind: ContentKind = ContentKind.BLOB) -> ContentExamination:
         (entry,) = (entry for entry in self.entries() if (entry.name, entry.kind) == (str(digest), kind))
         examination = self.store.audit.examine(entry)
         assert examination is not None
         self.addCleanup(examination.close)
         return examination
 
-    def hash_all(self, examination: Examination) -> list[int]:
+    def hash_all(self, examination: ContentExamination) -> list[int]:
         counts = []
         while count := self.result(examination.hash_slice()):
             counts.append(count)

@@ -4,7 +4,7 @@ from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName
-from mirrord.store import asked
+from mirrord.store import hosted_index
 from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
 from tests.unit.store.shop import UBUNTU, layer, manifest
 
@@ -55,8 +55,8 @@ class UnreferencedTests(ShelfTestCase):
         self.push_blob(b"x")
         self.pass_time(100)
         self.assertTrue(self.holds(X))
-        for number in range(asked.MAX_ASKED):
-            self.store.hosted.asked.note("other", str(number), self.store._database.now())
+        for number in range(hosted_index.MAX_ACCESS_TIMES):
+            self.store.hosted.access_times.record("other", str(number), self.store._database.now())
         self.pass_time(59)
         self.assertEqual([], self.lone())
 

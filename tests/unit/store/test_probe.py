@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.store.probe import INTERVAL_SECONDS, PATIENCE_SECONDS, WriteProbe
+from mirrord.store.probe import INTERVAL_SECONDS, TIMEOUT_SECONDS, WriteProbe
 from tests.fakes.threads import InlineThreads
 
 
@@ -56,10 +56,10 @@ class WriteProbeTests(SynchronousTestCase):
     def test_hanging_disk(self) -> None:
         """A disk that does not answer is trouble after a while, asked only once, and none when it answers."""
         probe = self.probe()
-        self.clock.advance(PATIENCE_SECONDS)
+        self.clock.advance(TIMEOUT_SECONDS)
         self.assertIsNone(probe.trouble)
         self.clock.advance(1)
-        self.assertEqual(probe.trouble, "the disk has not answered for 121 s")
+        self.assertEqual(probe.trouble, "the disk has not responded for 121 s")
         self.assertEqual(len(self.threads.asked), 1)
 
         self.threads.asked[0].callback(None)

@@ -62,7 +62,9 @@ class ReconciliationTests(StoreTestCase):
     def begin_until_listed(self, digest: Digest) -> Iterator[object]:
         """A recovery of its own that has listed the folder of this blob, and gone no further."""
         contents = self.store.blobs._contents
-        slices = Reconciliation(self.layout, contents, self.store.hosted, self.threads).slices()
+        slices = Reconciliation(
+            layout=self.layout, contents=contents, hosted=self.store.hosted, threads=self.threads
+        ).slices()
         self.threads.called.clear()
         for number, folder in enumerate(self.layout.fan_outs(), 1):
             if folder.path == self.layout.content(ContentKind.BLOB, digest).parent:

@@ -8,7 +8,7 @@ from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, UploadBusy
 from mirrord.store import uploads
-from mirrord.store.upload import Upload
+from mirrord.store.uploads import Upload
 from tests.unit.store.pushing import APP, WEB, PushTestCase
 
 FULL = OSError(errno.ENOSPC, "full")
@@ -174,12 +174,12 @@ class UploadTests(PushTestCase):
     def test_many_cost_no_descriptors(self) -> None:
         """Sessions at rest hold no file open; those whose hash was forgotten are hashed again."""
         sessions = []
-        for _ in range(uploads.MAX_HASHERS + 20):
+        for _ in range(uploads.MAX_HASHES + 20):
             upload = self.begin(b"x")
             upload.release()
             sessions.append(upload.session)
-        self.assertEqual(uploads.MAX_HASHERS, len(self.store.uploads._hashers))
-        self.assertEqual([-1], sorted({upload._hops._fd for upload in [upload]}))
+        self.assertEqual(uploads.MAX_HASHES, self.store.uploads.total_hashes)
+        self.assertTrue(upload.is_closed)
         for session in sessions:
             self.result(self.find(session).commit(Digest.of(b"x")))
 

@@ -4,7 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.store.cache import BodyCache
+from mirrord.store.contents import BodyCache
 
 A, B, C = (Digest.of(name) for name in (b"a", b"b", b"c"))
 
