@@ -1,4 +1,4 @@
-"""Trial makes its temporary folders where it runs; here that is a folder of pytest's."""
+"""Trial creates its temporary folders in the working directory; make that a folder of pytest's."""
 
 from pathlib import Path
 

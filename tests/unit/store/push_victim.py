@@ -1,4 +1,4 @@
-"""A child that pushes images and says what was acknowledged; run and killed by test_push_crash.py."""
+"""A child that pushes images and prints what was acknowledged; run and killed by test_push_crash.py."""
 
 import sys
 from pathlib import Path
@@ -12,25 +12,24 @@ from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import Tag
 from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads
-from tests.unit.store.pushing import APP
-from tests.unit.store.shop import layer, manifest
+from tests.unit.store.cases import APP, layer, manifest
 
 READY = "ready"
 TAG = Tag("v1")
 
 
 def body(number: int) -> bytes:
-    """Some bytes that only this number has."""
+    """Return bytes that only this number has."""
     return b"%09d" % number * 10_000
 
 
 def image(number: int) -> Manifest:
-    """An image of that blob."""
+    """Return an image of that blob."""
     return manifest(layer(body(number)))
 
 
 def open_here(root: Path) -> Store:
-    """The store of a child, or of whoever looks at what it left."""
+    """Open the store of a child, or what a killed child left."""
     clock = Clock()
     return open_store(
         root, clock=clock, threads=InlineThreads(), monotonic=clock.seconds, wall_clock=clock.seconds
@@ -38,7 +37,7 @@ def open_here(root: Path) -> Store:
 
 
 def say(word: str) -> None:
-    """Acknowledge."""
+    """Print an acknowledgement."""
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.audit import SLICE_BYTES, ContentExamination
-from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
+from tests.unit.store.cases import UBUNTU, StoreTestCase, layer, manifest
 
 
 class AuditTests(StoreTestCase):
@@ -26,7 +26,7 @@ class AuditTests(StoreTestCase):
         return counts
 
     def test_pages(self) -> None:
-        """All content is listed once, however much there is, and nothing that is only planned."""
+        """All content is listed once, however much there is, and nothing that is only in the overlay."""
         digests = {str(self.add_blob(b"%d" % number)) for number in range(300)}
         self.add_manifest(UBUNTU, manifest())
 
@@ -46,7 +46,7 @@ class AuditTests(StoreTestCase):
         self.assertTrue(examination.is_whole)
 
     def test_damaged(self) -> None:
-        """What is not what its digest names is absent at once, also from memory, and kept aside."""
+        """Content that does not match its digest is absent at once, also from memory, and set aside."""
         for kind in ContentKind.BLOB, ContentKind.MANIFEST:
             with self.subTest(kind):
                 image = manifest(layer(b"x"))
@@ -71,7 +71,7 @@ class AuditTests(StoreTestCase):
                 )
 
     def test_missing(self) -> None:
-        """A file that is not there cannot be hashed, and is noted to be absent."""
+        """A missing file cannot be hashed, and its content becomes absent."""
         digest = self.add_blob(b"gone")
         self.layout.content(ContentKind.BLOB, digest).unlink()
         examination = self.examine(digest)
@@ -81,7 +81,7 @@ class AuditTests(StoreTestCase):
         self.assertIsNone(self.store.browser.size_of(ContentKind.BLOB, digest))
 
     def test_gone_meanwhile(self) -> None:
-        """What was evicted since it was listed is not examined, nor set aside if it was examined."""
+        """Content that was evicted since it was listed is neither examined nor set aside."""
         digest = self.add_blob(b"x")
         (entry,) = self.entries()
         examination = self.examine(digest)
@@ -91,7 +91,7 @@ class AuditTests(StoreTestCase):
         self.assertFalse(examination.set_aside())
 
     def test_written_anew(self) -> None:
-        """A file that was written anew in the meantime is not the one that was found damaged."""
+        """A file that was replaced in the meantime is not set aside for the damage of the old one."""
         digest = self.add_blob(b"good")
         path = self.layout.content(ContentKind.BLOB, digest)
         examination = self.examine(digest)
@@ -105,7 +105,7 @@ class AuditTests(StoreTestCase):
         self.assertEqual(4, self.store.blobs.size_of(digest))
 
     def test_nothing_is_left_open(self) -> None:
-        """Whoever gives up while a slice is hashed leaves no descriptor behind, and may close twice."""
+        """A caller cancelled while a slice is hashed leaves no descriptor behind, and may close twice."""
         examination = self.examine(self.add_blob(b"x" * 100))
         before = len(list(Path("/proc/self/fd").iterdir()))
         self.threads.hold()

@@ -6,8 +6,7 @@ from mirrord.oci.content import ContentKind
 from mirrord.store.backup import BackupProgress, NoBackup, back_up, restore
 from mirrord.store.disk import StoreInUse
 from mirrord.store.layout import Layout
-from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
-from tests.unit.store.shop import layer, manifest
+from tests.unit.store.cases import APP, V1, V2, WEB, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
 OTHER = manifest(layer(b"y"))
@@ -17,19 +16,19 @@ class BackupTests(PushTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.target = Path(self.mktemp())
-        self.told: list[BackupProgress] = []
+        self.reports: list[BackupProgress] = []
 
     def back_up(self, *, may_link: bool = True) -> BackupProgress:
-        return back_up(self.root, self.target, self.wall.seconds(), self.told.append, may_link=may_link)
+        return back_up(self.root, self.target, self.wall.seconds(), self.reports.append, may_link=may_link)
 
     def restore_here(self) -> BackupProgress:
         self.result(self.store.close())
-        progress = restore(self.target, self.root, self.told.append)
+        progress = restore(self.target, self.root, self.reports.append)
         self.store = self.open()
         return progress
 
     def start_anew(self) -> None:
-        """An empty store elsewhere."""
+        """Open an empty store in another folder."""
         self.result(self.store.close())
         self.root = Path(self.mktemp())
         self.layout = Layout(self.root)
@@ -39,7 +38,7 @@ class BackupTests(PushTestCase):
         return {path.name for path in self.target.rglob("*") if path.is_file()}
 
     def test_a_backup_is_restored_into_an_empty_store(self) -> None:
-        """All that was pushed is served by another store, byte for byte, and nothing that was mirrored is."""
+        """Another store serves everything that was pushed, byte for byte, and nothing that was mirrored."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         mirrored = self.add_blob(b"m")
@@ -54,23 +53,23 @@ class BackupTests(PushTestCase):
         self.assertEqual(b"x", self.read_blob(digest))
 
     def test_what_is_restored_is_known_at_once(self) -> None:
-        """A restored store knows what it holds before it has looked at its files, and counts it as hosted."""
+        """A restored store lists its content before it has scanned its files, and counts it as hosted."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
-        held = self.store.hosted_gc.total_entries, self.store.hosted_gc.total_bytes
+        totals = self.store.hosted_gc.total_entries, self.store.hosted_gc.total_bytes
         self.back_up()
         self.start_anew()
         self.restore_here()
         self.assertEqual(1, self.store.browser.size_of(ContentKind.BLOB, digest))
         self.assertEqual([], [each for page in self.store.hosted.lost() for each in page])
-        self.assertEqual(held, (self.store.hosted_gc.total_entries, self.store.hosted_gc.total_bytes))
+        self.assertEqual(totals, (self.store.hosted_gc.total_entries, self.store.hosted_gc.total_bytes))
         reconciled = Deferred.fromCoroutine(self.store.reconciled())
         self.assertNoResult(reconciled)
         self.reconcile()
         self.successResultOf(reconciled)
 
     def test_the_next_backup_copies_what_is_new(self) -> None:
-        """What is there already is not copied again, and what was deleted goes."""
+        """Content that is in the backup already is not copied again; deleted content is removed from it."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.back_up()
@@ -79,10 +78,10 @@ class BackupTests(PushTestCase):
         progress = self.back_up()
         self.assertEqual((2, 1, 1), (progress.entries, progress.copied, progress.removed))
         self.assertNotIn(IMAGE.digest.encoded, self.kept())
-        self.assertEqual(progress, self.told[-1])
+        self.assertEqual(progress, self.reports[-1])
 
     def test_restoring_into_a_store_that_holds_something(self) -> None:
-        """Tags that the backup has are as they were then; what it does not know stays."""
+        """Tags in the backup are restored as they were; others stay."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.back_up()
@@ -91,10 +90,10 @@ class BackupTests(PushTestCase):
         self.assertEqual(0, self.restore_here().copied)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V2))
-        self.assertTrue(self.holds(OTHER.digest, WEB))
+        self.assertTrue(self.has(OTHER.digest, WEB))
 
     def test_ages_go_on(self) -> None:
-        """In a store that has been in service for another time, nothing restored is older than it was."""
+        """Ages of restored rows are unchanged in a store with another service time."""
         self.push_blob(b"x")
         self.pass_time(500)
         self.result(self.store.eviction.flush())
@@ -106,7 +105,7 @@ class BackupTests(PushTestCase):
         self.assertEqual(500.0, self.store._database.now() - touched)
 
     def test_what_is_damaged_here_is_mended_from_the_backup(self) -> None:
-        """A file that rotted on this disk, its length unchanged, comes from the backup."""
+        """A file that rotted on this disk, its length unchanged, is restored from the backup."""
         digest = self.push_blob(b"x" * 100_000)
         self.back_up(may_link=False)
         self.layout.content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
@@ -114,7 +113,7 @@ class BackupTests(PushTestCase):
         self.assertEqual(b"x" * 100_000, self.read_blob(digest))
 
     def test_what_is_damaged_there_is_left_out(self) -> None:
-        """Damaged content neither enters a backup nor leaves it; it is told, and nobody is linked to it."""
+        """Damaged content is neither backed up nor restored; it is reported, and no link to it remains."""
         digest = self.push_blob(b"x" * 100_000)
         self.push_manifest(IMAGE, V1)
         self.layout.content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
@@ -122,20 +121,20 @@ class BackupTests(PushTestCase):
         self.assertEqual(((ContentKind.BLOB, digest),), progress.lost)
         self.start_anew()
         self.assertEqual(1, self.restore_here().entries)
-        self.assertEqual((["v1"], False), (self.tags(), self.holds(digest)))
+        self.assertEqual((["v1"], False), (self.tags(), self.has(digest)))
 
     def test_what_rotted_in_the_backup(self) -> None:
-        """What has rotted since the backup was made is told, and the restored store does not know it."""
+        """Content that has rotted in the backup is reported, and is not in the restored store."""
         digest, whole = self.push_blob(b"x" * 100_000), self.push_blob(b"whole")
         self.back_up(may_link=False)
         Layout(self.target).content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         self.start_anew()
         self.assertEqual(((ContentKind.BLOB, digest),), self.restore_here().lost)
         sizes = [self.store.browser.size_of(ContentKind.BLOB, each) for each in (digest, whole)]
-        self.assertEqual(([None, 5], False), (sizes, self.holds(digest)))
+        self.assertEqual(([None, 5], False), (sizes, self.has(digest)))
 
     def test_a_backup_that_is_cut_short(self) -> None:
-        """Until the new index is in its place the backup is the old one, whole."""
+        """Until the new index is in place, the old backup is complete."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.back_up()
@@ -150,14 +149,14 @@ class BackupTests(PushTestCase):
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
 
     def test_where_nothing_can_be_restored(self) -> None:
-        """A store that a daemon uses is left alone, and a folder without a backup is called so."""
+        """Restoring into a store in use, or from a folder without a backup, is refused."""
         self.back_up()
-        self.assertRaises(StoreInUse, restore, self.target, self.root, self.told.append)
-        error = self.assertRaises(NoBackup, restore, self.root / "blobs", self.root, self.told.append)
+        self.assertRaises(StoreInUse, restore, self.target, self.root, self.reports.append)
+        error = self.assertRaises(NoBackup, restore, self.root / "blobs", self.root, self.reports.append)
         self.assertNotIn("\n", str(error))
 
     def test_only_the_owner_may_look(self) -> None:
-        """A backup is for the daemon's user alone."""
+        """A backup is readable by the daemon's user only."""
         self.push_blob(b"x")
         self.back_up()
         for path in self.target.rglob("*"):

@@ -3,14 +3,14 @@ import os
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.blobs import SMALL_BYTES
-from tests.unit.store.shop import StoreTestCase
+from tests.unit.store.cases import StoreTestCase
 
 SMALL, LARGE = b"s" * 100, b"l" * (SMALL_BYTES + 1)
 
 
 class BlobStoreTests(StoreTestCase):
     def test_small_ones_are_in_memory(self) -> None:
-        """A small blob carries its body, a large one a descriptor; both read the same."""
+        """A small blob has a body, a large one a descriptor; both read the same."""
         for body, is_small in ((SMALL, True), (LARGE, False)):
             digest = self.add_blob(body)
             blob = self.store.blobs.open(digest)
@@ -20,7 +20,7 @@ class BlobStoreTests(StoreTestCase):
             self.assertEqual(body, self.read_blob(digest))
 
     def test_an_unknown_one_is_none(self) -> None:
-        """What was never committed has no size and cannot be opened."""
+        """A blob that was never committed has no size and cannot be opened."""
         self.assertIsNone(self.store.blobs.size_of(Digest.of(b"?")))
         self.assertIsNone(self.store.blobs.open(Digest.of(b"?")))
 
@@ -52,7 +52,7 @@ class BlobStoreTests(StoreTestCase):
             self.assertIsNone(self.read_blob(digest))
 
     def test_a_short_file_is_never_served(self) -> None:
-        """A blob whose file is not as long as it was, or not what it was, is set aside and absent."""
+        """A blob whose file has another length or other bytes is set aside and absent."""
         for body, damage in ((LARGE, LARGE[:-1]), (SMALL, SMALL[:-1]), (SMALL + b"!", SMALL + b"?")):
             digest = self.add_blob(body)
             path = self.layout.content(ContentKind.BLOB, digest)
@@ -64,16 +64,16 @@ class BlobStoreTests(StoreTestCase):
             self.assertEqual(body, self.read_blob(digest))
 
     def test_a_deleted_file_counts_as_absent(self) -> None:
-        """A blob whose file somebody deleted is None, and is counted no more."""
+        """A blob whose file was deleted is absent and no longer counted."""
         digest = self.add_blob(LARGE)
         self.layout.content(ContentKind.BLOB, digest).unlink()
         self.assertIsNone(self.store.blobs.open(digest))
         self.assertEqual((0, 0), (self.store.eviction.total_entries, self.store.eviction.total_bytes))
 
     def test_a_file_without_a_row_is_adopted(self) -> None:
-        """A blob that was renamed just before kill -9 is found when it is asked for."""
+        """A blob that was renamed just before kill -9 is found when it is requested."""
         digest = self.add_blob(LARGE)
-        self.lose()
+        self.kill()
         self.assertEqual(0, self.store.eviction.total_entries)
         self.assertEqual(len(LARGE), self.store.blobs.size_of(digest))
         self.assertEqual(LARGE, self.read_blob(digest))

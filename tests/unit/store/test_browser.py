@@ -5,7 +5,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import BLOCK_BYTES
-from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+from tests.unit.store.cases import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
 
@@ -14,8 +14,8 @@ class InventoryTests(StoreTestCase):
     def settle(self) -> None:
         self.result(self.store.browser.flush())
 
-    def hold(self, source: RepositoryKey, *bodies: bytes) -> Digest:
-        """An image whose layers are these, all of it held."""
+    def store_image(self, source: RepositoryKey, *bodies: bytes) -> Digest:
+        """Store an image with these layers."""
         image = manifest(*map(layer, bodies))
         for body in bodies:
             self.add_blob(body)
@@ -23,18 +23,18 @@ class InventoryTests(StoreTestCase):
         return image.digest
 
     def test_sources(self) -> None:
-        """Every repository with a link or a tag is named once, sorted."""
-        self.hold(UBUNTU, b"one", b"two")
-        self.store.index.observe_tag(QUAY, LATEST, sighting(manifest()))
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest()))
+        """Every repository with a link or a tag is listed once, sorted."""
+        self.store_image(UBUNTU, b"one", b"two")
+        self.store.index.observe_tag(QUAY, LATEST, observation(manifest()))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest()))
         self.store.index.add_links(DEBIAN, [layer(b"one")])
         self.settle()
 
         self.assertEqual([DEBIAN, UBUNTU, QUAY], list(self.store.browser.sources()))
 
     def test_holdings(self) -> None:
-        """A link is listed with what is held under it, in whole blocks, and when it was last used."""
-        image = self.hold(UBUNTU, b"held")
+        """A link is listed with its content's kind and size in whole blocks, and when it was last used."""
+        image = self.store_image(UBUNTU, b"held")
         self.store.index.add_links(UBUNTU, [layer(b"absent")])
         self.wall.advance(1000)
         self.clock.advance(10)
@@ -45,12 +45,12 @@ class InventoryTests(StoreTestCase):
         (page,) = self.store.browser.content_links(UBUNTU)
 
         found = {holding.descriptor.digest: holding for holding in page}
-        self.assertEqual((ContentKind.MANIFEST, BLOCK_BYTES, True), self.seen(found[image]))
-        self.assertEqual((ContentKind.BLOB, BLOCK_BYTES, False), self.seen(found[layer(b"held").digest]))
-        self.assertEqual((None, 0, False), self.seen(found[layer(b"absent").digest]))
+        self.assertEqual((ContentKind.MANIFEST, BLOCK_BYTES, True), self.summary(found[image]))
+        self.assertEqual((ContentKind.BLOB, BLOCK_BYTES, False), self.summary(found[layer(b"held").digest]))
+        self.assertEqual((None, 0, False), self.summary(found[layer(b"absent").digest]))
         self.assertEqual({1005.0 - 15}, {holding.used_at for holding in page})
 
-    def seen(self, holding: object) -> tuple[object, object, object]:
+    def summary(self, holding: object) -> tuple[object, object, object]:
         return holding.kind, holding.size, holding.is_manifest  # type: ignore[attr-defined]
 
     def test_pages(self) -> None:
@@ -58,7 +58,7 @@ class InventoryTests(StoreTestCase):
         descriptors = [Descriptor("", Digest.of(b"%d" % number), 1) for number in range(600)]
         self.store.index.add_links(UBUNTU, descriptors)
         for number in range(300):
-            self.store.index.observe_tag(UBUNTU, Tag(f"v{number}"), sighting(manifest()))
+            self.store.index.observe_tag(UBUNTU, Tag(f"v{number}"), observation(manifest()))
         self.settle()
 
         pages = list(self.store.browser.content_links(UBUNTU))
@@ -67,22 +67,22 @@ class InventoryTests(StoreTestCase):
         self.assertEqual(300, len({known.tag for page in self.store.browser.tags(UBUNTU) for known in page}))
 
     def test_tags(self) -> None:
-        """A tag is held as long as its manifest is there."""
+        """A tag is cached as long as its manifest is stored."""
         image = manifest()
         self.add_manifest(UBUNTU, image)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(image))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(image))
         self.settle()
         ((known,),) = self.store.browser.tags(UBUNTU)
-        self.assertEqual((LATEST, TagRecord(cached=sighting(image))), (known.tag, known.record))
+        self.assertEqual((LATEST, TagRecord(cached=observation(image))), (known.tag, known.record))
         self.assertEqual(known.record, self.store.browser.tag(UBUNTU, LATEST))
 
         self.result(self.store.browser.remove([image.digest]))
-        self.assertEqual(TagRecord(pending=sighting(image)), self.store.browser.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(pending=observation(image)), self.store.browser.tag(UBUNTU, LATEST))
 
     def test_looking_is_no_use(self) -> None:
-        """Whoever looks at the inventory does not keep anything from going."""
-        image = self.hold(UBUNTU, b"held")
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(layer(b"held"))))
+        """Listing content does not protect it from eviction."""
+        image = self.store_image(UBUNTU, b"held")
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(layer(b"held"))))
         self.settle()
         self.clock.advance(100)
         before = [(entry.name, entry.idle_seconds) for entry in self.store.eviction.entries()]
@@ -100,7 +100,7 @@ class InventoryTests(StoreTestCase):
         self.assertEqual(2, sum(self.store.index.forget_unused(50)) - 1)
 
     def test_manifest(self) -> None:
-        """A manifest is read from the disk and verified; a damaged or missing one is none."""
+        """A manifest is read from the disk and verified; a damaged or missing one is None."""
         image = manifest(layer(b"x"))
         self.add_manifest(UBUNTU, image)
         self.assertEqual(image, self.result(self.store.browser.manifest(image.digest)))
@@ -113,7 +113,7 @@ class InventoryTests(StoreTestCase):
         self.assertIsNone(self.result(self.store.browser.manifest(Digest.of(b"other"))))
 
     def test_links_to(self) -> None:
-        """All repositories that may read a digest are found, written down yet or not."""
+        """All repositories that may read a digest are found, whether their links are written yet or not."""
         shared, own = layer(b"shared"), layer(b"own")
         self.store.index.add_links(UBUNTU, [shared, own])
         self.store.index.add_links(QUAY, [shared])
@@ -125,7 +125,7 @@ class InventoryTests(StoreTestCase):
         self.assertEqual({(source, shared.digest) for source in (UBUNTU, DEBIAN, QUAY)}, found)
 
     def test_unlink(self) -> None:
-        """What is unlinked can no longer be read through that repository alone."""
+        """Unlinked content cannot be read through that repository, and still through others."""
         for source in (UBUNTU, DEBIAN):
             self.store.index.add_links(source, [layer(b"x")])
         self.store.browser.unlink(UBUNTU, layer(b"x").digest)
@@ -134,8 +134,8 @@ class InventoryTests(StoreTestCase):
         self.assertIsNotNone(self.store.index.link(DEBIAN, layer(b"x").digest))
 
     def test_remove(self) -> None:
-        """Content and what a download of it has left go from the disk; what is read stays."""
-        image = self.hold(UBUNTU, b"one", b"two")
+        """Content and its partial are deleted from the disk; content that is being read stays."""
+        image = self.store_image(UBUNTU, b"one", b"two")
         one, two, three = (Digest.of(body) for body in (b"one", b"two", b"three"))
         partial = self.store.blobs.create_partial(three, is_kept=True)
         self.result(partial.write(b"thr"))
@@ -156,7 +156,7 @@ class InventoryTests(StoreTestCase):
         reading.close()
 
     def test_remove_what_is_in_use(self) -> None:
-        """What was asked for a moment ago goes all the same, if its operator says so."""
+        """The operator can remove content that was requested a moment ago."""
         digest = self.add_blob(b"popular")
         self.clock.advance(100)
         self.read_blob(digest)
@@ -164,7 +164,7 @@ class InventoryTests(StoreTestCase):
         self.assertEqual(1, len(self.result(self.store.browser.remove([digest]))))
 
     def test_closed(self) -> None:
-        """It is told when the last reader has closed a blob; of one that nobody reads at once."""
+        """`when_unpinned` fires when the last reader closes a blob, and at once without a reader."""
         digest = self.add_blob(b"x" * 100_000)
         first, second = self.store.blobs.open(digest), self.store.blobs.open(digest)
         assert first is not None
@@ -179,7 +179,7 @@ class InventoryTests(StoreTestCase):
         self.assertFalse(self.store.browser.is_pinned(digest))
 
     def test_full_disk(self) -> None:
-        """What cannot be brought up to date says so."""
+        """A flush that the disk refuses raises OSError."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.threads.failures["_run"] = OSError(errno.EIO, "no")
         self.failure(self.store.browser.flush(), OSError)

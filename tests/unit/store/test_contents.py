@@ -11,7 +11,7 @@ A, B, C = (Digest.of(name) for name in (b"a", b"b", b"c"))
 
 class BodyCacheTests(SynchronousTestCase):
     def test_the_least_recently_used_goes_first(self) -> None:
-        """What was read last stays when another body needs the room."""
+        """The least recently read body is evicted when another needs the room."""
         cache = BodyCache(10)
         cache.put(ContentKind.BLOB, A, b"aaaaa")
         cache.put(ContentKind.BLOB, B, b"bbbbb")
@@ -22,7 +22,7 @@ class BodyCacheTests(SynchronousTestCase):
         )
 
     def test_a_large_body_is_not_cached(self) -> None:
-        """A body of more than half the cache pushes nothing out."""
+        """A body of more than half the cache evicts nothing."""
         cache = BodyCache(10)
         cache.put(ContentKind.BLOB, A, b"aaaaa")
         cache.put(ContentKind.BLOB, B, b"bbbbbb")
@@ -37,10 +37,10 @@ class BodyCacheTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.binary(max_size=12)), max_size=30))
     def test_it_is_bounded(self, puts: list[tuple[Digest, bytes]]) -> None:
-        """Whatever is put, the bytes are counted rightly and never more than allowed."""
+        """Whatever is put, the bytes are counted correctly and never exceed the limit."""
         cache = BodyCache(16)
         for digest, body in puts:
             cache.put(ContentKind.BLOB, digest, body)
-            held = [cache.get(ContentKind.BLOB, each) or b"" for each in (A, B, C)]
-            self.assertEqual(sum(map(len, held)), cache.total_bytes)
+            cached = [cache.get(ContentKind.BLOB, each) or b"" for each in (A, B, C)]
+            self.assertEqual(sum(map(len, cached)), cache.total_bytes)
             self.assertLessEqual(cache.total_bytes, 16)

@@ -3,22 +3,21 @@ import sqlite3
 
 from mirrord.oci.digest import Digest
 from mirrord.store.copies import FIRST_SECONDS, INTERVAL_SECONDS
-from tests.unit.store.pushing import APP, V1, V2, PushTestCase
-from tests.unit.store.shop import UBUNTU, layer, manifest
+from tests.unit.store.cases import APP, UBUNTU, V1, V2, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
 
 
 class CopiesTests(PushTestCase):
     def break_index(self) -> None:
-        """What a worn card may do to the file."""
+        """Damage the index as a worn card may."""
         self.layout.index.write_bytes(b"this is no database " * 1000)
 
     def copies_made(self) -> int:
         return self.threads.called.count("copy_hosted")
 
     def test_a_broken_index_is_replaced_by_the_copy(self) -> None:
-        """After a clean stop and a broken index all that was pushed is known and served again."""
+        """After a clean stop and a broken index everything that was pushed is served again."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.add_manifest(UBUNTU, manifest(note="mirrored"))
@@ -26,13 +25,13 @@ class CopiesTests(PushTestCase):
         self.break_index()
         self.store = self.open()
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
-        self.assertTrue(self.holds(digest))
+        self.assertTrue(self.has(digest))
         self.reconcile()
         self.evict_all()
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
 
     def test_ages_go_on(self) -> None:
-        """What was pushed does not look new, nor as if it came from the future, in an index made anew."""
+        """Ages of hosted rows are neither zero nor negative in a restored index."""
         self.pass_time(5000)
         self.push_blob(b"x")
         self.pass_time(500)
@@ -44,7 +43,7 @@ class CopiesTests(PushTestCase):
         self.assertEqual([Digest.of(b"x")], list(self.unlink_unreferenced(600)))
 
     def test_a_lost_index_is_replaced_too(self) -> None:
-        """An index that somebody deleted is made anew from the copy."""
+        """A deleted index is restored from the copy."""
         self.push_manifest(IMAGE, V1)
         self.result(self.store.close())
         self.layout.index.unlink()
@@ -52,7 +51,7 @@ class CopiesTests(PushTestCase):
         self.assertEqual(["v1"], self.tags())
 
     def test_a_copy_that_cannot_be_read(self) -> None:
-        """Without a copy that can be read the store begins anew, and can be pushed to."""
+        """Without a readable copy the store starts empty, and accepts pushes."""
         self.push_manifest(IMAGE, V1)
         self.result(self.store.close())
         self.break_index()
@@ -78,7 +77,7 @@ class CopiesTests(PushTestCase):
         self.assertEqual(2, self.copies_made())
 
     def test_a_copy_that_fails_leaves_the_last_one(self) -> None:
-        """What the disk refuses does not harm the copy that is there, and is tried again."""
+        """A copy that the disk refuses does not harm the previous one, and is retried."""
         self.push_manifest(IMAGE, V1)
         self.clock.advance(FIRST_SECONDS)
         before = self.layout.copy.read_bytes()
@@ -90,7 +89,7 @@ class CopiesTests(PushTestCase):
         self.assertNotEqual(before, self.layout.copy.read_bytes())
 
     def test_only_the_owner_may_look(self) -> None:
-        """A copy is for the daemon's user alone, as the index is."""
+        """A copy is readable by the daemon's user only, as the index is."""
         self.push_manifest(IMAGE, V1)
         self.reopen()
         self.assertEqual(0, self.layout.copy.stat().st_mode & 0o077)

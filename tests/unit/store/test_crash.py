@@ -23,7 +23,7 @@ ROUNDS, MAX_ROUNDS = 8, 40
 
 
 class Victim(ProcessProtocol):
-    """Kills its child when that has said so many times that it did something."""
+    """Kills its child after it has reported so many steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -82,7 +82,7 @@ class CrashTests(TestCase):
         return len(paths)
 
     def resume_partials(self, root: Path, store: Store) -> int:
-        """Complete each one, as a later download would; the body is known from its number."""
+        """Complete each one, as a later download would."""
         resumed = 0
         for path in (root / "partials").iterdir():
             digest = Digest.parse(path.name.replace("-", ":"))

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.store import database
 from mirrord.store.database import Overlay
 from mirrord.store.schema import LINKS, LinkRow
-from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+from tests.unit.store.cases import LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 FULL = OSError(errno.ENOSPC, "full")
 
@@ -21,7 +21,7 @@ class WriterTests(StoreTestCase):
         return Deferred.fromCoroutine(self.store.eviction.flush())
 
     def test_many_writes_are_one_commit(self) -> None:
-        """What is written within a moment goes to the disk together."""
+        """Rows written within a moment are committed together."""
         for number in range(100):
             self.store.index.add_links(UBUNTU, [layer(b"%d" % number)])
         self.clock.advance(1)
@@ -40,7 +40,7 @@ class WriterTests(StoreTestCase):
         self.assertEqual(1, self.batches())
 
     def test_uses_are_written_within_the_minute_also_while_rows_are(self) -> None:
-        """A steady stream of new rows does not keep the uses of others from the disk."""
+        """A steady stream of new rows does not delay the uses of others."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.clock.advance(1)
         self.store.index.link(UBUNTU, layer(b"x").digest)
@@ -65,42 +65,42 @@ class WriterTests(StoreTestCase):
     def test_a_newer_row_wins_over_the_batch_on_its_way(self) -> None:
         """A tag that changes while its old row is being committed is read and kept as the new one."""
         self.threads.hold()
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(note="1")))
         self.clock.advance(1)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(note="2")))
         self.threads.release()
         self.reopen()
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(manifest(note="2")), record.pending)
+        self.assertEqual(observation(manifest(note="2")), record.pending)
 
     def test_a_newer_row_wins_over_a_refused_batch(self) -> None:
         """A tag that changed while its old row was refused is kept as the new one."""
         self.threads.hold()
         self.threads.failures["_run"] = FULL
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="1")))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(note="1")))
         self.clock.advance(1)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(manifest(note="2")))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(note="2")))
         self.threads.release()
         self.reopen()
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(manifest(note="2")), record.pending)
+        self.assertEqual(observation(manifest(note="2")), record.pending)
 
     def test_a_refused_batch_is_kept_and_tried_again(self) -> None:
-        """A disk that is full for a while loses no row."""
+        """No row is lost while the disk is full for a while."""
         self.threads.failures["_run"] = FULL
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.clock.advance(0.5)
         self.store.index.add_links(UBUNTU, [layer(b"y")])
         self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
         self.clock.pump([1.0] * 3)
-        self.lose()
+        self.kill()
         for body in (b"x", b"y"):
             self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
 
     def test_it_tries_ever_more_slowly(self) -> None:
-        """A disk that stays full is not asked all the time."""
+        """A disk that stays full is tried less and less often."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         for _ in range(600):
             self.threads.failures["_run"] = FULL
@@ -108,11 +108,11 @@ class WriterTests(StoreTestCase):
         self.assertLess(self.batches(), 20)
         self.threads.failures.clear()
         self.clock.pump([1.0] * 61)
-        self.lose()
+        self.kill()
         self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_a_row_that_cannot_be_written_is_left_out(self) -> None:
-        """A row that SQLite cannot take is forgotten; those beside it are written, and the next ones."""
+        """A row that SQLite cannot store is dropped; those beside it are written, and the next ones."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         too_large = attrs.evolve(layer(b"too large"), size=2**63)
         half_a_pair = attrs.evolve(layer(b"half a pair"), media_type="\ud800")
@@ -122,24 +122,24 @@ class WriterTests(StoreTestCase):
         self.assertIsNone(self.store.trouble)
         self.store.index.add_links(UBUNTU, [layer(b"z")])
         self.successResultOf(self.flush())
-        self.lose()
+        self.kill()
         for body in (b"x", b"y", b"z"):
             self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
         self.assertIsNone(self.store.index.link(UBUNTU, too_large.digest))
 
     def test_any_failure_is_trouble(self) -> None:
-        """A batch that fails in a way that nobody thought of is told of, kept and tried again."""
+        """A batch that fails unexpectedly is logged, kept and retried."""
         self.threads.failures["_run"] = MemoryError("no memory")
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.clock.advance(0.5)
         self.assertEqual("[Errno 5] index: no memory", self.store.trouble)
         self.clock.pump([1.0] * 3)
         self.assertIsNone(self.store.trouble)
-        self.lose()
+        self.kill()
         self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_a_flush_is_the_durability_point(self) -> None:
-        """A flush waits for its commit, also when another is on its way, and fails with it."""
+        """A flush waits for its own commit, also while another one runs, and fails with it."""
         self.threads.hold()
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.clock.advance(1)
@@ -153,7 +153,7 @@ class WriterTests(StoreTestCase):
         self.assertEqual(errno.ENOSPC, self.failureResultOf(self.flush(), OSError).value.errno)
 
     def close_while(self, something_comes: Callable[[], object]) -> None:
-        """Close, and let something come while the last batch is on its way."""
+        """Close, and make a change while the last batch is being committed."""
         self.threads.hold()
         closing = Deferred.fromCoroutine(self.store.close())
         self.clock.advance(60)
@@ -165,19 +165,19 @@ class WriterTests(StoreTestCase):
         self.store = self.open()
 
     def test_closing_leaves_no_row_unwritten(self) -> None:
-        """What is written while the last batch is on its way is on the disk after the close."""
+        """A row written while the last batch is being committed is on the disk after the close."""
         self.close_while(lambda: self.store.index.add_links(UBUNTU, [layer(b"x")]))
         self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_closing_leaves_no_use_unwritten(self) -> None:
-        """What is used while the last batch is on its way was used then, also after a restart."""
+        """A use recorded while the last batch is being committed is on the disk after the close."""
         self.store.index.add_links(UBUNTU, [layer(b"x"), layer(b"y")])
         self.close_while(lambda: self.store.index.link(UBUNTU, layer(b"x").digest))
         self.assertEqual(1, sum(self.store.eviction.forget_unused(30)))
         self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
 
     def test_closing_gives_up_on_a_disk_that_refuses(self) -> None:
-        """A disk that refuses the last batch does not keep the daemon from ending."""
+        """A disk that refuses the last batch does not prevent the close."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.threads.failures["_run"] = FULL
         self.reopen()
@@ -191,7 +191,7 @@ class OverlayTests(SynchronousTestCase):
             into.put(LINKS, key, LinkRow.of(key, layer(b"x"), 0.0))
 
     def test_a_healthy_disk_forgets_no_row(self) -> None:
-        """However many rows come between two batches, none is forgotten that was not refused."""
+        """However many rows arrive between two batches, none is dropped unless the disk refuses."""
         healthy = Overlay()
         self.put(healthy, database.MAX_ROWS + 10)
         self.assertIsNot(database.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
@@ -204,7 +204,7 @@ class OverlayTests(SynchronousTestCase):
         self.assertIsNot(database.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
 
     def test_uses_are_bounded(self) -> None:
-        """Of too many uses the oldest are forgotten, while they gather and when they are refused."""
+        """Of too many uses the oldest are dropped, while they gather and when they are refused."""
         bounded = Overlay()
         for number in range(database.MAX_USES + 10):
             bounded.use(LINKS, ("u", "r", str(number)), 1.0 + number)
@@ -218,7 +218,7 @@ class OverlayTests(SynchronousTestCase):
         self.assertEqual(1.0, bounded.last_use(LINKS, ("u", "r", "new")))
 
     def test_it_is_bounded(self) -> None:
-        """When rows cannot be written for long, uses are forgotten first, then the oldest rows."""
+        """When rows cannot be written for long, uses are dropped first, then the oldest rows."""
         bounded = Overlay()
         bounded.use(LINKS, ("u", "r", "0"), 1.0)
         bounded.begin_batch(with_uses=False)

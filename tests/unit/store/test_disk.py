@@ -26,7 +26,7 @@ disk.commit(fd, Path("work/name"), Path("work/blobs/ab/blob"))
 
 class CommitTests(SynchronousTestCase):
     def test_an_fsync_that_fails_is_final(self) -> None:
-        """Whatever the reason of a failed fsync, it is told as EIO, and the file does not get its name."""
+        """Whatever the reason of a failed fsync, it is raised as EIO, and the file is not renamed."""
         name, path = Path(self.mktemp()), Path(self.mktemp())
         name.write_bytes(b"x")
         reader, no_file = os.pipe()
@@ -36,7 +36,7 @@ class CommitTests(SynchronousTestCase):
         self.assertEqual((errno.EIO, True, False), (error.errno, name.exists(), path.exists()))
 
     def test_nothing_has_its_name_before_it_is_durable(self) -> None:
-        """The kernel is asked to sync the file, to rename it, to sync the folder: in this order."""
+        """The system calls are an fsync of the file, the rename, an fsync of the folder, in this order."""
         strace = shutil.which("strace")
         if strace is None:
             self.skipTest("strace is not installed")
@@ -62,12 +62,12 @@ class PoolThreadsTests(TestCase):
         self.threads = PoolThreads(reactor, pool)  # type: ignore[arg-type]
 
     async def test_calls_are_made_in_the_pool(self) -> None:
-        """A function runs in a thread of the given pool, and what it returns arrives on the reactor."""
+        """A function runs in a thread of the given pool, and its result arrives on the reactor."""
         name = await self.threads.run(lambda: threading.current_thread().name)
         self.assertIn("disk", name)
         self.assertTrue(isInIOThread())
 
     async def test_errors_arrive(self) -> None:
-        """What a function raises is raised where it is awaited."""
+        """An exception of the function is raised where it is awaited."""
         with self.assertRaises(FileNotFoundError):
             await self.threads.run(open, "/nonexistent")

@@ -5,7 +5,7 @@ from itertools import islice
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
-from tests.unit.store.shop import UBUNTU, StoreTestCase, manifest
+from tests.unit.store.cases import UBUNTU, StoreTestCase, manifest
 
 
 class ShelfTests(StoreTestCase):
@@ -24,7 +24,7 @@ class ShelfTests(StoreTestCase):
         return digest
 
     def test_entries_come_by_last_use(self) -> None:
-        """What was used longest ago comes first, whatever its kind."""
+        """The least recently used entry comes first, whatever its kind."""
         digests = []
         for number in range(3):
             digests.append(self.add_blob(b"%d" % number))
@@ -57,7 +57,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual({str(shared): 100.0, str(manifest().digest): 0.0}, idle)
 
     def test_pages_are_read_as_far_as_needed(self) -> None:
-        """More entries than a page holds come all, each once, while others are evicted."""
+        """More entries than a page has are all listed once, while others are evicted."""
         for number in range(600):
             self.add_blob(b"%d" % number)
         self.result(self.store.eviction.flush())
@@ -70,7 +70,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual(400, self.store.eviction.total_entries)
 
     def test_what_was_used_since_is_passed_over(self) -> None:
-        """When uses cannot be written, what was used lately is not offered as old."""
+        """When uses cannot be written, recently used content is not listed as old."""
         old, used = self.add_blob(b"old"), self.add_blob(b"used")
         self.result(self.store.eviction.flush())
         self.clock.advance(10)
@@ -80,7 +80,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual([str(old)], [entry.name for entry in self.store.eviction.entries()])
 
     def test_what_is_used_after_it_was_read_stays(self) -> None:
-        """Of a page of entries, those used since it was read are not evicted, written down or not."""
+        """Entries that were used since their page was read stay, whether the use is written or not."""
         digests = [self.add_blob(b"%d" % number) for number in range(3)]
         self.result(self.store.eviction.flush())
         self.clock.advance(100)
@@ -95,7 +95,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual(2, self.store.eviction.total_entries)
 
     def test_the_evicted_is_absent_at_once(self) -> None:
-        """Evicted content is gone from the counts, from memory and from the disk, and stays gone."""
+        """Evicted content is gone from the totals, from memory and from the disk, also after a restart."""
         digest = self.add_blob(b"x")
         self.assertEqual(b"x", self.read_blob(digest))
         self.add_manifest(UBUNTU, manifest())
@@ -112,14 +112,14 @@ class ShelfTests(StoreTestCase):
         self.assertEqual(0, self.store.eviction.total_entries)
 
     def test_eviction_counts_what_went(self) -> None:
-        """An entry that is gone already is not counted a second time."""
+        """Evicting an entry that is gone already does not change the totals."""
         self.add_blob(b"x")
         (entry,) = self.entries()
         self.assertEqual([entry], self.evict([entry]))
         self.assertEqual([], self.evict([entry]))
 
     def test_where_nothing_can_be_renamed_it_is_deleted(self) -> None:
-        """On a disk that refuses even a rename, what is evicted is deleted where it stands."""
+        """On a disk that refuses even a rename, evicted files are deleted in place."""
         digest = self.add_blob(b"x")
         entries = self.entries()
         self.layout.scratch.rmdir()
@@ -146,7 +146,7 @@ class ShelfTests(StoreTestCase):
         self.store.eviction.evict(entries).send(None)
 
     def test_a_resumed_partial_is_not_evicted(self) -> None:
-        """What an earlier download left goes, unless somebody resumed it."""
+        """A parked partial is evicted, unless it was resumed."""
         digest = self.leave_partial(b"left")
         (entry,) = self.entries()
         partial = self.store.blobs.find_partial(digest)
@@ -156,7 +156,7 @@ class ShelfTests(StoreTestCase):
         self.assertTrue(self.layout.partial(digest).exists())
 
     def test_old_leftovers_tell_their_age(self) -> None:
-        """A partial that an earlier run left is as old as that run, and this one, let it rest."""
+        """The age of a partial is the service time since it was parked, over all runs."""
         self.clock.advance(1000)
         self.leave_partial(b"left")
         self.clock.advance(3000)
@@ -166,7 +166,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual(4000.0, entry.idle_seconds)
 
     def test_a_clock_that_is_set(self) -> None:
-        """However the wall clock jumps, now or before a start, a partial is no older than its rest."""
+        """Jumps of the wall clock, now or before a start, do not change the age of a partial."""
         self.clock.advance(100)
         self.leave_partial(b"left")
         self.wall.advance(1e9)
@@ -176,7 +176,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual([10.0], [entry.idle_seconds for entry in self.entries()])
 
     def test_a_writer_that_was_killed(self) -> None:
-        """A partial whose file tells a time of the wall clock rests from the start that found it on."""
+        """The age of a partial whose file has a wall clock mtime counts from the start that found it."""
         digest = self.leave_partial(b"left")
         self.clock.advance(100)
         for times in ((1e9, 1e9), (1e9, 2e9), (2.0, 3.0)):
@@ -189,7 +189,7 @@ class ShelfTests(StoreTestCase):
 
 class PromiseTests(StoreTestCase):
     def test_a_promise_shrinks_as_it_is_kept(self) -> None:
-        """What a download was promised counts until it is written, and its bytes from then on."""
+        """Reserved space counts until it is written, and the written bytes from then on."""
         body = b"x" * 3 * 4096
         digest = Digest.of(body)
         self.store.eviction.reserve(digest, len(body))
@@ -203,7 +203,7 @@ class PromiseTests(StoreTestCase):
         self.assertEqual((0, 3 * 4096), (self.store.eviction.reserved_bytes, self.store.eviction.total_bytes))
 
     def test_a_promise_ends_with_its_download(self) -> None:
-        """Whether a download is parked, discarded or not kept: what it was promised is free again."""
+        """Parking, discarding or not keeping a download frees what was reserved for it."""
         digest = Digest.of(b"x" * 8192)
         for is_kept in (True, False):
             for ending in ("park", "discard"):
@@ -217,7 +217,7 @@ class PromiseTests(StoreTestCase):
                 self.assertEqual(0, self.store.eviction.reserved_bytes)
 
     def test_a_loan_shrinks_as_it_is_used_and_ends(self) -> None:
-        """What a stream was lent counts until it is written or the stream ends, and never as kept."""
+        """Lent space counts until it is written or the stream ends, and never as kept."""
         shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
         for ending in ("commit", "discard", "park"):
             shelf.lend(digest, 8192)
@@ -231,7 +231,7 @@ class PromiseTests(StoreTestCase):
             self.assertEqual(0, shelf.lent_bytes)
 
     def test_a_loan_is_no_promise(self) -> None:
-        """A digest that is kept after all owes what it was promised, not what it was lent."""
+        """A digest that is kept after all uses its reservation, not its loan."""
         shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
         shelf.lend(digest, 8192)
         shelf.reserve(digest, 4096)
@@ -239,7 +239,7 @@ class PromiseTests(StoreTestCase):
         self.assertEqual((0, 4096), (shelf.lent_bytes, shelf.reserved_bytes))
 
     def test_what_cannot_begin_owes_nothing(self) -> None:
-        """Where the disk refuses a new partial, what was promised or lent to it is free again."""
+        """If the disk refuses a new partial, what was reserved or lent for it is freed."""
         shelf, digest = self.store.eviction, Digest.of(b"x")
         self.layout.partials.rmdir()
         shelf.reserve(digest, 8192)
@@ -251,13 +251,13 @@ class PromiseTests(StoreTestCase):
         self.assertEqual(0, shelf.lent_bytes)
 
     def test_a_promise_is_replaced(self) -> None:
-        """A second promise to the same digest stands in the place of the first; 0 takes it back."""
+        """A second reservation for the same digest replaces the first; 0 cancels it."""
         for size in (8192, 4096, 0):
             self.store.eviction.reserve(Digest.of(b"x"), size)
             self.assertEqual(size, self.store.eviction.reserved_bytes)
 
     def test_a_resumed_download_is_promised_the_rest(self) -> None:
-        """What was there before the promise does not count against it."""
+        """Bytes that were there before the reservation do not count against it."""
         body = b"x" * 8192
         partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)
         self.result(partial.write(body[:4096]))

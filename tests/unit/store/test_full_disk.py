@@ -13,8 +13,7 @@ from twisted.python.failure import Failure
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Tag
-from tests.unit.store.pushing import APP, V1, PushTestCase
-from tests.unit.store.shop import UBUNTU, layer, manifest
+from tests.unit.store.cases import APP, UBUNTU, V1, PushTestCase, layer, manifest
 
 MIB = 1024 * 1024
 
@@ -77,7 +76,7 @@ class FullDiskTests(FullDiskTestCase):
             self.result(partial.commit())
 
     def test_a_manifest_that_does_not_fit_leaves_nothing(self) -> None:
-        """A manifest that the full disk refuses is neither kept nor half written."""
+        """A manifest that the full disk refuses is neither stored nor half written."""
         self.fill()
         image = manifest(note="n" * 100_000)
         self.failure(self.store.manifests.store(UBUNTU, image), OSError)
@@ -86,7 +85,7 @@ class FullDiskTests(FullDiskTestCase):
         self.assertEqual([], [path for path in self.root.glob("manifests/**/*") if path.is_file()])
 
     def test_the_index_catches_up(self) -> None:
-        """What was linked while the disk was full is on it some time after there is room again."""
+        """Links added while the disk was full are written some time after there is room again."""
         filler = self.fill()
         links = [layer(b"%d" % number) for number in range(1000)]
         self.store.index.add_links(UBUNTU, links)
@@ -94,12 +93,12 @@ class FullDiskTests(FullDiskTestCase):
         self.assertEqual(links[-1], self.store.index.link(UBUNTU, links[-1].digest))
         filler.unlink()
         self.clock.pump([1.0] * 61)
-        self.lose()
+        self.kill()
         for link in links:
             self.assertEqual(link, self.store.index.link(UBUNTU, link.digest))
 
     def test_eviction_works_on_a_full_disk(self) -> None:
-        """What is evicted frees its room although nothing else can be written."""
+        """Eviction frees space although nothing else can be written."""
         digest = self.add_blob(b"x" * MIB)
         self.result(self.store.eviction.flush())
         self.fill()
@@ -118,7 +117,7 @@ class FullDiskPushTests(FullDiskTestCase):
         return filler
 
     def test_a_push_that_runs_out_of_room_anywhere(self) -> None:
-        """With any number of free blocks a push is whole or not there, and goes on when there is room."""
+        """With any number of free blocks a push is whole or absent, and continues when there is room."""
         outcomes = set()
         for blocks in range(0, 40, 2):
             body, image = os.urandom(40_000), manifest(note=f"{blocks:0>9000}")
@@ -126,11 +125,11 @@ class FullDiskPushTests(FullDiskTestCase):
             upload = self.store.uploads.begin(APP)
             filler = self.leave(blocks)
             is_pushed = self.is_done(upload.write(body)) and self.is_done(upload.commit(digest))
-            self.assertEqual((is_pushed, is_pushed), (self.holds(digest), self.read_blob(digest) == body))
+            self.assertEqual((is_pushed, is_pushed), (self.has(digest), self.read_blob(digest) == body))
             is_kept = self.is_done(
                 self.store.hosted.put_manifest(APP, image, self.link_of(image), [Tag(f"v{blocks}")])
             )
-            self.assertEqual((is_kept, is_kept), (self.holds(image.digest), f"v{blocks}" in self.tags()))
+            self.assertEqual((is_kept, is_kept), (self.has(image.digest), f"v{blocks}" in self.tags()))
             filler.unlink()
             self.clock.pump([1.0] * 61)
             if not is_pushed:
@@ -141,7 +140,7 @@ class FullDiskPushTests(FullDiskTestCase):
         self.assertGreaterEqual(outcomes, {(False, False), (True, True)})
 
     def is_done(self, coroutine: Coroutine[Any, Any, None]) -> bool:
-        """Whether the disk had room for it; it says nothing else."""
+        """Return whether it succeeded; a failure must be OSError."""
         ended = Deferred.fromCoroutine(coroutine)
         if isinstance(ended.result, Failure):
             self.failureResultOf(ended, OSError)
@@ -150,7 +149,7 @@ class FullDiskPushTests(FullDiskTestCase):
         return True
 
     def test_mirrored_content_makes_room_and_hosted_does_not(self) -> None:
-        """When the disk is full what is mirrored goes, and what was pushed stays."""
+        """On a full disk mirrored content is evicted, and pushed content stays."""
         pushed = self.push_blob(os.urandom(MIB))
         image = manifest(note="hosted")
         self.push_manifest(image, V1)

@@ -5,8 +5,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName
 from mirrord.store import hosted_index
-from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
-from tests.unit.store.shop import UBUNTU, layer, manifest
+from tests.unit.store.cases import APP, UBUNTU, V1, V2, WEB, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
 X = Digest.of(b"x")
@@ -23,7 +22,7 @@ class ShelfTestCase(PushTestCase):
 
 class UnreferencedTests(ShelfTestCase):
     def test_the_grace_time(self) -> None:
-        """A blob that no manifest of its repository names goes when nobody asked for it for so long."""
+        """A blob that no manifest of its repository references is collected after the grace time."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, repository=WEB)
         self.pass_time(59)
@@ -32,17 +31,17 @@ class UnreferencedTests(ShelfTestCase):
         self.assertEqual([(APP, X)], self.lone())
 
     def test_asking_for_it_keeps_it(self) -> None:
-        """Whoever asks for a blob while he pushes finds it again for the grace time."""
+        """A blob that a pushing client requested stays for the grace time."""
         self.push_blob(b"x")
         self.pass_time(59)
-        self.assertTrue(self.holds(X))
+        self.assertTrue(self.has(X))
         self.pass_time(59)
         self.assertEqual([], self.lone())
         self.pass_time(1)
         self.assertEqual([(APP, X)], self.lone())
 
     def test_a_start_keeps_all(self) -> None:
-        """Who asked before a restart is not known, so all were asked for when it started."""
+        """After a restart all blobs count as just requested."""
         self.push_blob(b"x")
         self.pass_time(100)
         self.reopen()
@@ -51,46 +50,46 @@ class UnreferencedTests(ShelfTestCase):
         self.assertEqual([(APP, X)], self.lone())
 
     def test_much_is_asked_for(self) -> None:
-        """When more blobs are asked for than it remembers, none of them goes too early."""
+        """When more blobs are requested than there are entries for, none is collected too early."""
         self.push_blob(b"x")
         self.pass_time(100)
-        self.assertTrue(self.holds(X))
+        self.assertTrue(self.has(X))
         for number in range(hosted_index.MAX_ACCESS_TIMES):
             self.store.hosted.access_times.record("other", str(number), self.store._database.now())
         self.pass_time(59)
         self.assertEqual([], self.lone())
 
     def test_what_is_named_since_it_was_looked_for_stays(self) -> None:
-        """A manifest that is pushed while a sweep is at work saves its blobs."""
+        """A manifest that is pushed during a sweep protects its blobs."""
         self.push_blob(b"x")
         self.pass_time(60)
         lone = self.lone()
         self.push_manifest(IMAGE, V1)
         self.assertEqual(0, self.result(self.store.hosted_gc.unlink(lone, 60.0)))
-        self.assertTrue(self.holds(X))
+        self.assertTrue(self.has(X))
 
     def test_what_is_asked_for_since_it_was_looked_for_stays(self) -> None:
-        """A client that was told that a blob is there finds it there."""
+        """A blob that was requested since it was listed as unreferenced stays."""
         self.push_blob(b"x")
         self.pass_time(60)
         lone = self.lone()
-        self.assertTrue(self.holds(X))
+        self.assertTrue(self.has(X))
         self.assertEqual(0, self.result(self.store.hosted_gc.unlink(lone, 60.0)))
 
     def test_what_is_going_counts_as_gone(self) -> None:
-        """While a blob is being taken away nobody is told that it is there; pushed again, it is."""
+        """A blob that is being removed counts as absent until it is pushed again."""
         self.push_blob(b"x")
         self.pass_time(60)
         self.threads.hold()
         going = Deferred.fromCoroutine(self.store.hosted_gc.unlink(self.lone(), 60.0))
-        self.assertFalse(self.holds(X))
+        self.assertFalse(self.has(X))
         mounting = Deferred.fromCoroutine(self.store.hosted.add_blob(APP, Descriptor(OCTET_STREAM, X, 1)))
         self.threads.release()
         self.assertEqual((1, True), (self.successResultOf(going), self.successResultOf(mounting)))
-        self.assertTrue(self.holds(X))
+        self.assertTrue(self.has(X))
 
     def test_many_are_read_page_by_page(self) -> None:
-        """More blobs than a page holds come all, each once."""
+        """More blobs than a page has are all listed once."""
         for number in range(300):
             self.push_blob(b"%d" % number)
         self.pass_time(60)
@@ -101,7 +100,7 @@ class UnreferencedTests(ShelfTestCase):
 
 class UnlinkedTests(ShelfTestCase):
     def test_content_goes_with_its_last_link(self) -> None:
-        """What one hosted repository still holds stays; when none does, it leaves the disk."""
+        """Content stays while one hosted repository links to it, and is deleted after the last link."""
         self.push_blob(b"x")
         self.push_blob(b"x", WEB)
         self.result(self.store.hosted.delete(APP, X))
@@ -113,7 +112,7 @@ class UnlinkedTests(ShelfTestCase):
         self.assertEqual((None, 0), (self.read_blob(X), self.store.hosted_gc.total_bytes))
 
     def test_what_is_linked_again_stays(self) -> None:
-        """Content that was mounted after it was looked for is neither removed nor handed over."""
+        """Content that was mounted after it was listed is neither removed nor marked as mirrored."""
         self.push_blob(b"x")
         self.result(self.store.hosted.delete(APP, X))
         entries = self.unlinked()
@@ -124,7 +123,7 @@ class UnlinkedTests(ShelfTestCase):
         self.assertEqual(b"x", self.read_blob(X))
 
     def test_what_is_mirrored_too_is_handed_over(self) -> None:
-        """Content that a mirrored repository is linked to becomes the mirror's, and may be evicted."""
+        """Content that a mirrored repository links to becomes mirrored, and can be evicted."""
         self.push_blob(b"x")
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.result(self.store.hosted.delete(APP, X))
@@ -139,7 +138,7 @@ class UnlinkedTests(ShelfTestCase):
 
 class ThinTests(ShelfTestCase):
     def plan(self, *manifests: Manifest, tags: bool = True) -> RetentionPlan:
-        """All that is known of these."""
+        """Return all of these."""
         digests = {one.digest for one in manifests}
         kept = [one for page in self.store.hosted_gc.manifests(APP) for one in page]
         named = [tag for page in self.store.hosted_gc.tags(APP) for tag in page]
@@ -153,7 +152,7 @@ class ThinTests(ShelfTestCase):
         return self.result(self.store.hosted_gc.apply_plan(thinning))
 
     def test_what_a_plan_is_made_of(self) -> None:
-        """Ages, children and subjects are those of the repository; an age begins anew with a tag."""
+        """Ages, children and subjects are those of the repository; a tag resets the age."""
         index = manifest(layer(b"x"), IMAGE.descriptor, note="index")
         self.push_manifest(IMAGE, V1)
         self.push_manifest(index, subject=X)
@@ -169,14 +168,14 @@ class ThinTests(ShelfTestCase):
         self.assertEqual([HostedTag(V1, manifest(note="other").digest, 5.0)], named)
 
     def test_tags_and_manifests_go(self) -> None:
-        """What was planned goes: the tags, then their manifests."""
+        """A plan deletes its tags, then their manifests."""
         self.push_manifest(IMAGE, V1, V2)
         self.pass_time(10)
         self.assertEqual((2, 1), self.thin(self.plan(IMAGE)))
         self.assertFalse(self.store.hosted.has(APP))
 
     def test_what_was_tagged_since_stays(self) -> None:
-        """A manifest that got a tag, or was pushed again, after the plan was made stays."""
+        """A manifest that was tagged or pushed again after the plan was made stays."""
         for tags in ((V2,), ()):
             self.push_manifest(IMAGE)
             self.pass_time(10)
@@ -187,7 +186,7 @@ class ThinTests(ShelfTestCase):
             self.result(self.store.hosted.delete_tag(APP, V2))
 
     def test_a_tag_that_moved_since_stays(self) -> None:
-        """A tag that names something else by now is not removed."""
+        """A tag that was moved after the plan was made stays."""
         self.push_manifest(IMAGE, V1)
         planned = self.plan(IMAGE)
         self.push_manifest(manifest(note="other"), V1)
@@ -195,7 +194,7 @@ class ThinTests(ShelfTestCase):
         self.assertEqual(["v1"], self.tags())
 
     def test_what_an_index_names_since_stays(self) -> None:
-        """A manifest that an index pushed after the plan names stays, with all that hangs on it."""
+        """A manifest that is referenced by an index pushed after the plan stays, with its dependents."""
         child = manifest(IMAGE.descriptor, note="child")
         self.push_manifest(IMAGE)
         self.push_manifest(child)
@@ -205,7 +204,7 @@ class ThinTests(ShelfTestCase):
         self.assertEqual((0, 0), self.thin(planned))
 
     def test_what_an_index_on_its_way_names_stays(self) -> None:
-        """A manifest that a push in progress names stays for the grace time, with its tag."""
+        """A manifest that a push in progress references stays for the grace time, with its tag."""
         index = manifest(IMAGE.descriptor, note="index")
         self.push_manifest(IMAGE, V1)
         self.pass_time(10)
@@ -217,7 +216,7 @@ class ThinTests(ShelfTestCase):
         self.assertEqual((0, 0), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
         self.assertEqual(["v1"], self.tags())
         self.pass_time(1)
-        self.assertTrue(self.holds(IMAGE.digest))
+        self.assertTrue(self.has(IMAGE.digest))
         self.pass_time(59)
         self.assertEqual((0, 0), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
         self.store.hosted.link(APP, IMAGE.digest, is_manifest=True)
@@ -225,7 +224,7 @@ class ThinTests(ShelfTestCase):
         self.assertEqual((1, 1), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
 
     def test_what_names_each_other_goes_together(self) -> None:
-        """An index that refers to one of its own children goes with it."""
+        """An index whose subject is one of its own children is deleted with it."""
         self.push_manifest(IMAGE)
         self.push_manifest(manifest(IMAGE.descriptor, note="index"), subject=IMAGE.digest)
         self.pass_time(10)

@@ -12,8 +12,7 @@ from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
 from mirrord.store.hosted_rows import HostedLinkRow
 from mirrord.store.schema import PAGE_ROWS
-from tests.unit.store.pushing import APP, V1, V2, WEB, PushTestCase
-from tests.unit.store.shop import UBUNTU, layer, manifest
+from tests.unit.store.cases import APP, UBUNTU, V1, V2, WEB, PushTestCase, layer, manifest
 
 FULL = OSError(errno.ENOSPC, "full")
 IMAGE = manifest(layer(b"x"))
@@ -22,10 +21,10 @@ OTHER = manifest(layer(b"y"))
 
 class HostedIndexTests(PushTestCase):
     def test_what_is_pushed_is_there_after_a_kill(self) -> None:
-        """Blobs, manifests and tags are known as soon as they are acknowledged, whatever ends the daemon."""
+        """Blobs, manifests and tags that were acknowledged survive kill -9."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
-        self.lose()
+        self.kill()
         self.assertEqual(
             HostedLink(Descriptor(OCTET_STREAM, digest, 1), False, 0.0), self.store.hosted.link(APP, digest)
         )
@@ -33,19 +32,19 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
 
     def test_a_push_that_the_disk_refuses_is_not_seen(self) -> None:
-        """While and after the index refuses it, a manifest is not linked, nor is its tag moved."""
+        """A manifest that the disk refuses is not linked, nor is its tag moved."""
         self.push_manifest(IMAGE, V1)
         self.threads.failures["_run"] = FULL
         self.failure(self.store.hosted.put_manifest(APP, OTHER, self.link_of(OTHER), [V1, V2]), OSError)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
-        self.assertEqual((False, ["v1"]), (self.holds(OTHER.digest), self.tags()))
+        self.assertEqual((False, ["v1"]), (self.has(OTHER.digest), self.tags()))
         self.reopen()
-        self.assertEqual((False, ["v1"]), (self.holds(OTHER.digest), self.tags()))
+        self.assertEqual((False, ["v1"]), (self.has(OTHER.digest), self.tags()))
         self.push_manifest(OTHER, V1)
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V1))
 
     def test_what_is_on_its_way_is_not_seen(self) -> None:
-        """Before its commit is on the disk nobody sees a link; afterwards everybody does."""
+        """A change is invisible until it is on the disk, and visible afterwards."""
         self.push_manifest(IMAGE)
         self.threads.hold()
         putting = Deferred.fromCoroutine(
@@ -57,7 +56,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(["v1"], self.tags())
 
     def test_all_of_a_repository(self) -> None:
-        """Links and tags are told with when they were pushed, page after page, and to look keeps nothing."""
+        """Links and tags are listed page by page with when they were pushed, which protects nothing."""
         self.pass_time(5.0)
         digests = {self.push_blob(b"%d" % number) for number in range(PAGE_ROWS + 1)}
         self.push_manifest(IMAGE, V1, V2)
@@ -73,7 +72,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(digests | {Digest.of(b"x")}, set(self.unlink_unreferenced(60.0)))
 
     def test_delete_a_repository(self) -> None:
-        """All of a repository goes at once, and nothing of another one; what is there again is new."""
+        """A repository is deleted as a whole, and nothing of another one; pushed again, it is new."""
         for repository in (APP, WEB):
             self.push_blob(b"x", repository)
             self.push_manifest(IMAGE, V1, repository=repository)
@@ -86,7 +85,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual([Digest.of(b"x")], list(self.unlink_unreferenced(60.0)))
 
     def test_two_pushes_of_one_tag(self) -> None:
-        """Of two that move a tag at once the one that came last has it, with all of its manifest."""
+        """Of two concurrent pushes of a tag the last one wins, with all of its manifest."""
         self.threads.hold()
         puts = [
             Deferred.fromCoroutine(self.store.hosted.put_manifest(APP, each, self.link_of(each), [V1]))
@@ -97,10 +96,10 @@ class HostedIndexTests(PushTestCase):
         for each in puts:
             self.successResultOf(each)
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V1))
-        self.assertTrue(self.holds(IMAGE.digest))
+        self.assertTrue(self.has(IMAGE.digest))
 
     def test_one_that_fails_does_not_take_others_along(self) -> None:
-        """A change that cannot be finished is undone whole, and alone; what shares its batch is kept."""
+        """A change that fails is undone as a whole, and alone; the rest of its batch is kept."""
 
         def fail(connection: sqlite3.Connection) -> None:
             hosted_rows.put_manifest(connection, HostedLinkRow.of(APP, self.link_of(OTHER), 0.0), [], [V2])
@@ -115,10 +114,10 @@ class HostedIndexTests(PushTestCase):
             self.threads.release()
         self.failureResultOf(failing, ValueError)
         self.successResultOf(putting)
-        self.assertEqual((["v1"], False), (self.tags(), self.holds(OTHER.digest)))
+        self.assertEqual((["v1"], False), (self.tags(), self.has(OTHER.digest)))
 
     def test_a_manifest_whose_parts_are_gone_is_not_linked(self) -> None:
-        """A part that went after the push began takes all of the push with it, and nothing of others."""
+        """A push fails as a whole if a part of it is deleted after it began, and others are unaffected."""
         index = manifest(IMAGE.descriptor, note="index")
         for repository in (APP, WEB):
             self.push_blob(b"x", repository)
@@ -136,12 +135,12 @@ class HostedIndexTests(PushTestCase):
             self.assertTrue(self.successResultOf(deleting))
             error = self.failureResultOf(putting[0], ManifestBlobUnknown).value
             self.assertEqual(str(Digest.of(gone)), error.detail)
-            self.assertEqual((False, []), (self.holds(index.digest), self.tags()))
+            self.assertEqual((False, []), (self.has(index.digest), self.tags()))
             self.successResultOf(putting[1])
             self.assertEqual(["v1"], self.tags(WEB))
 
     def test_a_child_may_be_a_blob_but_no_blob_a_manifest(self) -> None:
-        """An index may name layers; what an image names as a layer has to be there as a blob."""
+        """An index may reference layers; the layers of an image have to be there as blobs."""
         self.push_blob(b"x")
         self.push_manifest(OTHER)
         index = manifest(note="index")
@@ -153,7 +152,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(["v1"], self.tags())
 
     def test_hosted_content_is_not_evicted(self) -> None:
-        """Nothing that a hosted repository holds goes for space, whoever shares it."""
+        """Hosted content is never evicted for space, even if mirrored repositories share it."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.add_manifest(UBUNTU, IMAGE)
@@ -166,7 +165,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual((0, 2 * 4096), (self.store.eviction.total_bytes, self.store.hosted_gc.total_bytes))
 
     def test_the_link_decides_whatever_the_row_says(self) -> None:
-        """Content whose row was lost and adopted, or is not marked, stays because it is linked."""
+        """Content whose row was lost and adopted, or is not marked, is protected by its link."""
         digest = self.push_blob(b"x")
         self.store.blobs._contents.mark(ContentKind.BLOB, digest, is_hosted=False)
         self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
@@ -189,7 +188,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(odd, self.result(self.store.manifests.read(odd.digest)))
 
     def test_reading_hosted_content_takes_no_room(self) -> None:
-        """A hosted blob that is read is not counted as mirrored bytes that cannot go."""
+        """A hosted blob that is being read does not count as busy mirrored bytes."""
         digest = self.push_blob(b"x")
         blob = self.store.blobs.open(digest)
         assert blob is not None
@@ -197,7 +196,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(0, self.store.eviction.busy_bytes)
 
     def test_mounting_costs_no_bytes(self) -> None:
-        """A blob that is held is linked to another repository; one that is not cannot be."""
+        """A stored blob can be linked to another repository; a missing one cannot."""
         digest = self.push_blob(b"x")
         self.assertTrue(self.result(self.store.hosted.add_blob(WEB, Descriptor(OCTET_STREAM, digest, 1))))
         self.assertEqual([APP, WEB], list(self.store.hosted.repositories_with(digest)))
@@ -206,14 +205,14 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(4096, self.store.hosted_gc.total_bytes)
 
     def test_a_mirrored_blob_is_mounted_for_good(self) -> None:
-        """What the mirror held is hosted from the moment of the mount, and no longer evicted."""
+        """Mirrored content is hosted from the moment of the mount, and no longer evicted."""
         digest = self.add_blob(b"m")
         self.assertTrue(self.result(self.store.hosted.add_blob(APP, Descriptor(OCTET_STREAM, digest, 1))))
         self.evict_all()
         self.assertEqual(b"m", self.read_blob(digest))
 
     def test_deleting(self) -> None:
-        """With a manifest go its tags; what was deleted is gone at once, and a second time is told so."""
+        """Deleting a manifest deletes its tags; a second deletion returns False."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1, V2)
         self.assertTrue(self.result(self.store.hosted.delete_tag(APP, V2)))
@@ -221,12 +220,12 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(["v1"], self.tags())
         self.assertTrue(self.result(self.store.hosted.delete(APP, IMAGE.digest)))
         self.assertFalse(self.result(self.store.hosted.delete(APP, IMAGE.digest)))
-        self.assertEqual(([], False), (self.tags(), self.holds(IMAGE.digest)))
+        self.assertEqual(([], False), (self.tags(), self.has(IMAGE.digest)))
         self.assertTrue(self.result(self.store.hosted.delete(APP, Digest.of(b"x"))))
         self.assertFalse(self.store.hosted.has(APP))
 
     def test_the_same_bytes_as_blob_and_as_manifest(self) -> None:
-        """Bytes that were pushed as both are both, and are deleted one by one."""
+        """Bytes that were pushed as a blob and as a manifest are both, and are deleted separately."""
         digest = self.push_blob(IMAGE.body)
         self.push_manifest(IMAGE, V1)
         hosted = self.store.hosted
@@ -237,7 +236,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(IMAGE.descriptor, hosted.tag(APP, V1))
 
     def test_referrers(self) -> None:
-        """What refers to a subject is listed with all that was said of it, until it is deleted."""
+        """Referrers are listed with their artifact type and annotations, until they are deleted."""
         subject = Digest.of(b"subject")
         annotations = {"a": "\ud800", "b": "ü"}
         links = {}
@@ -257,7 +256,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(expected[1:], list(self.store.hosted.referrers(APP, subject)))
 
     def test_paging(self) -> None:
-        """Repositories and tags come in order, as many as asked for, after the last one."""
+        """Repositories and tags are listed in order, up to the limit, after the last one."""
         for name in ("b/x", "a", "b", "c"):
             self.push_manifest(IMAGE, repository=RepositoryName(name))
         self.push_manifest(IMAGE, *map(Tag, ("b", "B", "a", "_", "10", "9")))
@@ -267,7 +266,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(["_", "a", "b"], self.store.hosted.tags(APP, "B", 9))
 
     def test_what_the_disk_lost(self) -> None:
-        """Content whose file is gone is told once a start, is not served, and is mended by a push."""
+        """Content whose file is gone is logged once a start, is not served, and is repaired by a push."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.result(self.store.close())
@@ -276,13 +275,13 @@ class HostedIndexTests(PushTestCase):
         with capturedLogs() as events:
             self.store = self.open()
             self.reconcile()
-        told = sorted(formatEvent(event) for event in events if "lost" in event.get("log_format", ""))
+        logged = sorted(formatEvent(event) for event in events if "lost" in event.get("log_format", ""))
         self.assertEqual(
             [
                 f"hosted repository team/app has lost a blob, push it again: {digest}",
                 f"hosted repository team/app has lost a manifest, push it again: {IMAGE.digest}",
             ],
-            told,
+            logged,
         )
         self.assertEqual((None, None), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
         self.push_blob(b"x")

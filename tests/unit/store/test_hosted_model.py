@@ -23,8 +23,7 @@ from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
-from tests.unit.store.pushing import APP, WEB, PushTestCase
-from tests.unit.store.shop import UBUNTU, layer, manifest
+from tests.unit.store.cases import APP, UBUNTU, WEB, PushTestCase, layer, manifest
 
 GRACE = 100.0
 
@@ -43,7 +42,7 @@ def image(layers: frozenset[int]) -> Manifest:
 
 @attrs.define
 class Model:
-    """What should be there: links with the time that keeps them, and what manifests name."""
+    """The expected state: links with the time that protects them, and the references of manifests."""
 
     blobs: dict[tuple[RepositoryName, Digest], float] = attrs.field(factory=dict)
     manifests: dict[tuple[RepositoryName, Digest], Manifest] = attrs.field(factory=dict)
@@ -63,22 +62,22 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    """Does the same to a store and to the model."""
+    """Apply the same operations to a store and to the model."""
 
     case: Callable[[], PushTestCase]
 
     def __init__(self) -> None:
         super().__init__()
-        self.shop = self.case()
+        self.driver = self.case()
         self.model = Model()
 
     @property
     def now(self) -> float:
-        return self.shop.store._database.now()
+        return self.driver.store._database.now()
 
     @rule(repository=repositories, number=blobs)
     def push_blob(self, repository: RepositoryName, number: int) -> None:
-        digest = self.shop.push_blob(body(number), repository)
+        digest = self.driver.push_blob(body(number), repository)
         self.model.blobs[repository, digest] = self.now
 
     @rule(repository=repositories, number=blobs)
@@ -86,21 +85,21 @@ class Machine(RuleBasedStateMachine):
         digest = Digest.of(body(number))
         is_there = digest in self.files()
         descriptor = Descriptor(OCTET_STREAM, digest, len(body(number)))
-        assert self.shop.result(self.shop.store.hosted.add_blob(repository, descriptor)) == is_there
+        assert self.driver.result(self.driver.store.hosted.add_blob(repository, descriptor)) == is_there
         if is_there:
             self.model.blobs[repository, digest] = self.now
 
     @rule(repository=repositories, layers=st.frozensets(blobs, max_size=3), tag=st.one_of(st.none(), tags))
     def push_image(self, repository: RepositoryName, layers: frozenset[int], tag: Tag | None) -> None:
-        """As a client does: it looks for each blob, and pushes what is missing."""
+        """Push as a client does: check for each blob, and push what is missing."""
         for number in layers:
             digest = Digest.of(body(number))
-            if self.shop.store.hosted.link(repository, digest) is None:
+            if self.driver.store.hosted.link(repository, digest) is None:
                 assert (repository, digest) not in self.model.blobs
                 self.push_blob(repository, number)
             self.model.blobs[repository, digest] = self.now
         pushed = image(layers)
-        self.shop.push_manifest(pushed, *filter(None, [tag]), repository=repository)
+        self.driver.push_manifest(pushed, *filter(None, [tag]), repository=repository)
         self.model.manifests[repository, pushed.digest] = pushed
         if tag is not None:
             self.model.tags[repository, tag] = pushed.digest
@@ -108,13 +107,13 @@ class Machine(RuleBasedStateMachine):
     @rule(repository=repositories, tag=tags)
     def delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
         was_there = self.model.tags.pop((repository, tag), None) is not None
-        assert self.shop.result(self.shop.store.hosted.delete_tag(repository, tag)) == was_there
+        assert self.driver.result(self.driver.store.hosted.delete_tag(repository, tag)) == was_there
 
     @precondition(lambda self: self.model.manifests)
     @rule(data=st.data())
     def delete_manifest(self, data: st.DataObject) -> None:
         repository, digest = data.draw(st.sampled_from(sorted(self.model.manifests)))
-        assert self.shop.result(self.shop.store.hosted.delete(repository, digest))
+        assert self.driver.result(self.driver.store.hosted.delete(repository, digest))
         del self.model.manifests[repository, digest]
         kept = {key: of for key, of in self.model.tags.items() if (key[0], of) != (repository, digest)}
         self.model.tags = kept
@@ -123,37 +122,37 @@ class Machine(RuleBasedStateMachine):
     def delete_blob(self, repository: RepositoryName, number: int) -> None:
         digest = Digest.of(body(number))
         was_there = self.model.blobs.pop((repository, digest), None) is not None
-        assert self.shop.result(self.shop.store.hosted.delete(repository, digest)) == was_there
+        assert self.driver.result(self.driver.store.hosted.delete(repository, digest)) == was_there
 
     @rule(number=blobs)
     def pull(self, number: int) -> None:
-        """A mirrored image has the same blob."""
+        """Pull a mirrored image with the same blob."""
         digest = Digest.of(body(number))
-        if self.shop.store.blobs.size_of(digest) is None:
-            self.shop.add_blob(body(number))
-        self.shop.store.index.add_links(UBUNTU, [layer(body(number))])
+        if self.driver.store.blobs.size_of(digest) is None:
+            self.driver.add_blob(body(number))
+        self.driver.store.index.add_links(UBUNTU, [layer(body(number))])
         self.model.mirrored.add(digest)
 
     @rule()
     def evict(self) -> None:
-        self.shop.evict_all()
+        self.driver.evict_all()
 
     @rule(seconds=st.sampled_from([1.0, GRACE / 2, GRACE]))
     def pass_time(self, seconds: float) -> None:
-        self.shop.pass_time(seconds)
+        self.driver.pass_time(seconds)
 
     @rule(is_killed=st.booleans())
     def restart(self, is_killed: bool) -> None:
-        """All blobs count as asked for at a start. A pull waits for no commit, so that is waited for here."""
-        self.shop.result(self.shop.store.eviction.flush())
-        self.shop.lose() if is_killed else self.shop.reopen()
+        """All blobs count as requested at a start. A pull waits for no commit, so wait for it here."""
+        self.driver.result(self.driver.store.eviction.flush())
+        self.driver.kill() if is_killed else self.driver.reopen()
         self.model.blobs = dict.fromkeys(self.model.blobs, self.now)
 
     @rule()
     def sweep(self) -> None:
-        """Afterwards there is no blob without a manifest past its time, and no content without a link."""
-        self.shop.result(self.shop.store.eviction.flush())
-        sweeper = HostedSweeper(self.shop.store.hosted_gc, self.shop.clock)
+        """Sweep; then no blob without a manifest outlives its grace time, and no content its last link."""
+        self.driver.result(self.driver.store.eviction.flush())
+        sweeper = HostedSweeper(self.driver.store.hosted_gc, self.driver.clock)
         sweeping: Deferred[HostedSweepResult] = Deferred.fromCoroutine(
             sweeper.sweep(
                 GCLimits(
@@ -165,8 +164,8 @@ class Machine(RuleBasedStateMachine):
                 )
             )
         )
-        self.shop.clock.pump([0.0] * 60)
-        self.shop.successResultOf(sweeping)
+        self.driver.clock.pump([0.0] * 60)
+        self.driver.successResultOf(sweeping)
         for (repository, digest), since in list(self.model.blobs.items()):
             if self.now - since >= GRACE and digest not in self.model.named_in(repository):
                 del self.model.blobs[repository, digest]
@@ -174,47 +173,47 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def holds_what_it_should(self) -> None:
-        """Links and tags are those of the model, and all that they name is there, byte for byte."""
+        """Check that links and tags are those of the model, and that their content is there, unchanged."""
         sql = "SELECT repository, digest, is_manifest FROM hosted_links"
-        rows = self.shop.store._database.select(sql, ())
+        rows = self.driver.store._database.select(sql, ())
         links = {(repository, digest) for repository, digest, _ in rows}
         expected = {(str(of), str(digest)) for of, digest in (*self.model.blobs, *self.model.manifests)}
         assert links == expected, (links, expected)
         named = {
             (repository, Tag(tag)): descriptor.digest
             for repository in (APP, WEB)
-            for tag in self.shop.tags(repository)
-            if (descriptor := self.shop.store.hosted.tag(repository, Tag(tag)))
+            for tag in self.driver.tags(repository)
+            if (descriptor := self.driver.store.hosted.tag(repository, Tag(tag)))
         }
         assert named == self.model.tags
         for _, digest in self.model.blobs:
-            content = self.shop.read_blob(digest)
+            content = self.driver.read_blob(digest)
             assert content is not None
             assert digest.matches(content)
         for (_, digest), pushed in self.model.manifests.items():
-            assert self.shop.read_manifest(digest) == pushed.body
+            assert self.driver.read_manifest(digest) == pushed.body
 
     def files(self) -> set[Digest]:
         found = set()
         for kind in (ContentKind.BLOB, ContentKind.MANIFEST):
             for number in range(256):
-                folder = self.shop.layout.content(kind, Digest("sha256", f"{number:02x}" + "0" * 62)).parent
+                folder = self.driver.layout.content(kind, Digest("sha256", f"{number:02x}" + "0" * 62)).parent
                 found |= {Digest("sha256", path.name) for path in folder.glob("*")}
         return found
 
     def teardown(self) -> None:
-        self.shop.doCleanups()
+        self.driver.doCleanups()
 
 
 class ModelTests(SynchronousTestCase):
     def test_nothing_reachable_is_lost_and_nothing_else_kept(self) -> None:
-        """Whatever happens in whatever order, what was acknowledged is there, and what nobody needs goes."""
+        """In any order of operations, acknowledged content stays, and unneeded content is collected."""
 
         def case() -> PushTestCase:
-            shop = PushTestCase()
-            shop._testMethodName = self._testMethodName
-            shop.setUp()
-            return shop
+            driver = PushTestCase()
+            driver._testMethodName = self._testMethodName
+            driver.setUp()
+            return driver
 
         run_state_machine_as_test(
             type("HostedMachine", (Machine,), {"case": staticmethod(case)}),

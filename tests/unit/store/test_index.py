@@ -3,7 +3,7 @@ import errno
 from mirrord.oci.content import ContentKind, Entry, TagRecord
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.database import HOT_ROWS
-from tests.unit.store.shop import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+from tests.unit.store.cases import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 OLD, NEW = manifest(note="old"), manifest(note="new")
 
@@ -23,7 +23,7 @@ class LinkTests(StoreTestCase):
         self.reopen()
         self.store.index.add_links(UBUNTU, [layer(b"y")])
         self.clock.advance(1)
-        self.lose()
+        self.kill()
         for body in (b"x", b"y"):
             self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
 
@@ -36,7 +36,7 @@ class LinkTests(StoreTestCase):
         self.assertIsNone(self.store.index.link(DEBIAN, layer(b"x").digest))
 
     def test_few_rows_are_remembered(self) -> None:
-        """However many links are asked for, only the latest are held in memory, and all are found."""
+        """However many links are read, only the latest are cached in memory, and all are found."""
         links = [layer(b"%d" % number) for number in range(HOT_ROWS + 100)]
         self.store.index.add_links(UBUNTU, links)
         self.clock.advance(1)
@@ -45,7 +45,7 @@ class LinkTests(StoreTestCase):
         self.assertEqual(HOT_ROWS, len(self.store._database._hot))
 
     def test_known_links_are_not_written_again(self) -> None:
-        """Linking what is linked already costs no write."""
+        """Adding an existing link writes nothing."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.clock.advance(1)
         self.threads.called.clear()
@@ -56,86 +56,86 @@ class LinkTests(StoreTestCase):
 
 class TagTests(StoreTestCase):
     def test_an_unseen_tag_is_unknown(self) -> None:
-        """Nothing is known of a tag that nobody asked the upstream about."""
+        """A tag that was never observed has no record."""
         self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_sighting_is_pending(self) -> None:
-        """A tag that was only seen holds nothing."""
-        record = self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
-        self.assertEqual(TagRecord(pending=sighting(NEW)), record)
+        """A tag that was only observed has no cached manifest."""
+        record = self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
+        self.assertEqual(TagRecord(pending=observation(NEW)), record)
         self.assertEqual(record, self.store.index.tag(UBUNTU, LATEST))
 
     def test_storing_its_manifest_makes_it_held(self) -> None:
-        """A pending tag becomes held when its manifest is stored in that repository, by whatever route."""
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
-        self.store.index.observe_tag(UBUNTU, Tag("24.04"), sighting(NEW))
-        self.store.index.observe_tag(DEBIAN, LATEST, sighting(NEW))
+        """A pending tag becomes cached when its manifest is stored in that repository, by whatever route."""
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
+        self.store.index.observe_tag(UBUNTU, Tag("24.04"), observation(NEW))
+        self.store.index.observe_tag(DEBIAN, LATEST, observation(NEW))
         self.add_manifest(UBUNTU, NEW)
         for tag in (LATEST, Tag("24.04")):
-            self.assertEqual(TagRecord(cached=sighting(NEW)), self.store.index.tag(UBUNTU, tag))
-        self.assertEqual(TagRecord(pending=sighting(NEW)), self.store.index.tag(DEBIAN, LATEST))
+            self.assertEqual(TagRecord(cached=observation(NEW)), self.store.index.tag(UBUNTU, tag))
+        self.assertEqual(TagRecord(pending=observation(NEW)), self.store.index.tag(DEBIAN, LATEST))
 
     def test_a_pending_tag_of_an_earlier_run_becomes_held(self) -> None:
-        """A sighting that is in the file already is promoted as one in memory is."""
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
+        """A pending tag that is in the file already becomes cached like one in memory."""
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.reopen()
         self.add_manifest(UBUNTU, NEW)
-        self.assertEqual(TagRecord(cached=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(cached=observation(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_sighting_that_is_outdated_is_not_promoted(self) -> None:
-        """Storing what a tag named before its last sighting does not make that held."""
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
+        """Storing an earlier manifest of a tag does not make the tag cached."""
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
         self.reopen()
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.add_manifest(UBUNTU, OLD)
-        self.assertEqual(TagRecord(pending=sighting(NEW)), self.store.index.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(pending=observation(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_pending_sighting_never_replaces_a_held_one(self) -> None:
-        """The old manifest stays held until the new one is stored."""
+        """The old manifest stays cached until the new one is stored."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW, 5.0))
-        expected = TagRecord(cached=sighting(OLD), pending=sighting(NEW, 5.0))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW, 5.0))
+        expected = TagRecord(cached=observation(OLD), pending=observation(NEW, 5.0))
         self.assertEqual(expected, self.store.index.tag(UBUNTU, LATEST))
         self.add_manifest(UBUNTU, NEW)
-        self.assertEqual(TagRecord(cached=sighting(NEW, 5.0)), self.store.index.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(cached=observation(NEW, 5.0)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_manifest_that_cannot_be_stored_takes_nothing(self) -> None:
-        """When the disk refuses the new manifest, the tag holds what it held."""
+        """When the disk refuses the new manifest, the old one stays cached."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
         self.failure(self.store.manifests.store(UBUNTU, NEW), OSError)
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(OLD), record.cached)
+        self.assertEqual(observation(OLD), record.cached)
         self.assertIsNone(self.result(self.store.manifests.read(NEW.digest)))
 
     def test_seeing_what_is_held_refreshes_it(self) -> None:
-        """A sighting of the manifest that is held makes the tag as fresh as the sighting."""
+        """An observation of the cached manifest refreshes the tag."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD, 1.0))
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW, 2.0))
-        record = self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD, 3.0))
-        self.assertEqual(TagRecord(cached=sighting(OLD, 3.0)), record)
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD, 1.0))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW, 2.0))
+        record = self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD, 3.0))
+        self.assertEqual(TagRecord(cached=observation(OLD, 3.0)), record)
 
     def test_stored_for_another_is_not_held(self) -> None:
-        """A manifest that another repository stored is not held here until it is linked here."""
+        """A manifest that another repository stored is not cached here until it is linked here."""
         self.add_manifest(DEBIAN, NEW)
-        record = self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
-        self.assertEqual(TagRecord(pending=sighting(NEW)), record)
+        record = self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
+        self.assertEqual(TagRecord(pending=observation(NEW)), record)
 
     def test_an_evicted_manifest_is_no_longer_held(self) -> None:
-        """A tag whose manifest was evicted says what it names, and that it does not hold it."""
+        """A tag whose manifest was evicted is pending."""
         self.add_manifest(UBUNTU, OLD)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(OLD))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
         self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
-        self.assertEqual(TagRecord(pending=sighting(OLD)), self.store.index.tag(UBUNTU, LATEST))
+        self.assertEqual(TagRecord(pending=observation(OLD)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_forgotten_tag_is_unknown(self) -> None:
-        """What the upstream says is gone is not remembered, now and after a restart."""
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
+        """A deleted tag has no record, now and after a restart."""
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.reopen()
         self.store.index.delete_tag(UBUNTU, LATEST)
         self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
@@ -156,7 +156,7 @@ class RepositoryTests(StoreTestCase):
         self.assertEqual(expected, self.store.index.repositories("docker.io", "", 9))
 
     def test_pages(self) -> None:
-        """Pages follow one another without a gap, whether their rows are written yet or not."""
+        """Pages follow one another without a gap, whether their rows are in the file yet or not."""
         names = [f"r{number}" for number in range(8)]
         for name in names[::2]:
             self.add_manifest(RepositoryKey("docker.io", RepositoryName(name)), NEW)
@@ -171,7 +171,7 @@ class RepositoryTests(StoreTestCase):
         self.assertEqual(names, seen)
 
     def test_an_evicted_one_returns_with_its_manifest(self) -> None:
-        """A repository is listed again as soon as its evicted manifest is stored anew, as a manifest."""
+        """A repository has a stored manifest again once the evicted one is stored anew, as a manifest."""
         self.add_manifest(UBUNTU, NEW)
         self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
         self.add_blob(NEW.body)
@@ -186,10 +186,10 @@ class ForgettingTests(StoreTestCase):
         return sum(self.store.eviction.forget_unused(idle_seconds))
 
     def test_what_nobody_uses_is_forgotten(self) -> None:
-        """Links and tags that were not used for long go; those that were stay."""
+        """Links and tags that were not used for long are deleted; others stay."""
         self.store.index.add_links(UBUNTU, [layer(b"%d" % number) for number in range(600)])
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(NEW))
-        self.store.index.observe_tag(UBUNTU, Tag("used"), sighting(NEW))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
+        self.store.index.observe_tag(UBUNTU, Tag("used"), observation(NEW))
         self.clock.advance(100)
         self.store.index.link(UBUNTU, layer(b"7").digest)
         self.store.index.tag(UBUNTU, Tag("used"))

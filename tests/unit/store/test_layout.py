@@ -22,7 +22,7 @@ class LayoutTests(SynchronousTestCase):
         )
 
     def test_every_content_is_in_one_fan_out(self) -> None:
-        """The folders of the fan-out are those that content is put in, and give its digest back."""
+        """The folders of the fan-out are those of content, and return its digest."""
         digest = Digest.of(b"x", "sha512")
         path = self.layout.content(ContentKind.MANIFEST, digest)
         (folder,) = [each for each in self.layout.fan_outs() if each.path == path.parent]
@@ -31,5 +31,5 @@ class LayoutTests(SynchronousTestCase):
         self.assertIsNone(folder.digest_of("0" * 128))
 
     def test_files_take_whole_blocks(self) -> None:
-        """One byte takes a block of the disk, no byte takes none."""
+        """One byte uses a block of the disk, no byte uses none."""
         self.assertEqual([0, 4096, 4096, 8192], [footprint(size) for size in (0, 1, 4096, 4097)])

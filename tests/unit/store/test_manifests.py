@@ -2,7 +2,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.manifests import Manifest
-from tests.unit.store.shop import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
+from tests.unit.store.cases import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
 
@@ -12,7 +12,7 @@ class ManifestStoreTests(StoreTestCase):
         return self.result(self.store.manifests.read(wanted.digest))
 
     def test_bytes_and_media_type_are_verbatim(self) -> None:
-        """A manifest comes back as it was stored, from memory and from the disk."""
+        """A manifest is read as it was stored, from memory and from the disk."""
         odd = Manifest.parse(IMAGE.body, "application/vnd.example.odd+json")
         self.add_manifest(UBUNTU, odd)
         self.assertEqual(odd, self.read(odd))
@@ -38,7 +38,7 @@ class ManifestStoreTests(StoreTestCase):
         self.successResultOf(storing)
 
     def test_two_sources_store_one_file(self) -> None:
-        """A manifest that is there already is only linked."""
+        """A manifest that is stored already is only linked."""
         self.add_manifest(UBUNTU, IMAGE)
         self.threads.called.clear()
         self.add_manifest(DEBIAN, IMAGE)
@@ -46,11 +46,11 @@ class ManifestStoreTests(StoreTestCase):
         self.assertIsNotNone(self.store.index.link(DEBIAN, IMAGE.digest))
 
     def test_an_unknown_one_is_none(self) -> None:
-        """What was never stored is not there."""
+        """A manifest that was never stored is None."""
         self.assertIsNone(self.read(IMAGE))
 
     def test_a_damaged_one_is_never_served(self) -> None:
-        """A file that is not what its name says is set aside and counts as absent."""
+        """A file that does not match its digest is set aside and counts as absent."""
         self.add_manifest(UBUNTU, IMAGE)
         path = self.layout.content(ContentKind.MANIFEST, IMAGE.digest)
         path.write_bytes(b"{}")
@@ -62,7 +62,7 @@ class ManifestStoreTests(StoreTestCase):
         self.assertEqual(IMAGE, self.read(IMAGE))
 
     def test_a_deleted_one_is_none(self) -> None:
-        """A file that somebody deleted counts as absent."""
+        """A manifest whose file was deleted counts as absent."""
         self.add_manifest(UBUNTU, IMAGE)
         self.reopen()
         self.layout.content(ContentKind.MANIFEST, IMAGE.digest).unlink()
@@ -70,17 +70,17 @@ class ManifestStoreTests(StoreTestCase):
         self.assertEqual(0, self.store.eviction.total_entries)
 
     def test_a_file_without_a_row_is_adopted(self) -> None:
-        """A manifest whose row was lost is found by its file, with the media type that its bytes tell."""
+        """A manifest whose row was lost is found by its file, with the media type inferred from its bytes."""
         self.add_manifest(UBUNTU, IMAGE)
-        self.lose()
+        self.kill()
         self.assertEqual(0, self.store.eviction.total_entries)
         self.assertEqual(IMAGE, self.read(IMAGE))
         self.assertEqual(1, self.store.eviction.total_entries)
 
     def test_one_that_was_reconciled_tells_its_media_type(self) -> None:
-        """A manifest that recovery adopted unread has its media type when it is read."""
+        """A manifest that recovery adopted unread gets its media type when it is read."""
         self.add_manifest(UBUNTU, IMAGE)
-        self.lose()
+        self.kill()
         self.reconcile()
         self.assertEqual(1, self.store.eviction.total_entries)
         self.assertEqual(IMAGE, self.read(IMAGE))

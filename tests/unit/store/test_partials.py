@@ -5,7 +5,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from mirrord.mirrored.ports import PartialBlob
 from mirrord.oci.digest import Digest
-from tests.unit.store.shop import StoreTestCase
+from tests.unit.store.cases import StoreTestCase
 
 BODY = b"0123456789" * 1000
 
@@ -19,7 +19,7 @@ class PartialFileTests(StoreTestCase):
         return self.store.blobs.create_partial(self.digest, is_kept=is_kept)
 
     def test_it_grows_into_a_blob(self) -> None:
-        """What is written piece by piece is verified, and after the commit it is the blob."""
+        """A partial is written piece by piece, verified, and is the blob after the commit."""
         partial = self.begin()
         self.result(partial.write(BODY[:4000]))
         self.assertFalse(self.result(partial.is_verified()))
@@ -31,7 +31,7 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual([], list(self.layout.partials.iterdir()))
 
     def test_readers_read_while_it_grows(self) -> None:
-        """A reader's own descriptor sees what is written, also after the commit."""
+        """A reader's own descriptor reads what is written, also after the commit."""
         partial = self.begin()
         reader = partial.open_reader()
         self.addCleanup(os.close, reader)
@@ -42,7 +42,7 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual(BODY, os.pread(reader, len(BODY), 0))
 
     def test_a_refused_write_changes_nothing(self) -> None:
-        """After ENOSPC the offset is as before, and the same write may be tried again."""
+        """After ENOSPC the offset is unchanged, and the same write can be repeated."""
         partial = self.begin()
         self.result(partial.write(BODY[:100]))
         self.threads.failures["append"] = OSError(errno.ENOSPC, "full")
@@ -53,7 +53,7 @@ class PartialFileTests(StoreTestCase):
         self.result(partial.discard())
 
     def test_a_parked_one_is_resumed(self) -> None:
-        """What was written before a restart is found, hashed again, and the rest completes it."""
+        """A partial that was written before a restart is found, hashed again, and completed."""
         partial = self.begin()
         self.result(partial.write(BODY[:4000]))
         self.reopen()
@@ -66,15 +66,15 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual(BODY, self.read_blob(self.digest))
 
     def test_it_survives_a_kill(self) -> None:
-        """A partial that nobody parked is found by the next run."""
+        """A partial that was not parked is found by the next run."""
         self.result(self.begin().write(BODY[:4000]))
-        self.lose()
+        self.kill()
         found = self.store.blobs.find_partial(self.digest)
         assert found is not None
         self.assertEqual(4000, found.offset)
 
     def test_a_prefix_that_cannot_be_read_is_hashed_from_the_start(self) -> None:
-        """When hashing what was left fails half-way, the next try begins anew and is right."""
+        """When hashing a resumed partial fails half-way, the next attempt starts again and is correct."""
         self.result(self.begin().write(BODY[:4000]))
         self.reopen()
         found = self.store.blobs.find_partial(self.digest)
@@ -95,7 +95,7 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual(0, self.store.eviction.total_bytes)
 
     def test_an_unkept_one_has_no_name(self) -> None:
-        """What is not kept can be read and verified, takes no name in the store, and commits to nothing."""
+        """A partial that is not kept can be read and verified, has no name, and is not committed."""
         partial = self.begin(is_kept=False)
         reader = partial.open_reader()
         self.addCleanup(os.close, reader)
@@ -114,7 +114,7 @@ class PartialFileTests(StoreTestCase):
         self.assertIsNone(self.store.blobs.find_partial(self.digest))
 
     def test_a_new_one_replaces_what_was_left(self) -> None:
-        """Beginning anew empties the file that an earlier download left."""
+        """A new partial replaces the parked one."""
         partial = self.begin()
         self.result(partial.write(b"wrong"))
         partial.park()
@@ -129,7 +129,7 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual([], list(self.layout.partials.iterdir()))
 
     def test_a_descriptor_outlives_its_thread(self) -> None:
-        """A partial that is let go while a thread writes to it is closed and found only afterwards."""
+        """A partial that is parked while a thread writes to it is closed and found only afterwards."""
         partial = self.begin()
         self.result(partial.write(BODY[:4000]))
         self.threads.hold()
@@ -145,7 +145,7 @@ class PartialFileTests(StoreTestCase):
         self.assertTrue(self.result(found.is_verified()))
 
     def test_a_commit_without_room_may_be_tried_again(self) -> None:
-        """A commit for which the disk had no room leaves the partial as it was."""
+        """A commit that fails with ENOSPC leaves the partial unchanged, and can be repeated."""
         partial = self.begin()
         self.result(partial.write(BODY))
         self.threads.failures["commit"] = OSError(errno.ENOSPC, "full")
@@ -155,7 +155,7 @@ class PartialFileTests(StoreTestCase):
         self.assertEqual(BODY, self.read_blob(self.digest))
 
     def test_letting_go_twice_is_once(self) -> None:
-        """After the end further calls of `park` and `discard` do nothing, and writing is refused."""
+        """After the commit, `park` and `discard` do nothing, and writing is refused."""
         partial = self.begin()
         self.result(partial.write(BODY))
         self.result(partial.commit())

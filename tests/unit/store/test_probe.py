@@ -1,4 +1,4 @@
-"""Whether the store can be written is known without asking it on the reactor."""
+"""Tests of the write probe."""
 
 import errno
 from pathlib import Path
@@ -13,14 +13,14 @@ from tests.fakes.threads import InlineThreads
 
 
 class HeldThreads:
-    """Threads that answer when the test says so."""
+    """Threads whose calls the test completes."""
 
     def __init__(self) -> None:
-        self.asked: list[Deferred[Any]] = []
+        self.calls: list[Deferred[Any]] = []
 
     def run(self, function: Any, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        self.asked.append(Deferred())
-        return self.asked[-1]
+        self.calls.append(Deferred())
+        return self.calls[-1]
 
 
 class WriteProbeTests(SynchronousTestCase):
@@ -36,7 +36,7 @@ class WriteProbeTests(SynchronousTestCase):
         return probe
 
     def test_real_file(self) -> None:
-        """A folder that can be written is no trouble; one that is gone is, until it is there again."""
+        """A missing folder is reported until it is there again."""
         folder = Path(self.mktemp())
         probe = WriteProbe(folder / "probe", InlineThreads(), self.clock)
         probe.start()
@@ -48,19 +48,19 @@ class WriteProbeTests(SynchronousTestCase):
         self.assertIsNone(probe.trouble)
 
     def test_full_disk(self) -> None:
-        """A full disk is no trouble here: a restart would not free it."""
+        """A full disk is not reported: a restart would not free it."""
         probe = self.probe()
-        self.threads.asked[0].errback(OSError(errno.ENOSPC, "No space left on device"))
+        self.threads.calls[0].errback(OSError(errno.ENOSPC, "No space left on device"))
         self.assertIsNone(probe.trouble)
 
     def test_hanging_disk(self) -> None:
-        """A disk that does not answer is trouble after a while, asked only once, and none when it answers."""
+        """A disk that hangs is reported after a timeout, probed only once meanwhile, until it responds."""
         probe = self.probe()
         self.clock.advance(TIMEOUT_SECONDS)
         self.assertIsNone(probe.trouble)
         self.clock.advance(1)
         self.assertEqual(probe.trouble, "the disk has not responded for 121 s")
-        self.assertEqual(len(self.threads.asked), 1)
+        self.assertEqual(len(self.threads.calls), 1)
 
-        self.threads.asked[0].callback(None)
+        self.threads.calls[0].callback(None)
         self.assertIsNone(probe.trouble)

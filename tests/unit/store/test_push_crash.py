@@ -11,11 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.store.store import Store
+from tests.unit.store.cases import APP
 from tests.unit.store.push_victim import READY, TAG, body, image, open_here
-from tests.unit.store.pushing import APP
 
 CALLS = ("fsync", "fdatasync", "rename", "unlink", "mkdir", "pwrite64")
-"""All that change the disk, but for opening a new file."""
+"""All that change the disk, except opening a new file."""
 
 IMAGES = 2
 STRIDES = {"pwrite64": 4}
@@ -56,7 +56,7 @@ class KilledTests(SynchronousTestCase):
         self.assertGreater(kills, 20)
 
     def test_all_is_on_the_disk_before_it_is_acknowledged(self) -> None:
-        """A file is synced, renamed, its folder synced, and then the index, before a word is said."""
+        """A file is synced, renamed, its folder synced, and then the index, before the acknowledgement."""
         self.trace("fsync,fdatasync,rename,write", 0, "order")
         lines = (self.root / "trace").read_text().splitlines()
         for number in range(IMAGES):

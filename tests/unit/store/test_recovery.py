@@ -6,7 +6,7 @@ from mirrord.oci.digest import Digest
 from mirrord.store.disk import StoreInUse
 from mirrord.store.recovery import Reconciliation
 from mirrord.store.schema import connect
-from tests.unit.store.shop import LATEST, UBUNTU, StoreTestCase, layer, manifest, sighting
+from tests.unit.store.cases import LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 IMAGE = manifest(layer(b"x"))
 
@@ -16,10 +16,10 @@ class ReconciliationTests(StoreTestCase):
         return self.store.eviction.total_entries, self.store.eviction.total_bytes
 
     def test_unknown_files_are_adopted(self) -> None:
-        """Blobs and manifests that the index does not know are counted again, slice by slice."""
+        """Blobs and manifests that the index lacks are adopted, slice by slice."""
         digests = [self.add_blob(b"%d" % number) for number in range(100)]
         self.add_manifest(UBUNTU, IMAGE)
-        self.lose()
+        self.kill()
         self.assertEqual((0, 0), self.totals())
         self.reconcile()
         self.assertEqual((101, 101 * 4096), self.totals())
@@ -28,7 +28,7 @@ class ReconciliationTests(StoreTestCase):
         self.assertEqual(b"7", self.read_blob(digests[7]))
 
     def test_rows_without_a_file_are_dropped(self) -> None:
-        """Content whose file somebody deleted is counted no more."""
+        """Content whose file was deleted is no longer counted."""
         digest = self.add_blob(b"x")
         kept = self.add_blob(b"y")
         self.reopen()
@@ -50,7 +50,7 @@ class ReconciliationTests(StoreTestCase):
     def test_what_comes_meanwhile_is_counted_once(self) -> None:
         """A blob that is committed or evicted while recovery runs is counted as it is."""
         self.add_blob(b"x")
-        self.lose()
+        self.kill()
         self.threads.hold()
         self.clock.advance(0)
         self.threads.is_held = False
@@ -60,7 +60,7 @@ class ReconciliationTests(StoreTestCase):
         self.assertEqual((2, 2 * 4096), self.totals())
 
     def begin_until_listed(self, digest: Digest) -> Iterator[object]:
-        """A recovery of its own that has listed the folder of this blob, and gone no further."""
+        """Return a recovery of its own that has just listed the folder of this blob."""
         contents = self.store.blobs._contents
         slices = Reconciliation(
             layout=self.layout, contents=contents, hosted=self.store.hosted, threads=self.threads
@@ -75,7 +75,7 @@ class ReconciliationTests(StoreTestCase):
     def test_what_goes_after_the_listing_is_not_adopted(self) -> None:
         """A file that is evicted after its folder was listed is not counted."""
         digest = self.add_blob(b"x")
-        self.lose()
+        self.kill()
         slices = self.begin_until_listed(digest)
         self.store.blobs.size_of(digest)
         self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
@@ -93,7 +93,7 @@ class ReconciliationTests(StoreTestCase):
     def test_closing_ends_it(self) -> None:
         """A store may be closed while recovery still runs."""
         self.add_blob(b"x")
-        self.lose()
+        self.kill()
         self.clock.advance(0)
         self.reopen()
 
@@ -134,24 +134,24 @@ class OpeningTests(StoreTestCase):
             self.assertEqual(b"x", self.read_blob(digest))
 
     def test_an_index_found_damaged_is_set_aside_by_the_next_start(self) -> None:
-        """A damaged page is a failing disk until the restart; then the links are earned again."""
+        """A damaged page raises OSError until the restart, which sets the index aside."""
         links = [layer(b"%d" % number) for number in range(1000)]
         digest = self.add_blob(b"x")
         for table in ("links", "tags"):
             self.store.index.add_links(UBUNTU, links)
-            self.store.index.observe_tag(UBUNTU, LATEST, sighting(IMAGE))
+            self.store.index.observe_tag(UBUNTU, LATEST, observation(IMAGE))
             self.result(self.store.close())
             self.damage(table)
             self.store = self.open()
-            self.assertRaises(OSError, self.ask, table)
+            self.assertRaises(OSError, self.read, table)
             self.reopen()
-            self.assertIsNone(self.ask(table))
+            self.assertIsNone(self.read(table))
             self.assertEqual(b"x", self.read_blob(digest))
             self.assertFalse(self.layout.condemned.exists())
         self.assertEqual(2, len(list(self.root.glob("index.sqlite.broken-*"))))
 
     def test_what_only_the_writer_finds_is_set_aside_too(self) -> None:
-        """Damage that a batch comes upon condemns the index, and is told until the restart."""
+        """Damage that a batch finds condemns the index, and is reported until the restart."""
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT | 3 << 8
         self.threads.failures["_run"] = error
@@ -163,7 +163,7 @@ class OpeningTests(StoreTestCase):
         self.assertTrue(self.layout.index.with_name("index.sqlite.broken-1").exists())
 
     def test_a_disk_that_fails_condemns_nothing(self) -> None:
-        """What may pass (a full disk, an I/O error) leaves the index where it is."""
+        """A temporary failure (a full disk, an I/O error) leaves the index in place."""
         self.threads.failures["_run"] = sqlite3.OperationalError("disk I/O error")
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         self.reopen()
@@ -181,7 +181,7 @@ class OpeningTests(StoreTestCase):
         self.store = self.open()
         self.assertEqual([], list(self.root.glob("index.sqlite.*")))
 
-    def ask(self, table: str) -> object:
+    def read(self, table: str) -> object:
         index = self.store.index
         return index.tag(UBUNTU, LATEST) if table == "tags" else index.link(UBUNTU, layer(b"0").digest)
 
@@ -196,7 +196,7 @@ class OpeningTests(StoreTestCase):
             file.write(b"\xff" * size)
 
     def test_an_index_of_another_version_is_set_aside(self) -> None:
-        """An index that a later mirrord wrote is not touched."""
+        """An index that a later mirrord wrote is set aside unchanged."""
         self.result(self.store.close())
         connection = sqlite3.connect(self.layout.index)
         connection.execute("PRAGMA user_version = 99")
@@ -205,13 +205,13 @@ class OpeningTests(StoreTestCase):
         self.assertTrue(self.layout.index.with_name("index.sqlite.broken-1").exists())
 
     def test_scratch_is_emptied(self) -> None:
-        """What was being written or deleted when an earlier run ended is gone."""
+        """Files that were being written or deleted when an earlier run ended are gone."""
         (self.layout.scratch / "gone-1").write_bytes(b"x")
         self.reopen()
         self.assertEqual([], list(self.layout.scratch.iterdir()))
 
     def test_only_the_owner_may_look(self) -> None:
-        """Folders and files are for the daemon's user alone."""
+        """Folders and files are accessible to the daemon's user only."""
         self.add_manifest(UBUNTU, IMAGE)
         self.add_blob(b"x")
         self.result(self.store.blobs.create_partial(Digest.of(b"y"), is_kept=True).write(b"y"))
@@ -222,13 +222,13 @@ class OpeningTests(StoreTestCase):
         """Blobs, manifests, tags and links are there after a restart, with their totals."""
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(IMAGE))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(IMAGE))
         totals = self.store.eviction.total_bytes
         self.reopen()
         self.assertEqual(totals, self.store.eviction.total_bytes)
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(IMAGE), record.cached)
+        self.assertEqual(observation(IMAGE), record.cached)
         self.assertEqual(b"x", self.read_blob(digest))
 
     def test_the_index_is_safe_from_power_cuts(self) -> None:

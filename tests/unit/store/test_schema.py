@@ -2,8 +2,7 @@ import sqlite3
 
 from mirrord.store import schema
 from mirrord.store.schema import VERSION, connect
-from tests.unit.store.pushing import APP, V1, PushTestCase
-from tests.unit.store.shop import LATEST, UBUNTU, layer, manifest, sighting
+from tests.unit.store.cases import APP, LATEST, UBUNTU, V1, PushTestCase, layer, manifest, observation
 
 IMAGE = manifest(layer(b"x"))
 
@@ -18,16 +17,16 @@ PRAGMA user_version = 1;
 
 class UpgradeTests(PushTestCase):
     def downgrade(self) -> None:
-        """Make the index what the first version would have left."""
+        """Turn the index into one of the first version."""
         connection = sqlite3.connect(self.layout.index)
         connection.executescript(_DOWN)
         connection.close()
 
     def test_an_index_of_the_first_version_is_taken_over(self) -> None:
-        """What the mirror knew it still knows, nothing is set aside, and it can be pushed to."""
+        """An index of the first version keeps its rows, is not set aside, and accepts pushes."""
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)
-        self.store.index.observe_tag(UBUNTU, LATEST, sighting(IMAGE))
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(IMAGE))
         totals = self.store.eviction.total_entries, self.store.eviction.total_bytes
         self.result(self.store.close())
         self.downgrade()
@@ -36,7 +35,7 @@ class UpgradeTests(PushTestCase):
         self.assertEqual(totals, (self.store.eviction.total_entries, self.store.eviction.total_bytes))
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None
-        self.assertEqual(sighting(IMAGE), record.cached)
+        self.assertEqual(observation(IMAGE), record.cached)
         self.assertEqual(b"x", self.read_blob(digest))
         self.push_manifest(IMAGE, V1)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
@@ -58,7 +57,7 @@ class UpgradeTests(PushTestCase):
         self.store = self.open()
 
     def test_lru_pages_and_totals_are_read_by_index(self) -> None:
-        """What every sweep and every start reads does not look at each row of content."""
+        """Sweeps and starts read content by an index, without a scan of its rows."""
         connection = connect(self.layout.index)
         self.addCleanup(connection.close)
         sql = (

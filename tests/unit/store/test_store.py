@@ -17,19 +17,19 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
 from mirrord.store.disk import PoolThreads
 from mirrord.store.store import Store, open_store
-from tests.unit.store.shop import UBUNTU, StoreTestCase, layer, manifest
+from tests.unit.store.cases import UBUNTU, StoreTestCase, layer, manifest
 
 MIB = 1024 * 1024
 
 
 def ports_of(store: Store) -> tuple[BlobFiles, ManifestFiles, LinkIndex, EvictableContent]:
-    """The store as others see it: that this type-checks is the test of its seams."""
+    """Assignments whose type check proves that the store implements the ports."""
     return store.blobs, store.manifests, store.index, store.eviction
 
 
 class SeamTests(StoreTestCase):
     def test_the_store_is_what_others_ask_for(self) -> None:
-        """Blobs, manifests, index and shelf have every member of the ports of pull and gc."""
+        """The parts of the store have every member of the ports that they implement."""
         for part, port in zip(
             ports_of(self.store), (BlobFiles, ManifestFiles, LinkIndex, EvictableContent), strict=True
         ):
@@ -79,7 +79,7 @@ class StreamTests(TestCase):
         self.addCleanup(self.store.close)
 
     async def test_the_disk_stays_within_max_size(self) -> None:
-        """Under a stream of pulls the folder is never larger than `max_size` and a little, and not empty."""
+        """Under a stream of pulls the folder never exceeds `max_size` by much, and is not empty."""
         room: CacheSpace = self.collector
         usages = []
         images: list[tuple[Manifest, bytes]] = []

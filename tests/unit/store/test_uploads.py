@@ -9,7 +9,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, UploadBusy
 from mirrord.store import uploads
 from mirrord.store.uploads import Upload
-from tests.unit.store.pushing import APP, WEB, PushTestCase
+from tests.unit.store.cases import APP, WEB, PushTestCase
 
 FULL = OSError(errno.ENOSPC, "full")
 BODY = b"0123456789" * 1000
@@ -30,7 +30,7 @@ class UploadTests(PushTestCase):
         return [path.name for path in self.layout.uploads.iterdir()]
 
     def test_a_session_goes_from_request_to_request(self) -> None:
-        """What one request wrote the next one goes on from, and the blob is all of it."""
+        """The next request continues where the last one stopped, and the blob has all bytes."""
         upload = self.begin()
         upload.release()
         upload = self.find(upload.session)
@@ -42,7 +42,7 @@ class UploadTests(PushTestCase):
         self.assertIsNone(self.store.uploads.find(APP, upload.session))
 
     def test_it_belongs_to_its_repository(self) -> None:
-        """A session is found in no other repository, nor under a name that is none."""
+        """A session is found in no other repository, nor under an invalid name."""
         upload = self.begin()
         upload.release()
         for session in (upload.session, "../lock", "x", "0" * 32 + upload.session[32:]):
@@ -51,14 +51,14 @@ class UploadTests(PushTestCase):
         self.find(upload.session).release()
 
     def test_it_belongs_to_one_request(self) -> None:
-        """While a request has a session, another one is told so."""
+        """While a request uses a session, another one gets UploadBusy."""
         upload = self.begin()
         self.assertRaises(UploadBusy, self.store.uploads.find, APP, upload.session)
 
     def test_it_survives_a_kill(self) -> None:
-        """After a restart the offset is what the file holds, and what it holds is hashed again."""
+        """After a restart the offset is the length of the file, whose bytes are hashed again."""
         session = self.begin().session
-        self.lose()
+        self.kill()
         upload = self.find(session)
         self.assertEqual(len(BODY), upload.offset)
         self.result(upload.write(b"end"))
@@ -66,22 +66,22 @@ class UploadTests(PushTestCase):
         self.assertEqual(BODY + b"end", self.read_blob(Digest.of(BODY + b"end")))
 
     def test_the_wrong_digest(self) -> None:
-        """Bytes that are not what the digest names are no blob, and the session goes on."""
+        """Bytes that do not match the digest are not committed, and the session stays."""
         upload = self.begin()
         self.failure(upload.commit(Digest.of(b"other")), DigestInvalid)
         self.assertIsNone(self.store.blobs.size_of(Digest.of(b"other")))
         self.result(upload.write(b"end"))
         self.result(upload.commit(Digest.of(BODY + b"end")))
-        self.assertTrue(self.holds(Digest.of(BODY + b"end")))
+        self.assertTrue(self.has(Digest.of(BODY + b"end")))
 
     def test_any_algorithm(self) -> None:
-        """The algorithm is that of the digest at the end, whatever ran along."""
+        """The algorithm is that of the final digest."""
         digest = Digest("sha512", hashlib.sha512(BODY).hexdigest())
         self.result(self.begin().commit(digest))
         self.assertEqual(BODY, self.read_blob(digest))
 
     def test_a_write_that_the_disk_refuses(self) -> None:
-        """The offset is as before, and the same bytes are taken later."""
+        """The offset is unchanged, and the same bytes are accepted later."""
         upload = self.begin()
         self.threads.failures["append"] = FULL
         self.failure(upload.write(b"end"), OSError)
@@ -90,19 +90,19 @@ class UploadTests(PushTestCase):
         self.result(upload.commit(Digest.of(BODY + b"end")))
 
     def test_a_commit_that_the_disk_refuses(self) -> None:
-        """ENOSPC at any step leaves the session, and nothing that is served; then it can be committed."""
+        """ENOSPC at any step leaves the session, and nothing that is served; later it can be committed."""
         upload = self.begin()
         for step in ("commit", "_run"):
             self.threads.failures[step] = FULL
             self.failure(upload.commit(Digest.of(BODY)), OSError)
-            self.assertEqual((False, None), (self.holds(Digest.of(BODY)), self.read_blob(Digest.of(BODY))))
+            self.assertEqual((False, None), (self.has(Digest.of(BODY)), self.read_blob(Digest.of(BODY))))
             self.assertEqual([upload.session], self.files())
         upload.release()
         self.result(self.find(upload.session).commit(Digest.of(BODY)))
         self.assertEqual(BODY, self.read_blob(Digest.of(BODY)))
 
     def test_an_fsync_that_fails_is_final(self) -> None:
-        """After a failed fsync nobody trusts the file: the session is over."""
+        """After a failed fsync the session is over."""
         upload = self.begin()
         self.threads.failures["commit"] = OSError(errno.EIO, "fsync failed")
         self.failure(upload.commit(Digest.of(BODY)), OSError)
@@ -110,7 +110,7 @@ class UploadTests(PushTestCase):
         self.assertEqual([], self.files())
 
     def test_a_blob_that_is_there_already(self) -> None:
-        """A second push of a blob takes as many steps as the first, so that nobody learns of that one."""
+        """A second push of a blob makes the same calls as the first, so that its timing reveals nothing."""
         before = len(self.threads.called)
         self.push_blob(BODY)
         path = self.layout.content(ContentKind.BLOB, Digest.of(BODY))
@@ -122,14 +122,14 @@ class UploadTests(PushTestCase):
         self.assertEqual([], self.files())
 
     def test_a_blob_whose_file_is_short(self) -> None:
-        """A push mends a blob whose file is not as long as it should be."""
+        """A push repairs a blob whose file is too short."""
         self.push_blob(BODY)
         self.layout.content(ContentKind.BLOB, Digest.of(BODY)).write_bytes(BODY[:-1])
         self.push_blob(BODY)
         self.assertEqual(BODY, self.layout.content(ContentKind.BLOB, Digest.of(BODY)).read_bytes())
 
     def test_two_at_once_of_one_blob(self) -> None:
-        """Two sessions that commit the same blob together both have it."""
+        """Two sessions can commit the same blob concurrently."""
         first, second = self.begin(), self.begin()
         self.threads.hold()
         commits = [Deferred.fromCoroutine(each.commit(Digest.of(BODY))) for each in (first, second)]
@@ -141,7 +141,7 @@ class UploadTests(PushTestCase):
         self.assertEqual([], self.files())
 
     def test_whoever_leaves_does_not_stop_a_commit(self) -> None:
-        """A commit that nobody waits for any longer ends as it would have."""
+        """A commit completes although its caller is cancelled."""
         upload = self.begin()
         self.threads.hold()
         committing = Deferred.fromCoroutine(upload.commit(Digest.of(BODY)))
@@ -150,11 +150,11 @@ class UploadTests(PushTestCase):
         upload.release()
         for _ in range(4):
             self.threads.release()
-        self.assertTrue(self.holds(Digest.of(BODY)))
+        self.assertTrue(self.has(Digest.of(BODY)))
         self.assertEqual([], self.files())
 
     def test_whoever_leaves_in_a_write(self) -> None:
-        """A write that nobody waits for any longer is in the offset of the next request."""
+        """A write whose caller is cancelled is in the offset of the next request."""
         upload = self.begin()
         self.threads.hold()
         writing = Deferred.fromCoroutine(upload.write(b"end"))
@@ -165,14 +165,14 @@ class UploadTests(PushTestCase):
         self.assertEqual(len(BODY) + 3, self.find(upload.session).offset)
 
     def test_discarding(self) -> None:
-        """A session that was thrown away leaves nothing."""
+        """A discarded session leaves nothing."""
         upload = self.begin()
         self.result(upload.discard())
         self.assertEqual([], self.files())
         self.assertIsNone(self.store.uploads.find(APP, upload.session))
 
     def test_many_cost_no_descriptors(self) -> None:
-        """Sessions at rest hold no file open; those whose hash was forgotten are hashed again."""
+        """Idle sessions have no open file; those whose running hash was dropped are hashed again."""
         sessions = []
         for _ in range(uploads.MAX_HASHES + 20):
             upload = self.begin(b"x")
@@ -184,7 +184,7 @@ class UploadTests(PushTestCase):
             self.result(self.find(session).commit(Digest.of(b"x")))
 
     def test_what_nobody_goes_on_with(self) -> None:
-        """A session that nobody touched for long is thrown away; one in use is not."""
+        """A session that was idle for long expires; one in use does not."""
         for kept in (False, True):
             upload = self.begin()
             if not kept:
@@ -196,7 +196,7 @@ class UploadTests(PushTestCase):
         self.assertEqual([upload.session], self.files())
 
     def test_a_clock_that_is_set(self) -> None:
-        """However the wall clock jumps, a session lives on until it has rested long enough in service."""
+        """Jumps of the wall clock do not expire a session; service time does."""
         self.begin().release()
         self.wall.advance(1e9)
         self.clock.advance(149)
@@ -207,10 +207,10 @@ class UploadTests(PushTestCase):
         self.assertEqual(self.files(), self.store.uploads.expired(150))
 
     def test_a_writer_that_was_killed(self) -> None:
-        """A session that was in use when the daemon died rests from the start that found it on."""
+        """The idle time of a session that was in use at kill -9 counts from the next start."""
         upload = self.begin()
         os.utime(upload.path, (1e9, 1e9))
-        self.lose()
+        self.kill()
         self.clock.advance(149)
         self.assertEqual([], self.store.uploads.expired(150))
         self.reopen()

@@ -17,34 +17,34 @@ BODIES = 24
 
 @cache
 def body(number: int) -> bytes:
-    """Bytes that only this number has: 200 KiB to 1 MiB of them."""
+    """Return bytes that only this number has: 200 KiB to 1 MiB."""
     return random.Random(number).randbytes(200_000 + 37_000 * number)
 
 
 def digest_of(content: bytes) -> Digest:
-    """The digest of a body."""
+    """Return the digest of a body."""
     return Digest.of(content)
 
 
 @cache
 def bodies() -> dict[Digest, bytes]:
-    """All bodies by their digests."""
+    """Return all bodies by their digests."""
     return {Digest.of(body(number)): body(number) for number in range(BODIES)}
 
 
 def body_of(digest: Digest) -> bytes:
-    """The body of this digest."""
+    """Return the body of this digest."""
     return bodies()[digest]
 
 
 def step() -> None:
-    """Say that something was done."""
+    """Report a step."""
     sys.stdout.write(".")
     sys.stdout.flush()
 
 
 async def write_for_ever(root: Path, seed: int) -> None:
-    """Write, commit and evict by turns, in an order that the seed tells."""
+    """Write, commit and evict, in an order that depends on the seed."""
     clock = Clock()
     store = open_store(
         root, clock=clock, threads=InlineThreads(), monotonic=clock.seconds, wall_clock=clock.seconds

@@ -1,8 +1,8 @@
-"""A store in a folder of its own, with a clock that the test turns and threads that do not wait."""
+"""Test cases with a store in a folder of its own, a clock that the test advances and inline threads."""
 
 import contextlib
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, TaskFinished
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import TagObservation
+from mirrord.oci.content import HostedLink, TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
@@ -23,10 +23,12 @@ T = TypeVar("T")
 UBUNTU = RepositoryKey("docker.io", RepositoryName("library/ubuntu"))
 DEBIAN = RepositoryKey("docker.io", RepositoryName("library/debian"))
 LATEST = Tag("latest")
+APP, WEB = RepositoryName("team/app"), RepositoryName("team/web")
+V1, V2 = Tag("v1"), Tag("v2")
 
 
 class StoreTestCase(SynchronousTestCase):
-    """Opens `self.store` in `self.root`; `reopen` is a restart, `lose` is kill -9."""
+    """Opens `self.store` in `self.root`; `reopen` is a restart, `kill` is kill -9."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -50,8 +52,8 @@ class StoreTestCase(SynchronousTestCase):
         self.result(self.store.close())
         self.store = self.open()
 
-    def lose(self) -> None:
-        """End without a word: what only memory knew is gone."""
+    def kill(self) -> None:
+        """Simulate kill -9: what was only in memory is lost."""
         with contextlib.suppress(TaskFinished):
             self.store._reconciliation.stop()
         self.store._database._reader.close()
@@ -91,8 +93,58 @@ class StoreTestCase(SynchronousTestCase):
         self.result(self.store.manifests.store(source, manifest))
 
 
+class PushTestCase(StoreTestCase):
+    """Pushes to `self.store` as a client would."""
+
+    def push_blob(self, body: bytes, repository: RepositoryName = APP) -> Digest:
+        upload = self.store.uploads.begin(repository)
+        self.result(upload.write(body))
+        self.result(upload.commit(Digest.of(body)))
+        return Digest.of(body)
+
+    def push_manifest(
+        self,
+        manifest: Manifest,
+        *tags: Tag,
+        repository: RepositoryName = APP,
+        subject: Digest | None = None,
+    ) -> Digest:
+        self.result(
+            self.store.hosted.put_manifest(repository, manifest, self.link_of(manifest, subject), tags)
+        )
+        return manifest.digest
+
+    def link_of(self, manifest: Manifest, subject: Digest | None = None) -> HostedLink:
+        return HostedLink(manifest.descriptor, True, self.wall.seconds(), subject)
+
+    def has(self, digest: Digest, repository: RepositoryName = APP) -> bool:
+        return self.store.hosted.link(repository, digest) is not None
+
+    def read_manifest(self, digest: Digest) -> bytes | None:
+        found = self.result(self.store.manifests.read(digest))
+        return None if found is None else found.body
+
+    def evict_all(self) -> None:
+        """Evict everything that can be evicted, as in an emergency."""
+        self.result(self.store.eviction.flush())
+        self.clock.advance(0)
+        self.result(self.store.eviction.evict(list(self.store.eviction.entries())))
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.wall.advance(seconds)
+
+    def tags(self, repository: RepositoryName = APP) -> list[str]:
+        return self.store.hosted.tags(repository, "", 1000)
+
+    def unlink_unreferenced(self, grace_seconds: float) -> Iterable[Digest]:
+        going = [each for page in self.store.hosted_gc.unreferenced(grace_seconds) for each in page]
+        self.result(self.store.hosted_gc.unlink(going, grace_seconds))
+        return [digest for _, digest in going]
+
+
 def manifest(*layers: Descriptor, note: str = "") -> Manifest:
-    """A small image manifest."""
+    """Return a small image manifest."""
     listed = ", ".join(
         f'{{"mediaType": "{layer.media_type}", "digest": "{layer.digest}", "size": {layer.size}}}'
         for layer in layers
@@ -102,10 +154,10 @@ def manifest(*layers: Descriptor, note: str = "") -> Manifest:
 
 
 def layer(body: bytes) -> Descriptor:
-    """What a manifest says of a layer."""
+    """Return the descriptor of a layer."""
     return Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", Digest.of(body), len(body))
 
 
-def sighting(of: Manifest, seen_at: float = 0.0) -> TagObservation:
-    """That an upstream named this manifest."""
+def observation(of: Manifest, seen_at: float = 0.0) -> TagObservation:
+    """Return an upstream's answer that names this manifest."""
     return TagObservation(of.descriptor, seen_at)
