@@ -59,9 +59,6 @@ class Commands:
             b"why": WhyResource(self),
         }
 
-    def start(self) -> None:
-        """Do nothing: commands start when they are requested."""
-
     def stop(self) -> None:
         """Cancel the running commands, before their store is closed."""
         for running in list(self.running):

@@ -165,7 +165,8 @@ class MirrorService(Service):
         await self._step("closing the ports", self._close_ports)
         seconds = self.generation.config.drain_timeout + _STEP_SECONDS
         await self._step("finishing running requests", self._finish_requests, seconds)
-        for task in (self._commands, *runtime.background):
+        await self._step("stopping the operator's commands", self._commands.stop)
+        for task in runtime.background:
             await self._step("stopping a background task", task.stop)
         await self._step("parking downloads", lambda: Deferred.fromCoroutine(runtime.downloads.stop()))
         for upstream in runtime.upstreams.values():

@@ -41,10 +41,15 @@ class OperateTests(MirrorCase):
         self.assertEqual((), self.registry.journal.requests(Kind.CONTENT))
 
         pull(daemon.manifest("latest"))
-        why = json.loads(command(daemon, "GET", "/why", reference="app").body)
+
+        def explain() -> Any:
+            return json.loads(command(daemon, "GET", "/why", reference="app").body)
+
+        # Responses are complete before fsync and commit.
+        self.wait_until(lambda: {blob["state"] for blob in explain()["blobs"]} == {"held"}, what="the commit")
+        why = explain()
         self.assertEqual(("app", "docker.io", _APP), (why["reference"], why["upstream"], why["repository"]))
         self.assertEqual("fresh", why["tag"]["state"])
-        self.assertEqual({"held"}, {blob["state"] for blob in why["blobs"]})
         self.assertEqual("127.0.0.1", why["last_client"])
         self.assertIsNone(why["why_not"])
 
