@@ -22,7 +22,7 @@ class SendfileTests(file_server_case.FileServerTests):
 
     async def test_progress(self) -> None:
         """Progress is what the client has acknowledged, and that there is more to send."""
-        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending = self.send_file(0, len(CONTENT))
         self.assertEqual((0, True), self.transport.progress())
 
         received = await deferToThread(self.receive, 1_000_000)
@@ -38,7 +38,7 @@ class SendfileTests(file_server_case.FileServerTests):
         """What the kernel took and the client did not is not taken: a slow reader is seen to move."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
-        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending = self.send_file(0, len(CONTENT))
         await deferLater(reactor, 0.1)
 
         taken, is_behind = self.transport.progress()

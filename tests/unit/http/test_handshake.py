@@ -90,7 +90,7 @@ class HandshakeTests(SecureCase):
             for _ in range(dice.randrange(1, 6)):
                 broken[dice.randrange(len(broken))] = dice.randrange(256)
             talking = ensureDeferred(self.talk_plainly(bytes(broken)))
-            await self.transport.send_file(self.fd, 0, 10_000)
+            await self.send_file(0, 10_000)
             await talking
         self.transport.loseConnection()
 

@@ -127,7 +127,7 @@ class CloseNotifyTests(OpenSSLCase):
     async def test_cut(self) -> None:
         """A response that is aborted within a record ends without close_notify: the client sees the cut."""
         self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
-        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending = self.send_file(0, len(CONTENT))
         await self.until(lambda: self.transport._is_stuck)
         sending.cancel()
         self.failureResultOf(sending)
@@ -151,7 +151,7 @@ class SlowTests(SecureCase):
         scratch = bytearray(CHUNK_BYTES)
         self.transport._scratch = memoryview(scratch)
         reading = ensureDeferred(self.read_all())
-        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending = self.send_file(0, len(CONTENT))
         sending.addCallback(file_server_case.close, self.transport)
         while not sending.called:
             scratch[:] = bytes(CHUNK_BYTES)
@@ -171,7 +171,7 @@ class SlowTests(SecureCase):
 
     async def test_written_meanwhile(self) -> None:
         """What is written while a file is stuck comes after it."""
-        sending = self.transport.send_file(self.fd, 0, len(CONTENT))
+        sending = self.send_file(0, len(CONTENT))
         await self.until(lambda: self.transport._is_stuck)
         self.transport.write(b"after")
         reading = ensureDeferred(self.read_all())
@@ -182,7 +182,7 @@ class SlowTests(SecureCase):
 
     async def test_progress(self) -> None:
         """Each read of the client's is seen, though no chunk is through; one that reads nothing is behind."""
-        self.transport.send_file(self.fd, 0, len(CONTENT)).addErrback(lambda _: None)
+        self.send_file(0, len(CONTENT)).addErrback(lambda _: None)
         await self.until(lambda: self.transport._is_stuck)
         await deferLater(reactor, 0.1)
         taken, is_behind = self.transport.progress()
@@ -234,7 +234,7 @@ class ReluctantTests(OpenSSLCase):
 
     async def test_wants(self) -> None:
         """A write that wants to read and a read that wants to write each get what they want; nobody spins."""
-        sending = self.transport.send_file(self.fd, 0, 100_000)
+        sending = self.send_file(0, 100_000)
         await deferLater(reactor, 0.05)
         self.assertNotIn(self.transport, reactor.getWriters())
 
