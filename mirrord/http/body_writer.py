@@ -1,4 +1,4 @@
-"""Outlet: where a body leaves bit by bit, no faster than its client takes it."""
+"""BodyWriter: writes the body of a response, no faster than the client reads it."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from mirrord.http.request import MirrorRequest
 
 @implementer(IPushProducer)
 class BodyWriter:
-    """Where an answer leaves: tells when the client has room, as the push producer of its request.
+    """Writes a response body, as the push producer of its request.
 
-    Use it as a context; `await has_room()` before each chunk is made. `count` is told how many bytes were
-    written.
+    Use it as a context manager, and `await has_room()` before making each chunk. `count` is called with the
+    number of bytes written.
     """
 
     def __init__(self, request: MirrorRequest, count: Callable[[int], object]) -> None:
@@ -32,26 +32,26 @@ class BodyWriter:
             self._request.unregisterProducer()
 
     async def has_room(self) -> None:
-        """Wait until the client has taken what was written."""
+        """Wait until what was written has been sent."""
         if self._is_paused:
             self._waiting = Deferred()
             await self._waiting
 
     def write(self, chunk: bytes) -> None:
-        """Write a piece of a body, and count it."""
+        """Write a chunk, and count it."""
         self._request.write(chunk)
         self._count(len(chunk))
 
     def pauseProducing(self) -> None:
-        """Enough is buffered."""
+        """Note that the transport's buffer is full."""
         self._is_paused = True
 
     def resumeProducing(self) -> None:
-        """The buffer is empty."""
+        """Note that the transport's buffer is empty."""
         self._is_paused = False
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.called:
             waiting.callback(None)
 
     def stopProducing(self) -> None:
-        """The client left; the request is told too, and cancels whoever writes."""
+        """Do nothing: the request cancels the writer when the client disconnects."""

@@ -1,4 +1,4 @@
-"""Pages: reading files without making the reactor wait for a disk."""
+"""PageCache: read files without blocking the reactor on the disk."""
 
 import os
 from typing import Any
@@ -9,22 +9,22 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 READ_AHEAD_BYTES = 4 * 1024 * 1024
-"""How much of a file a cold read asks the kernel for: an SD card is as slow for one page."""
+"""How much a cold read requests from the kernel: for an SD card a single page takes as long."""
 
 
 @attrs.frozen(eq=False)
 class PageCache:
-    """The page cache: what is in it is read at once, the rest in a thread of `_pool`.
+    """The kernel's page cache: what is in it is read at once, the rest in a thread of `_pool`.
 
-    A thread reads a descriptor of its own, so whoever asked may close theirs at any time: nobody has
-    to wait for a thread, and no thread can meet a number that names another file by then.
+    A thread has a descriptor of its own, so callers may close theirs at any time: they need not wait for a
+    thread, and no thread uses a number that belongs to another file by then.
     """
 
     _reactor: Any
     _pool: ThreadPool
 
     def has(self, fd: int, offset: int) -> bool:
-        """Whether the byte at `offset` can be read without waiting; True where the kernel cannot tell."""
+        """Return whether the byte at `offset` is in memory; True if the kernel does not know."""
         try:
             os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
         except BlockingIOError:
@@ -34,11 +34,11 @@ class PageCache:
         return True
 
     def warm(self, fd: int, first: int, stop: int) -> Deferred[None]:
-        """Have the bytes from `first` to before `stop` read into the cache, and some more after them."""
+        """Read the bytes from `first` to before `stop`, and some that follow, into the cache."""
         return deferToThreadPool(self._reactor, self._pool, _warm, os.dup(fd), first, stop)
 
     def read(self, fd: int, first: int, stop: int) -> bytes | Deferred[bytes]:
-        """The bytes from `first` to before `stop`, fewer at the file's end; at once where nobody waits."""
+        """Return the bytes from `first` to before `stop`, fewer at the file's end; at once if in memory."""
         if self.has(fd, stop - 1):
             return os.pread(fd, stop - first, first)
         return deferToThreadPool(self._reactor, self._pool, _read, os.dup(fd), first, stop)

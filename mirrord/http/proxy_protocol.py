@@ -1,12 +1,12 @@
-"""Proxied: connections that begin with a PROXY header, which says for whom they are made.
+"""The PROXY protocol: connections that begin with a header that names the client (versions 1 and 2).
 
-The header stands before the handshake of TLS and before HTTP (HAProxy's proxy-protocol.txt, versions
-1 and 2). It is read off the socket to its last byte and no further: what follows is for OpenSSL,
-which reads the socket itself. So we peek, and take what surely belongs to the header; to peek alone
-would be called again and again for the same bytes while the rest is on its way.
+The header comes before the TLS handshake and before HTTP (HAProxy's proxy-protocol.txt). It is read from
+the socket to its last byte and no further: what follows is for OpenSSL, which reads the socket itself. So we
+peek, and then read what certainly belongs to the header; if we only peeked, the reactor would wake us for the
+same bytes until the rest arrives.
 
-Whether the peer may say such a thing is asked before (MirrorSite.buildProtocol), and how long it may
-take is the time of a request's head.
+`MirrorSite.buildProtocol` has checked that the peer is a trusted proxy. The header has the timeout of a
+request head.
 """
 
 import socket
@@ -23,7 +23,7 @@ from mirrord.http.forwarded import address_of
 from mirrord.http.tls import TLSServer
 
 MAX_HEADER_BYTES = 4096
-"""A header of version 1 takes 107 bytes at most; one of version 2 may carry a client's certificate."""
+"""A header of version 1 has 107 bytes at most; one of version 2 may contain a client's certificate."""
 
 _V1_MAX_BYTES = 107
 _V1_BEGIN = b"PROXY "
@@ -33,46 +33,48 @@ _LOCAL, _PROXY = 0x20, 0x21
 
 
 class InvalidProxyHeader(ValueError):
-    """A connection does not begin with a PROXY header."""
+    """A connection does not begin with a valid PROXY header."""
 
 
-def size_of(begun: bytes) -> int | None:
-    """How long the header is that begins so; None while that is open, and all of it is the header's.
+def header_size(beginning: bytes) -> int | None:
+    """Return the size of the header with this beginning; None if that is unknown so far.
+
+    If it is unknown, all of the beginning belongs to the header.
 
     Raises:
         InvalidProxyHeader: It is no header.
     """
-    if begun.startswith(_V2_BEGIN[: len(begun)]):
-        if len(begun) < _V2_FIXED.size:
+    if beginning.startswith(_V2_BEGIN[: len(beginning)]):
+        if len(beginning) < _V2_FIXED.size:
             return None
-        size: int = _V2_FIXED.size + _V2_FIXED.unpack_from(begun)[3]
+        size: int = _V2_FIXED.size + _V2_FIXED.unpack_from(beginning)[3]
         if size > MAX_HEADER_BYTES:
-            raise InvalidProxyHeader("a PROXY header that is too long")
+            raise InvalidProxyHeader("PROXY header too long")
         return size
-    if not begun.startswith(_V1_BEGIN[: len(begun)]):
+    if not beginning.startswith(_V1_BEGIN[: len(beginning)]):
         raise InvalidProxyHeader("no PROXY header")
-    size = begun.find(b"\n", 0, _V1_MAX_BYTES) + 1
-    if not size and len(begun) >= _V1_MAX_BYTES:
-        raise InvalidProxyHeader("a PROXY header without an end")
+    size = beginning.find(b"\n", 0, _V1_MAX_BYTES) + 1
+    if not size and len(beginning) >= _V1_MAX_BYTES:
+        raise InvalidProxyHeader("PROXY header without an end")
     return size or None
 
 
-def client_in(header: bytes) -> IAddress | None:
-    """Whom a header speaks for; None where that is nobody whom it could name.
+def client_address(header: bytes) -> IAddress | None:
+    """Return the client that a header names, or None if the client is the connection's own peer.
 
-    That is so for a proxy's own questions (LOCAL), and for clients that come by neither TCP over IPv4
-    nor TCP over IPv6: the connection's own peer is meant then.
+    That is so for a proxy's own requests (LOCAL), and for clients that use neither TCP over IPv4 nor TCP over
+    IPv6.
 
     Raises:
-        InvalidProxyHeader: It cannot be read.
+        InvalidProxyHeader: It is malformed.
     """
     try:
-        return _client_of_v2(header) if header.startswith(_V2_BEGIN) else _client_of_v1(header)
+        return _client_in_v2(header) if header.startswith(_V2_BEGIN) else _client_in_v1(header)
     except (ValueError, IndexError, struct.error):
-        raise InvalidProxyHeader("a PROXY header that cannot be read") from None
+        raise InvalidProxyHeader("malformed PROXY header") from None
 
 
-def _client_of_v1(header: bytes) -> IAddress | None:
+def _client_in_v1(header: bytes) -> IAddress | None:
     line = header.decode("ascii")
     if not line.endswith("\r\n"):
         raise InvalidProxyHeader
@@ -88,7 +90,7 @@ def _client_of_v1(header: bytes) -> IAddress | None:
     raise InvalidProxyHeader
 
 
-def _client_of_v2(header: bytes) -> IAddress | None:
+def _client_in_v2(header: bytes) -> IAddress | None:
     _, command, family, _ = _V2_FIXED.unpack_from(header)
     if command not in {_LOCAL, _PROXY}:
         raise InvalidProxyHeader
@@ -110,7 +112,7 @@ def _tcp(host: IPv4Address | IPv6Address, port: int) -> IAddress:
 
 
 class ProxyProtocol:
-    """Mixed into a server transport, before it: reads the header, and has the client for its peer."""
+    """Mixed into a server transport, before it: reads the header, and reports the client as the peer."""
 
     _log = Logger()
 
@@ -122,34 +124,36 @@ class ProxyProtocol:
 
     @property
     def is_opening(self) -> bool:
-        """Whether something stands before the first byte of HTTP."""
+        """Whether HTTP has not begun yet."""
         return self._awaits_header or super().is_opening  # type: ignore[misc]
 
     def getPeer(self) -> IAddress:
-        """The client's address, once it is known."""
+        """Return the client's address, once it is known."""
         return self._client or super().getPeer()  # type: ignore[misc]
 
     def doRead(self) -> Any:
-        """Called by the reactor when something has come."""
+        """Read; called by the reactor when something has arrived."""
         if not self._awaits_header:
             return super().doRead()  # type: ignore[misc]
         try:
-            seen = self.socket.recv(MAX_HEADER_BYTES, socket.MSG_PEEK)
-            size = size_of(self._header + seen)
-            wanted = len(seen) if size is None else size - len(self._header)
-            self._header += self.socket.recv(min(wanted, len(seen)))
+            peeked = self.socket.recv(MAX_HEADER_BYTES, socket.MSG_PEEK)
+            size = header_size(self._header + peeked)
+            count = len(peeked) if size is None else size - len(self._header)
+            self._header += self.socket.recv(min(count, len(peeked)))
             if len(self._header) == size:
                 self._awaits_header = False
-                self._client = client_in(self._header)
+                self._client = client_address(self._header)
                 self.protocol.peer_identified()
         except BlockingIOError:
             return None
         except InvalidProxyHeader as error:
-            self._log.info("{peer} sends {fault}", peer=address_of(self.getPeer()), fault=str(error))
+            self._log.info(
+                "connection from {peer} rejected: {fault}", peer=address_of(self.getPeer()), fault=str(error)
+            )
             return main.CONNECTION_LOST
         except OSError:
             return main.CONNECTION_LOST
-        return None if seen else main.CONNECTION_LOST
+        return None if peeked else main.CONNECTION_LOST
 
 
 class ProxyProtocolUnixServer(ProxyProtocol, MeteredUnixServer):

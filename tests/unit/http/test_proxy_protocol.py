@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.port import open_port
-from mirrord.http.proxy_protocol import MAX_HEADER_BYTES, InvalidProxyHeader, client_in, size_of
+from mirrord.http.proxy_protocol import MAX_HEADER_BYTES, InvalidProxyHeader, client_address, header_size
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
@@ -52,11 +52,11 @@ class HeaderTests(SynchronousTestCase):
         ):
             known = False
             for end in range(len(header) + 1):
-                size = size_of(header[:end])
+                size = header_size(header[:end])
                 self.assertIn(size, (None, len(header)))
                 known = size is not None
             self.assertTrue(known)
-            self.assertEqual(len(header), size_of(header + b"GET / HTTP/1.1\r\n\r\n"))
+            self.assertEqual(len(header), header_size(header + b"GET / HTTP/1.1\r\n\r\n"))
 
     def test_client(self) -> None:
         """The client's address and port are read, of either version and either family."""
@@ -68,7 +68,7 @@ class HeaderTests(SynchronousTestCase):
             (v2(0x21, body=V6), "2001:db8::9"),
         ):
             with self.subTest(header=header):
-                client: Any = client_in(header)
+                client: Any = client_address(header)
                 self.assertEqual((host, 4711), (client.host, client.port))
 
     def test_nobody(self) -> None:
@@ -83,7 +83,7 @@ class HeaderTests(SynchronousTestCase):
             v2(0x12),
         ):
             with self.subTest(header=header):
-                self.assertIsNone(client_in(header))
+                self.assertIsNone(client_address(header))
 
     def test_unreadable(self) -> None:
         """What no specification allows is refused."""
@@ -100,23 +100,23 @@ class HeaderTests(SynchronousTestCase):
             v2(body=b"short"),
         ):
             with self.subTest(header=header), self.assertRaises(InvalidProxyHeader):
-                client_in(header)
+                client_address(header)
 
     def test_none(self) -> None:
         """What begins no header, or one without an end, is refused as soon as that is seen."""
-        for begun in (b"G", b"PROXI", b"\x16\3\1", BEGIN[:11] + b"x", b"PROXY " + b"x" * 101):
-            with self.subTest(begun=begun), self.assertRaises(InvalidProxyHeader):
-                size_of(begun)
+        for beginning in (b"G", b"PROXI", b"\x16\3\1", BEGIN[:11] + b"x", b"PROXY " + b"x" * 101):
+            with self.subTest(beginning=beginning), self.assertRaises(InvalidProxyHeader):
+                header_size(beginning)
         with self.assertRaises(InvalidProxyHeader):
-            size_of(v2(more=b"x" * MAX_HEADER_BYTES))
+            header_size(v2(more=b"x" * MAX_HEADER_BYTES))
 
     @given(st.binary(max_size=300), st.sampled_from((b"", b"PROXY ", BEGIN)))
     def test_anything(self, noise: bytes, begin: bytes) -> None:
         """Whatever comes is a header or is not; nothing else happens."""
         try:
-            size = size_of(begin + noise)
+            size = header_size(begin + noise)
             if size is not None:
-                client_in((begin + noise)[:size])
+                client_address((begin + noise)[:size])
         except InvalidProxyHeader:
             return
 
@@ -195,7 +195,7 @@ class ProxiedTests(TestCase):
         self.assertEqual(b"", await self.ask(head("/")))
 
         self.assertEqual([], self.met)
-        self.assertEqual(["127.0.0.1 sends no PROXY header"], logged.messages)
+        self.assertEqual(["connection from 127.0.0.1 rejected: no PROXY header"], logged.messages)
 
     async def test_stranger(self) -> None:
         """Who is no trusted proxy is closed before a byte of it is read."""
