@@ -1,4 +1,4 @@
-"""What the tests of real clients share: Debian's docker-registry, filled, and mirrord before it."""
+"""The fixture of tests with real clients: Debian's docker-registry with images, behind mirrord."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ http: {{addr: "127.0.0.1:{port}"}}
 
 
 def write_layout(folder: Path, content: Image | Index) -> None:
-    """An OCI image layout of one image or index, tagged `latest`."""
+    """Write an OCI image layout of one image or index, tagged `latest`."""
     images = content.images if isinstance(content, Index) else (content,)
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -65,9 +65,9 @@ def write_layout(folder: Path, content: Image | Index) -> None:
 
 
 class ClientCase(SynchronousTestCase):
-    """A real registry and a mirrord; the registry goes away when a test says so.
+    """A real registry, which a test can stop, and a mirrord in front of it.
 
-    With `has_users` everybody may pull, and USER alone may push and delete.
+    With `has_users` everyone may pull, and only USER may push and delete.
     """
 
     has_users = False
@@ -81,23 +81,23 @@ class ClientCase(SynchronousTestCase):
         config.write_text(_REGISTRY.format(root=self.folder / "registry", port=port))
         self.registry = Service((registry, "serve", str(config)), self.folder / "registry.log")
         self.addCleanup(self.registry.stop)
-        self.registry.start(lambda: _answers(f"http://127.0.0.1:{port}/v2/"))
+        self.registry.start(lambda: _responds(f"http://127.0.0.1:{port}/v2/"))
         index = make_index([make_image([70_000], seed=2), make_image([70_000], 3, "arm64")])
         for name, content in ((APP, make_image([12_000_000, 300_000, 5_000], seed=1)), (MULTI, index)):
             layout = self.folder / name.replace("/", "-")
             write_layout(layout, content)
             target = f"docker://127.0.0.1:{port}/{name}:latest"
             run(skopeo, "copy", "--all", "--dest-tls-verify=false", f"oci:{layout}:latest", target)
-        more = _HOSTED + (self._write_users() if self.has_users else "")
-        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms", more=more)
+        extra = _HOSTED + (self._write_users() if self.has_users else "")
+        settings = Settings(f"http://127.0.0.1:{port}", tag_ttl="100ms", more=extra)
         self.daemon = Daemon(self.folder / "mirrord", settings)
         self.addCleanup(self.daemon.kill)
-        self.addCleanup(self.assert_calm)
+        self.addCleanup(self.assert_clean_shutdown)
         self.daemon.start()
 
     @property
     def pushed(self) -> str:
-        """What clients call the image that they push."""
+        """The reference under which clients push."""
         return f"127.0.0.1:{self.daemon.port}/{PUSHED}:v1"
 
     def _write_users(self) -> str:
@@ -105,26 +105,26 @@ class ClientCase(SynchronousTestCase):
         file.write_text(f"{USER}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(5)).decode()}\n")
         return _ACCESS.format(htpasswd=file)
 
-    def assert_calm(self) -> None:
-        """The daemon ends with status 0 when asked to, and nothing in its log looks like a crash."""
+    def assert_clean_shutdown(self) -> None:
+        """Stop the daemon: it exits with status 0 and has logged no traceback."""
         self.daemon.stop()
         self.assertEqual(self.daemon.bad_lines(), [], self.daemon.log[-6000:])
 
-    def let_upstream_go(self) -> None:
-        """The registry ends, and every tag that mirrord holds is too old to be answered unasked."""
+    def stop_upstream(self) -> None:
+        """Stop the registry, and let all cached tags become stale."""
         self.registry.stop()
         time.sleep(0.2)
 
     def _clean(self) -> None:
-        """Leave no mount and no file, whatever a client left."""
+        """Remove all mounts and files that clients have left."""
         mounts = Path("/proc/self/mounts").read_text().splitlines()
-        for place in reversed([line.split()[1] for line in mounts]):
-            if place.startswith(f"{self.folder}/"):
-                subprocess.run(["umount", "--lazy", place], check=False)
+        for target in reversed([line.split()[1] for line in mounts]):
+            if target.startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", target], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urlopen(url, timeout=1) as answer:
-        return bool(answer.status == 200)
+def _responds(url: str) -> bool:
+    with contextlib.suppress(OSError), urlopen(url, timeout=1) as response:
+        return bool(response.status == 200)
     return False

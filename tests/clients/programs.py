@@ -1,4 +1,4 @@
-"""The programs that the tests of real clients need: found, run, and ended with all their children."""
+"""Find, run and stop the programs that the tests of real clients need."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ _RUN_SECONDS = 120.0
 
 
 def find(name: str) -> str:
-    """The path of a program; without it the test is skipped, or fails where `CI=true` promises it."""
+    """Return the path of a program; if it is missing, skip the test, or fail it with `CI=true`."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is not None:
         return path
@@ -27,7 +27,7 @@ def find(name: str) -> str:
 
 
 def run(*command: str, environment: Mapping[str, str] | None = None, is_good: bool = True) -> str:
-    """Run a program to its end; returns what it said, fails unless it ends as `is_good` says."""
+    """Run a program and return its output; it has to succeed, or to fail with `is_good=False`."""
     done = subprocess.run(
         command,
         env={**os.environ, **(environment or {})},
@@ -39,7 +39,7 @@ def run(*command: str, environment: Mapping[str, str] | None = None, is_good: bo
         check=False,
     )
     if (done.returncode == 0) is not is_good:
-        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        raise AssertionError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout[-4000:]}")
     return done.stdout
 
 
@@ -52,7 +52,7 @@ class Service:
     _process: "subprocess.Popen[bytes] | None" = attrs.field(default=None, init=False)
 
     def start(self, is_ready: Callable[[], bool], seconds: float = 60.0) -> None:
-        """Start it in a session of its own, and wait until it is ready."""
+        """Start the program in a session of its own, and wait until it is ready."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -64,7 +64,7 @@ class Service:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Ask it to end, then make its whole process group end."""
+        """Terminate the program, then kill its process group."""
         if self._process is None:
             return
         self._process.terminate()

@@ -15,7 +15,7 @@ class DockerCase(ClientCase):
         command = (
             *(dockerd, "--data-root", str(self.folder / "d"), "--exec-root", str(self.folder / "e")),
             *("-H", f"unix://{self.socket}", "--pidfile", str(self.folder / "d.pid")),
-            *("--config-file", str(self._empty("daemon.json", "{}"))),
+            *("--config-file", str(self._write("daemon.json", "{}"))),
             *("--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"),
             *("--registry-mirror", self.daemon.url),
         )
@@ -23,7 +23,7 @@ class DockerCase(ClientCase):
         self.addCleanup(service.stop)
         service.start(self._is_ready)
 
-    def _empty(self, name: str, text: str) -> Path:
+    def _write(self, name: str, text: str) -> Path:
         path = self.folder / name
         path.write_text(text)
         return path
@@ -41,29 +41,29 @@ class DockerCase(ClientCase):
 
 class DockerTests(DockerCase):
     def test_pulls_through_its_mirror_and_again_without_the_upstream(self) -> None:
-        """Docker pulls a tag once; the upstream goes, the image is deleted, and docker pulls it again."""
+        """Docker pulls a tag, deletes the image, and pulls it again after the upstream has stopped."""
         name = APP.removeprefix("library/")
         self.assertIn("Downloaded newer image", self._docker("pull", name))
         before = self._docker("images", "--digests", "--no-trunc", name)
         self._docker("rmi", name)
-        self.let_upstream_go()
+        self.stop_upstream()
         self.assertIn("Downloaded newer image", self._docker("pull", name))
         self.assertEqual(self._docker("images", "--digests", "--no-trunc", name), before)
 
     def test_pulls_its_architecture_of_an_index(self) -> None:
-        """Docker pulls one architecture of an index, and the same without the upstream."""
+        """Docker pulls one architecture of an index, with and without the upstream."""
         name = MULTI.removeprefix("library/")
         self.assertIn("Downloaded newer image", self._docker("pull", name))
         self._docker("rmi", name)
-        self.let_upstream_go()
+        self.stop_upstream()
         self.assertIn("Downloaded newer image", self._docker("pull", name))
 
     def test_pushes_what_it_pulled(self) -> None:
-        """Docker pushes an image beside the mirror that it came from, and pulls it back from there."""
+        """Docker pushes an image to the mirror from which it pulled it, and pulls it back."""
         name, pushed = APP.removeprefix("library/"), self.pushed
         self._docker("pull", name)
         self._docker("tag", name, pushed)
-        self.let_upstream_go()
+        self.stop_upstream()
         self.assertIn("digest: sha256:", self._docker("push", pushed))
         self._docker("rmi", name, pushed)
 
@@ -74,7 +74,7 @@ class DockerLoginTests(DockerCase):
     has_users = True
 
     def test_pushes_when_it_is_logged_in(self) -> None:
-        """Docker pulls without a login, pushes with one only, and what it pushed everybody pulls."""
+        """Docker needs a login to push, and none to pull mirrored or pushed images."""
         name = APP.removeprefix("library/")
         self._docker("pull", name)
         self._docker("tag", name, self.pushed)
@@ -85,5 +85,5 @@ class DockerLoginTests(DockerCase):
         self.assertIn("digest: sha256:", self._docker("push", self.pushed))
         self._docker("logout", registry)
         self._docker("rmi", name, self.pushed)
-        self.let_upstream_go()
+        self.stop_upstream()
         self.assertIn("Downloaded newer image", self._docker("pull", self.pushed))

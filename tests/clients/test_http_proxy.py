@@ -1,4 +1,4 @@
-"""Upstreams behind a real forward proxy: Debian's tinyproxy."""
+"""Upstreams behind a real forward proxy, Debian's tinyproxy."""
 
 import shutil
 import socket
@@ -40,7 +40,7 @@ class _Process(ProcessProtocol):
 
 
 class TinyproxyTests(SocketTestCase):
-    """tinyproxy asks for an account and logs what it carries."""
+    """tinyproxy requires an account and logs the requests that it forwards."""
 
     if TINYPROXY is None:
         skip = "tinyproxy is not installed"
@@ -70,7 +70,7 @@ class TinyproxyTests(SocketTestCase):
         return f"http://{account}127.0.0.1:{self.port}"
 
     async def test_connect(self) -> None:
-        """A https upstream is reached through CONNECT."""
+        """An https upstream is reached through CONNECT."""
         certificates = Certificates(self.folder())
         _, port = self.listen(
             lambda peer, head: peer.transport.write(http_response(b"blob")), certificates.server
@@ -83,7 +83,7 @@ class TinyproxyTests(SocketTestCase):
         self.assertIn(f"CONNECT localhost:{port}", self.log.read_text())
 
     async def test_absolute_form(self) -> None:
-        """A http upstream is reached by its whole URLs: registry, token service and CDN."""
+        """An http upstream is requested by absolute URLs: registry, token service and CDN."""
         registry = FakeRegistry(REACTOR)
         image = make_image([1_000_000])
         registry.put(image)
@@ -104,14 +104,14 @@ class TinyproxyTests(SocketTestCase):
         await client.close()
 
     async def test_without_an_account(self) -> None:
-        """A proxy that wants an account and gets none makes the upstream unreachable."""
+        """The upstream is unreachable if the proxy requires an account and none is configured."""
         client = self.client("https://localhost:1", {"HTTPS_PROXY": self._proxy("")})
         with self.assertRaises(UpstreamUnreachable) as caught:
             await client.resolve(APP, Tag("latest"), budget_seconds=5, attempts=1)
         self.assertIn("407", str(caught.exception))
 
     async def test_exempt(self) -> None:
-        """What NO_PROXY names is reached directly."""
+        """Hosts in NO_PROXY are reached directly."""
         server, port = self.listen(lambda peer, head: peer.transport.write(http_response(b"blob")))
         environment = {"HTTP_PROXY": self._proxy(), "NO_PROXY": "127.0.0.0/8"}
         client = self.client(f"http://127.0.0.1:{port}", environment)

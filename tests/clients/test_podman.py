@@ -27,7 +27,7 @@ class PodmanCase(ClientCase):
         self.options = ("--signature-policy", str(self.policy), "--tls-verify=false")
 
     def _podman(self, *arguments: str, is_good: bool = True) -> str:
-        places = (
+        folders = (
             "--root",
             str(self.folder / "p"),
             "--runroot",
@@ -39,20 +39,22 @@ class PodmanCase(ClientCase):
             "CONTAINERS_REGISTRIES_CONF": str(self.registries),
             "REGISTRY_AUTH_FILE": str(self.logins),
         }
-        command = (self.podman, *places, "--storage-driver=vfs", *arguments)
+        command = (self.podman, *folders, "--storage-driver=vfs", *arguments)
         return run(*command, environment=environment, is_good=is_good)
 
     def _pull(self, name: str) -> str:
-        said = self._podman("pull", "-q", "--signature-policy", str(self.policy), f"docker.io/{name}:latest")
-        return said.strip().splitlines()[-1]
+        output = self._podman(
+            "pull", "-q", "--signature-policy", str(self.policy), f"docker.io/{name}:latest"
+        )
+        return output.strip().splitlines()[-1]
 
 
 class PodmanTests(PodmanCase):
     def test_pulls_through_its_mirror_and_again_without_the_upstream(self) -> None:
-        """podman, told of a mirror for docker.io, pulls an image, and again when the upstream has gone."""
+        """Podman, with a mirror for docker.io, pulls an image, and again after the upstream has stopped."""
         image = self._pull(APP)
         self._podman("rmi", "-f", image)
-        self.let_upstream_go()
+        self.stop_upstream()
         self.assertEqual(self._pull(APP), image)
 
     def test_pulls_its_architecture_of_an_index(self) -> None:
@@ -61,21 +63,21 @@ class PodmanTests(PodmanCase):
         self.assertIn(image, self._podman("images", "-q", "--no-trunc"))
 
     def test_pushes_what_it_pulled(self) -> None:
-        """Podman pushes an image, and pulls the same one back when it has it no more."""
+        """Podman pushes an image, and pulls it back after deleting it."""
         image = self._pull(APP)
         self._podman("push", *self.options, image, self.pushed)
         self._podman("rmi", "-f", image)
-        self.let_upstream_go()
-        said = self._podman("pull", "-q", *self.options, self.pushed)
+        self.stop_upstream()
+        output = self._podman("pull", "-q", *self.options, self.pushed)
 
-        self.assertEqual(image, said.strip().splitlines()[-1])
+        self.assertEqual(image, output.strip().splitlines()[-1])
 
 
 class PodmanLoginTests(PodmanCase):
     has_users = True
 
     def test_pushes_when_it_is_logged_in(self) -> None:
-        """Podman pulls without a login, pushes with one only, and what it pushed everybody pulls."""
+        """Podman needs a login to push, and none to pull mirrored or pushed images."""
         image = self._pull(APP)
         self._podman("push", *self.options, image, self.pushed, is_good=False)
         registry = self.pushed.partition("/")[0]
@@ -83,5 +85,5 @@ class PodmanLoginTests(PodmanCase):
         self._podman("push", *self.options, image, self.pushed)
         self._podman("logout", registry)
         self._podman("rmi", "-f", image)
-        said = self._podman("pull", "-q", *self.options, self.pushed)
-        self.assertEqual(image, said.strip().splitlines()[-1])
+        output = self._podman("pull", "-q", *self.options, self.pushed)
+        self.assertEqual(image, output.strip().splitlines()[-1])

@@ -5,14 +5,14 @@ from tests.clients.programs import find, run
 
 
 class SkopeoTests(ClientCase):
-    def _copy(self, name: str, place: str, *options: str, tag: str = "latest") -> None:
+    def _copy(self, name: str, folder: str, *options: str, tag: str = "latest") -> None:
         source = f"docker://127.0.0.1:{self.daemon.port}/{name}:{tag}"
-        run(find("skopeo"), "copy", *options, "--src-tls-verify=false", source, f"dir:{self.folder / place}")
+        run(find("skopeo"), "copy", *options, "--src-tls-verify=false", source, f"dir:{self.folder / folder}")
 
     def test_copies_through_the_mirror_and_without_the_upstream(self) -> None:
-        """Skopeo copies an image through mirrord, and again when the upstream has gone."""
+        """Skopeo copies an image through mirrord, and again after the upstream has stopped."""
         self._copy(APP, "first")
-        self.let_upstream_go()
+        self.stop_upstream()
         self._copy(APP, "second")
         first = {
             path.name: sha256(path.read_bytes()).hexdigest() for path in (self.folder / "first").iterdir()
@@ -24,43 +24,43 @@ class SkopeoTests(ClientCase):
         self.assertEqual(len(first), 4 + 2)
 
     def test_copies_all_of_an_index_by_its_prefix(self) -> None:
-        """Skopeo finds docker.io under its prefix, and copies every architecture of an index."""
+        """Skopeo reaches docker.io by its prefix, and copies every architecture of an index."""
         self._copy(f"dockerhub/{MULTI}", "all", "--all")
         self.assertEqual(len(list((self.folder / "all").glob("*.manifest.json"))), 2)
 
     def test_lists_tags(self) -> None:
-        """Skopeo lists the tags that the upstream has."""
-        said = run(
+        """Skopeo lists the tags of the upstream."""
+        output = run(
             find("skopeo"), "list-tags", "--tls-verify=false", f"docker://127.0.0.1:{self.daemon.port}/{APP}"
         )
-        self.assertIn('"latest"', said)
+        self.assertIn('"latest"', output)
 
-    def test_what_is_missing_is_missing(self) -> None:
-        """Skopeo is told plainly that a tag does not exist."""
+    def test_missing_tag(self) -> None:
+        """Skopeo reports that a missing tag is unknown."""
         source = f"docker://127.0.0.1:{self.daemon.port}/{APP}:nothing"
-        said = run(find("skopeo"), "inspect", "--tls-verify=false", source, is_good=False)
-        self.assertIn("manifest unknown", said.lower())
+        output = run(find("skopeo"), "inspect", "--tls-verify=false", source, is_good=False)
+        self.assertIn("manifest unknown", output.lower())
 
     def test_pushes_and_deletes(self) -> None:
-        """Skopeo pushes an index with all its images, copies it back byte for byte, and deletes it."""
+        """Skopeo pushes an index with all its images, copies it back, and deletes it."""
         layout = f"oci:{self.folder / MULTI.replace('/', '-')}:latest"
         pushed = f"docker://{self.pushed}"
         insecure = "--tls-verify=false"
         run(find("skopeo"), "copy", "--all", "--dest-tls-verify=false", layout, pushed)
-        self.let_upstream_go()
+        self.stop_upstream()
         self._copy(PUSHED, "back", "--all", tag="v1")
         self.assertEqual(2, len(list((self.folder / "back").glob("*.manifest.json"))))
         run(find("skopeo"), "delete", insecure, pushed)
 
-        said = run(find("skopeo"), "inspect", insecure, pushed, is_good=False)
-        self.assertIn("manifest unknown", said.lower())
+        output = run(find("skopeo"), "inspect", insecure, pushed, is_good=False)
+        self.assertIn("manifest unknown", output.lower())
 
 
 class SkopeoLoginTests(ClientCase):
     has_users = True
 
     def test_pushes_with_credentials(self) -> None:
-        """Skopeo pushes and deletes with a password only, a right one, and reads without."""
+        """Skopeo needs the right password to push and delete, and none to read."""
         skopeo, pushed = find("skopeo"), f"docker://{self.pushed}"
         copy = ("copy", "--dest-tls-verify=false", f"oci:{self.folder / APP.replace('/', '-')}:latest")
         inspect = (skopeo, "inspect", "--tls-verify=false", "--no-creds", pushed)

@@ -1,8 +1,8 @@
-"""A Debian 12 with systemd as its first process, and this checkout on its disk.
+"""Containers that run Debian 12 with systemd as the first process and a copy of this checkout.
 
-The root is made once by debootstrap and kept; each container has an overlay of its own over it, so that
-nothing a test does is left. A wheelhouse is bound in read-only: nothing is fetched inside. A container
-shares the host's network, so that its clients and its upstream may be the test's own.
+The root is created once by debootstrap and cached; each container has an overlay of its own, which is deleted
+with it. A folder of wheels is mounted read-only: nothing is downloaded inside. Containers share the host's
+network, so that a test can be their client or their upstream.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import attrs
 
 from tests.integration.daemon import ROOT
 
-KEPT = Path(os.environ.get("MIRRORD_TEST_CACHE", "/var/cache/mirrord-tests"))
+_CACHE = Path(os.environ.get("MIRRORD_TEST_CACHE", "/var/cache/mirrord-tests"))
 CHECKOUT = Path("/srv/mirrord")
 _WHEELS = Path("/srv/wheels")
 _PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "setpriv", "unshare", "pgrep", "git")
@@ -33,64 +33,64 @@ _COMMAND_SECONDS = 300.0
 
 
 def missing() -> str | None:
-    """Why no container can be had here, or None."""
+    """Return why this host cannot run containers, or None."""
     if os.geteuid() != 0:
-        return "only root may start a container"
+        return "only root can start a container"
     absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
     return None
 
 
-class Unmakable(Exception):
-    """The root or the wheelhouse cannot be made; nothing is wrong with mirrord."""
+class ContainerUnavailable(Exception):
+    """The root or the wheels cannot be fetched; this is not a failure of mirrord."""
 
 
-def _kept(name: str, make: Callable[[Path], Sequence[str]]) -> Path:
-    """A folder that is made once, whole or not at all."""
-    folder = KEPT / name
+def _cached(name: str, command: Callable[[Path], Sequence[str]]) -> Path:
+    """Return a folder of the cache; if it is missing, create it with `command`, completely or not at all."""
+    folder = _CACHE / name
     if not folder.is_dir():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=KEPT))
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=_CACHE))
         draft.chmod(0o755)
-        made = subprocess.run(make(draft), capture_output=True, text=True, check=False)
-        if made.returncode:
+        done = subprocess.run(command(draft), capture_output=True, text=True, check=False)
+        if done.returncode:
             shutil.rmtree(draft, ignore_errors=True)
-            lines = (made.stdout + made.stderr).splitlines()
-            raise Unmakable(f"{name} cannot be made: {lines[-1] if lines else made.returncode}")
+            lines = (done.stdout + done.stderr).splitlines()
+            raise ContainerUnavailable(f"creating {name} failed: {lines[-1] if lines else done.returncode}")
         draft.rename(folder)
     return folder
 
 
 def _debian() -> Path:
-    return _kept(
+    return _cached(
         f"{_SUITE}-root",
         lambda draft: ("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(draft)),
     )
 
 
 def _wheels() -> Path:
-    """What `pip install .` needs there: dependencies, and what builds the project."""
+    """Return a folder of the wheels that `pip install .` requirements: dependencies and the build backend."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    needs = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    name = f"wheels-{hashlib.sha256(repr(needs).encode()).hexdigest()[:12]}"
+    requirements = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    name = f"wheels-{hashlib.sha256(repr(requirements).encode()).hexdigest()[:12]}"
     options = ("--quiet", "--only-binary=:all:", f"--python-version={_PYTHON}")
-    return _kept(
+    return _cached(
         name,
-        lambda draft: (sys.executable, "-m", "pip", "download", *options, f"--dest={draft}", *needs),
+        lambda draft: (sys.executable, "-m", "pip", "download", *options, f"--dest={draft}", *requirements),
     )
 
 
-def _sweep() -> None:
-    """Remove what runs left behind that were killed."""
-    for folder in KEPT.glob("nspawn-*"):
+def _remove_leftovers() -> None:
+    """Remove the containers of test runs that were killed."""
+    for folder in _CACHE.glob("nspawn-*"):
         if not Path("/proc", folder.name.split("-")[1]).exists():
             subprocess.run(["umount", "--quiet", str(folder / "root")], check=False)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_checkout(folder: Path) -> None:
-    """The files that git has or would take, as a clone would have them."""
+    """Copy the files of a clone: those that git tracks or does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -106,7 +106,7 @@ def _copy_checkout(folder: Path) -> None:
 
 @attrs.define(eq=False)
 class Container:
-    """A running one: `start` it, and `stop` it whatever happens; it dies with this process in any case."""
+    """A container. `start` it, and `stop` it in any case; it is killed with this process."""
 
     folder: Path
     options: tuple[str, ...]
@@ -114,14 +114,14 @@ class Container:
 
     @classmethod
     def start(cls, *options: str) -> Self:
-        """Make one and boot it; its systemd has started everything when this returns.
+        """Create and boot a container; return when its systemd has started everything.
 
         Raises:
-            Unmakable: Its parts are not to be had.
+            ContainerUnavailable: Its root or its wheels cannot be fetched.
         """
         debian, wheels = _debian(), _wheels()
-        _sweep()
-        folder = Path(tempfile.mkdtemp(prefix=f"nspawn-{os.getpid()}-", dir=KEPT))
+        _remove_leftovers()
+        folder = Path(tempfile.mkdtemp(prefix=f"nspawn-{os.getpid()}-", dir=_CACHE))
         root, upper, work = folder / "root", folder / "upper", folder / "work"
         for each in (root, upper, work):
             each.mkdir(mode=0o755)
@@ -137,12 +137,12 @@ class Container:
         return container
 
     def boot(self) -> None:
-        """Start its first process."""
+        """Start the first process."""
         with (self.folder / "console").open("wb") as console:
             self._process = subprocess.Popen(
                 (
-                    # Should this process be killed, so is what it started; and with the first process of
-                    # a namespace goes everything in it, which nspawn alone does not see to.
+                    # Killing this process kills its children, and killing the first process of a namespace
+                    # kills the whole namespace; nspawn alone ensures neither.
                     *("setpriv", "--pdeathsig=KILL"),
                     *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"),
                     *("systemd-nspawn", f"--directory={self.root}", f"--machine=mirrord-test-{os.getpid()}"),
@@ -157,12 +157,12 @@ class Container:
 
     @property
     def root(self) -> Path:
-        """Its file system, as the host sees it."""
+        """The file system of the container, as a path on the host."""
         return self.folder / "root"
 
     @property
     def first_process(self) -> int | None:
-        """The host's number of its first process, if it runs."""
+        """The pid of the first process on the host, if it is running."""
         if self._process is None or self._process.poll() is not None:
             return None
         process = self._process.pid
@@ -174,7 +174,7 @@ class Container:
         return process
 
     def open(self, command: str) -> "subprocess.Popen[str]":
-        """Start a line of shell inside, in the checkout; pip finds the wheelhouse and nothing else."""
+        """Start a shell command in the checkout inside the container; pip sees only the folder of wheels."""
         enter = ("nsenter", f"--target={self.first_process}", "--mount", "--uts", "--ipc", "--net", "--pid")
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         pip = ("PIP_NO_INDEX=1", f"PIP_FIND_LINKS={_WHEELS}")
@@ -186,8 +186,8 @@ class Container:
             text=True,
         )
 
-    def ask(self, command: str, seconds: float = _COMMAND_SECONDS) -> "subprocess.CompletedProcess[str]":
-        """Run a line of shell inside, and wait for its end."""
+    def execute(self, command: str, seconds: float = _COMMAND_SECONDS) -> "subprocess.CompletedProcess[str]":
+        """Run a shell command inside the container."""
         with self.open(command) as process:
             try:
                 out, err = process.communicate(timeout=seconds)
@@ -197,22 +197,22 @@ class Container:
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def run(self, command: str) -> str:
-        """What a command printed that has to succeed."""
-        done = self.ask(command)
+        """Run a shell command that has to succeed; return its output."""
+        done = self.execute(command)
         if done.returncode:
-            journal = self.ask("journalctl --unit=mirrord --lines=30").stdout
+            journal = self.execute("journalctl --unit=mirrord --lines=30").stdout
             raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{journal}")
         return done.stdout
 
     def reboot(self) -> None:
-        """Reboot it as its own root does; nspawn ends and leaves the second start to us."""
-        self.ask("systemctl reboot")
+        """Reboot the container from inside; nspawn exits, so boot it again."""
+        self.execute("systemctl reboot")
         if self._process is not None:
             self._process.wait(_BOOT_SECONDS)
         self.boot()
 
     def stop(self) -> None:
-        """End it and all that runs in it, and remove what it wrote."""
+        """Kill everything in the container, and delete its files."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -223,7 +223,9 @@ class Container:
         deadline = time.monotonic() + _BOOT_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                if self.ask("systemctl is-system-running", 10).stdout.strip() in {"running", "degraded"}:
+                if self.execute("systemctl is-system-running", 10).stdout.strip() in {"running", "degraded"}:
                     return
             time.sleep(0.2)
-        raise AssertionError(f"it did not boot:\n{(self.folder / 'console').read_text(errors='replace')}")
+        raise AssertionError(
+            f"the container did not boot:\n{(self.folder / 'console').read_text(errors='replace')}"
+        )

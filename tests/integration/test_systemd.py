@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from tests.integration.case import MB, MirrorCase
 from tests.integration.client import Reading, pull
-from tests.integration.container import Container, Unmakable, missing
+from tests.integration.container import Container, ContainerUnavailable, missing
 from tests.integration.daemon import ROOT, Settings, free_port
 
 RESTART_SECONDS = 2
@@ -39,7 +39,7 @@ class ContainerCase(MirrorCase):
         super().setUpClass()
         try:
             cls.container = Container.start(*cls.options)
-        except Unmakable as error:
+        except ContainerUnavailable as error:
             raise SkipTest(str(error)) from None
         cls.addClassCleanup(cls.container.stop)
 
@@ -75,7 +75,9 @@ class InstallationTests(ContainerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.container.ask, "/opt/mirrord/bin/mirrord install-service --uninstall --purge")
+        self.addCleanup(
+            self.container.execute, "/opt/mirrord/bin/mirrord install-service --uninstall --purge"
+        )
 
     def test_two_commands(self) -> None:
         """README's two commands make a service that runs, is enabled, and can be removed without a trace."""
@@ -85,20 +87,20 @@ class InstallationTests(ContainerCase):
         self.assertEqual(self.container.run("systemctl is-enabled mirrord"), "enabled\n")
         self.assertIn("downloads running", self.show("StatusText"))
         self.assertIn("mirrord", self.container.run("mirrord --version"))
-        self.assertEqual(self.container.ask("systemd-analyze verify mirrord.service").stderr, "")
+        self.assertEqual(self.container.execute("systemd-analyze verify mirrord.service").stderr, "")
         self.container.run("echo '# mine' >> /etc/mirrord/mirrord.toml")
         self.assertIn("left    /etc/mirrord/mirrord.toml", self.container.run(start))
         self.assertIn("# mine", self.container.run("cat /etc/mirrord/mirrord.toml"))
         self.assertIn("/var/cache/mirrord", self.container.run("mirrord install-service --uninstall"))
-        self.assertEqual(self.container.ask("systemctl is-active mirrord").stdout, "inactive\n")
+        self.assertEqual(self.container.execute("systemctl is-active mirrord").stdout, "inactive\n")
         self.container.run("/opt/mirrord/bin/mirrord install-service --uninstall --purge")
         left = "find /etc /var /usr/local -name '*mirrord*' -not -path '*/journal/*'; getent passwd mirrord"
-        self.assertEqual(self.container.ask(left).stdout, "")
+        self.assertEqual(self.container.execute(left).stdout, "")
 
     def test_only_root(self) -> None:
         """Somebody else than root is told so in one line, and can still see what would be done."""
         command = "setpriv --reuid=65534 --clear-groups /opt/mirrord/bin/mirrord install-service"
-        refused = self.container.ask(command)
+        refused = self.container.execute(command)
         self.assertEqual(
             (refused.returncode, refused.stdout, refused.stderr.count("\n")), (1, "", 1), refused
         )
@@ -233,7 +235,7 @@ class ServiceTests(ContainerCase):
         self.write_config(self.configuration(self.registry.url) + registry + account)
         self.container.run("systemctl restart mirrord")
         stored.unlink()
-        failed = self.container.ask("systemctl restart mirrord")
+        failed = self.container.execute("systemctl restart mirrord")
         self.assertNotEqual(failed.returncode, 0, "it needs what it was told to read")
 
     def test_killed(self) -> None:
