@@ -6,7 +6,8 @@ a cursor into it. It must point to the origin of its page, and not to a page tha
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
@@ -50,13 +51,14 @@ class ListRequests:
         tags: dict[str, None] = {}
         url = f"{self._api.home}/v2/{repository}/tags/list?n={PAGE_SIZE}"
         request = UpstreamRequest("GET", url, kind="tags", repository=repository)
-        async for _, body in self._pages(request, MAX_TAGS_BYTES, deadline, _tags_error):
-            listed = _parse(body).get("tags")
-            if listed is not None and not isinstance(listed, list):
-                raise UpstreamRefused("the upstream sent no list of tags", upstream_status=200)
-            tags.update((tag, None) for tag in listed or () if isinstance(tag, str))
-            if len(tags) > MAX_TAGS:
-                raise UpstreamRefused(f"the upstream has more than {MAX_TAGS} tags here", upstream_status=200)
+        async with aclosing(self._pages(request, MAX_TAGS_BYTES, deadline, _tags_error)) as pages:
+            async for _, body in pages:
+                listed = _parse(body).get("tags")
+                if listed is not None and not isinstance(listed, list):
+                    raise UpstreamRefused("the upstream sent no list of tags", upstream_status=200)
+                tags.update((tag, None) for tag in listed or () if isinstance(tag, str))
+                if len(tags) > MAX_TAGS:
+                    raise UpstreamRefused(f"the upstream sent more than {MAX_TAGS} tags", upstream_status=200)
         return sorted(tags)
 
     async def referrers(
@@ -76,12 +78,13 @@ class ListRequests:
             headers_for=lambda _: Headers({"Accept": [OCI_INDEX]}),
             is_followed=False,
         )
-        pages: list[dict[str, Any]] = []
+        indexes: list[dict[str, Any]] = []
         filtered: list[bool] = []
-        async for response, body in self._pages(request, MAX_MANIFEST_BYTES, deadline, _referrers_error):
-            pages.append(_parse_index(body))
-            filtered.append("artifacttype" in (response.header("OCI-Filters-Applied") or "").lower())
-        return (body if len(pages) == 1 else _merge(pages)), all(filtered)
+        async with aclosing(self._pages(request, MAX_MANIFEST_BYTES, deadline, _referrers_error)) as pages:
+            async for response, body in pages:
+                indexes.append(_parse_index(body))
+                filtered.append("artifacttype" in (response.header("OCI-Filters-Applied") or "").lower())
+        return (body if len(indexes) == 1 else _merge(indexes)), all(filtered)
 
     async def _pages(
         self,
@@ -89,7 +92,7 @@ class ListRequests:
         max_bytes: int,
         deadline: Deadline,
         error_of: Callable[[int], RegistryError],
-    ) -> AsyncIterator[tuple[UpstreamResponse, bytes]]:
+    ) -> AsyncGenerator[tuple[UpstreamResponse, bytes], None]:
         """Yield the pages in order, `max_bytes` in all."""
         fetched = set[str]()
         url: str | None = request.url
@@ -158,7 +161,7 @@ def _parse_index(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _merge(pages: list[dict[str, Any]]) -> bytes:
+def _merge(indexes: list[dict[str, Any]]) -> bytes:
     """Merge the manifests of all pages into one index."""
-    merged = {**pages[0], "manifests": [entry for page in pages for entry in page["manifests"]]}
+    merged = {**indexes[0], "manifests": [entry for index in indexes for entry in index["manifests"]]}
     return json.dumps(merged, separators=(",", ":"), ensure_ascii=False).encode()
