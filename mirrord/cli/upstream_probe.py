@@ -24,7 +24,6 @@ from mirrord.config.types import read_password
 from mirrord.oci.errors import UpstreamRefused
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
-from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.quota import Quota
 from mirrord.upstream.tokens import TokenRequest, UpstreamToken, basic
 
@@ -110,28 +109,23 @@ def _token(upstream: UpstreamConfig, challenge: Challenge) -> str:
         OSError: The token service does not respond.
         UpstreamError: It has no URL, or does not respond with a token.
     """
-    request = TokenRequest.for_challenge(
-        challenge,
-        _QUOTA_REPOSITORY,
-        home=WebOrigin.of(upstream.url),
-        configured_realm=None if upstream.realm is None else WebOrigin.of(upstream.realm),
-        account=_account(upstream),
-    )
+    with_password = attrs.evolve(upstream, account=_accounts(upstream))
+    request = TokenRequest.for_challenge(challenge, _QUOTA_REPOSITORY, with_password)
     response = probe(upstream, "GET", request.url, basic(request.account) if request.account else "")
     if response.status != 200:
         raise UpstreamRefused(f"the token service responded with {response.status}")
     return UpstreamToken.parse(response.body, 0.0).value
 
 
-def _account(upstream: UpstreamConfig) -> AccountConfig | None:
-    """Return the account with its password; None if there is none, or only the service can read it."""
-    if not upstream.account:
-        return None
-    account = upstream.account[0]
+def _accounts(upstream: UpstreamConfig) -> tuple[AccountConfig, ...]:
+    """Return the accounts with their passwords; none if only the service can read these."""
     try:
-        return attrs.evolve(account, password=read_password(account.password_file, os.environ))
+        return tuple(
+            attrs.evolve(account, password=read_password(account.password_file, os.environ))
+            for account in upstream.account
+        )
     except ValueError:
-        return None
+        return ()
 
 
 def _opener(upstream: UpstreamConfig) -> OpenerDirector:

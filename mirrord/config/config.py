@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -125,14 +125,24 @@ class UpstreamConfig:
     def __attrs_post_init__(self) -> None:
         if len(self.account) > 1:
             raise schema.InvalidKey("account", f"only one account is supported, not {len(self.account)}")
-        if self.realm is not None and not self._may_have_account(urlsplit(self.realm)):
+        if self.realm is not None and not self.may_receive_account(self.realm):
             raise schema.InvalidKey(
                 "realm", "would receive a password: must be https://, or the host of an http:// url"
             )
 
-    def _may_have_account(self, realm: SplitResult) -> bool:
-        own = urlsplit(self.url)
-        return realm.scheme == "https" or (own.scheme == "http" and own.hostname == realm.hostname)
+    def may_receive_account(self, realm: str) -> bool:
+        """Whether the token service at this URL may receive the account.
+
+        A realm is a URL that the upstream names, and an attacker who can respond in its place can name any
+        (GHSA-3p65-76g6-3w7r). So the account is sent to the upstream's own host and to the host of the
+        configured realm, over TLS; without TLS to the upstream's own host only, and only if the upstream's
+        own URL has none either.
+        """
+        service, home = urlsplit(realm), urlsplit(self.url)
+        is_own_host = service.hostname == home.hostname
+        if service.scheme != "https":
+            return service.scheme == home.scheme == "http" and is_own_host
+        return is_own_host or (self.realm is not None and service.hostname == urlsplit(self.realm).hostname)
 
 
 @attrs.frozen

@@ -1,6 +1,6 @@
 """Authorizer: the credentials of requests to a registry, and the reaction to a 401.
 
-Which token service may receive the account is decided by `may_receive_account` in origin.py; any other
+Which token service may receive the account is decided by `UpstreamConfig.may_receive_account`; any other
 is sent an anonymous request.
 """
 
@@ -8,11 +8,10 @@ import attrs
 from cachetools import LRUCache
 from twisted.web.http_headers import Headers
 
-from mirrord.config.config import AccountConfig
+from mirrord.config.config import UpstreamConfig
 from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBusy
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
-from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.retry import Deadline
 from mirrord.upstream.tokens import TokenCache, TokenRequest, UpstreamToken, basic
 from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
@@ -29,16 +28,14 @@ class Authorization:
     token: UpstreamToken | None = None
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class Authorizer:
     """Remembers the challenges of the repositories of one upstream, and satisfies them.
 
     Per repository the token request of its last challenge is cached; None if that was Basic.
     """
 
-    _home: WebOrigin
-    _realm: WebOrigin | None
-    _account: AccountConfig | None
+    _config: UpstreamConfig
     _transport: HTTPTransport
     _tokens: TokenCache
     _token_requests: LRUCache[RepositoryName, TokenRequest | None] = attrs.field(
@@ -85,8 +82,10 @@ class Authorizer:
             challenge = await self._ping(deadline)
         if challenge is None:
             raise Denied("the upstream requires an unsupported kind of credentials")
-        token_request = None if challenge.scheme == "basic" else self._token_request(challenge, repository)
-        if token_request is None and self._account is None:
+        token_request = None
+        if challenge.scheme != "basic":
+            token_request = TokenRequest.for_challenge(challenge, repository, self._config)
+        if token_request is None and not self._config.account:
             raise Denied("the upstream requires an account, and none is configured")
         if token_request is None and rejected is not None and rejected.token is None:
             raise AccountRefused("the upstream rejected our account", upstream_status=401)
@@ -101,19 +100,19 @@ class Authorizer:
         if token_request is not None:
             token = await self._tokens.get(token_request, deadline)
             return Authorization(f"Bearer {token.value}", token_request, token)
-        if self._account is None:
+        if not self._config.account:
             raise Denied("the upstream requires an account, and none is configured")
-        return Authorization(basic(self._account))
+        return Authorization(basic(self._config.account[0]))
 
     async def _ping(self, deadline: Deadline) -> Challenge | None:
         """Return the challenge of `/v2/`: Artifact Registry sends none with its other responses."""
         response = await self._transport.send(
-            "GET", f"{self._home}/v2/", lambda _: Headers(), kind="ping", deadline=deadline, follow=False
+            "GET",
+            f"{self._config.url}/v2/",
+            lambda _: Headers(),
+            kind="ping",
+            deadline=deadline,
+            follow=False,
         )
         await self._transport.discard(response, deadline)
         return choose(Challenge.parse_all(response.headers("WWW-Authenticate")))
-
-    def _token_request(self, challenge: Challenge, repository: RepositoryName) -> TokenRequest:
-        return TokenRequest.for_challenge(
-            challenge, repository, home=self._home, configured_realm=self._realm, account=self._account
-        )

@@ -82,8 +82,8 @@ class UpstreamClient:
         self._reactor = reactor
         self._pool = connection_pool(reactor)
         home = WebOrigin.of(config.url)
-        realm = WebOrigin.of(config.realm) if config.realm is not None else None
-        addresses = AddressPolicy(home.host, () if realm is None else (realm.host,))
+        trusted = () if config.realm is None else (WebOrigin.of(config.realm).host,)
+        addresses = AddressPolicy(home.host, trusted)
         if agent is None:
             agent = network_agent(config, reactor, self._pool, addresses, environment)
         self._circuit = Circuit(random)
@@ -95,13 +95,7 @@ class UpstreamClient:
             metrics=metrics,
             bodies=BodyReader(reactor, config.idle_timeout, partial(metrics.received, config.name)),
         )
-        authorizer = Authorizer(
-            home=home,
-            realm=realm,
-            account=config.account[0] if config.account else None,
-            transport=transport,
-            tokens=TokenCache(transport, reactor, random),
-        )
+        authorizer = Authorizer(config, transport, TokenCache(transport, reactor, random))
         self._api = api = RegistryAPI(
             upstream=config.name,
             home=home,

@@ -65,19 +65,6 @@ def resolve(base: str, reference: str) -> str:
     return url
 
 
-def may_receive_account(realm: WebOrigin, *, home: WebOrigin, configured: WebOrigin | None) -> bool:
-    """Whether a token service may receive the account of the upstream at `home`.
-
-    A realm is a URL that the upstream names, and an attacker who can respond in its place can name any
-    (GHSA-3p65-76g6-3w7r). So the account is sent to the upstream's own host and to the host of the realm
-    that the operator configured, over TLS; without TLS to the upstream's own host only, and only if the
-    upstream's own URL has none either.
-    """
-    if not realm.is_secure:
-        return not home.is_secure and realm.host == home.host
-    return realm.host == home.host or (configured is not None and realm.host == configured.host)
-
-
 def is_private(host: str) -> bool:
     """Whether `host` is the literal of an address that is not reachable from the public internet.
 

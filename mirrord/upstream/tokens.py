@@ -15,12 +15,12 @@ from cachetools import TLRUCache
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
-from mirrord.config.config import AccountConfig
+from mirrord.config.config import AccountConfig, UpstreamConfig
 from mirrord.flight.single import SingleFlight
 from mirrord.oci.errors import AccountRefused, Denied, UpstreamBusy, UpstreamRefused
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge
-from mirrord.upstream.origin import WebOrigin, may_receive_account
+from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.retry import Deadline, retry
 from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
@@ -51,29 +51,23 @@ class TokenRequest:
 
     @classmethod
     def for_challenge(
-        cls,
-        challenge: Challenge,
-        repository: RepositoryName,
-        *,
-        home: WebOrigin,
-        configured_realm: WebOrigin | None,
-        account: AccountConfig | None,
+        cls, challenge: Challenge, repository: RepositoryName, upstream: UpstreamConfig
     ) -> Self:
         """Return the request that satisfies a Bearer challenge, with the account where the realm may have it.
 
         Raises:
-            UpstreamRefused: The realm is not a URL, or has no TLS although the upstream at `home` does.
+            UpstreamRefused: The realm is not a URL, or has no TLS although the upstream does.
         """
         realm = challenge.parameters.get("realm", "")
-        origin = WebOrigin.of(realm)
-        if home.is_secure and not origin.is_secure:
+        if WebOrigin.of(upstream.url).is_secure and not WebOrigin.of(realm).is_secure:
             raise UpstreamRefused("the upstream named a token service without TLS")
         scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
+        has_account = bool(upstream.account) and upstream.may_receive_account(realm)
         return cls(
             realm=realm,
             service=challenge.parameters.get("service"),
             scopes=tuple(scopes),
-            account=account if may_receive_account(origin, home=home, configured=configured_realm) else None,
+            account=upstream.account[0] if has_account else None,
         )
 
     @property

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.errors import UpstreamRefused
-from mirrord.upstream.origin import WebOrigin, is_private, may_receive_account, resolve
+from mirrord.upstream.origin import WebOrigin, is_private, resolve
 
 
 class OriginTests(SynchronousTestCase):
@@ -69,39 +69,3 @@ class OriginTests(SynchronousTestCase):
         with contextlib.suppress(UpstreamRefused):
             WebOrigin.of(resolve("https://a.example/", text))
         is_private(text)
-
-
-class AccountTests(SynchronousTestCase):
-    def test_realms(self) -> None:
-        """An account is sent over TLS to the own or configured host, without TLS to the own host only."""
-        https, http = "https://registry.example", "http://registry.example:5000"
-        realm = "https://auth.example"
-        for home, configured, named, may_receive in (
-            (https, None, "https://registry.example/token", True),
-            (https, None, "https://registry.example:8443/token", True),
-            (https, None, "https://REGISTRY.example/token?x=1", True),
-            (https, None, "http://registry.example/token", False),
-            (https, None, "https://auth.example/token", False),
-            (https, None, "https://registry.example.evil.example/", False),
-            (https, None, "https://evil.example/registry.example", False),
-            (https, None, "https://sub.registry.example/", False),
-            (https, realm, "https://auth.example/token", True),
-            (https, realm, "https://auth.example:8443/token", True),
-            (https, realm, "https://registry.example/token", True),
-            (https, realm, "http://auth.example/token", False),
-            (https, realm, "https://auth.example.evil.example/", False),
-            (https, "http://auth.example", "http://auth.example/token", False),
-            (http, None, "http://registry.example:5000/token", True),
-            (http, None, "http://registry.example:5001/token", True),
-            (http, None, "https://registry.example/token", True),
-            (http, None, "http://auth.example/token", False),
-            (http, realm, "https://auth.example/token", True),
-            (http, realm, "http://auth.example/token", False),
-            (http, "http://auth.example", "http://auth.example/token", False),
-        ):
-            found = may_receive_account(
-                WebOrigin.of(named),
-                home=WebOrigin.of(home),
-                configured=None if configured is None else WebOrigin.of(configured),
-            )
-            self.assertEqual(may_receive, found, (home, configured, named))
