@@ -59,7 +59,8 @@ class TokenRequest:
             UpstreamRefused: The realm is not a URL, or has no TLS although the upstream does.
         """
         realm = challenge.parameters.get("realm", "")
-        if WebOrigin.of(upstream.url).is_secure and not WebOrigin.of(realm).is_secure:
+        origin = WebOrigin.of(realm)
+        if WebOrigin.of(upstream.url).is_secure and not origin.is_secure:
             raise UpstreamRefused("the upstream named a token service without TLS")
         scopes = challenge.parameters.get("scope", "").split() or [f"repository:{repository}:pull"]
         has_account = bool(upstream.account) and upstream.may_receive_account(realm)

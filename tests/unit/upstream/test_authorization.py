@@ -109,6 +109,20 @@ class AuthorizationTests(ClientTestCase):
         self.result(self.resolve())
         self.assertIsNone(self.authorizations[1])
 
+    def test_invalid_realm(self) -> None:
+        """A realm that is not a URL is rejected, whether or not the upstream has TLS."""
+        for url in (HOME, "http://registry.example"):
+            for realm in (
+                "",
+                "/token",
+                "http://[::1",
+                "http://me:pw@registry.example/",
+                "ftp://registry.example/",
+            ):
+                self.use(challenge(realm=realm), account=ME, url=url)
+                self.failure(self.resolve(), UpstreamRefused)
+                self.assertEqual(1, len(self.agent.requests))
+
     def test_basic(self) -> None:
         """A Basic challenge is satisfied with the account, at the upstream's own origin only."""
         unauthorized = Reply(401, {"WWW-Authenticate": 'Basic realm="x"'})
