@@ -1,4 +1,4 @@
-"""The documentation says what the code does."""
+"""The documentation agrees with the code."""
 
 import re
 import tomllib
@@ -35,7 +35,7 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "`[[access.rules]]`": access.RuleConfig,
 }
 
-# What the environment decides, and a key that is required in a file but not of a value.
+# A default from the environment, and a key that is required in a file but has a default in the class.
 SPECIAL = {
     ("`[store]`", "`path`"): "*see below*",
     ("`[[upstream.account]]`", "`password_file`"): "*required*",
@@ -47,7 +47,7 @@ def read(name: str) -> str:
 
 
 def rows(text: str, header: str) -> Iterator[list[str]]:
-    """The cells of every table that begins with these columns."""
+    """Yield the cells of each row of the tables with this header."""
     lines = iter(text.splitlines())
     for line in lines:
         if line == header:
@@ -84,7 +84,7 @@ def is_table(field: "attrs.Attribute[Any]") -> bool:
 
 class ConfigurationTests(SynchronousTestCase):
     def test_every_key_with_its_default(self) -> None:
-        """configuration.md has every key and its default, and no other."""
+        """configuration.md lists exactly the existing keys, with their defaults."""
         found = sections(read("docs/configuration.md"))
         for section, cls in SECTIONS.items():
             documented = {row[0]: row[1] for row in rows(found[section], "| key | default | meaning |")}
@@ -92,7 +92,7 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual({title for title in found if "[" in title}, set(SECTIONS) - {"Top level"})
 
     def test_built_in_upstreams(self) -> None:
-        """configuration.md has every built-in upstream, and no other."""
+        """configuration.md lists exactly the built-in upstreams."""
         documented = list(rows(read("docs/configuration.md"), "| name | prefix | url | realm |"))
         built_in = [
             [f"`{table[key]}`" if key in table else "" for key in ("name", "prefix", "url", "realm")]
@@ -101,7 +101,7 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(documented, built_in)
 
     def test_example(self) -> None:
-        """The example configuration is right, also with everything in it that is commented out."""
+        """The example configuration is valid, as it is and with all commented settings enabled."""
         text = read("systemd/mirrord.toml")
         environment = {"HOME": "/home/me"}
         config.parse_config(text, environment=environment)
@@ -117,7 +117,7 @@ class ConfigurationTests(SynchronousTestCase):
 
 class MetricsTests(SynchronousTestCase):
     def test_every_metric(self) -> None:
-        """operations.md has every metric with its type and labels, and no other."""
+        """operations.md lists exactly the existing metrics, with type, labels and help."""
         exposed = []
         for family in Metrics(["docker.io"]).registry.collect():
             suffix = {"counter": "_total", "histogram": "_count"}.get(family.type, "")
@@ -132,26 +132,26 @@ class MetricsTests(SynchronousTestCase):
 
 class CommandTests(SynchronousTestCase):
     def test_every_command(self) -> None:
-        """operations.md has every command with its summary, as `mirrord --help` has it, and no other."""
+        """operations.md lists exactly the commands of `mirrord --help`, with their summaries."""
         commands = [
             [f"`{name}`", summary] for chapter in COMMANDS.values() for name, summary in chapter.items()
         ]
         self.assertEqual(list(rows(read("docs/operations.md"), "| command | does |")), commands)
 
     def test_every_status(self) -> None:
-        """operations.md has every status that a command ends with, and no other."""
+        """operations.md lists exactly the exit statuses of the commands."""
         documented = list(rows(read("docs/operations.md"), "| status | meaning |"))
         self.assertEqual(documented, [[f"`{status}`", meaning] for status, meaning in EXIT_STATUSES.items()])
 
 
 class LogTests(SynchronousTestCase):
     def test_every_field(self) -> None:
-        """operations.md has every field of a log entry under both its names, and no other."""
+        """operations.md lists exactly the fields of log entries, by their names in JSON and the journal."""
         documented = [row[:2] for row in rows(read("docs/operations.md"), "| JSON | journal | meaning |")]
         self.assertEqual(documented, [[f"`{name}`", f"`{field}`"] for name, field in FIELDS.items()])
 
     def test_every_event(self) -> None:
-        """operations.md has every kind of event with its number, and no other; so have its commands."""
+        """operations.md lists exactly the events, with their MESSAGE_IDs; its commands use only these."""
         text = read("docs/operations.md")
         documented = [row[:2] for row in rows(text, "| event | MESSAGE_ID | meaning |")]
         self.assertEqual(documented, [[f"`{event.word}`", f"`{event.value}`"] for event in Event])
@@ -163,7 +163,7 @@ class LogTests(SynchronousTestCase):
 
 class ArchitectureTests(SynchronousTestCase):
     def test_every_folder(self) -> None:
-        """architecture.md has every folder and every module at the top of the package."""
+        """architecture.md lists every folder and top-level module of the package."""
         text = read("docs/architecture.md")
         package = ROOT / "mirrord"
         for path in package.iterdir():
@@ -182,7 +182,7 @@ class ArchitectureTests(SynchronousTestCase):
 
 class LinkTests(SynchronousTestCase):
     def test_links(self) -> None:
-        """Every link of the documentation to a file of the project leads somewhere."""
+        """Every relative link in the documentation points to an existing file."""
         for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
             for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
                 self.assertTrue((page.parent / target).exists(), f"{page.name}: {target}")

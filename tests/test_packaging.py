@@ -1,4 +1,4 @@
-"""The wheel, and how Twisted finds the daemon in it and in the checkout."""
+"""The wheel and the checkout: their content, and the plugin through which twistd finds the daemon."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def run(*command: str, cwd: Path, environment: Mapping[str, str] | None = None) 
         check=False,
     )
     if done.returncode:
-        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise AssertionError(f"{command} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -58,7 +58,7 @@ class WheelTests(PackagingCase):
             archive.extractall(self.site)
 
     def test_wheel(self) -> None:
-        """The wheel holds the package and the plugin, nothing that shadows Twisted; twistd finds it."""
+        """The wheel contains the package and the plugin, shadows nothing of Twisted, and twistd finds it."""
         self.assertIn("mirrord/tap.py", self.names)
         self.assertIn("mirrord/py.typed", self.names)
         shadow = [name for name in self.names if name.startswith("twisted/")]
@@ -72,19 +72,19 @@ class WheelTests(PackagingCase):
         self.assertRegex(usage, r"\n    mirrord +A container registry mirror\n")
 
     def test_units(self) -> None:
-        """The wheel's `mirrord install-service` writes the units and the configuration of the checkout."""
+        """`mirrord install-service` of the wheel writes the units and configuration of the checkout."""
         code = "from mirrord.cli.main import main; main(['install-service', '--dry-run', '--socket'])"
         environment = {"PYTHONPATH": str(self.site)}
-        said = run(sys.executable, "-c", code, cwd=self.folder, environment=environment)
+        output = run(sys.executable, "-c", code, cwd=self.folder, environment=environment)
         for name in ("mirrord.socket", "mirrord.sysusers"):
-            self.assertIn((ROOT / "systemd" / name).read_text(), said)
+            self.assertIn((ROOT / "systemd" / name).read_text(), output)
         for line in ("WatchdogSec=30", "[[listen]]", "==> /etc/mirrord/mirrord.toml"):
-            self.assertIn(f"\n{line}\n", said)
+            self.assertIn(f"\n{line}\n", output)
 
 
 class CheckoutTests(PackagingCase):
     def test_plugin(self) -> None:
-        """From the checkout twistd knows mirrord, and its options."""
+        """Twistd finds mirrord and its options in the checkout."""
         self.assertRegex(
             run(script("twistd"), "--help", cwd=ROOT), r"\n    mirrord +A container registry mirror\n"
         )
@@ -93,15 +93,15 @@ class CheckoutTests(PackagingCase):
             self.assertIn(option, usage)
 
     def test_tac(self) -> None:
-        """`mirrord.tac` makes an application of one service."""
+        """`mirrord.tac` creates an application with one service."""
         environment = {"PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
         self.assertEqual(run(sys.executable, "-c", LOAD_TAC, cwd=ROOT, environment=environment), "1\n")
 
     def test_command(self) -> None:
-        """`mirrord run` is `twistd mirrord` with the same options."""
+        """`mirrord run` is equivalent to `twistd mirrord` with the same options."""
         environment = {"PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
         code = "from mirrord.cli.main import main; main()"
-        said = run(
+        output = run(
             sys.executable,
             "-c",
             code,
@@ -112,11 +112,11 @@ class CheckoutTests(PackagingCase):
             cwd=ROOT,
             environment=environment,
         )
-        self.assertIn('[store]\npath = "/srv/x"\n', said)
+        self.assertIn('[store]\npath = "/srv/x"\n', output)
         self.assertIn("  run ", run(sys.executable, "-c", code, "--help", cwd=ROOT, environment=environment))
 
     def test_check(self) -> None:
-        """A configuration that cannot be used ends `--check` with status 1 and a line a mistake."""
+        """With an invalid configuration `--check` exits with status 1 and prints one line per error."""
         bad = self.folder / "bad.toml"
         bad.write_text('drain_timeout = 5\n[store]\npath = ""\n')
         done = subprocess.run(
