@@ -10,7 +10,7 @@ import attrs
 from mirrord.config.addresses import parse_address
 from mirrord.oci.errors import UpstreamRefused
 
-_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _MAX_URL_LENGTH = 16 * 1024
 """Signed URLs of some stores are up to 4 KiB long."""
@@ -39,16 +39,21 @@ class WebOrigin:
         if len(url) > _MAX_URL_LENGTH or not _is_plain(url) or not _is_absolute(parts):
             raise UpstreamRefused("the upstream sent a URL that is not plain http or https")
         host = parts.hostname or ""
-        return cls(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
+        return cls(parts.scheme, host, DEFAULT_PORTS[parts.scheme] if port is None else port)
 
     @property
     def is_secure(self) -> bool:
         """Whether requests to it use TLS."""
         return self.scheme == "https"
 
-    def __str__(self) -> str:
+    @property
+    def authority(self) -> str:
+        """Host and port, an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}" + ("" if self.port == _PORTS[self.scheme] else f":{self.port}")
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}".removesuffix(f":{DEFAULT_PORTS[self.scheme]}")
 
 
 def resolve(base: str, reference: str) -> str:
@@ -85,4 +90,4 @@ def _is_plain(url: str) -> bool:
 
 
 def _is_absolute(parts: SplitResult) -> bool:
-    return parts.scheme in _PORTS and bool(parts.hostname) and "@" not in parts.netloc
+    return parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and "@" not in parts.netloc

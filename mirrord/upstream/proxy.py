@@ -23,11 +23,10 @@ from zope.interface import implementer
 from mirrord.config.defaults import proxy_variables
 from mirrord.config.types import split_proxy_url
 from mirrord.oci.errors import UpstreamUnreachable
-from mirrord.upstream.origin import WebOrigin
+from mirrord.upstream.origin import DEFAULT_PORTS, WebOrigin
 
 _MAX_HEAD_BYTES = 16 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +50,7 @@ class Proxy:
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             authorization = b"Basic " + base64.b64encode(pair)
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
         return cls(
             host=parts.hostname or "",
             port=port,
@@ -126,8 +125,7 @@ class TunnelEndpoint:
         return established
 
     def _request(self) -> bytes:
-        host = f"[{self._origin.host}]" if ":" in self._origin.host else self._origin.host
-        authority = f"{host}:{self._origin.port}".encode("ascii")
+        authority = self._origin.authority.encode("ascii")
         lines = [b"CONNECT %b HTTP/1.1" % authority, b"Host: %b" % authority]
         if self._proxy.authorization is not None:
             lines.append(b"Proxy-Authorization: " + self._proxy.authorization)
