@@ -186,3 +186,12 @@ class LinkTests(SynchronousTestCase):
         for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
             for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
                 self.assertTrue((page.parent / target).exists(), f"{page.name}: {target}")
+
+    def test_anchors(self) -> None:
+        """Every link to a section of a page names an existing heading."""
+        for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+            for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8")):
+                text = (page.parent / target if target else page).read_text("utf-8")
+                titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+                anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+                self.assertIn(anchor, anchors, page.name)
