@@ -48,14 +48,18 @@ class HostedRemover:
             if not going:
                 raise ManifestUnknown("nothing is held under this reference")
             hanging = _hanging_on({tag.digest for tag in going}, manifests, staying)
-            await self._shelf.apply_plan(RetentionPlan(repository, tuple(going), tuple(hanging)))
+            await self._shelf.apply_plan(
+                RetentionPlan(repository=repository, tags=tuple(going), manifests=tuple(hanging))
+            )
         else:
             if not await self._index.delete(repository, digest):
                 raise ManifestUnknown("nothing is held under this reference")
             gone = manifests.pop(digest, None)
             about = {one.digest for one in manifests.values() if one.subject == digest}
             hanging = _hanging_on(about.union(gone.children if gone else ()), manifests, staying)
-            await self._shelf.apply_plan(RetentionPlan(repository, (), tuple(hanging)))
+            await self._shelf.apply_plan(
+                RetentionPlan(repository=repository, tags=(), manifests=tuple(hanging))
+            )
         left = [one.digest for one in hanging if not self._has(repository, one.digest)]
         return _removal(repository, going, left if digest is None else [digest, *left])
 
@@ -73,7 +77,7 @@ class HostedRemover:
 
 
 def _removal(repository: RepositoryName, tags: Iterable[HostedTag], digests: Iterable[Digest]) -> Removal:
-    references = (ImageReference(HOSTED, repository, tag.tag) for tag in tags)
+    references = (ImageReference(registry=HOSTED, repository=repository, tag=tag.tag) for tag in tags)
     return Removal((*map(RemovedTag, references), *map(RemovedContent, digests)), None)
 
 

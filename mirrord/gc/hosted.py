@@ -162,7 +162,7 @@ def _portions(plan: RetentionPlan) -> Iterator[RetentionPlan]:
     manifests = iter(plan.manifests)
     while batch := tuple(islice(manifests, MANIFESTS_PER_TRANSACTION)):
         tags = tuple(tag for manifest in batch for tag in tags_of.pop(manifest.digest, ()))
-        yield RetentionPlan(plan.repository, tags, batch)
+        yield RetentionPlan(repository=plan.repository, tags=tags, manifests=batch)
     remaining = (tag for tags in tags_of.values() for tag in tags)
     while some_tags := tuple(islice(remaining, MANIFESTS_PER_TRANSACTION)):
-        yield RetentionPlan(plan.repository, some_tags)
+        yield RetentionPlan(repository=plan.repository, tags=some_tags)

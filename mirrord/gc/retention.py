@@ -93,7 +93,9 @@ def plan_retention(
     numbers: dict[Tag | Digest, int] = {}
     numbers.update(outdated.items())
     numbers.update((digest, number) for digest, number in due.items() if digest in removed)
-    return RetentionPlan(repository, tuple(removed_tags), tuple(removed.values()), numbers)
+    return RetentionPlan(
+        repository=repository, tags=tuple(removed_tags), manifests=tuple(removed.values()), rules=numbers
+    )
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -65,7 +65,7 @@ class ManifestPusher:
             raise Unavailable("there is no room for this on the disk")
         manifest = pushed.manifest
         link = HostedLink(
-            manifest.descriptor,
+            descriptor=manifest.descriptor,
             is_manifest=True,
             linked_at=self._now(),
             subject=pushed.subject,

@@ -67,7 +67,7 @@ class PushedManifest:
             references = references_in(document)
         if sum(map(len, _lists(document))) >= MAX_REFERENCES:
             raise ManifestInvalid(f"no more than {MAX_REFERENCES} references are taken")
-        manifest = Manifest(digest, media_type, body, references)
+        manifest = Manifest(digest, media_type, body, references=references)
         if document.get("subject") is None:
             return cls(manifest, blobs, children)
         subject = _entry(document, "subject").digest

@@ -23,7 +23,7 @@ class ContentKind(StrEnum):
     PARTIAL = "leftover"
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Entry:
     """One file of a store.
 
@@ -65,7 +65,7 @@ class TagRecord:
         return max(self.cached, self.pending, key=lambda observation: observation.observed_at)
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ContentLink:
     """A link of a repository.
 
@@ -90,7 +90,7 @@ class CachedTag:
     used_at: float
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class HostedLink:
     """A blob or a manifest of a hosted repository; `linked_at` is wall clock.
 
@@ -106,7 +106,7 @@ class HostedLink:
     annotations: dict[str, Any] | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class HostedManifest:
     """A manifest of a hosted repository.
 
@@ -130,7 +130,7 @@ class HostedTag:
     age_seconds: float
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class RetentionPlan:
     """The tags and manifests to delete from a hosted repository; a tag only if it still names that digest.
 

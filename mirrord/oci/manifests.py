@@ -72,7 +72,7 @@ class Manifest:
     digest: Digest
     media_type: str
     body: bytes = attrs.field(repr=False)
-    _references: tuple[Descriptor, ...] | None = attrs.field(default=None, eq=False, repr=False)
+    _references: tuple[Descriptor, ...] | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
 
     @classmethod
     def parse(cls, body: bytes, content_type: str | None, digest: Digest | None = None) -> Self:

@@ -32,7 +32,7 @@ _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::[0-9]{{1
 _BARE_DIGEST = re.compile(r"sha(?:256|512):[a-f0-9]{64,}", re.ASCII)
 
 
-@attrs.frozen(order=True, cache_hash=True)
+@attrs.frozen(kw_only=True, order=True, cache_hash=True)
 class ImageReference:
     """A repository of a registry, optionally with a tag, a digest, or both.
 
@@ -64,16 +64,16 @@ class ImageReference:
         if not _is_host(name) and RepositoryName.is_one(name) and is_hosted(RepositoryName(name)):
             registry, repository = HOSTED, RepositoryName(name)
         return cls(
-            registry,
-            repository,
-            Tag.parse(tag) if colon else None,
-            Digest.parse(digest) if at else None,
+            registry=registry,
+            repository=repository,
+            tag=Tag.parse(tag) if colon else None,
+            digest=Digest.parse(digest) if at else None,
         )
 
     @classmethod
     def of(cls, key: RepositoryKey) -> Self:
         """Return the reference of a whole repository."""
-        return cls(key.upstream, key.repository)
+        return cls(registry=key.upstream, repository=key.repository)
 
     @property
     def is_hosted(self) -> bool:

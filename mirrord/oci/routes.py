@@ -68,7 +68,7 @@ class BlobRoute:
     digest: Digest
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class UploadRoute:
     """`/v2/<repository>/blobs/uploads/[<session>]`, to which a blob is pushed.
 
@@ -91,7 +91,7 @@ class TagsRoute:
     page: Page
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ReferrersRoute:
     """`/v2/<repository>/referrers/<digest>`; in a paginated list, those after `last`."""
 
@@ -196,7 +196,12 @@ def _route(tail: list[str], parameters: dict[str, list[str]]) -> Route:  # noqa:
             return TagsRoute(_repository(name), _page(parameters))
         case [*name, "referrers", digest] if name and digest:
             last = _only(parameters, "last") or ""
-            return ReferrersRoute(_repository(name), Digest.parse(digest), _artifact_type(parameters), last)
+            return ReferrersRoute(
+                repository=_repository(name),
+                digest=Digest.parse(digest),
+                artifact_type=_artifact_type(parameters),
+                last=last,
+            )
     raise NameUnknown("no such path in the registry API")
 
 
@@ -219,7 +224,11 @@ def _upload(repository: RepositoryName, session: str | None, parameters: dict[st
         for text in (_only(parameters, "digest"), _only(parameters, "mount"))
     )
     return UploadRoute(
-        repository, session, digest, mount, None if origin is None else RepositoryName.parse(origin)
+        repository=repository,
+        session=session,
+        digest=digest,
+        mount=mount,
+        origin=None if origin is None else RepositoryName.parse(origin),
     )
 
 

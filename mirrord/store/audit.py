@@ -106,7 +106,10 @@ class ContentAudit:
         while page := [ContentRow._make(row) for row in self._database.select(_NEXT, last)]:
             yield [
                 Entry(
-                    ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row)
+                    kind=ContentKind(row.kind),
+                    name=row.digest,
+                    size=footprint(row.size),
+                    idle_seconds=self._contents.idle_seconds(row),
                 )
                 for row in page
                 if not self._database.is_overlaid(CONTENT, CONTENT.key_of(row))

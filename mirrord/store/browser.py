@@ -179,18 +179,23 @@ class StoreBrowser:
         for kind in (ContentKind.BLOB, ContentKind.MANIFEST):
             row = self._contents.get(kind, digest)
             if row is not None:
-                yield Entry(kind, row.digest, footprint(row.size), 0.0)
+                yield Entry(kind=kind, name=row.digest, size=footprint(row.size), idle_seconds=0.0)
         size = self._partials.partial_size(digest)
         if size is not None:
-            yield Entry(ContentKind.PARTIAL, self._layout.partial(digest).name, footprint(size), 0.0)
+            yield Entry(
+                kind=ContentKind.PARTIAL,
+                name=self._layout.partial(digest).name,
+                size=footprint(size),
+                idle_seconds=0.0,
+            )
 
     def _content_link(self, row: LinkRow, kind: str | None, size: int | None) -> ContentLink:
         return ContentLink(
-            Descriptor(row.media_type, Digest.parse(row.digest), row.size),
-            None if kind is None else ContentKind(kind),
-            footprint(size or 0),
-            bool(row.is_manifest),
-            self._time(row.last_used),
+            descriptor=Descriptor(row.media_type, Digest.parse(row.digest), row.size),
+            kind=None if kind is None else ContentKind(kind),
+            size=footprint(size or 0),
+            is_manifest=bool(row.is_manifest),
+            used_at=self._time(row.last_used),
         )
 
     def _time(self, service_seconds: float) -> float:

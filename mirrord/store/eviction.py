@@ -84,7 +84,12 @@ class EvictionStore:
     def entries(self) -> Iterator[Entry]:
         """Iterate over all that can be evicted, least recently used first, reading page by page."""
         content = (
-            Entry(ContentKind(row.kind), row.digest, footprint(row.size), self._contents.idle_seconds(row))
+            Entry(
+                kind=ContentKind(row.kind),
+                name=row.digest,
+                size=footprint(row.size),
+                idle_seconds=self._contents.idle_seconds(row),
+            )
             for row in self._contents.least_recently_used()
         )
         return heapq.merge(content, self.partials(), key=lambda entry: -entry.idle_seconds)
@@ -93,7 +98,12 @@ class EvictionStore:
         """Iterate over those of `entries` that interrupted downloads left."""
         now = self._database.now()
         for parked in self._partials.parked():
-            yield Entry(ContentKind.PARTIAL, parked.name, footprint(parked.size), now - parked.since)
+            yield Entry(
+                kind=ContentKind.PARTIAL,
+                name=parked.name,
+                size=footprint(parked.size),
+                idle_seconds=now - parked.since,
+            )
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         """Evict a few entries, except busy ones, and return which; they are absent at once.

@@ -125,7 +125,7 @@ class HostedGCStore:
         last = ("", "")
         while page := self._database.select(_UNLINKED, last):
             yield [
-                Entry(ContentKind(kind), digest, footprint(size), 0.0)
+                Entry(kind=ContentKind(kind), name=digest, size=footprint(size), idle_seconds=0.0)
                 for digest, kind, size, is_unlinked in page
                 if is_unlinked and not self._database.is_overlaid(CONTENT, (digest, kind))
             ]
@@ -168,11 +168,11 @@ class HostedGCStore:
                 children.setdefault(parent, []).append(Digest.parse(child))
             yield [
                 HostedManifest(
-                    Digest.parse(digest),
-                    size,
-                    now - touched,
-                    None if subject is None else Digest.parse(subject),
-                    tuple(children.get(digest, ())),
+                    digest=Digest.parse(digest),
+                    size=size,
+                    idle_seconds=now - touched,
+                    subject=None if subject is None else Digest.parse(subject),
+                    children=tuple(children.get(digest, ())),
                 )
                 for digest, size, touched, subject in page
             ]

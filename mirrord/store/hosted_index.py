@@ -227,7 +227,7 @@ class HostedIndex:
         with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
             if not self._blobs.has(descriptor):
                 return False
-            link = HostedLink(descriptor, is_manifest=False, linked_at=self._wall_clock())
+            link = HostedLink(descriptor=descriptor, is_manifest=False, linked_at=self._wall_clock())
             row = HostedLinkRow.of(repository, link, self._database.now())
             await self._write(partial(hosted_rows.put_link, row=row))
         return True

@@ -96,12 +96,12 @@ class HostedLinkRow(NamedTuple):
     def link(self) -> HostedLink:
         """Return the link of this row."""
         return HostedLink(
-            Descriptor(self.media_type, Digest.parse(self.digest), self.size),
-            bool(self.is_manifest),
-            self.linked_at,
-            None if self.subject is None else Digest.parse(self.subject),
-            None if self.artifact_type is None else json.loads(self.artifact_type),
-            None if self.annotations is None else json.loads(self.annotations),
+            descriptor=Descriptor(self.media_type, Digest.parse(self.digest), self.size),
+            is_manifest=bool(self.is_manifest),
+            linked_at=self.linked_at,
+            subject=None if self.subject is None else Digest.parse(self.subject),
+            artifact_type=None if self.artifact_type is None else json.loads(self.artifact_type),
+            annotations=None if self.annotations is None else json.loads(self.annotations),
         )
 
 

@@ -188,7 +188,7 @@ class MemoryHosted:
 
     def _link(self, repository: RepositoryName, descriptor: Descriptor) -> None:
         self.links[repository, descriptor.digest, False] = HostedLink(
-            descriptor, is_manifest=False, linked_at=NOW
+            descriptor=descriptor, is_manifest=False, linked_at=NOW
         )
 
 

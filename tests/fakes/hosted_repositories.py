@@ -27,13 +27,17 @@ class FakeHostedRepositories:
     ) -> Digest:
         """Have a manifest, with all blobs that it names unless they are manifests, and its tags."""
         digest = manifest.digest
-        self.held[repository, digest, True] = HostedLink(manifest.descriptor, True, PUSHED_AT, subject)
+        self.held[repository, digest, True] = HostedLink(
+            descriptor=manifest.descriptor, is_manifest=True, linked_at=PUSHED_AT, subject=subject
+        )
         self.children[digest] = tuple(
             named.digest for named in manifest.references() if (repository, named.digest, True) in self.held
         )
         for named in manifest.references():
             if named.digest not in self.children[digest]:
-                self.held[repository, named.digest, False] = HostedLink(named, False, PUSHED_AT)
+                self.held[repository, named.digest, False] = HostedLink(
+                    descriptor=named, is_manifest=False, linked_at=PUSHED_AT
+                )
         self.named.update(((repository, Tag(tag)), digest) for tag in tags)
         return digest
 
@@ -82,7 +86,15 @@ class FakeHostedRepositories:
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         for (of, digest, is_manifest), link in self.held.items():
             if of == repository and is_manifest:
-                yield [HostedManifest(digest, 1, 9.0, link.subject, self.children.get(digest, ()))]
+                yield [
+                    HostedManifest(
+                        digest=digest,
+                        size=1,
+                        idle_seconds=9.0,
+                        subject=link.subject,
+                        children=self.children.get(digest, ()),
+                    )
+                ]
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         yield from (

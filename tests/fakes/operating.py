@@ -48,7 +48,15 @@ class FakeShelves:
             if of == source:
                 kind = self._kind(digest)
                 size = descriptor.size if kind else 0
-                yield [ContentLink(descriptor, kind, size, digest in self.manifests, 50.0)]
+                yield [
+                    ContentLink(
+                        descriptor=descriptor,
+                        kind=kind,
+                        size=size,
+                        is_manifest=digest in self.manifests,
+                        used_at=50.0,
+                    )
+                ]
 
     def tags(self, source: RepositoryKey) -> Iterator[list[CachedTag]]:
         for (of, tag), record in list(self.known.items()):
@@ -88,7 +96,9 @@ class FakeShelves:
         for digest in digests:
             kind = self._kind(digest)
             if kind is not None and digest not in self.reading:
-                gone.append(Entry(kind, str(digest), self.size_of(kind, digest) or 0, 0.0))
+                gone.append(
+                    Entry(kind=kind, name=str(digest), size=self.size_of(kind, digest) or 0, idle_seconds=0.0)
+                )
                 self.blobs.pop(digest, None)
                 self.manifests.pop(digest, None)
         return gone

@@ -185,7 +185,7 @@ class CommandsTests(SynchronousTestCase):
         hosted = dict.fromkeys(("tags", "manifests", "blobs", "uploads", "entries", "bytes"), 0)
         victim = {"kind": "blob", "name": "x", "bytes": 2, "idle_seconds": 99.0}
         for query, is_dry_run in {"?dry_run=1": True, "": False, "?dry_run=0": False}.items():
-            self.store.cached = [Entry(ContentKind.BLOB, "x", 2, 99.0)]
+            self.store.cached = [Entry(kind=ContentKind.BLOB, name="x", size=2, idle_seconds=99.0)]
             victims = [victim] if is_dry_run else []
             swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 2, "victims": victims}
             self.assertEqual(

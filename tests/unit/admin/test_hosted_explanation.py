@@ -96,4 +96,4 @@ class HostedInquiryTests(OperateCase):
         ):
             parsed = ImageReference.parse(text, is_hosted)
             self.assertEqual((registry, name), (parsed.registry, str(parsed.repository)))
-        self.assertEqual("team/app:1", str(ImageReference(HOSTED, APP, Tag("1"))))
+        self.assertEqual("team/app:1", str(ImageReference(registry=HOSTED, repository=APP, tag=Tag("1"))))

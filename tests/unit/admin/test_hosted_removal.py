@@ -15,7 +15,9 @@ class HostedRemovalTests(OperateCase):
         return Remover(self.shelves, HostedRemover(self.hosted, self.hosted, self.clock), self.clock)
 
     def remove(self, tag: str | None = None, digest: Digest | None = None) -> Removal:
-        reference = ImageReference(HOSTED, APP, None if tag is None else Tag(tag), digest)
+        reference = ImageReference(
+            registry=HOSTED, repository=APP, tag=None if tag is None else Tag(tag), digest=digest
+        )
         return self.result(self.remover().remove(reference))
 
     def gone(self, removal: Removal) -> set[Digest]:
@@ -102,11 +104,17 @@ class HostedRemovalTests(OperateCase):
 
     def test_nothing(self) -> None:
         """What is not held cannot be removed, and that is said."""
-        whole = ImageReference(HOSTED, APP)
+        whole = ImageReference(registry=HOSTED, repository=APP)
         self.failure(self.remover().remove(whole), NameUnknown)
         self.hosted.push(APP, image(), "1")
-        self.failure(self.remover().remove(ImageReference(HOSTED, APP, Tag("2"))), ManifestUnknown)
         self.failure(
-            self.remover().remove(ImageReference(HOSTED, APP, None, Digest.of(b"x"))), ManifestUnknown
+            self.remover().remove(ImageReference(registry=HOSTED, repository=APP, tag=Tag("2"))),
+            ManifestUnknown,
+        )
+        self.failure(
+            self.remover().remove(
+                ImageReference(registry=HOSTED, repository=APP, tag=None, digest=Digest.of(b"x"))
+            ),
+            ManifestUnknown,
         )
         self.assertEqual({Tag("1")}, {tag for _, tag in self.hosted.named})

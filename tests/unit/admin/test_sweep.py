@@ -24,11 +24,13 @@ RESULT = SweepResult(started_at=5.0, seconds=1.5, evicted=EvictedContent(1, 10),
 
 
 def preview(unreferenced: int = 1) -> SweepPreview:
-    old, signature = (HostedManifest(digest, 1, 9.0) for digest in (A, B))
+    old, signature = (HostedManifest(digest=digest, size=1, idle_seconds=9.0) for digest in (A, B))
     tags = (HostedTag(Tag("1"), A, 9.0), HostedTag(Tag("sig"), B, 9.0))
-    plan = RetentionPlan(APP, tags, (old, signature), {Tag("1"): 2, A: 2})
+    plan = RetentionPlan(repository=APP, tags=tags, manifests=(old, signature), rules={Tag("1"): 2, A: 2})
     hosted = HostedSweepPreview(HOSTED, (plan,), ((APP, C),) * unreferenced)
-    return SweepPreview(EvictedContent(2, 20), (Entry(ContentKind.PARTIAL, "x", 5, 7.0),), hosted)
+    return SweepPreview(
+        EvictedContent(2, 20), (Entry(kind=ContentKind.PARTIAL, name="x", size=5, idle_seconds=7.0),), hosted
+    )
 
 
 def victims(sweep: SweepPreview) -> list[dict[str, Any]]:

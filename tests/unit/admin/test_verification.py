@@ -52,7 +52,7 @@ class VerificationTests(OperateCase):
     ) -> FakeExamination:
         """Content at rest, of 100 bytes on the disk."""
         examination = FakeExamination(list(slices), is_whole)
-        self.audit.entries[Entry(kind, str(digest), 100, 0.0)] = examination
+        self.audit.entries[Entry(kind=kind, name=str(digest), size=100, idle_seconds=0.0)] = examination
         return examination
 
     def add_slow(self, *slices: int) -> None:
@@ -64,9 +64,9 @@ class VerificationTests(OperateCase):
                 clock.rightNow += 2.0
                 return await FakeExamination.hash_slice(self)
 
-        self.audit.entries[Entry(ContentKind.BLOB, str(Digest.of(b"slow")), 100, 0.0)] = Slow(
-            list(slices), True
-        )
+        self.audit.entries[
+            Entry(kind=ContentKind.BLOB, name=str(Digest.of(b"slow")), size=100, idle_seconds=0.0)
+        ] = Slow(list(slices), True)
 
     def rot(self, *slices: int | None, kind: ContentKind = ContentKind.BLOB) -> FakeExamination:
         return self.add(ROTTEN.digest, *slices, kind=kind, is_whole=False)
@@ -191,7 +191,9 @@ class VerificationTests(OperateCase):
     def test_gone(self) -> None:
         """What has gone or changed meanwhile is not called corrupt."""
         self.rot().is_there = False
-        self.audit.entries[Entry(ContentKind.BLOB, str(Digest.of(b"gone")), 100, 0.0)] = None
+        self.audit.entries[
+            Entry(kind=ContentKind.BLOB, name=str(Digest.of(b"gone")), size=100, idle_seconds=0.0)
+        ] = None
 
         self.assertEqual([VerificationDone(1, 100, 0, 0, 0.0)], self.told())
 

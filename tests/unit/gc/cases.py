@@ -196,7 +196,8 @@ class CollectorTestCase(SynchronousTestCase):
         first = len(self.store.cached)
         self.filled += count * size
         self.store.cached.extend(
-            Entry(ContentKind.BLOB, str(first + number), size, idle_seconds) for number in range(count)
+            Entry(kind=ContentKind.BLOB, name=str(first + number), size=size, idle_seconds=idle_seconds)
+            for number in range(count)
         )
 
     def result(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -30,7 +30,7 @@ class HostedSweepTests(CollectorTestCase):
     def add(self, repository: RepositoryName, count: int, *, tagged: bool = False) -> None:
         digests = [Digest.of(b"%d" % number) for number in range(count)]
         self.hosted_store.contents[repository] = (
-            [HostedManifest(digest, 1, 99.0) for digest in digests],
+            [HostedManifest(digest=digest, size=1, idle_seconds=99.0) for digest in digests],
             [HostedTag(Tag(f"t{number}"), digest, 99.0) for number, digest in enumerate(digests) if tagged],
         )
 
@@ -61,8 +61,8 @@ class HostedSweepTests(CollectorTestCase):
         self.hosted_store.unreferenced_blobs = [(APP, DIGEST)]
         self.hosted_store.uploads = {"old": 100.0, "young": 99.0}
         self.hosted_store.content = [
-            Entry(ContentKind.BLOB, "x", 4096, 0.0),
-            Entry(ContentKind.BLOB, "y", 8192, 0.0),
+            Entry(kind=ContentKind.BLOB, name="x", size=4096, idle_seconds=0.0),
+            Entry(kind=ContentKind.BLOB, name="y", size=8192, idle_seconds=0.0),
         ]
         self.hosted_store.elsewhere = {"y"}
         self.assertEqual(HostedSweepResult(blobs=1, uploads=1, removed=EvictedContent(1, 4096)), self.sweep())
@@ -74,7 +74,7 @@ class HostedSweepTests(CollectorTestCase):
         self.add(APP, 3, tagged=True)
         self.hosted_store.unreferenced_blobs = [(APP, DIGEST)]
         self.hosted_store.uploads = {"old": 100.0}
-        self.hosted_store.content = [Entry(ContentKind.BLOB, "x", 4096, 0.0)]
+        self.hosted_store.content = [Entry(kind=ContentKind.BLOB, name="x", size=4096, idle_seconds=0.0)]
         collector = self.collector()
         collector.limits = self.limits(RetentionRule(newest=1))
         preview = self.result(collector.preview()).hosted

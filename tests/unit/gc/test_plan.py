@@ -13,7 +13,7 @@ LIMITS = GCLimits(max_size=None, min_free=0, unused_for_seconds=30 * DAY, partia
 
 
 def entry(number: int, size: int, idle_seconds: float, kind: ContentKind = ContentKind.BLOB) -> Entry:
-    return Entry(kind, str(number), size, idle_seconds)
+    return Entry(kind=kind, name=str(number), size=size, idle_seconds=idle_seconds)
 
 
 @st.composite

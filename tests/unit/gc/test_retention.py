@@ -21,7 +21,9 @@ def manifest(
     number: int, idle: float = 0.0, children: Sequence[int] = (), subject: int | None = None
 ) -> HostedManifest:
     about = None if subject is None else digest(subject)
-    return HostedManifest(digest(number), 1, idle, about, tuple(map(digest, children)))
+    return HostedManifest(
+        digest=digest(number), size=1, idle_seconds=idle, subject=about, children=tuple(map(digest, children))
+    )
 
 
 def tag(name: str, number: int, age: float = 0.0) -> HostedTag:

@@ -22,7 +22,14 @@ class ReferrersTests(PushCase):
     ) -> str:
         digest = Digest.of(content)
         descriptor = Descriptor(OCI_MANIFEST, digest, len(content))
-        link = HostedLink(descriptor, True, 0.0, subject, kind, notes or None)
+        link = HostedLink(
+            descriptor=descriptor,
+            is_manifest=True,
+            linked_at=0.0,
+            subject=subject,
+            artifact_type=kind,
+            annotations=notes or None,
+        )
         self.index.links[APP, digest, True] = link
         self.index.manifests[digest] = Manifest(digest, OCI_MANIFEST, content)
         return str(digest)

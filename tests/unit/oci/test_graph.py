@@ -39,7 +39,11 @@ def graph(edges: Mapping[int, Sequence[int]]) -> dict[Digest, list[Digest]]:
 
 def manifest(number: int, children: Sequence[int] = (), subject: int | None = None) -> HostedManifest:
     return HostedManifest(
-        digest(number), 1, 0.0, None if subject is None else digest(subject), tuple(digests(children))
+        digest=digest(number),
+        size=1,
+        idle_seconds=0.0,
+        subject=None if subject is None else digest(subject),
+        children=tuple(digests(children)),
     )
 
 

@@ -30,7 +30,7 @@ def _references(draw: st.DrawFn) -> ImageReference:
         if not slash or "." in first or first == "localhost":
             path = f"library/{path}"
     digest = draw(st.none() | st.binary(max_size=4).map(Digest.of))
-    return ImageReference(registry, RepositoryName(path), draw(_TAGS), digest)
+    return ImageReference(registry=registry, repository=RepositoryName(path), tag=draw(_TAGS), digest=digest)
 
 
 class ParsingTests(SynchronousTestCase):

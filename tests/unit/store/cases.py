@@ -115,7 +115,9 @@ class PushTestCase(StoreTestCase):
         return manifest.digest
 
     def link_of(self, manifest: Manifest, subject: Digest | None = None) -> HostedLink:
-        return HostedLink(manifest.descriptor, True, self.wall.seconds(), subject)
+        return HostedLink(
+            descriptor=manifest.descriptor, is_manifest=True, linked_at=self.wall.seconds(), subject=subject
+        )
 
     def has(self, digest: Digest, repository: RepositoryName = APP) -> bool:
         return self.store.hosted.link(repository, digest) is not None

@@ -52,7 +52,9 @@ async def push(root: Path, count: int) -> None:
         await upload.commit(Digest.of(body(number)))
         say(f"blob {number}")
         pushed = image(number)
-        await store.hosted.put_manifest(APP, pushed, HostedLink(pushed.descriptor, True, 0.0), [TAG])
+        await store.hosted.put_manifest(
+            APP, pushed, HostedLink(descriptor=pushed.descriptor, is_manifest=True, linked_at=0.0), [TAG]
+        )
         say(f"manifest {number}")
     await store.close()
 

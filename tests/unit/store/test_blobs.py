@@ -43,7 +43,7 @@ class BlobStoreTests(StoreTestCase):
         """An open blob is not evicted, a closed one is."""
         for body in (SMALL, LARGE):
             digest = self.add_blob(body)
-            entry = Entry(ContentKind.BLOB, str(digest), 4096, 0.0)
+            entry = Entry(kind=ContentKind.BLOB, name=str(digest), size=4096, idle_seconds=0.0)
             blob = self.store.blobs.open(digest)
             assert blob is not None
             self.assertEqual([], self.result(self.store.eviction.evict([entry])))

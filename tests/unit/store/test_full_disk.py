@@ -61,7 +61,11 @@ class FullDiskTests(FullDiskTestCase):
         self.assertEqual(errno.ENOSPC, error.errno)
         path = self.layout.partial(Digest.of(body))
         self.assertEqual((MIB, MIB), (partial.offset, path.stat().st_size))
-        self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(old), 4 * MIB, 0.0)]))
+        self.result(
+            self.store.eviction.evict(
+                [Entry(kind=ContentKind.BLOB, name=str(old), size=4 * MIB, idle_seconds=0.0)]
+            )
+        )
         self.result(partial.write(body[MIB:]))
         self.assertTrue(self.result(partial.is_verified()))
         self.result(partial.commit())

@@ -143,9 +143,9 @@ class ThinTests(ShelfTestCase):
         kept = [one for page in self.store.hosted_gc.manifests(APP) for one in page]
         named = [tag for page in self.store.hosted_gc.tags(APP) for tag in page]
         return RetentionPlan(
-            APP,
-            tuple(tag for tag in named if tags and tag.digest in digests),
-            tuple(one for one in kept if one.digest in digests),
+            repository=APP,
+            tags=tuple(tag for tag in named if tags and tag.digest in digests),
+            manifests=tuple(one for one in kept if one.digest in digests),
         )
 
     def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
@@ -160,9 +160,18 @@ class ThinTests(ShelfTestCase):
         self.push_manifest(manifest(note="other"), V1)
         self.pass_time(5)
         kept = {one.digest: one for page in self.store.hosted_gc.manifests(APP) for one in page}
-        self.assertEqual(HostedManifest(IMAGE.digest, len(IMAGE.body), 5.0), kept[IMAGE.digest])
         self.assertEqual(
-            HostedManifest(index.digest, len(index.body), 15.0, X, (IMAGE.digest,)), kept[index.digest]
+            HostedManifest(digest=IMAGE.digest, size=len(IMAGE.body), idle_seconds=5.0), kept[IMAGE.digest]
+        )
+        self.assertEqual(
+            HostedManifest(
+                digest=index.digest,
+                size=len(index.body),
+                idle_seconds=15.0,
+                subject=X,
+                children=(IMAGE.digest,),
+            ),
+            kept[index.digest],
         )
         named = [tag for page in self.store.hosted_gc.tags(APP) for tag in page]
         self.assertEqual([HostedTag(V1, manifest(note="other").digest, 5.0)], named)

@@ -26,7 +26,8 @@ class HostedIndexTests(PushTestCase):
         self.push_manifest(IMAGE, V1)
         self.kill()
         self.assertEqual(
-            HostedLink(Descriptor(OCTET_STREAM, digest, 1), False, 0.0), self.store.hosted.link(APP, digest)
+            HostedLink(descriptor=Descriptor(OCTET_STREAM, digest, 1), is_manifest=False, linked_at=0.0),
+            self.store.hosted.link(APP, digest),
         )
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
@@ -168,7 +169,11 @@ class HostedIndexTests(PushTestCase):
         """Content whose row was lost and adopted, or is not marked, is protected by its link."""
         digest = self.push_blob(b"x")
         self.store.blobs._contents.mark(ContentKind.BLOB, digest, is_hosted=False)
-        self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
+        self.result(
+            self.store.eviction.evict(
+                [Entry(kind=ContentKind.BLOB, name=str(digest), size=4096, idle_seconds=0.0)]
+            )
+        )
         self.assertEqual(b"x", self.read_blob(digest))
         self.store.blobs._contents.drop(ContentKind.BLOB, digest)
         self.assertEqual(1, self.store.blobs.size_of(digest))
@@ -243,7 +248,14 @@ class HostedIndexTests(PushTestCase):
         kind = "application/\ud800x"
         for number in range(20):
             image = manifest(note=str(number))
-            link = HostedLink(image.descriptor, True, 5.0, subject, kind if number % 2 else None, annotations)
+            link = HostedLink(
+                descriptor=image.descriptor,
+                is_manifest=True,
+                linked_at=5.0,
+                subject=subject,
+                artifact_type=kind if number % 2 else None,
+                annotations=annotations,
+            )
             self.result(self.store.hosted.put_manifest(APP, image, link, []))
             links[image.digest] = link
         expected = [links[digest] for digest in sorted(links)]

@@ -130,7 +130,11 @@ class TagTests(StoreTestCase):
         """A tag whose manifest was evicted is pending."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
-        self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(OLD.digest), 4096, 0.0)]))
+        self.result(
+            self.store.eviction.evict(
+                [Entry(kind=ContentKind.MANIFEST, name=str(OLD.digest), size=4096, idle_seconds=0.0)]
+            )
+        )
         self.assertEqual(TagRecord(pending=observation(OLD)), self.store.index.tag(UBUNTU, LATEST))
 
     def test_a_forgotten_tag_is_unknown(self) -> None:
@@ -173,7 +177,11 @@ class RepositoryTests(StoreTestCase):
     def test_an_evicted_one_returns_with_its_manifest(self) -> None:
         """A repository has a stored manifest again once the evicted one is stored anew, as a manifest."""
         self.add_manifest(UBUNTU, NEW)
-        self.result(self.store.eviction.evict([Entry(ContentKind.MANIFEST, str(NEW.digest), 4096, 0.0)]))
+        self.result(
+            self.store.eviction.evict(
+                [Entry(kind=ContentKind.MANIFEST, name=str(NEW.digest), size=4096, idle_seconds=0.0)]
+            )
+        )
         self.add_blob(NEW.body)
         self.clock.advance(1)
         self.assertEqual([(UBUNTU.repository, False)], self.store.index.repositories("docker.io", "", 9))

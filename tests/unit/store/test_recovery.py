@@ -78,7 +78,11 @@ class ReconciliationTests(StoreTestCase):
         self.kill()
         slices = self.begin_until_listed(digest)
         self.store.blobs.size_of(digest)
-        self.result(self.store.eviction.evict([Entry(ContentKind.BLOB, str(digest), 4096, 0.0)]))
+        self.result(
+            self.store.eviction.evict(
+                [Entry(kind=ContentKind.BLOB, name=str(digest), size=4096, idle_seconds=0.0)]
+            )
+        )
         list(slices)
         self.assertEqual((0, 0), self.totals())
 
