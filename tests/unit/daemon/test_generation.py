@@ -1,6 +1,7 @@
 """A generation is built without touching the one in effect, and changes everything when it is installed."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -28,7 +29,9 @@ X, Y = UpstreamConfig(name="x.io", url="https://x.io"), UpstreamConfig(name="y.i
 
 class GenerationTests(TestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp()).absolute()
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
         self.config = Config(store=StoreConfig(self.folder), upstream=(X, Y))
         reactor: Any = global_reactor
         logs = Logs.of_process({})
