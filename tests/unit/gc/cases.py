@@ -80,10 +80,10 @@ class FakeStore:
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
         self._fail("evict")
-        gone = [entry for entry in entries if entry in self.cached and entry.name not in self.busy]
-        self.slices.append(len(gone))
-        self.cached = [entry for entry in self.cached if entry not in gone]
-        return gone
+        evicted = [entry for entry in entries if entry in self.cached and entry.name not in self.busy]
+        self.slices.append(len(evicted))
+        self.cached = [entry for entry in self.cached if entry not in evicted]
+        return evicted
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         self._fail("forget_unused")

@@ -95,16 +95,16 @@ class VictimTests(SynchronousTestCase):
     @given(stores(), st.integers(-100, 20_000), st.sets(st.integers(0, 40)))
     def test_any_store(self, entries: list[Entry], excess: int, busy: set[int]) -> None:
         """Busy entries stay, enough or everything else is evicted, and nothing before what is older."""
-        gone = plan(entries, excess, lambda each: int(each.name) in busy)
+        evicted = plan(entries, excess, lambda each: int(each.name) in busy)
         idle = [each for each in entries if int(each.name) not in busy]
 
-        self.assertTrue(all(each in idle for each in gone))
-        self.assertTrue(sum(each.size for each in gone) >= excess or len(gone) == len(idle))
-        self.assertEqual(len(gone), len({each.name for each in gone}))
-        self.assertTrue(all(each in gone for each in idle if LIMITS.is_expired(each)))
+        self.assertTrue(all(each in idle for each in evicted))
+        self.assertTrue(sum(each.size for each in evicted) >= excess or len(evicted) == len(idle))
+        self.assertEqual(len(evicted), len({each.name for each in evicted}))
+        self.assertTrue(all(each in evicted for each in idle if LIMITS.is_expired(each)))
         for number, each in enumerate(idle):
-            if each in gone and not LIMITS.is_expired(each):
-                self.assertEqual(idle[: number + 1], [older for older in idle[: number + 1] if older in gone])
+            if each in evicted and not LIMITS.is_expired(each):
+                self.assertEqual(idle[: number + 1], [older for older in idle[: number + 1] if older in evicted])
                 self.assertLess(sum(older.size for older in idle[:number]), excess)
 
 
