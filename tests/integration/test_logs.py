@@ -1,4 +1,4 @@
-"""What a daemon says: pulls in its log, in the form that is wanted, and requests in its access log."""
+"""The log of a daemon, which reports pulls, and its access log, which has every request."""
 
 import json
 import os
@@ -25,25 +25,25 @@ class LogTests(MirrorCase):
         self.wait_until(lambda: "configuration reloaded" in daemon.log, what="the reload")
 
     def test_pulls(self) -> None:
-        """At info a pull is one line, whatever the number of its blobs, and says how it was answered."""
+        """At info a pull is one line with its outcome, whatever the number of its blobs."""
         image = self.registry.put_image(MB)
         daemon = self.start_daemon()
         for _ in range(2):
             pull(daemon.manifest("latest"))
             pull(daemon.blob(image.layer.digest))
         self.wait_until(lambda: "hit" in daemon.log, what="the second line")
-        told = re.findall(_PULLED, daemon.log, re.MULTILINE)
-        self.assertEqual(told, [("stored", str(image.manifest.size)), ("hit", str(image.manifest.size))])
+        logged = re.findall(_PULLED, daemon.log, re.MULTILINE)
+        self.assertEqual(logged, [("stored", str(image.manifest.size)), ("hit", str(image.manifest.size))])
         self.assertNotIn("blob", daemon.log)
 
         status = json.loads(pull(daemon.admin_url + "/status").body)
         self.assertEqual(status["saved"]["pulls"], 1)
-        # Tokens and challenges have come from the upstream too, and went to nobody.
+        # Tokens and challenges were received from the upstream too, and sent to no client.
         missing = image.layer.size + image.manifest.size - status["saved"]["bytes"]
         self.assertTrue(0 <= missing < 2000, missing)
 
     def test_reload(self) -> None:
-        """Form and level change with a reload: then blobs are told too, with their fields."""
+        """A reload changes format and level: at debug, blobs are logged too, with their fields."""
         image = self.registry.put_image(MB)
         daemon = self.start_daemon()
         self._reload(daemon, 'format = "json"\nlevel = "debug"')
@@ -51,14 +51,14 @@ class LogTests(MirrorCase):
         self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
         self.wait_until(lambda: Event.ANSWERED.word in daemon.log, what="the line")
         entries = [json.loads(line) for line in daemon.log[before:].splitlines()]
-        (told,) = [entry for entry in entries if entry.get("event") == Event.ANSWERED.word]
+        (logged,) = [entry for entry in entries if entry.get("event") == Event.ANSWERED.word]
         self.assertEqual(
-            (told["level"], told["repository"], told["digest"], told["outcome"], told["bytes"]),
+            (logged["level"], logged["repository"], logged["digest"], logged["outcome"], logged["bytes"]),
             ("debug", "library/app", image.layer.digest, "stored", image.layer.size),
         )
 
     def test_outage(self) -> None:
-        """An outage is one warning and one word of its end, whatever the number of pulls in between."""
+        """An outage is one warning and one report of its end, whatever the number of pulls in between."""
         self.registry.put_image(MB)
         daemon = self.start_daemon(tag_ttl="1ms")
         pull(daemon.manifest("latest"))
@@ -68,17 +68,17 @@ class LogTests(MirrorCase):
             self.assertEqual({answer.status for answer in answers}, {200})
         self.registry.up()
         self.wait_until(
-            lambda: pull(daemon.manifest("latest")).status == 200 and "again, after" in daemon.log,
+            lambda: pull(daemon.manifest("latest")).status == 200 and "circuit closed" in daemon.log,
             what="the end",
         )
         lines = [line.split(maxsplit=2)[1:] for line in daemon.log.splitlines()]
         self.assertEqual(len([text for level, text in lines if level in {"warn", "error"}]), 1)
-        told = [text for _, text in lines if text.startswith(("docker.io ", "docker.io:"))]
-        self.assertEqual(len(told), 2, told)
+        logged = [text for _, text in lines if text.startswith(("docker.io ", "docker.io:"))]
+        self.assertEqual(len(logged), 2, logged)
         self.assertGreaterEqual(len([text for _, text in lines if "for 127.0.0.1: stale" in text]), 32)
 
     def test_broken_off(self) -> None:
-        """Of a client that left, what it was sent before is told, and not what it was not."""
+        """The bytes logged for a client that left are those it was sent."""
         image = self.registry.put_image(8 * MB)
         self.registry.throttle(4 * MB)
         daemon = self.start_daemon(more='[log]\nlevel = "debug"\nformat = "json"')
@@ -87,12 +87,12 @@ class LogTests(MirrorCase):
         reading.hang_up()
         self.wait_until(lambda: "broken off" in daemon.log, what="the end of the request")
         (line,) = [line for line in daemon.log.splitlines() if "broken off" in line]
-        told = json.loads(line)
-        self.assertGreaterEqual(told["bytes"], MB)
-        self.assertLess(told["bytes"], 8 * MB)
+        logged = json.loads(line)
+        self.assertGreaterEqual(logged["bytes"], MB)
+        self.assertLess(logged["bytes"], 8 * MB)
 
     def test_access_log(self) -> None:
-        """Every request is a line of the access log, which may be renamed under the daemon's feet."""
+        """Every request is a line of the access log, which may be renamed at any time."""
         image = self.registry.put_image(MB)
         access = self.folder / "access.log"
         daemon = self.start_daemon(more=f'[log]\naccess = "{access}"')
@@ -109,7 +109,7 @@ class LogTests(MirrorCase):
         )
 
     def test_checks(self) -> None:
-        """/readyz has every check that the documentation has, and each is well."""
+        """/readyz has every documented check, and each is ok."""
         daemon = self.start_daemon()
         answer = json.loads(pull(daemon.admin_url + "/readyz").body)
         names = ("store", "index", "disk", "listeners", "certificates", "configuration", "users")

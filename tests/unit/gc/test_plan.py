@@ -104,7 +104,9 @@ class VictimTests(SynchronousTestCase):
         self.assertTrue(all(each in evicted for each in idle if LIMITS.is_expired(each)))
         for number, each in enumerate(idle):
             if each in evicted and not LIMITS.is_expired(each):
-                self.assertEqual(idle[: number + 1], [older for older in idle[: number + 1] if older in evicted])
+                self.assertEqual(
+                    idle[: number + 1], [older for older in idle[: number + 1] if older in evicted]
+                )
                 self.assertLess(sum(older.size for older in idle[:number]), excess)
 
 
