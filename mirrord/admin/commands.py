@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl
 import attrs
 from twisted.internet.defer import Deferred
 
+from mirrord.admin.operations import Operations
 from mirrord.admin.origin import refuse_strangers
-from mirrord.admin.ports import Operations
 from mirrord.admin.results import CommandFailed
 from mirrord.admin.sweep import sweep_document
 from mirrord.http.body_writer import BodyWriter

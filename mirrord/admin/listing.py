@@ -1,37 +1,35 @@
-"""Listing: the repositories that are held, with their tags and what they take of the disk."""
+"""Listing of the stored repositories, with their tags and the room that they take on the disk."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from fnmatch import fnmatchcase
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from mirrord.admin.hosted_ports import HostedIndex
 from mirrord.admin.results import ListedRepository, ListedTag
-from mirrord.admin.store_ports import Inventory
 from mirrord.flight.cooperate import cooperate
 from mirrord.oci.content import ContentKind
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import HOSTED, RepositoryKey
 from mirrord.oci.references import ImageReference
+from mirrord.repository import Repository
+from mirrord.routing import Router
 
 _MAX_PATTERN = 512
-"""Names are no longer. One of 20,000 brackets is read for half a minute, and nobody is served meanwhile."""
+"""Names are shorter. A pattern of 20,000 brackets would block the reactor for half a minute."""
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
 class RepositoryLister:
-    """Lists repositories. `tag_ttl` says for how many seconds an upstream's tags are fresh."""
+    """Lists repositories; `flush` brings what the store lists up to date."""
 
-    _inventory: Inventory
-    _hosted: HostedIndex
-    _tag_ttl: Callable[[str], float]
+    _router: Router
+    _flush: Callable[[], Awaitable[None]]
     _clock: IReactorTime
     _log = Logger()
 
     async def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
-        """The repositories whose name, short or whole, is like the shell pattern; sorted, hosted ones first.
+        """Iterate over the repositories whose name, short or whole, matches a shell pattern, hosted first.
 
         Raises:
             NameInvalid: The pattern is longer than any name.
@@ -39,77 +37,34 @@ class RepositoryLister:
         if len(pattern) > _MAX_PATTERN:
             raise NameInvalid("the pattern is longer than any name")
         try:
-            await self._inventory.flush()
+            await self._flush()
         except OSError as error:
-            self._log.warn("what is listed is older than it could be: {error}", error=str(error))
-        for sources, look in (
-            (self._hosted_sources(), self._hosted_repository),
-            (self._inventory.sources(), self._repository),
-        ):
-            async for source in cooperate(self._clock, sources):
-                name = ImageReference.of(source).familiar_name
-                if fnmatchcase(name, pattern) or fnmatchcase(str(source), pattern):
-                    yield await look(source, name)
+            self._log.warn("the list is not up to date: {error}", error=str(error))
+        async for key in cooperate(self._clock, self._router.stored()):
+            name = ImageReference.of(key).familiar_name
+            if fnmatchcase(name, pattern) or fnmatchcase(str(key), pattern):
+                yield await self._describe(self._router.open(key), name)
 
-    def _hosted_sources(self) -> Iterator[RepositoryKey]:
-        after = ""
-        while found := self._hosted.repositories(after, 1):
-            yield RepositoryKey(HOSTED, found[0])
-            after = found[0].name
-
-    async def _hosted_repository(self, source: RepositoryKey, name: str) -> ListedRepository:
-        repository = source.repository
+    async def _describe(self, repository: Repository, name: str) -> ListedRepository:
         tags: list[ListedTag] = []
         counts, size, last_used = {ContentKind.MANIFEST: 0, ContentKind.BLOB: 0}, 0, 0.0
-        async for tagged in cooperate(self._clock, self._hosted.tagged(repository)):
-            for tag, digest, at in tagged:
-                last_used = max(last_used, at)
-                is_held = self._inventory.size_of(ContentKind.MANIFEST, digest) is not None
-                tags.append(ListedTag(tag, digest, at, None, is_held))
-        async for links in cooperate(self._clock, self._hosted.links(repository)):
-            for link in links:
-                last_used = max(last_used, link.linked_at)
-                kind = ContentKind.MANIFEST if link.is_manifest else ContentKind.BLOB
-                held = self._inventory.size_of(kind, link.descriptor.digest)
-                if held is not None:
-                    counts[kind] += 1
-                    size += held
+        async for stored_tags in cooperate(self._clock, repository.stored_tags()):
+            for tag in stored_tags:
+                last_used = max(last_used, tag.used_at)
+                tags.append(ListedTag.of(tag))
+        async for contents in cooperate(self._clock, repository.stored_content()):
+            for content in contents:
+                last_used = max(last_used, content.used_at)
+                if content.kind is not None:
+                    counts[content.kind] += 1
+                    size += content.size
         return ListedRepository(
-            HOSTED,
-            repository,
-            name,
-            tuple(tags),
-            counts[ContentKind.MANIFEST],
-            counts[ContentKind.BLOB],
-            size,
-            last_used,
-        )
-
-    async def _repository(self, source: RepositoryKey, name: str) -> ListedRepository:
-        tags: list[ListedTag] = []
-        counts, size, last_used = {ContentKind.MANIFEST: 0, ContentKind.BLOB: 0}, 0, 0.0
-        async for known_tags in cooperate(self._clock, self._inventory.tags(source)):
-            for known in known_tags:
-                last_used = max(last_used, known.used_at)
-                newest = known.record.newest
-                if newest is not None:
-                    digest, seen_at = newest.descriptor.digest, newest.observed_at
-                    fresh_until = seen_at + self._tag_ttl(source.upstream)
-                    is_held = newest is known.record.cached
-                    tags.append(ListedTag(known.tag, digest, seen_at, fresh_until, is_held))
-        async for holdings in cooperate(self._clock, self._inventory.content_links(source)):
-            for holding in holdings:
-                last_used = max(last_used, holding.used_at)
-                if holding.kind is not None:
-                    counts[holding.kind] += 1
-                    size += holding.size
-        return ListedRepository(
-            source.upstream,
-            source.repository,
-            name,
-            tuple(tags),
-            counts[ContentKind.MANIFEST],
-            counts[ContentKind.BLOB],
-            size,
-            last_used,
+            upstream=repository.key.upstream,
+            repository=repository.key.repository,
+            name=name,
+            tags=tuple(tags),
+            manifests=counts[ContentKind.MANIFEST],
+            blobs=counts[ContentKind.BLOB],
+            bytes=size,
+            last_used=last_used,
         )

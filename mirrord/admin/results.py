@@ -1,11 +1,11 @@
-"""What the operator's use cases answer, and what they tell on their way.
+"""The results of the operator's use cases, and the events that they report on the way.
 
-All of these are numbers, text and tuples of such, whose names are those of the admin listener's JSON.
-Moments are wall clock, in seconds; bytes of what is held are those that it takes of the disk, of what is
-hosted those that were pushed. What has an `event` is one of a stream.
+They consist of numbers, strings and tuples of such, and their attributes are the keys of the admin listener's
+JSON. Times are wall clock, in seconds. Bytes are those that content takes of the disk, or, of hosted content,
+those that were pushed. Classes with an `event` are items of a stream.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Self
 
 import attrs
 
@@ -14,13 +14,14 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
+from mirrord.repository import BlobState, ManifestState, StoredTag, TagState
 
 
 @attrs.frozen
 class ListedTag:
-    """A tag: what it names as far as is known, asked when, answered unasked until when.
+    """A tag and what it names, when that was last confirmed, and until when it is served without a request.
 
-    A hosted one was pushed when it was `checked_at`, and no upstream is ever asked: `fresh_until` is None.
+    A hosted tag was pushed at `checked_at` and needs no confirmation: `fresh_until` is None.
     """
 
     tag: Tag
@@ -29,12 +30,17 @@ class ListedTag:
     fresh_until: float | None
     is_held: bool
 
+    @classmethod
+    def of(cls, tag: StoredTag) -> Self:
+        """Return a stored tag as it is listed."""
+        return cls(tag.tag, tag.digest, tag.checked_at, tag.fresh_until, is_held=tag.is_stored)
 
-@attrs.frozen
+
+@attrs.frozen(kw_only=True)
 class ListedRepository:
     """A repository and what of it is on the disk; `name` is what people type.
 
-    Of a hosted one the upstream is HOSTED, and `last_used` is when something was last pushed to it.
+    The upstream of a hosted one is HOSTED, and its `last_used` is the time of the last push.
     """
 
     upstream: str
@@ -47,34 +53,9 @@ class ListedRepository:
     last_used: float
 
 
-@attrs.frozen
-class RemovedTag:
-    """A tag that is no longer known."""
-
-    reference: ImageReference
-
-
-@attrs.frozen
-class RemovedContent:
-    """Content that the repository may no longer read."""
-
-    digest: Digest
-
-
-@attrs.frozen
-class Removal:
-    """What was taken out of a repository, and how much of the disk is free for it now.
-
-    Of a hosted one nothing is yet, for a sweep does that: `bytes` is None.
-    """
-
-    removed: tuple[RemovedTag | RemovedContent, ...]
-    bytes: int | None
-
-
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ReferenceResolved:
-    """What a reference names."""
+    """A reference was resolved to a digest."""
 
     event: ClassVar[str] = "resolved"
 
@@ -86,7 +67,7 @@ class ReferenceResolved:
 
 @attrs.frozen
 class ManifestPulled:
-    """A manifest is held; `platform` is for what, where an index says that."""
+    """A manifest is stored; `platform` is its platform, if an index says so."""
 
     event: ClassVar[str] = "manifest"
 
@@ -94,9 +75,9 @@ class ManifestPulled:
     platform: Platform | None
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class BlobProgress:
-    """So much of a blob is here."""
+    """A blob has grown to `written` of its `size` bytes; `is_held` when it is complete."""
 
     event: ClassVar[str] = "blob"
 
@@ -106,9 +87,9 @@ class BlobProgress:
     is_held: bool
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class PullDone:
-    """An image is held: its manifests and blobs, their bytes, and how many of these came just now."""
+    """An image is stored: its manifests, blobs and bytes, and how many of the bytes were fetched."""
 
     event: ClassVar[str] = "done"
 
@@ -121,7 +102,7 @@ class PullDone:
 
 @attrs.frozen
 class CommandFailed:
-    """It ended early."""
+    """The command failed after it had reported events."""
 
     event: ClassVar[str] = "failed"
 
@@ -129,9 +110,9 @@ class CommandFailed:
     code: str
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class VerificationProgress:
-    """So much of what is at rest was hashed."""
+    """The content hashed so far, and all that there is to hash."""
 
     event: ClassVar[str] = "progress"
 
@@ -143,7 +124,7 @@ class VerificationProgress:
 
 @attrs.frozen
 class CorruptFound:
-    """Content was not what its digest names, and is set aside; these repositories may read it."""
+    """Content did not match its digest and was set aside; `repositories` can read it."""
 
     event: ClassVar[str] = "corrupt"
 
@@ -154,7 +135,7 @@ class CorruptFound:
 
 @attrs.frozen
 class MissingFound:
-    """Content that these hosted repositories should hold is not on the disk."""
+    """Content of hosted repositories is missing on the disk."""
 
     event: ClassVar[str] = "missing"
 
@@ -165,7 +146,7 @@ class MissingFound:
 
 @attrs.frozen
 class ContentFetched:
-    """What was corrupt or missing is held again."""
+    """Corrupt or missing content was fetched again."""
 
     event: ClassVar[str] = "fetched"
 
@@ -174,7 +155,7 @@ class ContentFetched:
 
 @attrs.frozen
 class ContentLost:
-    """What was corrupt or missing could not be fetched again."""
+    """Corrupt or missing content could not be fetched again."""
 
     event: ClassVar[str] = "lost"
 
@@ -182,9 +163,9 @@ class ContentLost:
     message: str
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class VerificationDone:
-    """All that is at rest was hashed."""
+    """The verification is complete."""
 
     event: ClassVar[str] = "done"
 
@@ -197,47 +178,17 @@ class VerificationDone:
 
 
 @attrs.frozen
-class TagState:
-    """What is known of a tag; pending: seen, but its manifest is not here; hosted: as in ListedTag."""
-
-    digest: Digest
-    checked_at: float
-    fresh_until: float | None
-    state: Literal["fresh", "stale", "pending", "hosted"]
-
-
-@attrs.frozen
-class ManifestState:
-    """A manifest as its repository knows it."""
-
-    digest: Digest
-    media_type: str
-    size: int
-    is_held: bool
-
-
-@attrs.frozen
-class BlobState:
-    """Where a blob's bytes are."""
-
-    digest: Digest
-    size: int
-    state: Literal["held", "downloading", "partial", "absent"]
-    written: int
-
-
-@attrs.frozen
 class Permissions:
-    """Who may do what in a repository, in the words of `[[access.rules]]`."""
+    """The principals that may pull, push and delete in a repository, as in `[[access.rules]]`."""
 
     pull: tuple[str, ...]
     push: tuple[str, ...]
     delete: tuple[str, ...]
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Explanation:
-    """Where a reference comes from, what of it is here, who asked last, and why it would not be served."""
+    """The state of a reference: its origin, what is stored, its last client, and why it is unavailable."""
 
     reference: ImageReference
     upstream: str

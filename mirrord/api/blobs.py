@@ -6,109 +6,93 @@ from typing import ClassVar
 import attrs
 
 from mirrord.api.body_streams import BlobStream, RangeStream, SendContext
-from mirrord.api.conditionals import IMMUTABLE, etag, is_held, is_unchanged
-from mirrord.api.ports import Blobs
+from mirrord.api.conditionals import IMMUTABLE, allows_range, etag, matches
 from mirrord.api.ranges import ByteRange, multipart, select
-from mirrord.api.resource import RegistryRequest, RepositoryResponse, unsupported
-from mirrord.hosted.deletion import HostedDeletion
+from mirrord.api.registry_request import RegistryRequest
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import RangeInvalid
+from mirrord.oci.errors import RangeInvalid, Unsupported
 from mirrord.oci.manifests import OCTET_STREAM
 from mirrord.oci.routes import BlobRoute
-from mirrord.repository import BlobReader
+from mirrord.repository import BlobResult, RepositoryWriter
 
-_OCTETS: Header = (b"Content-Type", OCTET_STREAM.encode("ascii"))
-
-
-@attrs.frozen
-class BlobResource:
-    """Answers with blobs, from memory, from a file that may still grow, or passed through."""
-
-    kind: ClassVar[str] = "blob"
-
-    _blobs: Blobs
-    _sending: SendContext
-    _make_boundary: Callable[[], str]
-
-    async def reply(self, asked: RegistryRequest) -> RepositoryResponse:
-        """A blob or some ranges of it; 304 for who holds it, without a download."""
-        route = asked.target.route
-        assert isinstance(route, BlobRoute)  # noqa: S101 - the root dispatches by type
-        digest = route.digest
-        has_it = is_held(asked.header(b"If-None-Match"), digest)
-        if asked.is_head or has_it:
-            found = await self._blobs.head(asked.source, digest)
-            if has_it:
-                return RepositoryResponse(found.outcome, _headers(digest), 304)
-            return RepositoryResponse(found.outcome, (_OCTETS, *_headers(digest)), length=found.size)
-        blob = await self._blobs.open(asked.source, digest)
-        try:
-            return await self._opened(blob, digest, _ranges(asked, digest, blob.size))
-        except BaseException:
-            blob.close()
-            raise
-
-    async def _opened(
-        self, blob: BlobReader, digest: Digest, ranges: tuple[ByteRange, ...] | None
-    ) -> RepositoryResponse:
-        headers = _headers(digest)
-        match ranges:
-            case None:
-                return self._reply(blob, 200, [ByteRange(0, blob.size)], _OCTETS, *headers)
-            case ():
-                reply = _unsatisfiable(blob)
-                blob.close()
-                return reply
-            case (wanted,):
-                content_range = (b"Content-Range", wanted.content_range(blob.size).encode("ascii"))
-                return await self._one(blob, wanted, _OCTETS, content_range, *headers)
-        boundary = self._make_boundary()
-        parts = multipart(ranges, blob.size, OCTET_STREAM, boundary)
-        several = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode("ascii"))
-        return self._reply(blob, 206, parts, several, *headers)
-
-    async def _one(self, blob: BlobReader, wanted: ByteRange, *headers: Header) -> RepositoryResponse:
-        """One range; where the download is far from it, straight from the upstream."""
-        if blob.readable < wanted.stop:
-            passed = await blob.pass_through(wanted.first, wanted.stop)
-            if passed is not None:
-                blob.close()
-                flow = RangeStream(passed, wanted, self._sending)
-                return RepositoryResponse(CacheResult.partial(), headers, 206, length=len(wanted), flow=flow)
-        return self._reply(blob, 206, [wanted], *headers)
-
-    def _reply(
-        self, blob: BlobReader, status: int, parts: list[bytes | ByteRange], *headers: Header
-    ) -> RepositoryResponse:
-        outcome, body = blob.outcome, blob.body
-        if body is not None:
-            blob.close()
-            taken = [part if isinstance(part, bytes) else body[part.first : part.stop] for part in parts]
-            return RepositoryResponse.of_bytes(outcome, b"".join(taken), *headers, status=status)
-        length = sum(map(len, parts))
-        return RepositoryResponse(
-            outcome, headers, status, length=length, flow=BlobStream(blob, parts, self._sending)
-        )
+_CONTENT_TYPE: Header = (b"Content-Type", OCTET_STREAM.encode("ascii"))
 
 
 @attrs.frozen
-class BlobChange:
-    """Deletes blobs; they are pushed elsewhere (uploads.py)."""
+class BlobHandler:
+    """Responds with blobs from memory, from a file that may still grow, or passed through; deletes them."""
 
     methods: ClassVar[tuple[bytes, ...]] = (b"GET", b"HEAD", b"DELETE")
 
-    _deleter: HostedDeletion
+    _context: SendContext
+    _make_boundary: Callable[[], str]
 
-    async def change(self, asked: RegistryRequest) -> Response:
-        """Delete."""
-        route = asked.target.route
-        assert isinstance(route, BlobRoute)  # noqa: S101 - the root dispatches by type
-        if asked.request.method != b"DELETE":
-            return unsupported(self.methods)
-        await self._deleter.delete_blob(route.repository, route.digest)
+    async def read(self, request: RegistryRequest, route: BlobRoute) -> Response:
+        """Return a blob, or some ranges of it; 304 to a client that has it, without a download."""
+        digest = route.digest
+        is_match = matches(request.header(b"If-None-Match"), digest)
+        if request.is_head or is_match:
+            found = await request.repository.head_blob(digest)
+            if is_match:
+                return Response(304, _headers(digest), None, cache=found.cache)
+            return Response(200, (_CONTENT_TYPE, *_headers(digest)), found.size, cache=found.cache)
+        opened = await request.repository.open_blob(digest)
+        try:
+            return await self._respond(opened, digest, _ranges(request, digest, opened.blob.size))
+        except BaseException:
+            opened.blob.close()
+            raise
+
+    async def write(self, request: RegistryRequest, route: BlobRoute, writer: RepositoryWriter) -> Response:
+        """Delete a blob; blobs are pushed through uploads (uploads.py)."""
+        if request.method != b"DELETE":
+            raise Unsupported("this path does not support that method", allow=self.methods)
+        await writer.delete_blob(route.digest)
         return Response.whole(202, b"", API_VERSION)
+
+    async def _respond(
+        self, opened: BlobResult, digest: Digest, ranges: tuple[ByteRange, ...] | None
+    ) -> Response:
+        headers, blob = _headers(digest), opened.blob
+        match ranges:
+            case None:
+                return self._stream(opened, 200, [ByteRange(0, blob.size)], _CONTENT_TYPE, *headers)
+            case ():
+                response = _unsatisfiable(opened)
+                blob.close()
+                return response
+            case (wanted,):
+                content_range = (b"Content-Range", wanted.content_range(blob.size).encode("ascii"))
+                return await self._one(opened, wanted, _CONTENT_TYPE, content_range, *headers)
+        boundary = self._make_boundary()
+        parts = multipart(ranges, blob.size, OCTET_STREAM, boundary)
+        content_type = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode("ascii"))
+        return self._stream(opened, 206, parts, content_type, *headers)
+
+    async def _one(self, opened: BlobResult, wanted: ByteRange, *headers: Header) -> Response:
+        """Return one range; straight from the upstream if the download is far from it."""
+        blob = opened.blob
+        if blob.readable < wanted.stop:
+            body = await blob.pass_through(wanted.first, wanted.stop)
+            if body is not None:
+                blob.close()
+                stream = RangeStream(body, wanted, self._context)
+                return Response(206, headers, len(wanted), stream=stream.send, cache=CacheResult.partial())
+        return self._stream(opened, 206, [wanted], *headers)
+
+    def _stream(
+        self, opened: BlobResult, status: int, parts: list[bytes | ByteRange], *headers: Header
+    ) -> Response:
+        blob, body = opened.blob, opened.blob.body
+        length = sum(map(len, parts))
+        if body is None:
+            stream = BlobStream(blob, parts, self._context)
+            return Response(status, headers, length, stream=stream.send, cache=opened.cache)
+        blob.close()
+        pieces = [part if isinstance(part, bytes) else body[part.first : part.stop] for part in parts]
+        return Response(status, headers, length, b"".join(pieces), cache=opened.cache)
 
 
 def _headers(digest: Digest) -> tuple[Header, ...]:
@@ -120,14 +104,14 @@ def _headers(digest: Digest) -> tuple[Header, ...]:
     )
 
 
-def _ranges(asked: RegistryRequest, digest: Digest, size: int) -> tuple[ByteRange, ...] | None:
-    header = asked.header(b"Range")
-    if header is None or not is_unchanged(asked.header(b"If-Range"), digest):
+def _ranges(request: RegistryRequest, digest: Digest, size: int) -> tuple[ByteRange, ...] | None:
+    header = request.header(b"Range")
+    if header is None or not allows_range(request.header(b"If-Range"), digest):
         return None
     return select(header, size)
 
 
-def _unsatisfiable(blob: BlobReader) -> RepositoryResponse:
-    answer = Response.of_error(RangeInvalid("no byte of this blob is in the range"))
-    content_range = (b"Content-Range", b"bytes */%d" % blob.size)
-    return RepositoryResponse.of_bytes(blob.outcome, answer.body, *answer.headers, content_range, status=416)
+def _unsatisfiable(opened: BlobResult) -> Response:
+    content_range = (b"Content-Range", b"bytes */%d" % opened.blob.size)
+    error = RangeInvalid("no byte of this blob is in the range")
+    return attrs.evolve(Response.of_error(error, content_range), cache=opened.cache)

@@ -1,19 +1,19 @@
-"""Conditions: what a client holds already (RFC 9110, section 13)."""
+"""Conditional requests for content whose validator is its digest (RFC 9110, section 13)."""
 
 from mirrord.http.response import Header
 from mirrord.oci.digest import Digest
 
 IMMUTABLE: Header = (b"Cache-Control", b"max-age=31536000, immutable")
-"""Content that is asked for by its digest may be kept for ever (RFC 8246)."""
+"""Content that is requested by digest may be cached for ever (RFC 8246)."""
 
 
 def etag(digest: Digest) -> str:
-    """The entity tag of content: its digest, quoted. It is a strong one, the digest is of the bytes."""
+    """Return the entity tag of content: its digest, quoted. It is strong, as the digest is of the bytes."""
     return f'"{digest}"'
 
 
-def is_held(if_none_match: str | None, digest: Digest) -> bool:
-    """Whether If-None-Match names this content: a list, weak, unquoted as old mirrors send it, or `*`."""
+def matches(if_none_match: str | None, digest: Digest) -> bool:
+    """Return whether If-None-Match names this content: a list, weak, unquoted as by old mirrors, or `*`."""
     if if_none_match is None:
         return False
     for tag in if_none_match.split(","):
@@ -23,6 +23,6 @@ def is_held(if_none_match: str | None, digest: Digest) -> bool:
     return False
 
 
-def is_unchanged(if_range: str | None, digest: Digest) -> bool:
-    """Whether a range may be served: no If-Range, or one that is this content's strong entity tag."""
+def allows_range(if_range: str | None, digest: Digest) -> bool:
+    """Return whether a range may be served: no If-Range, or one with this content's strong entity tag."""
     return if_range is None or if_range.strip() in {etag(digest), str(digest)}

@@ -1,7 +1,7 @@
 """Manifests: `/v2/<repository>/manifests/<reference>`.
 
-The Accept header is not looked at: what is stored is what its digest names, and the
-specification lets a registry answer with it (reference/protocol.md, section 1.4).
+The Accept header is ignored: a stored manifest is what its digest names, and the specification allows a
+registry to respond with it (reference/protocol.md, section 1.4).
 """
 
 from typing import ClassVar
@@ -9,97 +9,75 @@ from typing import ClassVar
 import attrs
 from twisted.logger import Logger
 
-from mirrord.api.conditionals import IMMUTABLE, etag, is_held
-from mirrord.api.ports import Manifests
-from mirrord.api.resource import RegistryRequest, RepositoryResponse, unsupported
-from mirrord.hosted.deletion import HostedDeletion
-from mirrord.hosted.manifests import ManifestPusher
-from mirrord.hosted.pushed_manifest import PushedManifest
-from mirrord.http.body import NoBody
+from mirrord.api.conditionals import IMMUTABLE, etag, matches
+from mirrord.api.registry_request import RegistryRequest
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
+from mirrord.oci.errors import Unsupported
 from mirrord.oci.names import Reference
 from mirrord.oci.routes import ManifestRoute
+from mirrord.repository import PushedManifestResult, RepositoryWriter
 
 
 @attrs.frozen
-class ManifestResource:
-    """Answers with manifests, or with what they are."""
-
-    kind: ClassVar[str] = "manifest"
-
-    _manifests: Manifests
-
-    async def reply(self, asked: RegistryRequest) -> RepositoryResponse:
-        """A manifest; 304 for who holds it, without asking the upstream for its bytes."""
-        route = asked.target.route
-        assert isinstance(route, ManifestRoute)  # noqa: S101 - the root dispatches by type
-        held = asked.header(b"If-None-Match")
-        if asked.is_head or held is not None:
-            seen = await self._manifests.head(asked.source, route.reference)
-            what = seen.descriptor
-            if is_held(held, what.digest):
-                return RepositoryResponse(
-                    seen.outcome, _validators(route.reference, what.digest, seen.outcome), 304
-                )
-            if asked.is_head:
-                headers = _headers(what.media_type, route.reference, what.digest, seen.outcome)
-                return RepositoryResponse(seen.outcome, headers, length=what.size)
-        pulled = await self._manifests.get(asked.source, route.reference)
-        manifest = pulled.manifest
-        headers = _headers(manifest.media_type, route.reference, manifest.digest, pulled.outcome)
-        return RepositoryResponse.of_bytes(pulled.outcome, manifest.body, *headers)
-
-
-@attrs.frozen
-class ManifestChange:
-    """Takes manifests that are pushed, and deletes them and their tags."""
+class ManifestHandler:
+    """Responds with manifests, stores those that are pushed, and deletes them and their tags."""
 
     methods: ClassVar[tuple[bytes, ...]] = (b"GET", b"HEAD", b"PUT", b"DELETE")
 
-    _pusher: ManifestPusher
-    _deleter: HostedDeletion
     _log: ClassVar[Logger] = Logger()
 
-    async def change(self, asked: RegistryRequest) -> Response:
+    async def read(self, request: RegistryRequest, route: ManifestRoute) -> Response:
+        """Return a manifest; 304 to a client that has it, without requesting its bytes from an upstream."""
+        if_none_match = request.header(b"If-None-Match")
+        if request.is_head or if_none_match is not None:
+            found = await request.repository.head_manifest(route.reference)
+            descriptor = found.descriptor
+            if matches(if_none_match, descriptor.digest):
+                headers = _validators(route.reference, descriptor.digest, found.cache)
+                return Response(304, headers, None, cache=found.cache)
+            if request.is_head:
+                headers = _headers(descriptor.media_type, route.reference, descriptor.digest, found.cache)
+                return Response(200, headers, descriptor.size, cache=found.cache)
+        result = await request.repository.get_manifest(route.reference)
+        manifest = result.manifest
+        headers = _headers(manifest.media_type, route.reference, manifest.digest, result.cache)
+        return Response(200, headers, len(manifest.body), manifest.body, cache=result.cache)
+
+    async def write(
+        self, request: RegistryRequest, route: ManifestRoute, writer: RepositoryWriter
+    ) -> Response:
         """Push or delete."""
-        route = asked.target.route
-        assert isinstance(route, ManifestRoute)  # noqa: S101 - the root dispatches by type
-        match asked.request.method:
+        match request.method:
             case b"PUT":
-                return await self._push(asked, route)
+                content_type = request.header(b"Content-Type")
+                pushed = await writer.push_manifest(route.reference, route.tags, content_type, request.body)
+                self._report(request, route, "pushed", Event.PUSHED)
+                return _created(route, pushed)
             case b"DELETE":
-                await self._deleter.delete_manifest(route.repository, route.reference)
-                self._tell(asked, route, "deleted", Event.DELETED)
+                await writer.delete_manifest(route.reference)
+                self._report(request, route, "deleted", Event.DELETED)
                 return Response.whole(202, b"", API_VERSION)
-        return unsupported(self.methods)
+        raise Unsupported("this path does not support that method", allow=self.methods)
 
-    async def _push(self, asked: RegistryRequest, route: ManifestRoute) -> Response:
-        body = asked.request.body or NoBody()
-        content_type = asked.header(b"Content-Type")
-        pushed = await self._pusher.push(route.repository, route.reference, route.tags, content_type, body)
-        self._tell(asked, route, "pushed", Event.PUSHED)
-        return _created(route, pushed)
-
-    def _tell(self, asked: RegistryRequest, route: ManifestRoute, what: str, event: Event) -> None:
-        mark = "@" if isinstance(route.reference, Digest) else ":"
+    def _report(self, request: RegistryRequest, route: ManifestRoute, verb: str, event: Event) -> None:
         self._log.info(
             "{what} {repository}{mark}{reference} for {client}",
-            what=what,
+            what=verb,
             repository=str(route.repository),
-            mark=mark,
+            mark="@" if isinstance(route.reference, Digest) else ":",
             reference=str(route.reference),
-            client=asked.request.client_address,
-            user=asked.caller.user,
+            client=request.http.client_address,
+            user=request.caller.user,
             event=event,
         )
 
 
-def _created(route: ManifestRoute, pushed: PushedManifest) -> Response:
-    """That there is a manifest now; that its subject was seen, so that no client keeps a list of its own."""
-    digest = str(pushed.manifest.digest)
+def _created(route: ManifestRoute, pushed: PushedManifestResult) -> Response:
+    """Return that the manifest exists now, and that its subject was understood (OCI-Subject)."""
+    digest = str(pushed.digest)
     headers: list[Header] = [
         (b"Location", f"/v2/{route.repository}/manifests/{digest}".encode("ascii")),
         (b"Docker-Content-Digest", digest.encode("ascii")),
@@ -111,26 +89,24 @@ def _created(route: ManifestRoute, pushed: PushedManifest) -> Response:
     return Response.whole(201, b"", *headers)
 
 
-def _headers(
-    media_type: str, reference: Reference, digest: Digest, outcome: CacheResult
-) -> tuple[Header, ...]:
+def _headers(media_type: str, reference: Reference, digest: Digest, cache: CacheResult) -> tuple[Header, ...]:
     content_type = (b"Content-Type", media_type.encode("latin-1", "replace"))
-    return (content_type, *_validators(reference, digest, outcome))
+    return (content_type, *_validators(reference, digest, cache))
 
 
-def _validators(reference: Reference, digest: Digest, outcome: CacheResult) -> tuple[Header, ...]:
+def _validators(reference: Reference, digest: Digest, cache: CacheResult) -> tuple[Header, ...]:
     return (
         (b"Docker-Content-Digest", str(digest).encode("ascii")),
         (b"ETag", etag(digest).encode("ascii")),
-        IMMUTABLE if isinstance(reference, Digest) else _freshness(outcome),
+        IMMUTABLE if isinstance(reference, Digest) else _cache_control(cache),
     )
 
 
-def _freshness(outcome: CacheResult) -> Header:
-    """For how long a cache after us may keep what a tag names.
+def _cache_control(cache: CacheResult) -> Header:
+    """Return how long a cache behind us may keep what a tag names.
 
-    It counts from when the upstream was asked, as Age does: what is left of the ttl, and the age.
+    max-age counts from when the upstream was asked, as Age does: what is left of the TTL, plus the age.
     """
-    if outcome.ttl_seconds is None or outcome.ttl_seconds <= 0:
+    if cache.ttl_seconds is None or cache.ttl_seconds <= 0:
         return (b"Cache-Control", b"no-cache")
-    return (b"Cache-Control", b"max-age=%d" % (outcome.ttl_seconds + (outcome.age_seconds or 0)))
+    return (b"Cache-Control", b"max-age=%d" % (cache.ttl_seconds + (cache.age_seconds or 0)))

@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
@@ -13,27 +14,40 @@ from twisted.web.resource import IResource, Resource
 from mirrord.access.authenticator import Authenticator, Caller
 from mirrord.access.challenge import TOKEN_PATH
 from mirrord.access.rules import Action
+from mirrord.api.blobs import BlobHandler
 from mirrord.api.body_streams import CHUNK_BYTES, BytesStream, SendContext
-from mirrord.api.caller import identify
-from mirrord.api.handlers import Handlers
-from mirrord.api.ports import UseCases
-from mirrord.api.request_log import RequestLog
-from mirrord.api.resource import BodyStream, ChangingResource, RegistryRequest, RegistryResource, unsupported
-from mirrord.api.tags import CatalogResource
+from mirrord.api.client_identity import identify
+from mirrord.api.manifests import ManifestHandler
+from mirrord.api.referrers import ReferrersHandler
+from mirrord.api.registry_request import RegistryRequest
+from mirrord.api.request_log import ReadRoute, RequestLog
+from mirrord.api.tags import CatalogHandler, TagsHandler
 from mirrord.api.token import TokenResource
-from mirrord.api.uploads import scopes_of_mount
+from mirrord.api.uploads import UploadHandler, scopes_of_mount
 from mirrord.api.welcome import WelcomeResource
 from mirrord.http.page_cache import PageCache
-from mirrord.http.request import READING, MirrorRequest, not_allowed
+from mirrord.http.request import READING, MirrorRequest
 from mirrord.http.resource import AsyncResource
 from mirrord.http.response import API_VERSION, Header, Response
+from mirrord.last_clients import LastClients
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.cache_status import CacheResult
-from mirrord.oci.errors import NameUnknown, RegistryError
-from mirrord.oci.names import HOSTED
-from mirrord.oci.routes import CatalogRoute, ManifestRoute, Ping, RepositoryRoute, Target, UploadRoute, parse
+from mirrord.oci.errors import NameUnknown, RegistryError, Unsupported
+from mirrord.oci.routes import (
+    BlobRoute,
+    CatalogRoute,
+    ManifestRoute,
+    Ping,
+    ReferrersRoute,
+    RepositoryRoute,
+    TagsRoute,
+    Target,
+    UploadRoute,
+    parse,
+)
+from mirrord.repository import RepositoryWriter
+from mirrord.routing import Router
 
-_CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
+_WRITING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 _TOKEN = TOKEN_PATH.removeprefix("/v2/").encode("ascii")
 
 
@@ -47,21 +61,36 @@ class RegistryRoot(Resource):
 
     def __init__(
         self,
-        use_cases: UseCases,
-        gate: Authenticator,
+        router: Router,
+        authenticator: Authenticator,
         default: str,
+        *,
         metrics: Metrics,
         pages: PageCache,
-        *,
+        last_clients: LastClients,
+        clock: IReactorTime,
         make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
         is_debugging: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__()
+        context = SendContext(pages, metrics)
         self._api = APIResource(
-            use_cases, gate, default, metrics, pages, make_boundary=make_boundary, is_debugging=is_debugging
+            router=router,
+            authenticator=authenticator,
+            default=default,
+            metrics=metrics,
+            context=context,
+            last_clients=last_clients,
+            is_debugging=is_debugging,
+            manifests=ManifestHandler(),
+            blobs=BlobHandler(context, make_boundary),
+            tags=TagsHandler(),
+            referrers=ReferrersHandler(),
+            uploads=UploadHandler(router, default),
+            catalog=CatalogHandler(router, default, clock),
         )
         self.putChild(b"", WelcomeResource(default, self._api))
-        self.putChild(b"v2", _V2(self._api, TokenResource(gate)))
+        self.putChild(b"v2", _V2(self._api, TokenResource(authenticator)))
 
     def getChild(self, path: bytes, request: MirrorRequest) -> IResource:
         """Return the API."""
@@ -85,6 +114,7 @@ class _V2(Resource):
         return self._api.render(request)
 
 
+@attrs.define(eq=False, kw_only=True, slots=False)
 class APIResource(AsyncResource):
     """The distribution API: `/v2/…` and `/PREFIX/v2/…`, parsed from the right into a Route.
 
@@ -94,122 +124,131 @@ class APIResource(AsyncResource):
 
     isLeaf = True
     error_headers = (API_VERSION,)
-    _log = Logger()
 
-    def __init__(
-        self,
-        use_cases: UseCases,
-        gate: Authenticator,
-        default: str,
-        metrics: Metrics,
-        pages: PageCache,
-        *,
-        make_boundary: Callable[[], str],
-        is_debugging: Callable[[], bool],
-    ) -> None:
+    _log: ClassVar[Logger] = Logger()
+
+    _router: Router
+    _authenticator: Authenticator
+    _default: str
+    _metrics: Metrics
+    _context: SendContext
+    _last_clients: LastClients
+    _is_debugging: Callable[[], bool]
+    _manifests: ManifestHandler
+    _blobs: BlobHandler
+    _tags: TagsHandler
+    _referrers: ReferrersHandler
+    _uploads: UploadHandler
+    _catalog: CatalogHandler
+
+    def __attrs_pre_init__(self) -> None:
         super().__init__()
-        self._sending = SendContext(pages, metrics)
-        self._sources = use_cases.sources
-        self._visitors = use_cases.visitors
-        self._gate = gate
-        self._default = default
-        self._metrics = metrics
-        self._is_debugging = is_debugging
-        self._nouns = Handlers.of(use_cases, default, self._sending, make_boundary)
-        self._catalog = CatalogResource(use_cases.catalog, use_cases.hosting.reader, default, use_cases.clock)
 
     async def respond(self, request: MirrorRequest) -> None:
         """Respond to a request, as far as its repository and its caller's rights allow."""
-        is_reading = request.method in READING
-        if not is_reading and request.method not in _CHANGING:
-            request.respond(not_allowed())
-            return
-        target = self._aimed(request, parse(request.target))
-        caller = await self._gate.authenticate(identify(request))
-        if not isinstance(target.route, Ping | CatalogRoute):
-            await self._ask(request, target, target.route, caller)
-        elif is_reading:
-            answer = await self._answer_self(target, caller)
+        if request.method not in READING and request.method not in _WRITING:
+            raise _read_only()
+        target = self._without_own_name(request, parse(request.target))
+        caller = await self._authenticator.authenticate(identify(request))
+        route = target.route
+        if isinstance(route, Ping | CatalogRoute):
+            response = await self._describe_registry(request, target, route, caller)
             if request.channel is not None:
-                request.respond(answer)
-        else:
-            request.respond(not_allowed())
-
-    def _aimed(self, request: MirrorRequest, target: Target) -> Target:
-        """What a request is aimed at: containerd may name us by our own host, which is no upstream."""
-        namespace = target.namespace
-        if namespace is None or self._sources.knows(namespace):
-            return target
-        is_here = namespace.lower() == request.authority.decode("latin-1").lower()
-        return attrs.evolve(target, namespace=None) if is_here else target
-
-    async def _ask(
-        self, request: MirrorRequest, target: Target, route: RepositoryRoute, caller: Caller
-    ) -> None:
-        """Have the resource of a repository answer, if the caller may ask it."""
-        source = self._sources.locate(target, self._default)
-        is_upload, is_reading = isinstance(route, UploadRoute), request.method in READING
-        is_hosted = source.upstream == HOSTED
-        if not is_hosted and not is_reading:
-            request.respond(not_allowed())
+                request.respond(response)
             return
-        if not is_hosted and is_upload:
-            raise NameUnknown("a mirror has no uploads")
-        action = _action(request.method, is_upload=is_upload)
-        caller.require(action, source, route.repository, *scopes_of_mount(route))
-        asked = RegistryRequest(request, target, source, caller)
-        resource = (self._nouns.hosted if is_hosted else self._nouns.mirrored).get(type(route))
-        if is_reading and resource is not None:
-            await self._read(asked, resource)
+        repository = self._router.locate(target, self._default)
+        writer, is_read = repository.writer, request.method in READING
+        registry_request = RegistryRequest(request, target, repository, caller)
+        if isinstance(route, UploadRoute) or not is_read:
+            if writer is None:
+                raise NameUnknown("a mirror has no uploads") if is_read else _read_only()
+            _authorize(registry_request, route)
+            response = await self._write(registry_request, route, writer)
+            if request.channel is not None:
+                request.respond(response)
         else:
-            await self._change(asked, self._nouns.changing.get(type(route)))
+            _authorize(registry_request, route)
+            await self._read(registry_request, route)
 
-    async def _change(self, asked: RegistryRequest, resource: ChangingResource | None) -> None:
-        answer = unsupported(READING) if resource is None else await resource.change(asked)
-        if asked.request.channel is not None:
-            asked.request.respond(answer)
+    def _without_own_name(self, request: MirrorRequest, target: Target) -> Target:
+        """Drop a namespace that is our own host, by which containerd may name us; it is no upstream."""
+        namespace = target.namespace
+        if namespace is None or self._router.is_known(namespace):
+            return target
+        is_own = namespace.lower() == request.authority.decode("latin-1").lower()
+        return attrs.evolve(target, namespace=None) if is_own else target
 
-    async def _read(self, asked: RegistryRequest, resource: RegistryResource) -> None:
-        request, target, source = asked.request, asked.target, asked.source
-        exchange = RequestLog.begin(
-            request,
-            target,
-            source,
-            kind=resource.kind,
-            metrics=self._metrics,
-            is_debugging=self._is_debugging,
+    async def _describe_registry(
+        self, request: MirrorRequest, target: Target, route: Ping | CatalogRoute, caller: Caller
+    ) -> Response:
+        """Respond to the routes that name no repository."""
+        if request.method not in READING:
+            raise _read_only()
+        self._router.check_upstream(target)
+        caller.require_login()
+        match route:
+            case Ping():
+                return Response.of_json({}, *_common_headers(target))
+            case CatalogRoute():
+                return await self._catalog.read(target, route, caller, *_common_headers(target))
+
+    async def _write(
+        self, request: RegistryRequest, route: RepositoryRoute, writer: RepositoryWriter
+    ) -> Response:
+        match route:
+            case ManifestRoute():
+                return await self._manifests.write(request, route, writer)
+            case BlobRoute():
+                return await self._blobs.write(request, route, writer)
+            case UploadRoute():
+                return await self._uploads.respond(request, route, writer)
+            case TagsRoute() | ReferrersRoute():
+                raise Unsupported("this path does not support that method", allow=READING)
+
+    async def _read(self, request: RegistryRequest, route: ReadRoute) -> None:
+        http = request.http
+        log = RequestLog.begin(
+            http, route, request.repository.key, metrics=self._metrics, is_debugging=self._is_debugging
         )
         try:
-            reply = await resource.reply(asked)
+            response = await self._handle_read(request, route)
         except Exception as error:
-            if source.upstream == HOSTED and isinstance(error, RegistryError):
-                error.cache_status = str(CacheResult.hit())
-            if request.channel is not None and not isinstance(error, CancelledError):
-                exchange.failed(error)
+            if http.channel is not None and not isinstance(error, CancelledError):
+                log.failed(error)
             raise
-        exchange.answered(reply)
-        if isinstance(target.route, ManifestRoute):
-            self._visitors.record(source, target.route.reference, request.client_address)
-        headers = (*reply.headers, *_how(reply.outcome), *_common(target))
-        answer = Response(reply.status, headers, reply.length, reply.body)
-        flow = reply.flow
-        if flow is None and len(reply.body) > CHUNK_BYTES and not request.is_head:
-            flow = BytesStream(reply.body, self._sending)
-        if flow is not None:
-            request.begin(answer)
-            await self._send(request, flow)
-            return
-        request.respond(answer)
-        if request.sentLength:
-            self._metrics.sent(request.sentLength)
+        log.responded(response)
+        if isinstance(route, ManifestRoute):
+            self._last_clients.record(request.repository.key, route.reference, http.client_address)
+        await self._send(http, response, _common_headers(request.target))
 
-    async def _send(self, request: MirrorRequest, flow: BodyStream) -> None:
-        """Send a body after its headers; if it fails, end short of what they promised."""
+    async def _handle_read(self, request: RegistryRequest, route: ReadRoute) -> Response:
+        match route:
+            case ManifestRoute():
+                return await self._manifests.read(request, route)
+            case BlobRoute():
+                return await self._blobs.read(request, route)
+            case TagsRoute():
+                return await self._tags.read(request, route)
+            case ReferrersRoute():
+                return await self._referrers.read(request, route)
+
+    async def _send(self, request: MirrorRequest, response: Response, common: tuple[Header, ...]) -> None:
+        """Send a response; if a body fails after its head, end short of what the head promised."""
+        response = attrs.evolve(response, headers=(*response.headers, *common))
+        stream = response.stream
+        if stream is None and len(response.body) > CHUNK_BYTES and not request.is_head:
+            stream = BytesStream(response.body, self._context).send
+        if stream is None:
+            request.respond(response)
+            if request.sentLength:
+                self._metrics.sent(request.sentLength)
+            return
+        request.begin(response)
         try:
-            await flow.send(request)
-        except Exception as error:  # noqa: BLE001 - nothing can be answered any more
+            await stream(request)
+        except Exception as error:  # noqa: BLE001 - no response can follow any more
             if request.channel is not None:
-                # A download says by itself why it failed, once for all its clients.
+                # A download logs by itself why it failed, once for all its clients.
                 if not isinstance(error, RegistryError | CancelledError):
                     self._log.failure(
                         "response aborted: {uri}", Failure(), uri=request.uri[:256].decode("latin-1")
@@ -218,32 +257,30 @@ class APIResource(AsyncResource):
         else:
             request.finish()
 
-    async def _answer_self(self, target: Target, caller: Caller) -> Response:
-        """The routes that name no repository."""
-        self._sources.upstream_of(target)
-        caller.require_login()
-        if isinstance(target.route, Ping):
-            return Response.of_json({}, *_common(target))
-        return await self._catalog.answer(target, caller, *_common(target))
+
+def _authorize(request: RegistryRequest, route: RepositoryRoute) -> None:
+    """Refuse a request that its caller may not make.
+
+    Raises:
+        Unauthorized, Denied: As `Caller.require`.
+    """
+    action = _action(request.method, is_upload=isinstance(route, UploadRoute))
+    request.caller.require(action, request.repository.key, route.repository, *scopes_of_mount(route))
 
 
 def _action(method: bytes, *, is_upload: bool) -> Action:
-    """What somebody has to be allowed: whoever may push may also look at an upload, and give it up."""
+    """Return what a client needs permission for; one that may push may also inspect and cancel uploads."""
     if is_upload or method in {b"POST", b"PUT", b"PATCH"}:
         return Action.PUSH
     return Action.DELETE if method == b"DELETE" else Action.PULL
 
 
-def _common(target: Target) -> tuple[Header, ...]:
-    """What every answer carries, once it is settled which upstream is meant."""
+def _read_only() -> Unsupported:
+    return Unsupported("a mirror is read-only: only GET and HEAD are supported", allow=READING)
+
+
+def _common_headers(target: Target) -> tuple[Header, ...]:
+    """Return the headers of every response, once it is known which upstream is meant."""
     if target.namespace is None:
         return (API_VERSION,)
     return (API_VERSION, (b"OCI-Namespace", target.namespace.encode("latin-1", "replace")))
-
-
-def _how(outcome: CacheResult) -> tuple[Header, ...]:
-    """How the answer came about (RFC 9211), and how old it is."""
-    cache_status = (b"Cache-Status", str(outcome).encode("ascii"))
-    if outcome.age_seconds is None:
-        return (cache_status,)
-    return (cache_status, (b"Age", b"%d" % max(0, outcome.age_seconds)))

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from mirrord.access.authenticator import Authenticator, IssuedToken
 from mirrord.access.credentials import Basic
 from mirrord.access.scopes import Scope, read_scopes
-from mirrord.api.caller import identify
+from mirrord.api.client_identity import identify
 from mirrord.http.body import RequestBodyStream
 from mirrord.http.request import READING, MirrorRequest
 from mirrord.http.resource import AsyncResource

@@ -1,6 +1,6 @@
 """Uploads: `/v2/<repository>/blobs/uploads/[<session>]`, where blobs are pushed.
 
-Locations are relative: what we are called, behind whichever proxy, the client knows best.
+Locations are relative: the client knows best under which name, behind whichever proxy, it reaches us.
 """
 
 from typing import ClassVar
@@ -9,121 +9,124 @@ import attrs
 
 from mirrord.access.rules import Action
 from mirrord.access.scopes import Scope
-from mirrord.api.ports import Sources
-from mirrord.api.resource import RegistryRequest, unsupported
-from mirrord.hosted.mounts import Mounter
-from mirrord.hosted.uploads import ChunkOutOfOrder, ChunkRange, Uploader, UploadProgress
-from mirrord.http.body import NoBody
+from mirrord.api.registry_request import RegistryRequest
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import DigestInvalid, RegistryError
+from mirrord.oci.errors import DigestInvalid, RegistryError, Unsupported
 from mirrord.oci.names import RepositoryKey, RepositoryName
-from mirrord.oci.routes import RepositoryRoute, Target, UploadRoute
+from mirrord.oci.routes import ChunkRange, RepositoryRoute, Target, UploadRoute
+from mirrord.repository import ChunkOutOfOrder, RepositoryWriter, UploadProgress
+from mirrord.routing import Router
 
 
 @attrs.frozen
-class UploadResource:
-    """Begins uploads, takes what is sent to them, tells how far they are, ends them."""
+class UploadHandler:
+    """Begins uploads, appends to them, reports their progress, finishes and cancels them."""
 
     methods: ClassVar[tuple[bytes, ...]] = (b"POST", b"PATCH", b"PUT", b"GET", b"HEAD", b"DELETE")
 
-    _uploader: Uploader
-    _mounter: Mounter
-    _sources: Sources
+    _router: Router
     _default: str
 
-    async def change(self, asked: RegistryRequest) -> Response:
-        """What the method says."""
-        route = asked.target.route
-        assert isinstance(route, UploadRoute)  # noqa: S101 - the root dispatches by type
+    async def respond(
+        self, request: RegistryRequest, route: UploadRoute, writer: RepositoryWriter
+    ) -> Response:
+        """Carry out the method."""
         try:
-            return await self._change(asked, route)
+            return await self._respond(request, route, writer)
         except ChunkOutOfOrder as error:
-            return Response.of_error(error, API_VERSION, *_how_far(route.repository, error.progress))
+            return Response.of_error(error, API_VERSION, *_progress(route.repository, error.progress))
 
-    async def _change(self, asked: RegistryRequest, route: UploadRoute) -> Response:
-        repository, body = route.repository, asked.request.body or NoBody()
-        match asked.request.method, route.session:
+    async def _respond(
+        self, request: RegistryRequest, route: UploadRoute, writer: RepositoryWriter
+    ) -> Response:
+        name = route.repository
+        match request.method, route.session:
             case b"POST", None:
-                return await self._begin(asked, route)
+                return await self._begin(request, route, writer)
             case b"PATCH", str(session):
-                progress = await self._uploader.append(repository, session, body, _span(asked))
-                return _told(202, repository, progress)
+                progress = await writer.append_upload(session, request.body, _chunk(request))
+                return _in_progress(202, name, progress)
             case b"PUT", str(session):
                 if route.digest is None:
                     raise DigestInvalid("the digest of the blob is missing: PUT …?digest=")
-                await self._uploader.finish(repository, session, route.digest, body, _span(asked))
-                return created(repository, route.digest)
+                await writer.finish_upload(session, route.digest, request.body, _chunk(request))
+                return _created(name, route.digest)
             case ((b"GET" | b"HEAD"), str(session)):
-                return _told(204, repository, self._uploader.progress(repository, session))
+                return _in_progress(204, name, writer.upload_progress(session))
             case b"DELETE", str(session):
-                await self._uploader.cancel(repository, session)
+                await writer.cancel_upload(session)
                 return Response(204, (API_VERSION,), None)
-        return unsupported(self.methods[1:] if route.session else self.methods[:1])
+        methods = self.methods[1:] if route.session else self.methods[:1]
+        raise Unsupported("this path does not support that method", allow=methods)
 
-    async def _begin(self, asked: RegistryRequest, route: UploadRoute) -> Response:
-        repository = route.repository
-        if route.mount is not None and await self._mount(asked, route, route.mount):
-            return created(repository, route.mount)
+    async def _begin(
+        self, request: RegistryRequest, route: UploadRoute, writer: RepositoryWriter
+    ) -> Response:
+        name = route.repository
+        if route.mount is not None and await self._mount(request, route, route.mount, writer):
+            return _created(name, route.mount)
         if route.digest is not None:
-            await self._uploader.push(repository, route.digest, asked.request.body or NoBody())
-            return created(repository, route.digest)
-        return _told(202, repository, self._uploader.begin(repository))
+            await writer.push_blob(route.digest, request.body)
+            return _created(name, route.digest)
+        return _in_progress(202, name, writer.begin_upload())
 
-    async def _mount(self, asked: RegistryRequest, route: UploadRoute, digest: Digest) -> bool:
-        """Whether the blob is mounted; from a repository that is none of ours it cannot be.
+    async def _mount(
+        self, request: RegistryRequest, route: UploadRoute, digest: Digest, writer: RepositoryWriter
+    ) -> bool:
+        """Mount a blob; return whether it is mounted. From an unknown repository it cannot be.
 
         Raises:
-            Unauthorized: With a token for both repositories it could be.
+            Unauthorized: A token for both repositories would allow it.
         """
         origin = None
         if route.origin is not None:
-            named = Target(attrs.evolve(route, repository=route.origin), asked.target.prefix)
+            named = Target(attrs.evolve(route, repository=route.origin), request.target.prefix)
             try:
-                origin = self._sources.locate(named, self._default)
+                origin = self._router.locate(named, self._default)
             except RegistryError:
                 return False
-            if asked.caller.is_allowed(Action.PULL, origin):
+            if request.caller.is_allowed(Action.PULL, origin.key):
                 pushing = Scope(route.repository, frozenset({Action.PULL, Action.PUSH}))
-                asked.caller.require(Action.PULL, origin, route.origin, pushing)
+                request.caller.require(Action.PULL, origin.key, route.origin, pushing)
 
-        def may_read(source: RepositoryKey) -> bool:
-            return asked.may_read(source, route.origin or source.repository)
+        def may_read(key: RepositoryKey) -> bool:
+            return request.may_read(key, route.origin or key.repository)
 
-        return await self._mounter.mount(route.repository, digest, origin, may_read)
+        return await writer.mount_blob(digest, origin, may_read)
 
 
 def scopes_of_mount(route: RepositoryRoute) -> tuple[Scope, ...]:
-    """What a token for a mount has to cover besides its own repository: the one that is mounted from.
+    """Return what a token for a mount has to cover besides its own repository: the one that is mounted from.
 
-    Many clients ask for that by themselves; those that go by the challenge alone would else be left to
-    send what is here already.
+    Many clients request that by themselves; those that follow the challenge alone would otherwise have to
+    send what is stored already.
     """
     if not isinstance(route, UploadRoute) or route.mount is None or route.origin is None:
         return ()
     return (Scope(route.origin, frozenset({Action.PULL})),)
 
 
-def created(repository: RepositoryName, digest: Digest) -> Response:
-    """That there is a blob now."""
-    location = f"/v2/{repository}/blobs/{digest}".encode("ascii")
-    told = (b"Docker-Content-Digest", str(digest).encode("ascii"))
-    return Response.whole(201, b"", (b"Location", location), told, API_VERSION)
+def _created(name: RepositoryName, digest: Digest) -> Response:
+    """Return that the blob exists now."""
+    location = f"/v2/{name}/blobs/{digest}".encode("ascii")
+    content_digest = (b"Docker-Content-Digest", str(digest).encode("ascii"))
+    return Response.whole(201, b"", (b"Location", location), content_digest, API_VERSION)
 
 
-def _span(asked: RegistryRequest) -> ChunkRange | None:
-    text = asked.header(b"Content-Range")
+def _chunk(request: RegistryRequest) -> ChunkRange | None:
+    text = request.header(b"Content-Range")
     return None if text is None else ChunkRange.parse(text)
 
 
-def _told(status: int, repository: RepositoryName, progress: UploadProgress) -> Response:
-    """Where the upload goes on; a 204 has no Content-Length (RFC 9110, section 8.6)."""
-    return Response(status, (*_how_far(repository, progress), API_VERSION), None if status == 204 else 0)
+def _in_progress(status: int, name: RepositoryName, progress: UploadProgress) -> Response:
+    """Return where the upload continues; a 204 has no Content-Length (RFC 9110, section 8.6)."""
+    return Response(status, (*_progress(name, progress), API_VERSION), None if status == 204 else 0)
 
 
-def _how_far(repository: RepositoryName, progress: UploadProgress) -> tuple[Header, ...]:
-    """An upload without a byte is told as 0-0: docker takes no range that ends before it begins."""
-    location = f"/v2/{repository}/blobs/uploads/{progress.session}".encode("ascii")
+def _progress(name: RepositoryName, progress: UploadProgress) -> tuple[Header, ...]:
+    """Return the headers of an upload; an empty one is 0-0, as docker rejects a range that ends early."""
+    location = f"/v2/{name}/blobs/uploads/{progress.session}".encode("ascii")
     return (
         (b"Location", location),
         (b"Range", b"0-%d" % max(0, progress.offset - 1)),

@@ -9,15 +9,14 @@ from collections.abc import Mapping
 import attrs
 
 from mirrord.access.authenticator import Authenticator
-from mirrord.admin.ports import Operations
+from mirrord.admin.operations import Operations
 from mirrord.api.root import RegistryRoot
 from mirrord.config.config import Config, ConfigError
 from mirrord.daemon.operations import build_operations
-from mirrord.daemon.repositories import build_use_cases
+from mirrord.daemon.repositories import build_router
 from mirrord.daemon.runtime import Runtime, gc_limits
-from mirrord.hosted.repositories import HostedNames
 from mirrord.http.site import ConnectionLimits
-from mirrord.routing import Router, UpstreamRoute
+from mirrord.routing import Router
 from mirrord.upstream.client import UpstreamClient
 
 
@@ -41,17 +40,19 @@ class Generation:
         Raises:
             ConfigError: The users cannot be read, or the key of tokens neither read nor written.
         """
-        router, upstreams = _router(config), runtime.clients(config)
-        use_cases = build_use_cases(runtime, config, router, upstreams)
-        operations = build_operations(runtime, config, use_cases, upstreams)
+        upstreams = runtime.clients(config)
+        router = build_router(runtime, config, upstreams)
+        operations = build_operations(runtime, config, router)
         authenticator = _authenticator(runtime, config, router)
         roots = (
             RegistryRoot(
-                use_cases,
+                router,
                 authenticator,
                 listen.upstream,
-                runtime.metrics,
-                runtime.pages,
+                metrics=runtime.metrics,
+                pages=runtime.pages,
+                last_clients=runtime.last_clients,
+                clock=runtime.reactor,
                 is_debugging=lambda: runtime.logs.is_debugging,
             )
             for listen in config.listen
@@ -70,12 +71,6 @@ class Generation:
         runtime.logs.configure(config.log.format, config.log.level)
         runtime.access_log.path = config.log.access
         runtime.collector.configure(gc_limits(config), config.gc.interval)
-
-
-def _router(config: Config) -> Router:
-    hosted = HostedNames(config.hosted.repositories if config.hosted.enabled else ())
-    routes = (UpstreamRoute(one.name, one.prefix, one.allow, one.deny) for one in config.upstream)
-    return Router.of(routes, hosted.has)
 
 
 def _authenticator(runtime: Runtime, config: Config, router: Router) -> Authenticator:

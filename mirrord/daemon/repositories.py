@@ -1,84 +1,127 @@
-"""Repositories: the use cases of mirrored and hosted repositories, composed for one configuration."""
+"""Repositories: the router of one configuration, with both implementations of `Repository` behind it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from mirrord.api.hosted import Hosting
-from mirrord.api.ports import UseCases
 from mirrord.config.config import Config
-from mirrord.config.hosted import HostedConfig
 from mirrord.daemon.runtime import Runtime
 from mirrord.hosted.deletion import HostedDeletion
 from mirrord.hosted.manifests import ManifestPusher
 from mirrord.hosted.mounts import Mounter
-from mirrord.hosted.reading import HostedReader
 from mirrord.hosted.referrers import HostedReferrers
+from mirrord.hosted.repository import HostedRepository, HostedServices
 from mirrord.hosted.uploads import Uploader
 from mirrord.mirrored.freshness import FreshnessPolicy
-from mirrord.mirrored.holding import HeldElsewhere
 from mirrord.mirrored.list_cache import ListCache
 from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.manifests import MirroredManifests
 from mirrord.mirrored.referrers import MirroredReferrers
+from mirrord.mirrored.removal import MirroredRemoval
+from mirrord.mirrored.repository import MirroredRepository, MirroredServices
 from mirrord.mirrored.stale_if_error import StaleIfError
-from mirrord.mirrored.tags import MirroredCatalog, MirroredTags
-from mirrord.routing import Router
+from mirrord.mirrored.tags import MirroredTags
+from mirrord.oci.names import RepositoryName
+from mirrord.routing import Router, StoredRepositories, UpstreamRoute
+from mirrord.upstream.circuit import CircuitState
 from mirrord.upstream.client import UpstreamClient
 
 
-def build_use_cases(
-    runtime: Runtime, config: Config, router: Router, upstreams: Mapping[str, UpstreamClient]
-) -> UseCases:
-    """Compose what the API calls, for the repositories of `config`."""
-    store, caches = runtime.store, runtime.caches
-    freshness = {
-        name: FreshnessPolicy(ttl, config.freshness.stale_if_error) for name, ttl in tag_ttls(config).items()
-    }
+def build_router(runtime: Runtime, config: Config, upstreams: Mapping[str, UpstreamClient]) -> Router:
+    """Return the router of `config`."""
+    store = runtime.store
+    mirrored = _mirrored_services(runtime, config, upstreams)
+
+    def is_configured(name: RepositoryName) -> bool:
+        return router.is_hosted_by_configuration(name)
+
+    hosted = _hosted_services(runtime, config, is_configured)
+    router = Router.of(
+        (UpstreamRoute(each.name, each.prefix, each.allow, each.deny) for each in config.upstream),
+        hosted_patterns=config.hosted.repositories if config.hosted.enabled else (),
+        open_mirrored=lambda key: MirroredRepository(key, mirrored),
+        open_hosted=lambda key: HostedRepository(key, hosted),
+        stored=StoredRepositories(
+            of_upstream=store.index.repositories,
+            hosted=store.hosted.repositories,
+            mirrored=store.browser.sources,
+            has_hosted=store.hosted.has,
+        ),
+    )
+    return router
+
+
+def _mirrored_services(
+    runtime: Runtime, config: Config, upstreams: Mapping[str, UpstreamClient]
+) -> MirroredServices:
+    store, caches, stale_seconds = runtime.store, runtime.caches, config.freshness.stale_if_error
+    default_ttl = config.freshness.tag_ttl
+    ttls = {each.name: default_ttl if each.tag_ttl is None else each.tag_ttl for each in config.upstream}
+    stale_if_error = StaleIfError(upstreams, runtime.reactor)
     resolver = ManifestResolver(
         upstreams=upstreams,
         manifests=store.manifests,
         index=store.index,
-        keeper=runtime.cache_writer,
+        writer=runtime.cache_writer,
         now=time.time,
         negative_ttl=config.freshness.negative_ttl,
         absent=caches.absences,
     )
-    stale_if_error, stale_seconds = StaleIfError(upstreams, runtime.reactor), config.freshness.stale_if_error
-    return UseCases(
-        sources=router,
-        manifests=MirroredManifests(
-            manifests=store.manifests,
-            index=store.index,
-            names=resolver,
-            freshness=freshness,
-            stale_if_error=stale_if_error,
-            now=time.time,
-        ),
+    manifests = MirroredManifests(
+        manifests=store.manifests,
+        index=store.index,
+        resolver=resolver,
+        freshness={name: FreshnessPolicy(ttl, stale_seconds) for name, ttl in ttls.items()},
+        stale_if_error=stale_if_error,
+        now=time.time,
+    )
+    return MirroredServices(
+        manifests=manifests,
         blobs=runtime.downloads,
         tags=MirroredTags(upstreams, ListCache(stale_if_error, stale_seconds, caches.tags)),
         referrers=MirroredReferrers(upstreams, ListCache(stale_if_error, stale_seconds, caches.referrers)),
-        catalog=MirroredCatalog(store.index, router),
-        visitors=runtime.last_clients,
-        hosting=_build_hosting(runtime, config.hosted),
-        clock=runtime.reactor,
+        removal=MirroredRemoval(store.browser, runtime.reactor),
+        index=store.index,
+        files=store.blobs,
+        content=store.browser,
+        problem=lambda upstream: _problem(upstreams, upstream),
+        downloads=lambda: {running.digest: running.written for running in runtime.downloads.running},
+        tag_ttl=ttls,
+        default_tag_ttl=default_ttl,
+        now=time.time,
     )
 
 
-def tag_ttls(config: Config) -> dict[str, float]:
-    """Return for how many seconds the tags of each upstream are fresh."""
-    default = config.freshness.tag_ttl
-    return {one.name: default if one.tag_ttl is None else one.tag_ttl for one in config.upstream}
-
-
-def _build_hosting(runtime: Runtime, config: HostedConfig) -> Hosting:
-    store, collector = runtime.store, runtime.collector
-    return Hosting(
-        reader=HostedReader(store.hosted, runtime.reactor),
-        referrers=HostedReferrers(store.hosted, store.manifests),
-        uploader=Uploader(store.uploads, collector, config.max_upload_size),
-        mounter=Mounter(store.hosted, HeldElsewhere(store.index, store.blobs)),
-        pusher=ManifestPusher(store.hosted, collector, now=time.time, clock=runtime.reactor),
-        deleter=HostedDeletion(store.hosted, config.delete),
+def _hosted_services(
+    runtime: Runtime, config: Config, is_configured: Callable[[RepositoryName], bool]
+) -> HostedServices:
+    store, collector, clock = runtime.store, runtime.collector, runtime.reactor
+    return HostedServices(
+        links=store.hosted,
+        content=store.browser,
         blobs=store.blobs,
         manifests=store.manifests,
+        referrers=HostedReferrers(store.hosted, store.manifests),
+        uploader=Uploader(store.uploads, collector, config.hosted.max_upload_size),
+        mounter=Mounter(store.hosted),
+        pusher=ManifestPusher(links=store.hosted, space=collector, now=time.time, clock=clock),
+        deletion=HostedDeletion(
+            links=store.hosted, graph=store.hosted_gc, clock=clock, is_allowed=config.hosted.delete
+        ),
+        is_configured=is_configured,
+        clock=clock,
     )
+
+
+def _problem(upstreams: Mapping[str, UpstreamClient], upstream: str) -> str | None:
+    """Return why no request would be sent to an upstream now; None if one would."""
+    client = upstreams.get(upstream)
+    if client is None:
+        return f"{upstream} is not configured"
+    status = client.status()
+    requests, wait = upstream, status.others_wait_seconds
+    if status.others is CircuitState.CLOSED:
+        if status.manifests is CircuitState.CLOSED:
+            return None
+        requests, wait = f"manifests of {upstream}", status.manifests_wait_seconds
+    error = f": {status.last_error}" if status.last_error else ""
+    return f"circuit open for {requests} for {max(0.0, wait):.0f} s{error}"

@@ -138,9 +138,9 @@ class Runtime:
         cache_writer = CacheWriter(store.manifests, collector)
         downloads = BlobDownloads(
             upstreams=upstreams,
-            blobs=store.blobs,
+            files=store.blobs,
             index=store.index,
-            keeper=cache_writer,
+            writer=cache_writer,
             clock=reactor,
             random=random.random,
             corrupt=AgedCache(time.monotonic, _MAX_CORRUPT_ENTRIES),

@@ -1,9 +1,9 @@
 """Pushing manifests.
 
-A manifest is kept as the bytes it came in; it is read only to know what it names. An image or an index is
-taken when all that it names is in its repository, so that whoever can pull a tag can pull all of it. Two
-things need not be there (distribution-spec, "Pushing Manifests"): layers that may not be distributed, and
-the subject. Of media types that are unknown to us nothing is required but that they are JSON.
+A manifest is stored as the bytes in which it arrived, and parsed only to find what it references. An image or
+an index is accepted when everything that it references is in its repository, so that whoever can pull a tag
+can pull all of it. Two things need not be there (distribution-spec, "Pushing Manifests"): layers that may not
+be distributed, and the subject. A manifest of an unknown media type only has to be JSON.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,45 +12,52 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from mirrord.flight.cooperate import yield_to_reactor
-from mirrord.hosted.ports import HostedLinks, HostedSpace, RequestBody
+from mirrord.hosted.ports import HostedLinks, HostedSpace
 from mirrord.hosted.pushed_manifest import PushedManifest
-from mirrord.hosted.uploads import ContentTooLarge
 from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, Unavailable
+from mirrord.oci.errors import (
+    ContentTooLarge,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    Unavailable,
+)
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Descriptor
 from mirrord.oci.names import Reference, RepositoryName, Tag
+from mirrord.repository import RequestBody
 
-_SLICE = 100
-"""References that are looked up in a turn of the reactor: a few milliseconds."""
+_REFERENCES_A_SLICE = 100
+"""References looked up between two yields to the reactor: a few milliseconds."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class ManifestPusher:
-    """Takes manifests. `now` is the wall clock."""
+    """Accepts manifests. `now` is the wall clock in seconds, `clock` the reactor's."""
 
-    _index: HostedLinks
-    _room: HostedSpace
+    _links: HostedLinks
+    _space: HostedSpace
     _now: Callable[[], float]
     _clock: IReactorTime
 
     async def push(
         self,
-        repository: RepositoryName,
+        name: RepositoryName,
         reference: Reference,
+        *,
         tags: Iterable[Tag],
         content_type: str | None,
         body: RequestBody,
     ) -> PushedManifest:
-        """Keep a manifest under its digest, and give it the tag that it is pushed to, and `tags`.
+        """Store a manifest under its digest, and tag it with `reference`, if that is a tag, and `tags`.
 
-        Its digest is of the algorithm of `reference`, or sha256. Durable on return.
+        Its digest has the algorithm of `reference`, or sha256. Durable on return.
 
         Raises:
-            DigestInvalid: The bytes are not what `reference` names.
-            ManifestInvalid: They are no manifest.
-            ManifestBlobUnknown: It names what the repository does not have.
-            ContentTooLarge: It has more than MAX_MANIFEST_BYTES.
+            DigestInvalid: The bytes do not match `reference`.
+            ManifestInvalid: The body is not a manifest.
+            ManifestBlobUnknown: It references content that the repository does not have.
+            ContentTooLarge: It is larger than MAX_MANIFEST_BYTES.
             Unavailable: There is no room.
         """
         content, digest = await _read(
@@ -59,49 +66,49 @@ class ManifestPusher:
         if isinstance(reference, Digest) and digest != reference:
             raise DigestInvalid(f"the bytes that were pushed are {digest}", detail=str(reference))
         pushed = PushedManifest.parse(content, content_type, digest)
-        await self._require(repository, pushed.blobs, is_manifest=False)
-        await self._require(repository, pushed.children, is_manifest=None)
-        if not await self._room.make_room_for_push(len(content)):
+        await self._require(name, pushed.blobs, is_manifest=False)
+        await self._require(name, pushed.children, is_manifest=None)
+        if not await self._space.make_room_for_push(len(content)):
             raise Unavailable("there is no room for this on the disk")
-        manifest = pushed.manifest
         link = HostedLink(
-            descriptor=manifest.descriptor,
+            descriptor=pushed.manifest.descriptor,
             is_manifest=True,
             linked_at=self._now(),
             subject=pushed.subject,
             artifact_type=pushed.artifact_type,
             annotations=pushed.annotations,
         )
-        named = (reference, *tags) if isinstance(reference, Tag) else tuple(tags)
-        await self._index.put_manifest(
-            repository,
-            manifest,
+        await self._links.put_manifest(
+            name,
+            pushed.manifest,
             link,
-            named,
+            (reference, *tags) if isinstance(reference, Tag) else tuple(tags),
             blobs=[blob.digest for blob in pushed.blobs],
             children=[child.digest for child in pushed.children],
         )
         return pushed
 
     async def _require(
-        self, repository: RepositoryName, descriptors: Iterable[Descriptor], *, is_manifest: bool | None
+        self, name: RepositoryName, descriptors: Iterable[Descriptor], *, is_manifest: bool | None
     ) -> None:
         for number, descriptor in enumerate(descriptors, 1):
-            if number % _SLICE == 0:
+            if number % _REFERENCES_A_SLICE == 0:
                 await yield_to_reactor(self._clock)
-            link = self._index.link(repository, descriptor.digest, is_manifest=is_manifest)
+            link = self._links.link(name, descriptor.digest, is_manifest=is_manifest)
             if link is None:
                 raise ManifestBlobUnknown(
-                    "the repository does not have what the manifest names", detail=str(descriptor.digest)
+                    "the repository does not have content that the manifest references",
+                    detail=str(descriptor.digest),
                 )
             if link.descriptor.size != descriptor.size:
                 raise ManifestInvalid(
-                    "the manifest is wrong about the size of what it names", detail=str(descriptor.digest)
+                    "the manifest gives a wrong size for content that it references",
+                    detail=str(descriptor.digest),
                 )
 
 
 async def _read(body: RequestBody, algorithm: str) -> tuple[bytes, Digest]:
-    """All of a body and its digest, hashed as it comes."""
+    """Read a whole body, and hash it as it arrives."""
     if body.length is not None and body.length > MAX_MANIFEST_BYTES:
         raise _too_large()
     hasher = Digest.hasher_of(algorithm)

@@ -1,8 +1,8 @@
-"""Mounts: a blob that is here already becomes another repository's without a byte sent.
+"""Mounts: a blob that is stored already is linked to another repository without sending a byte.
 
-Nobody may learn from a mount what they may not read. So whether the caller may read a repository is asked
-before it is looked whether the blob is there; and a blob that cannot be mounted, for whatever reason, is
-answered like one that is nowhere: by an upload (distribution-spec, "Mounting a blob from another
+A client must not learn from a mount what it may not read. So its permission to read a repository is checked
+before the blob is looked up there, and a blob that cannot be mounted, for whatever reason, gets the same
+response as one that does not exist: an upload session (distribution-spec, "Mounting a blob from another
 repository").
 """
 
@@ -11,57 +11,56 @@ from itertools import islice
 
 import attrs
 
-from mirrord.hosted.ports import HostedLinks, Mirrored
+from mirrord.hosted.ports import HostedLinks
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
+from mirrord.repository import Repository
 
 _MAX_HOLDERS = 256
-"""So many holders of a blob are looked at for one that the caller may read."""
+"""How many repositories with the blob are checked for one that the client may read."""
 
 
 @attrs.frozen(eq=False)
 class Mounter:
-    """Mounts blobs, of hosted repositories and of those that are mirrored."""
+    """Mounts blobs of hosted and of mirrored repositories."""
 
-    _index: HostedLinks
-    _mirrored: Mirrored
+    _links: HostedLinks
 
     async def mount(
         self,
-        repository: RepositoryName,
+        name: RepositoryName,
         digest: Digest,
-        origin: RepositoryKey | None,
+        origin: Repository | None,
         may_read: Callable[[RepositoryKey], bool],
     ) -> bool:
-        """Whether the repository has the blob now; without `origin` from anywhere that the caller may read.
+        """Link a blob to a repository, from `origin` or (None) any hosted one that the client may read.
+
+        Return whether the repository has the blob now.
 
         Raises:
             OSError: The disk refused.
         """
         if origin is None:
-            size = self._search(repository, digest, may_read)
+            size = self._search(name, digest, may_read)
         else:
-            size = self._size_at(origin, digest) if may_read(origin) else None
+            size = origin.stored_blob_size(digest) if may_read(origin.key) else None
         if size is None:
             return False
-        return await self._index.add_blob(repository, Descriptor(OCTET_STREAM, digest, size))
-
-    def _size_at(self, source: RepositoryKey, digest: Digest) -> int | None:
-        if source.upstream != HOSTED:
-            return self._mirrored.size_of(source, digest)
-        link = self._index.link(source.repository, digest, is_manifest=False)
-        return None if link is None else link.descriptor.size
+        return await self._links.add_blob(name, Descriptor(OCTET_STREAM, digest, size))
 
     def _search(
-        self, repository: RepositoryName, digest: Digest, may_read: Callable[[RepositoryKey], bool]
+        self, name: RepositoryName, digest: Digest, may_read: Callable[[RepositoryKey], bool]
     ) -> int | None:
-        """The size of a blob that the repository itself has, or one that the caller may read."""
-        size = self._size_at(RepositoryKey(HOSTED, repository), digest)
+        """Return the size of a blob of the repository itself, or of one that the client may read."""
+        size = self._size_at(name, digest)
         if size is not None:
             return size
-        for holder in islice(self._index.repositories_with(digest), _MAX_HOLDERS):
-            source = RepositoryKey(HOSTED, holder)
-            if may_read(source):
-                return self._size_at(source, digest)
+        for holder in islice(self._links.repositories_with(digest), _MAX_HOLDERS):
+            if may_read(RepositoryKey(HOSTED, holder)):
+                return self._size_at(holder, digest)
         return None
+
+    def _size_at(self, name: RepositoryName, digest: Digest) -> int | None:
+        link = self._links.link(name, digest, is_manifest=False)
+        return None if link is None else link.descriptor.size

@@ -1,80 +1,63 @@
-"""What pushing needs of the disk and of the collector; `assembly.py` hands in the real ones.
+"""The disk and the collector, as hosted repositories need them.
 
-Every method that is not a coroutine answers at once. Every coroutine that writes returns when what it
-wrote is durable: fsynced, and in the index. If it raises OSError instead, nothing of it is served.
+Methods that are not coroutines return at once. Coroutines that write return when the data is durable:
+fsynced, and in the index. If one raises OSError, nothing that it would have written is served.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from mirrord.oci.content import HostedLink
+from mirrord.oci.content import ContentKind, HostedLink, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
-from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
-
-
-class RequestBody(Protocol):
-    """What a client sends after its head, as it comes."""
-
-    @property
-    def length(self) -> int | None:
-        """Its bytes; None where only the end will tell."""
-        ...
-
-    async def read(self) -> bytes:
-        """The next bytes; b"" after the last. The client is asked to send when this is first called.
-
-        Raises:
-            CancelledError: The client is gone.
-            RequestTimeout: It does not send.
-        """
-        ...
+from mirrord.oci.names import RepositoryName, Tag
+from mirrord.repository import BlobReader
 
 
 class UploadFile(Protocol):
-    """One session of pushing a blob: bytes in a file of their own, hashed as they are written.
+    """One upload session: bytes in a file of their own, hashed as they are written.
 
-    It belongs to one request at a time, and `release` ends that: the file is closed, the bytes and the
-    session stay. Bytes written survive a restart; those of the last seconds need not survive a power cut.
+    It belongs to one request at a time. `release` ends that: the file is closed, its bytes and the session
+    stay. Written bytes survive a restart; those of the last seconds may not survive a power cut.
     """
 
     @property
     def session(self) -> str:
-        """Its name in URLs: unguessable, and good for its own repository only."""
+        """Its name in URLs: unguessable, and valid for its own repository only."""
         ...
 
     @property
     def offset(self) -> int:
-        """Bytes written so far."""
+        """The number of bytes written so far."""
         ...
 
     async def write(self, chunk: bytes) -> None:
-        """Append; on return `offset` has grown by all of `chunk`.
+        """Append; on return `offset` has grown by the length of `chunk`.
 
         Raises:
-            OSError: The disk refused; `offset` is as before.
+            OSError: The disk refused; `offset` is unchanged.
         """
 
     async def commit(self, digest: Digest) -> None:
-        """Make it a blob, linked to its repository; the session is over.
+        """Make it a blob that is linked to its repository, and end the session.
 
         Raises:
-            DigestInvalid: The bytes are not what `digest` names; the session stays.
+            DigestInvalid: The bytes do not match `digest`; the session stays.
             OSError: The disk refused; the session stays.
         """
 
     async def discard(self) -> None:
-        """Throw it away; the session is over."""
+        """Delete it, and end the session."""
 
     def release(self) -> None:
-        """Let another request have the session; may be called more than once."""
+        """Make the session available to other requests; may be called more than once."""
 
 
 class UploadSessions(Protocol):
-    """Sessions; those that nobody touched for `partials` of the configuration go with a sweep."""
+    """All sessions; a sweep removes those that were idle for `partials` of the configuration."""
 
     def begin(self, repository: RepositoryName) -> UploadFile:
-        """A new session.
+        """Return a new session.
 
         Raises:
             OSError: The disk refused.
@@ -82,57 +65,61 @@ class UploadSessions(Protocol):
         ...
 
     def find(self, repository: RepositoryName, session: str) -> UploadFile | None:
-        """The session of this name and repository; None if there is none.
+        """Return the session of this name and repository; None if there is none.
 
         Raises:
-            UploadBusy: Another request has it.
+            UploadBusy: Another request uses it.
         """
         ...
 
 
 class HostedLinks(Protocol):
-    """What hosted repositories hold. One that holds nothing does not exist."""
-
-    def has(self, repository: RepositoryName) -> bool:
-        """Whether it holds anything."""
-        ...
+    """The links and tags of hosted repositories. A repository without links does not exist."""
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        """The next hosted repositories in order of name, `limit` at most."""
+        """Return the next hosted repositories in order of name, `limit` at most."""
         ...
 
     def link(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> HostedLink | None:
-        """What the repository holds under this digest: the manifest, where it holds that and a blob.
+        """Return the link of a digest: the manifest's if the repository has that and a blob.
 
         With `is_manifest`, only a link of that kind.
         """
         ...
 
-    def repositories_with(self, digest: Digest) -> Iterator[RepositoryName]:
-        """The hosted repositories that hold a blob."""
+    def links(self, repository: RepositoryName) -> Iterator[list[HostedLink]]:
+        """Iterate over all links of a repository, a page per item."""
+        ...
+
+    def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
+        """Iterate over the hosted repositories that have a blob, or a manifest."""
         ...
 
     def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
-        """The manifest that a tag names."""
+        """Return the descriptor of the manifest that a tag names."""
         ...
 
     def tags(self, repository: RepositoryName, after: str, limit: int) -> list[str]:
-        """The next tags in ASCII order, `limit` at most."""
+        """Return the next tags in ASCII order, `limit` at most."""
+        ...
+
+    def tagged(self, repository: RepositoryName) -> Iterator[list[tuple[Tag, Digest, float]]]:
+        """Iterate over all tags, what they name and since when (wall clock), a page per item."""
         ...
 
     def referrers(
         self, repository: RepositoryName, subject: Digest, artifact_type: str | None = None, after: str = ""
     ) -> Iterator[HostedLink]:
-        """The manifests whose subject this is, in order of digest and after that one, read as they are taken.
+        """Iterate over the manifests with this subject after the digest `after`, in order of digest.
 
-        With `artifact_type`, only those of that type.
+        With `artifact_type`, only those of that type. They are read as they are consumed.
         """
         ...
 
     async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
-        """Link a committed blob, for a mount: False if it is committed no longer."""
+        """Link a committed blob, for a mount; False if it is no longer committed."""
         ...
 
     async def put_manifest(
@@ -145,12 +132,11 @@ class HostedLinks(Protocol):
         blobs: Sequence[Digest] = (),
         children: Sequence[Digest] = (),
     ) -> None:
-        """Keep a manifest with its link, the edges to what it references, and its tags: all or nothing.
-
-        The repository has to hold `blobs` as blobs, and `children` as manifests or as blobs.
+        """Store a manifest with its link, the edges to what it references, and its tags: all or nothing.
 
         Raises:
-            ManifestBlobUnknown: It does not, at the moment when all the rest would be written.
+            ManifestBlobUnknown: When all the rest would be written, the repository does not have `blobs` as
+                blobs and `children` as manifests or blobs.
         """
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
@@ -160,10 +146,30 @@ class HostedLinks(Protocol):
     async def delete(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> bool:
-        """Remove a blob's or manifest's link, and the tags that name it; False if there was none.
+        """Remove the link of a blob or a manifest, and the tags that name it; False if there was none.
 
         With `is_manifest`, only a link of that kind.
         """
+        ...
+
+    async def delete_repository(self, repository: RepositoryName) -> bool:
+        """Remove all links and tags of a repository; False if there were none."""
+        ...
+
+
+class HostedGraph(Protocol):
+    """A hosted repository as a graph of manifests. Its pages are short looks at the index."""
+
+    def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
+        """Iterate over the manifests of a repository, a page per item."""
+        ...
+
+    def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
+        """Iterate over the tags of a repository, a page per item."""
+        ...
+
+    async def apply_plan(self, plan: RetentionPlan) -> tuple[int, int]:
+        """Remove the tags and then the manifests of a plan that nothing needs; return the counts."""
         ...
 
 
@@ -171,21 +177,33 @@ class HostedManifestFiles(Protocol):
     """Stored manifests, by digest alone."""
 
     async def read(self, digest: Digest) -> Manifest | None:
-        """A stored manifest, verbatim and verified; None if there is none."""
+        """Return a stored manifest, verbatim and verified; None if there is none."""
         ...
 
 
-class Mirrored(Protocol):
-    """What is held of upstreams."""
+class HostedBlobFiles(Protocol):
+    """Committed blobs, by digest alone."""
 
-    def size_of(self, source: RepositoryKey, digest: Digest) -> int | None:
-        """The size of a blob that is held, and may be read through `source`; None if there is none."""
+    def open(self, digest: Digest) -> BlobReader | None:
+        """Open a committed blob; None if there is none."""
+        ...
+
+
+class HostedContent(Protocol):
+    """The store as its operator sees it; looking at it does not count as a use."""
+
+    def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
+        """Return the size of stored content; None if it is not stored."""
+        ...
+
+    async def manifest(self, digest: Digest) -> Manifest | None:
+        """Return a stored manifest; None if there is none, or it is damaged."""
         ...
 
 
 class HostedSpace(Protocol):
-    """Who makes room on the disk."""
+    """Makes room on the disk."""
 
     async def make_room_for_push(self, size: int) -> bool:
-        """Whether `size` more bytes may be pushed: after evicting mirrored content, `min_free` stays free."""
+        """Evict mirrored content for `size` more bytes; return whether `min_free` then stays free."""
         ...

@@ -1,8 +1,8 @@
-"""Referrers: the manifests that are about another one: signatures, attestations, lists of parts.
+"""Referrers: the manifests that refer to another one, such as signatures, attestations and SBOMs.
 
-Most say so themselves, by a `subject`. Clients of registries without this list keep one of their own, an
-index under a tag made of the subject's digest; what is in such an index and here is told too, so that
-nothing is lost on the day when its registry learns the list (distribution-spec, "Referrers Tag Schema").
+Most have it as their `subject`. Clients of registries without the referrers API keep a list of their own, an
+index under a tag made of the subject's digest. Its entries that exist here are listed too, so that nothing is
+lost on the day when its registry learns the API (distribution-spec, "Referrers Tag Schema").
 """
 
 import json
@@ -20,15 +20,15 @@ from mirrord.oci.manifests import OCI_INDEX, Descriptor, read_descriptor, read_d
 from mirrord.oci.names import RepositoryName, Tag
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
-"""No client reads more of an index (distribution-spec, "Listing Referrers")."""
+"""The most that clients read of an index (distribution-spec, "Listing Referrers")."""
 
 _FRAME_BYTES = 256
-"""What stands around the descriptors."""
+"""The index without its descriptors."""
 
 
 @attrs.frozen
 class ReferrersPage:
-    """An image index of referrers; `next_after` is where the next page begins, None after the last."""
+    """An image index of referrers; the next page begins after `next_after`, None on the last page."""
 
     body: bytes
     next_after: str | None
@@ -38,30 +38,30 @@ class ReferrersPage:
 class HostedReferrers:
     """Lists referrers."""
 
-    _index: HostedLinks
+    _links: HostedLinks
     _manifests: HostedManifestFiles
 
     async def page(
         self, repository: RepositoryName, subject: Digest, artifact_type: str | None, after: str
     ) -> ReferrersPage:
-        """Those that come after the digest `after`, in its order, as many as a client reads.
+        """Return those after the digest `after`, in order of digest, as many as a client reads.
 
-        Of a subject that nobody knows the list is empty: it may be pushed later.
+        The list of an unknown subject is empty: it may be pushed later.
         """
-        own = (
+        with_subject = (
             _entry(link.descriptor, link.artifact_type, link.annotations)
-            for link in self._index.referrers(repository, subject, artifact_type, after)
+            for link in self._links.referrers(repository, subject, artifact_type, after)
         )
-        listed = (
+        in_tag = (
             entry
             for digest, entry in sorted((await self._of_tag(repository, subject)).items())
             if digest > after and artifact_type in {None, entry.get("artifactType")}
         )
-        return _page(merge(own, listed, key=itemgetter("digest")))
+        return _page(merge(with_subject, in_tag, key=itemgetter("digest")))
 
     async def _of_tag(self, repository: RepositoryName, subject: Digest) -> dict[str, dict[str, Any]]:
-        """By digest, what the clients' own list has of manifests here that do not say it themselves."""
-        tagged = self._index.tag(repository, fallback_tag(subject))
+        """Return, by digest, the entries of the clients' list whose manifests have no subject."""
+        tagged = self._links.tag(repository, fallback_tag(subject))
         manifest = None if tagged is None else await self._manifests.read(tagged.digest)
         if manifest is None:
             return {}
@@ -72,25 +72,25 @@ class HostedReferrers:
         entries = {}
         for entry in listed if isinstance(listed, list) else ():
             descriptor = read_descriptor(entry)
-            if descriptor is not None and self._is_silent(repository, descriptor.digest, subject):
+            if descriptor is not None and self._lacks_subject(repository, descriptor.digest, subject):
                 entries[str(descriptor.digest)] = _entry(
                     descriptor, entry.get("artifactType"), entry.get("annotations")
                 )
         return entries
 
-    def _is_silent(self, repository: RepositoryName, digest: Digest, subject: Digest) -> bool:
-        """Whether this is a manifest that does not name its subject."""
-        link = self._index.link(repository, digest, is_manifest=True)
+    def _lacks_subject(self, repository: RepositoryName, digest: Digest, subject: Digest) -> bool:
+        """Return whether this is a manifest here that does not name its subject."""
+        link = self._links.link(repository, digest, is_manifest=True)
         return link is not None and link.subject != subject
 
 
 def fallback_tag(subject: Digest) -> Tag:
-    """The tag under which clients keep a list of their own."""
+    """Return the tag under which clients keep a list of their own."""
     return Tag(f"{subject.algorithm[:32]}-{subject.encoded[:64]}")
 
 
 def _entry(of: Descriptor, artifact_type: object, annotations: object) -> dict[str, Any]:
-    """A descriptor. What is no string is left out of it: clients would read nothing of the whole list."""
+    """Return a descriptor. Values that are not strings are left out: clients would reject the whole list."""
     entry: dict[str, Any] = {"mediaType": of.media_type, "digest": str(of.digest), "size": of.size}
     if isinstance(artifact_type, str):
         entry["artifactType"] = artifact_type
@@ -101,7 +101,7 @@ def _entry(of: Descriptor, artifact_type: object, annotations: object) -> dict[s
 
 
 def _page(entries: Iterable[dict[str, Any]]) -> ReferrersPage:
-    """As many entries as a client reads, and one at least."""
+    """Return a page of as many entries as a client reads, and at least one."""
     shown: list[str] = []
     size = _FRAME_BYTES
     last = None
@@ -109,12 +109,12 @@ def _page(entries: Iterable[dict[str, Any]]) -> ReferrersPage:
         text = json.dumps(entry, separators=(",", ":"))
         size += len(text) + 1
         if shown and size > MAX_PAGE_BYTES:
-            return ReferrersPage(_index_of(shown), last)
+            return ReferrersPage(_index(shown), last)
         shown.append(text)
         last = entry["digest"]
-    return ReferrersPage(_index_of(shown), None)
+    return ReferrersPage(_index(shown), None)
 
 
-def _index_of(entries: list[str]) -> bytes:
+def _index(entries: list[str]) -> bytes:
     listed = ",".join(entries)
     return f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{listed}]}}'.encode()

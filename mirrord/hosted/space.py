@@ -1,8 +1,8 @@
-"""Claims: room on the disk that bodies on their way were given, and have not filled yet.
+"""Space on the disk that is reserved for request bodies on their way, and not written yet.
 
-The file system says what is free now. Eight clients that begin to push at once would each hear that there
-is room, and fill the disk together. So what was given counts as taken, until it is written or let go. It is
-given a stretch at a time: a client that announces much and sends little keeps little from the others.
+The file system reports what is free now. Eight clients that begin to push at once would each find that there
+is room, and fill the disk together. So reserved bytes count as used until they are written or released. They
+are reserved a stretch at a time: a client that announces much and sends little takes little from the others.
 """
 
 from collections.abc import Iterator
@@ -14,52 +14,52 @@ from mirrord.hosted.ports import HostedSpace
 from mirrord.oci.errors import Unavailable
 
 STRETCH_BYTES = 32 * 1024 * 1024
-"""The most that one body has claimed at a time."""
+"""The most that one body has reserved at a time."""
 
 
 @attrs.define(eq=False)
 class SpaceReservations:
-    """All that is claimed."""
+    """The reservations of all bodies; `total` is their sum in bytes."""
 
-    _room: HostedSpace
+    _space: HostedSpace
     total: int = attrs.field(default=0, init=False)
 
     @contextmanager
     def open(self) -> Iterator["SpaceReservation"]:
-        """The claim of one body, let go at the end."""
-        claim = SpaceReservation(self)
+        """Open the reservation of one body, and release it on exit."""
+        reservation = SpaceReservation(self)
         try:
-            yield claim
+            yield reservation
         finally:
-            claim.fill(claim.left)
+            reservation.consume(reservation.left)
 
     async def check(self, size: int) -> None:
-        """Have room for `size` bytes beyond what is claimed.
+        """Check that there is room for `size` bytes beyond what is reserved.
 
         Raises:
             Unavailable: There is none.
         """
-        if not await self._room.make_room_for_push(self.total + size):
+        if not await self._space.make_room_for_push(self.total + size):
             raise Unavailable("there is no room for this on the disk")
 
 
 @attrs.define(eq=False)
 class SpaceReservation:
-    """What one body may fill: `left` bytes."""
+    """The reservation of one body: `left` bytes may still be written."""
 
-    _claims: SpaceReservations
+    _reservations: SpaceReservations
     left: int = attrs.field(default=0, init=False)
 
-    async def widen(self, size: int) -> None:
-        """Claim `size` bytes in place of what is left; whoever asks meanwhile finds them taken.
+    async def renew(self, size: int) -> None:
+        """Reserve `size` bytes in place of what is left, at once: concurrent checks see them as used.
 
         Raises:
             Unavailable: There is no room for them.
         """
-        self.fill(self.left - size)
-        await self._claims.check(0)
+        self.consume(self.left - size)
+        await self._reservations.check(0)
 
-    def fill(self, size: int) -> None:
-        """So much of it is written, and the file system knows of it."""
+    def consume(self, size: int) -> None:
+        """Release `size` bytes, which are written now and visible to the file system."""
         self.left -= size
-        self._claims.total -= size
+        self._reservations.total -= size

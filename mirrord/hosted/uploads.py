@@ -1,149 +1,99 @@
-"""Pushing blobs: sessions that are begun, written to, asked about, finished or given up.
+"""Pushing blobs: upload sessions that are begun, appended to, finished or cancelled.
 
-What a session has is on the disk whatever becomes of its request: a client that left goes on where it
-stopped. So nothing is undone when a request fails in the middle; it lets go of the session, and that is
-all. Only a blob that was to come whole in one request has no name by which anybody could go on.
+The bytes of a session stay on the disk whatever becomes of the request that sent them: a client that
+disconnected continues where it stopped. So nothing is undone when a request fails in the middle; it releases
+the session, and that is all. Only a blob that was to arrive in a single request has no session by which a
+client could continue.
 
-Whether there is room is asked before bytes are taken: for all of them where the client says how many
-there will be, and then for each stretch ahead of what has come, since others take from the same room.
+Room is checked before bytes are accepted: for all of them if the client announces how many there will be, and
+then for each stretch ahead of what has arrived, since others consume the same room.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Self
 
 import attrs
 
-from mirrord.hosted.ports import HostedSpace, RequestBody, UploadFile, UploadSessions
+from mirrord.hosted.ports import HostedSpace, UploadFile, UploadSessions
 from mirrord.hosted.space import STRETCH_BYTES, SpaceReservations
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import (
-    BlobUploadInvalid,
-    BlobUploadUnknown,
-    RangeInvalid,
-    SizeInvalid,
-)
+from mirrord.oci.errors import BlobUploadUnknown, ContentTooLarge, SizeInvalid
 from mirrord.oci.names import RepositoryName
-
-_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?", re.ASCII)
-
-
-@attrs.frozen
-class UploadProgress:
-    """How far an upload is: `offset` bytes are there."""
-
-    session: str
-    offset: int
-
-
-@attrs.frozen
-class ChunkRange:
-    """The place in the blob that a chunk says it has: from `first` to before `stop`."""
-
-    first: int
-    stop: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a Content-Range of an upload, `0-99`; `bytes 0-99/100` is taken too.
-
-        Raises:
-            BlobUploadInvalid: It is none.
-        """
-        match = _CONTENT_RANGE.fullmatch(text.strip())
-        if match is None:
-            raise BlobUploadInvalid("the Content-Range of an upload reads 0-99", detail=text[:64])
-        first, last = map(int, match.groups())
-        if last < first:
-            raise BlobUploadInvalid("the Content-Range ends before it begins", detail=text[:64])
-        return cls(first, last + 1)
-
-
-class ChunkOutOfOrder(RangeInvalid):
-    """A chunk does not begin where the last one ended; `progress` says where that is."""
-
-    def __init__(self, progress: UploadProgress) -> None:
-        super().__init__("the chunk does not follow the last one", detail={"offset": progress.offset})
-        self.progress = progress
-
-
-class ContentTooLarge(SizeInvalid):
-    """More than an upload may have."""
-
-    status = 413
+from mirrord.oci.routes import ChunkRange
+from mirrord.repository import ChunkOutOfOrder, RequestBody, UploadProgress
 
 
 @attrs.frozen(eq=False)
 class Uploader:
-    """Takes blobs; `max_bytes` bounds one of them, None where the disk alone does."""
+    """Accepts blobs of at most `max_bytes` each; None leaves the disk as the only limit."""
 
-    _uploads: UploadSessions
-    _room: HostedSpace
+    _sessions: UploadSessions
+    _space: HostedSpace
     _max_bytes: int | None = None
-    _claims: SpaceReservations = attrs.field(
-        default=attrs.Factory(lambda self: SpaceReservations(self._room), takes_self=True), init=False
+    _reservations: SpaceReservations = attrs.field(
+        default=attrs.Factory(lambda self: SpaceReservations(self._space), takes_self=True), init=False
     )
 
-    def begin(self, repository: RepositoryName) -> UploadProgress:
-        """A new session, that any later request may go on with."""
-        upload = self._uploads.begin(repository)
+    def begin(self, name: RepositoryName) -> UploadProgress:
+        """Begin a session, which any later request may continue."""
+        upload = self._sessions.begin(name)
         upload.release()
         return UploadProgress(upload.session, upload.offset)
 
-    def progress(self, repository: RepositoryName, session: str) -> UploadProgress:
-        """How far a session is.
-
-        Raises:
-            BlobUploadUnknown: There is none.
-        """
-        with self._found(repository, session) as upload:
-            return UploadProgress(session, upload.offset)
-
-    async def append(
-        self, repository: RepositoryName, session: str, body: RequestBody, span: ChunkRange | None
-    ) -> UploadProgress:
-        """Take a chunk, or a stream of unknown length.
+    def progress(self, name: RepositoryName, session: str) -> UploadProgress:
+        """Return the progress of a session.
 
         Raises:
             BlobUploadUnknown: There is no such session.
-            ChunkOutOfOrder: The chunk does not begin where the last one ended; nothing of it is taken.
-            SizeInvalid: It is not as long as it says, or the blob gets too large.
+        """
+        with self._found(name, session) as upload:
+            return UploadProgress(session, upload.offset)
+
+    async def append(
+        self, name: RepositoryName, session: str, body: RequestBody, chunk: ChunkRange | None
+    ) -> UploadProgress:
+        """Append a chunk, or a stream of unknown length.
+
+        Raises:
+            BlobUploadUnknown: There is no such session.
+            ChunkOutOfOrder: The chunk does not begin where the last one ended; nothing was written.
+            SizeInvalid: The chunk is not as long as announced, or the blob is too large.
             Unavailable: There is no room.
         """
-        with self._found(repository, session) as upload:
-            await self._take(upload, body, span)
+        with self._found(name, session) as upload:
+            await self._write(upload, body, chunk)
             return UploadProgress(session, upload.offset)
 
     async def finish(
         self,
-        repository: RepositoryName,
+        name: RepositoryName,
         session: str,
         digest: Digest,
+        *,
         body: RequestBody,
-        span: ChunkRange | None,
+        chunk: ChunkRange | None,
     ) -> None:
-        """Take what is still to come, and make it a blob of the repository. Durable on return.
+        """Append the rest, and commit the blob. Durable on return.
 
         Raises:
-            DigestInvalid: The bytes are not what `digest` names; the session stays.
-            RegistryError: As `append` does.
+            DigestInvalid: The bytes do not match `digest`; the session stays.
+            RegistryError: As `append`.
         """
-        with self._found(repository, session) as upload:
-            await self._take(upload, body, span)
+        with self._found(name, session) as upload:
+            await self._write(upload, body, chunk)
             await upload.commit(digest)
 
-    async def push(self, repository: RepositoryName, digest: Digest, body: RequestBody) -> None:
-        """Take a blob in one piece. Durable on return.
+    async def push(self, name: RepositoryName, digest: Digest, body: RequestBody) -> None:
+        """Commit a blob that arrives in one request. Durable on return.
 
         Raises:
-            DigestInvalid: The bytes are not what `digest` names; nothing stays.
-            RegistryError: As `append` does.
+            DigestInvalid: The bytes do not match `digest`; nothing is kept.
+            RegistryError: As `append`.
         """
         self._check(0, body, None)
-        upload = self._uploads.begin(repository)
+        upload = self._sessions.begin(name)
         try:
-            await self._take(upload, body, None)
+            await self._write(upload, body, None)
             await upload.commit(digest)
         except Exception:
             with suppress(OSError):
@@ -152,18 +102,18 @@ class Uploader:
         finally:
             upload.release()
 
-    async def cancel(self, repository: RepositoryName, session: str) -> None:
-        """Throw away what a session has.
+    async def cancel(self, name: RepositoryName, session: str) -> None:
+        """Discard a session.
 
         Raises:
-            BlobUploadUnknown: There is none.
+            BlobUploadUnknown: There is no such session.
         """
-        with self._found(repository, session) as upload:
+        with self._found(name, session) as upload:
             await upload.discard()
 
     @contextmanager
-    def _found(self, repository: RepositoryName, session: str) -> Iterator[UploadFile]:
-        upload = self._uploads.find(repository, session)
+    def _found(self, name: RepositoryName, session: str) -> Iterator[UploadFile]:
+        upload = self._sessions.find(name, session)
         if upload is None:
             raise BlobUploadUnknown("no such upload in this repository")
         try:
@@ -171,31 +121,31 @@ class Uploader:
         finally:
             upload.release()
 
-    def _check(self, offset: int, body: RequestBody, span: ChunkRange | None) -> None:
-        """Refuse what can be refused by the head of the request alone."""
-        if span is not None and body.length not in {None, span.stop - span.first}:
+    def _check(self, offset: int, body: RequestBody, chunk: ChunkRange | None) -> None:
+        """Refuse what the head of the request alone shows to be wrong."""
+        if chunk is not None and body.length not in {None, chunk.stop - chunk.first}:
             raise SizeInvalid("the body is not as long as its Content-Range says")
-        self._bound(offset + (body.length or 0))
+        self._check_size(offset + (body.length or 0))
 
-    def _bound(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if self._max_bytes is not None and size > self._max_bytes:
             raise ContentTooLarge(f"a blob may have {self._max_bytes} bytes here")
 
-    async def _take(self, upload: UploadFile, body: RequestBody, span: ChunkRange | None) -> None:
+    async def _write(self, upload: UploadFile, body: RequestBody, chunk: ChunkRange | None) -> None:
         first, length = upload.offset, body.length
-        if span is not None and span.first != first:
+        if chunk is not None and chunk.first != first:
             raise ChunkOutOfOrder(UploadProgress(upload.session, first))
-        self._check(first, body, span)
+        self._check(first, body, chunk)
         if length:
-            await self._claims.check(length)
-        with self._claims.open() as claim:
-            while chunk := await body.read():
-                self._bound(upload.offset + len(chunk))
-                if len(chunk) > claim.left:
+            await self._reservations.check(length)
+        with self._reservations.open() as reservation:
+            while data := await body.read():
+                self._check_size(upload.offset + len(data))
+                if len(data) > reservation.left:
                     rest = STRETCH_BYTES if length is None else first + length - upload.offset
-                    await claim.widen(min(STRETCH_BYTES, rest))
-                await upload.write(chunk)
-                claim.fill(len(chunk))
-                del chunk  # the next may be long in coming, and a thousand clients wait
-        if span is not None and upload.offset != span.stop:
+                    await reservation.renew(min(STRETCH_BYTES, rest))
+                await upload.write(data)
+                reservation.consume(len(data))
+                del data  # the next may take long to arrive, and a thousand clients wait
+        if chunk is not None and upload.offset != chunk.stop:
             raise SizeInvalid("the body was not as long as its Content-Range says")

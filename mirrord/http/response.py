@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 
-from mirrord.oci.errors import RegistryError, Unauthorized
+from mirrord.oci.cache_status import CacheResult
+from mirrord.oci.errors import RegistryError, Unauthorized, Unsupported
 
 Header = tuple[bytes, bytes]
 
@@ -20,17 +23,19 @@ _LINE_ENDS = b"\r\n\0"
 
 @attrs.frozen
 class Response:
-    """What a request is answered with, but for what the connection adds.
+    """The status, headers and body of a response, without the headers that the connection adds.
 
-    `length` is the Content-Length; None where there is none to tell (304, or a HEAD of unknown
-    size). `body` is shorter than that where it goes its own way (api/body_streams.py), or goes not at
-    all, which is HEAD.
+    `length` is the Content-Length, None if there is none (304, or a HEAD of unknown size). A body that does
+    not fit into memory is written by `stream`, which is called with the request after the head was sent.
+    `cache` says how the response came about, and becomes the Cache-Status and Age headers (RFC 9211).
     """
 
     status: int
     headers: tuple[Header, ...]
     length: int | None
     body: bytes = attrs.field(default=b"", repr=False)
+    stream: Callable[[Any], Awaitable[None]] | None = attrs.field(default=None, kw_only=True)
+    cache: CacheResult | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
     def whole(cls, status: int, body: bytes, *headers: Header) -> "Response":
@@ -51,6 +56,8 @@ class Response:
         complaint = {"code": error.code, "message": error.message, "detail": error.detail}
         if isinstance(error, Unauthorized):
             headers += ((b"WWW-Authenticate", error.challenge.encode("latin-1", "replace")),)
+        if isinstance(error, Unsupported) and error.allow:
+            headers += ((b"Allow", b", ".join(error.allow)),)
         if error.retry_after_seconds is not None:
             headers += ((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after_seconds))),)
         if error.cache_status is not None:
@@ -67,6 +74,10 @@ class Response:
         lines = [b"%b %d %b" % (version, self.status, _REASONS[self.status])]
         for name, value in self.headers + more:
             lines.append(b"%b: %b" % (name, value.translate(None, _LINE_ENDS)))
+        if self.cache is not None:
+            lines.append(b"Cache-Status: %b" % str(self.cache).encode("ascii"))
+            if self.cache.age_seconds is not None:
+                lines.append(b"Age: %d" % max(0, self.cache.age_seconds))
         if self.length is not None:
             lines.append(b"Content-Length: %d" % self.length)
         lines.append(b"\r\n")

@@ -1,8 +1,8 @@
-"""Pulling blobs: from the store, or by joining the one download that there is of each.
+"""BlobDownloads: blobs from the store, or from the one download that there is of each.
 
-Downloads are kept by digest alone, permission by source (design.md, sections 3.1 and 3.7): whoever
-wants a blob that is there, or on its way, through a repository that has not earned it yet, is let in
-after the upstream has confirmed by HEAD that this repository has it.
+Downloads are kept by digest alone, permission by repository (design.md, invariants 1 and 7): a blob that is
+stored, or being downloaded, is read through a repository that has no link to it only after that repository's
+upstream has confirmed by HEAD that it has the blob.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,27 +15,27 @@ from twisted.python.failure import Failure
 
 from mirrord.flight.single import SingleFlight
 from mirrord.mirrored.aged_cache import AgedCache
-from mirrord.mirrored.blob_readers import CachedBlob, GrowingBlob
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.fetch import BlobFetch
 from mirrord.mirrored.fetch_policy import BlobFetchPolicy
+from mirrord.mirrored.growing_blob import GrowingBlob
 from mirrord.mirrored.ports import BlobFiles, LinkIndex, Upstream
-from mirrord.mirrored.timeouts import ASK_SECONDS, UNHELD_SECONDS, with_timeout
+from mirrord.mirrored.timeouts import REQUEST_SECONDS, UNCACHED_SECONDS, with_timeout
 from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult, with_cache_status
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RegistryError, Unavailable, UpstreamCorrupt, UpstreamError, UpstreamTimeout
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import RepositoryKey
-from mirrord.repository import BlobReader, BlobSizeResult
+from mirrord.repository import BlobResult, BlobSizeResult
 
-_CORRUPT_IN_A_ROW = 2
+_MAX_CORRUPT_IN_A_ROW = 2
 _CORRUPT_SECONDS = 60.0
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class DownloadProgress:
-    """A running download, for people; `bytes_per_second` is what came, on average since it began."""
+    """The progress of a running download, for /status; `bytes_per_second` is the average since it started."""
 
     digest: Digest
     source: RepositoryKey
@@ -46,67 +46,73 @@ class DownloadProgress:
 
     @classmethod
     def of(cls, fetch: BlobFetch) -> "DownloadProgress":
-        """How far a fetch is."""
-        asking, written = fetch.asking, fetch.download.written
-        came = max(0, written - fetch.resumed_bytes)
-        rate = int(came / asking.seconds) if asking.seconds > 0 else 0
-        return cls(asking.digest, asking.sources[0], written, fetch.known_size, fetch.subscribers, rate)
+        """Return the progress of a fetch."""
+        policy, written = fetch.policy, fetch.download.written
+        received = max(0, written - fetch.resumed_bytes)
+        return cls(
+            digest=policy.digest,
+            source=policy.repositories[0],
+            written=written,
+            size=fetch.known_size,
+            subscribers=fetch.subscribers,
+            bytes_per_second=int(received / policy.seconds) if policy.seconds > 0 else 0,
+        )
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class BlobDownloads:
-    """Answers GET and HEAD of blobs. `random` gives numbers in [0, 1)."""
+    """Serves GET and HEAD of blobs. `random` returns numbers in [0, 1)."""
 
     _upstreams: Mapping[str, Upstream]
-    _blobs: BlobFiles
+    _files: BlobFiles
     _index: LinkIndex
-    _keeper: CacheWriter
+    _writer: CacheWriter
     _clock: IReactorTime
     _random: Callable[[], float]
     _corrupt: AgedCache[tuple[RepositoryKey, Digest], int]
     _running: dict[Digest, BlobFetch] = attrs.field(factory=dict, init=False)
     _all_ended: Deferred[None] | None = attrs.field(default=None, init=False)
-    _asking: SingleFlight[tuple[RepositoryKey, Digest], int | None] = attrs.field(
+    _confirming: SingleFlight[tuple[RepositoryKey, Digest], int | None] = attrs.field(
         factory=SingleFlight, init=False
     )
     _log = Logger()
 
-    @with_cache_status
-    async def open(self, source: RepositoryKey, digest: Digest) -> BlobReader:
-        """The blob, readable from now on; returns as soon as its size is known.
+    @with_cache_status()
+    async def open(self, key: RepositoryKey, digest: Digest) -> BlobResult:
+        """Open a blob; returns as soon as its size is known.
 
         Raises:
-            BlobUnknown, NameUnknown, Denied: The upstream says so.
-            UpstreamError: It failed before the size was known.
-            Unavailable: The disk did.
+            BlobUnknown, NameUnknown, Denied: The upstream refused it.
+            UpstreamError: The upstream failed before the size was known.
+            Unavailable: The disk failed.
         """
-        if self._index.link(source, digest) is not None:
-            held = self._blobs.open(digest)
-            if held is not None:
-                return CachedBlob(held, CacheResult.hit())
-        until = self._clock.seconds() + UNHELD_SECONDS
+        if self._index.link(key, digest) is not None:
+            stored = self._files.open(digest)
+            if stored is not None:
+                return BlobResult(stored, CacheResult.hit())
+        until = self._clock.seconds() + UNCACHED_SECONDS
         try:
-            return await with_timeout(self._clock, UNHELD_SECONDS, self._open(source, digest, until))
+            return await with_timeout(self._clock, UNCACHED_SECONDS, self._open(key, digest, until))
         except TimeoutError:
             raise UpstreamTimeout("the upstream did not begin the blob in time") from None
 
-    @with_cache_status
-    async def head(self, source: RepositoryKey, digest: Digest) -> BlobSizeResult:
-        """That the blob can be pulled, and its size; begins no download.
+    @with_cache_status()
+    async def head(self, key: RepositoryKey, digest: Digest) -> BlobSizeResult:
+        """Return the size of a blob that can be pulled; starts no download.
 
         Raises:
-            BlobUnknown, NameUnknown, Denied: The upstream says so.
-            UpstreamError: It failed.
+            BlobUnknown, NameUnknown, Denied: The upstream refused it.
+            UpstreamError: The upstream failed.
         """
-        is_linked = self._index.link(source, digest) is not None
-        size = self._blobs.size_of(digest)
+        is_linked = self._index.link(key, digest) is not None
+        size = self._files.size_of(digest)
         if is_linked and size is not None:
             return BlobSizeResult(size, CacheResult.hit())
         fetch = self._running.get(digest)
-        is_admitted = fetch is not None and (is_linked or source in fetch.asking.sources)
-        if fetch is not None and is_admitted and fetch.known_size is not None:
+        may_join = fetch is not None and (is_linked or key in fetch.policy.repositories)
+        if fetch is not None and may_join and fetch.known_size is not None:
             return BlobSizeResult(fetch.known_size, CacheResult.collapsed())
-        return BlobSizeResult(await self._ask(source, digest), CacheResult.asked(200))
+        return BlobSizeResult(await self._confirm(key, digest), CacheResult.forwarded(200))
 
     @property
     def running(self) -> list[DownloadProgress]:
@@ -114,129 +120,146 @@ class BlobDownloads:
         return [DownloadProgress.of(fetch) for fetch in self._running.values()]
 
     async def stop(self) -> None:
-        """End the running downloads; what is there of them stays, to be resumed."""
+        """End the running downloads; what has arrived stays, to be resumed."""
         for fetch in list(self._running.values()):
             fetch.stop()
         if self._running:
             self._all_ended = Deferred()
             await self._all_ended
 
-    async def _open(self, source: RepositoryKey, digest: Digest, until: float) -> BlobReader:
-        """A blob that is not held, or not known to be readable through `source`."""
-        while not self._may_read(source, digest):
-            await self._ask(source, digest)
-        held = self._blobs.open(digest)
-        if held is not None:
-            return CachedBlob(held, CacheResult.asked(200))
+    async def _open(self, key: RepositoryKey, digest: Digest, until: float) -> BlobResult:
+        """Open a blob that is not stored, or not known to be readable through the repository."""
+        while not self._may_read(key, digest):
+            await self._confirm(key, digest)
+        stored = self._files.open(digest)
+        if stored is not None:
+            return BlobResult(stored, CacheResult.forwarded(200))
         fetch = self._running.get(digest)
-        outcome = CacheResult.stored() if fetch is None else CacheResult.collapsed()
+        cache = CacheResult.stored() if fetch is None else CacheResult.collapsed()
         if fetch is None:
-            fetch = self._begin(source, digest)
-        elif source not in fetch.asking.refused:
-            fetch.asking.admit(source)
-        size = await _size_of(fetch, source)
-        if outcome == CacheResult.stored() and not fetch.is_kept:
-            outcome = CacheResult.asked(200)
-        upstream = self._upstreams[source.upstream]
-        return GrowingBlob(fetch, upstream, source.repository, size, outcome, self._clock, until)
+            fetch = self._begin(key, digest)
+        elif key not in fetch.policy.refusals:
+            fetch.policy.add(key)
+        size = await _size_of(fetch, key)
+        if cache == CacheResult.stored() and not fetch.is_kept:
+            cache = CacheResult.forwarded(200)
+        blob = GrowingBlob(
+            fetch=fetch,
+            upstream=self._upstreams[key.upstream],
+            repository=key.repository,
+            size=size,
+            clock=self._clock,
+            until=until,
+        )
+        return BlobResult(blob, cache)
 
-    def _may_read(self, source: RepositoryKey, digest: Digest) -> bool:
-        """Whether nobody needs to be asked first: it is linked, or the download itself will ask."""
+    def _may_read(self, key: RepositoryKey, digest: Digest) -> bool:
+        """Return whether the blob is linked, or the download itself will show that it may be read."""
         fetch = self._running.get(digest)
-        if self._index.link(source, digest) is not None:
+        if self._index.link(key, digest) is not None:
             return True
         if fetch is not None:
-            return source in fetch.asking.sources
-        return self._blobs.size_of(digest) is None
+            return key in fetch.policy.repositories
+        return self._files.size_of(digest) is None
 
-    async def _ask(self, source: RepositoryKey, digest: Digest) -> int | None:
-        """The blob's size, as the upstream tells it; what is there may then be read through `source`.
+    async def _confirm(self, key: RepositoryKey, digest: Digest) -> int | None:
+        """Return the size of a blob by HEAD; what is stored of it may then be read through the repository.
 
-        A size that is only told is not written down: nobody has verified it.
+        The size itself is not stored: it is not verified.
         """
-        size = await self._asking.run(
-            (source, digest),
-            lambda: self._upstreams[source.upstream].head_blob(
-                source.repository, digest, budget_seconds=ASK_SECONDS
+        size = await self._confirming.run(
+            (key, digest),
+            lambda: self._upstreams[key.upstream].head_blob(
+                key.repository, digest, budget_seconds=REQUEST_SECONDS
             ),
         )
-        held = self._blobs.size_of(digest)
-        if held is not None:
-            self._index.add_links(source, [Descriptor(OCTET_STREAM, digest, held)])
+        stored = self._files.size_of(digest)
+        if stored is not None:
+            self._index.add_links(key, [Descriptor(OCTET_STREAM, digest, stored)])
         fetch = self._running.get(digest)
         if fetch is not None:
-            fetch.asking.admit(source)
+            fetch.policy.add(key)
         return size
 
-    def _begin(self, source: RepositoryKey, digest: Digest) -> BlobFetch:
-        self._raise_if_corrupt(source, digest)
-        link = self._index.link(source, digest)
-        asking = BlobFetchPolicy(digest, [source], self._upstreams, self._clock, self._random)
-        fetch = BlobFetch(asking, None if link is None else link.size, self._blobs, self._keeper)
+    def _begin(self, key: RepositoryKey, digest: Digest) -> BlobFetch:
+        self._raise_if_corrupt(key, digest)
+        link = self._index.link(key, digest)
+        policy = BlobFetchPolicy(
+            digest=digest,
+            repositories=[key],
+            upstreams=self._upstreams,
+            clock=self._clock,
+            random=self._random,
+        )
+        fetch = BlobFetch(policy, None if link is None else link.size, files=self._files, writer=self._writer)
         self._running[digest] = fetch
         Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
         return fetch
 
     def _end(self, result: Failure | None, fetch: BlobFetch) -> None:
-        digest, sources = fetch.asking.digest, fetch.asking.sources
+        digest, keys = fetch.policy.digest, fetch.policy.repositories
         del self._running[digest]
         if isinstance(result, Failure):
             self._log.failure(
-                "the download of {digest} broke",
+                "download of {digest} failed",
                 failure=result,
                 digest=str(digest),
                 event=Event.DOWNLOAD_BROKEN,
             )
-            fetch.download.failed(Unavailable("the download broke"))
+            fetch.download.failed(Unavailable("the download failed"))
         match fetch.error:
             case UpstreamCorrupt() as error:
-                self._tell(fetch, error, Event.BLOB_CORRUPT)
-                for source in sources:
-                    memory = self._corrupt.get((source, digest))
-                    self._corrupt.put((source, digest), 1 if memory is None else memory.value + 1)
-            case UpstreamError() as error if fetch.asking.has_begun and not fetch.asking.has_stopped:
-                self._tell(fetch, error, Event.DOWNLOAD_BROKEN)
+                self._report(fetch, error, Event.BLOB_CORRUPT)
+                for key in keys:
+                    count = self._corrupt.get((key, digest))
+                    self._corrupt.put((key, digest), 1 if count is None else count.value + 1)
+            case UpstreamError() as error if fetch.policy.has_begun and not fetch.policy.is_stopped:
+                self._report(fetch, error, Event.DOWNLOAD_BROKEN)
             case None:
-                for source in sources:
-                    self._corrupt.delete((source, digest))
-                    self._index.add_links(source, [Descriptor(OCTET_STREAM, digest, fetch.known_size or 0)])
+                for key in keys:
+                    self._corrupt.delete((key, digest))
+                    self._index.add_links(key, [Descriptor(OCTET_STREAM, digest, fetch.known_size or 0)])
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)
 
-    def _tell(self, fetch: BlobFetch, error: UpstreamError, event: Event) -> None:
-        """Say once, for all its clients, how a download failed."""
-        source = fetch.asking.sources[0]
+    def _report(self, fetch: BlobFetch, error: UpstreamError, event: Event) -> None:
+        """Log once, for all its clients, how a download failed."""
+        key = fetch.policy.repositories[0]
         self._log.emit(
             LogLevel.error if event is Event.BLOB_CORRUPT else LogLevel.warn,
-            "{source}@{digest} stays without its end: {error}",
-            source=str(source),
+            "download of {source}@{digest} failed: {error}",
+            source=str(key),
             error=error.message,
-            upstream=source.upstream,
-            repository=str(source.repository),
-            digest=str(fetch.asking.digest),
+            upstream=key.upstream,
+            repository=str(key.repository),
+            digest=str(fetch.policy.digest),
             event=event,
         )
 
-    def _raise_if_corrupt(self, source: RepositoryKey, digest: Digest) -> None:
-        """Do not fetch again and again what came wrong twice in a row."""
-        memory = self._corrupt.get((source, digest))
-        if memory and memory.value >= _CORRUPT_IN_A_ROW and memory.age_seconds < _CORRUPT_SECONDS:
+    def _raise_if_corrupt(self, key: RepositoryKey, digest: Digest) -> None:
+        """Refuse to fetch again what was corrupt several times in a row."""
+        corrupt = self._corrupt.get((key, digest))
+        if (
+            corrupt is not None
+            and corrupt.value >= _MAX_CORRUPT_IN_A_ROW
+            and corrupt.age_seconds < _CORRUPT_SECONDS
+        ):
             raise UpstreamCorrupt("the upstream sent wrong bytes for this blob, more than once")
 
 
-async def _size_of(fetch: BlobFetch, source: RepositoryKey) -> int:
-    """The size of a running download; of an empty one when it is verified, for nothing could be held back.
+async def _size_of(fetch: BlobFetch, key: RepositoryKey) -> int:
+    """Return the size of a running download; of an empty one after verification, as nothing can be held back.
 
     Raises:
-        RegistryError: It failed, or the upstream refused `source`, whatever it gave to others.
+        RegistryError: It failed, or the upstream refused `key`, whatever it sent to others.
     """
-    refused = fetch.asking.refused
+    refusals = fetch.policy.refusals
     try:
         size = await fetch.download.sized()
         if size == 0:
             await fetch.download.grown(-1)
     except RegistryError as error:
-        raise refused.get(source, error) from None
-    if source in refused:
-        raise refused[source]
+        raise refusals.get(key, error) from None
+    if key in refusals:
+        raise refusals[key]
     return size

@@ -1,13 +1,13 @@
-"""Fetch: how one blob comes from an upstream into a partial, whatever happens on the way.
+"""BlobFetch: how one blob gets from an upstream into a partial, whatever happens on the way.
 
-The fetch belongs to nobody: it is begun for the first client and goes on when all have left. It is
-a loop around one question, "the bytes from where we are, please" (asking.py). A break, a stall, an
-expired URL, a 5xx in the middle are all the same to it: ask again from where the file ends, a little
-later. Clients notice a pause.
+A fetch is not tied to a client: it begins for the first one and continues when all have disconnected. It is a
+loop around one request, "the bytes from where we are" (fetch_policy.py). A broken connection, a stall, an
+expired URL and a 5xx in the middle are all the same: request again from where the file ends, a little later.
+Clients notice a pause.
 
-What it does not do: fetch segments in parallel (the hash wants the bytes in order, and one
-connection fills a home's line), or throw away what came before a break (the digest of all decides
-at the end whether the pieces fit together).
+Two things it does not do: fetch segments in parallel (the hash needs the bytes in order, and one connection
+fills a home's line), and discard what arrived before a break (the digest decides at the end whether the
+pieces fit).
 """
 
 import attrs
@@ -34,22 +34,22 @@ MAX_FAR_REQUESTS = 4
 
 @attrs.define(eq=False)
 class BlobFetch:
-    """One running download: `download` is what subscribers see, `asking` where the bytes come from.
+    """One running download: `download` is what subscribers see, `policy` decides where the bytes come from.
 
-    `known_size` is what a manifest or the upstream says of the blob; None where nobody is believed yet.
-    `subscribers` is how many read what comes, `resumed_bytes` what an earlier download had left.
+    `known_size` is the size according to a manifest or the upstream, None while neither is credible.
+    `subscribers` is the number of readers, `resumed_bytes` what an earlier download had left.
     """
 
-    asking: BlobFetchPolicy
+    policy: BlobFetchPolicy
     known_size: int | None
-    _blobs: BlobFiles
-    _keeper: CacheWriter
+    _files: BlobFiles = attrs.field(kw_only=True)
+    _writer: CacheWriter = attrs.field(kw_only=True)
     download: Download = attrs.field(factory=Download, init=False)
     subscribers: int = attrs.field(default=0, init=False)
     resumed_bytes: int = attrs.field(default=0, init=False)
     _partial: PartialBlob | None = attrs.field(default=None, init=False)
     _body: BlobBody | None = attrs.field(default=None, init=False)
-    _is_disputed: bool = attrs.field(default=False, init=False)
+    _is_size_disputed: bool = attrs.field(default=False, init=False)
     _granted: int = attrs.field(default=0, init=False)
     _far_requests: int = attrs.field(default=0, init=False)
     _log = Logger()
@@ -61,39 +61,39 @@ class BlobFetch:
 
     @property
     def error(self) -> Exception | None:
-        """Why it failed, if it did."""
+        """The error of a failed download."""
         match self.download.state:
             case Failed(error):
                 return error
         return None
 
     def open_reader(self) -> int:
-        """A descriptor of the caller's own on the growing file; only after the download was `opened`."""
+        """Return a descriptor of the caller's own on the growing file, once the download was `opened`."""
         if self._partial is None:
             raise Unavailable("the download has no file yet")
         return self._partial.open_reader()
 
-    def take_far_place(self) -> bool:
-        """Whether one more range may be passed through; if so, `leave_far_place` when it is over."""
+    def acquire_far_request(self) -> bool:
+        """Return whether one more range may be passed through; if so, call `release_far_request` after it."""
         is_free = self._far_requests < MAX_FAR_REQUESTS
         self._far_requests += is_free
         return is_free
 
-    def leave_far_place(self) -> None:
-        """A range that was passed through is over."""
+    def release_far_request(self) -> None:
+        """Release the slot of a range that was passed through."""
         self._far_requests -= 1
 
     async def run(self) -> None:
-        """Bring the blob to its end; how that went is in `download`. Raises nothing that can be foreseen."""
+        """Download the blob; the result is in `download`. Raises unforeseen errors only."""
         try:
-            self._partial = self._blobs.find_partial(self.asking.digest)
+            self._partial = self._files.find_partial(self.policy.digest)
             partial = await self._fill()
             if not await partial.is_verified():
-                raise UpstreamCorrupt(f"the upstream's bytes are not {self.asking.digest}")
+                raise UpstreamCorrupt(f"the upstream's bytes are not {self.policy.digest}")
         except (RegistryError, OSError) as error:
-            await self._give_up(error)
+            await self._fail(error)
         except Exception:
-            # Unforeseen, and the caller's to log; but the digest must not stay taken for that.
+            # Unforeseen, and the caller's to log; but the digest must not stay locked for that.
             if self._partial is not None:
                 self._partial.park()
             raise
@@ -102,27 +102,27 @@ class BlobFetch:
             await self._commit(partial)
 
     def stop(self) -> None:
-        """End soon, because the daemon does: what is there stays as a partial."""
-        self.asking.stop()
+        """End soon, as the daemon is stopping: what has arrived stays as a partial."""
+        self.policy.stop()
         if self._body is not None:
             self._body.abort()
 
     async def _fill(self) -> PartialBlob:
-        """The partial with all bytes in it, by as many questions as it takes."""
+        """Return the partial with all bytes in it, after as many requests as it takes."""
         while self._partial is None or self._partial.offset != self.known_size:
             before = self._written
             try:
-                await self._follow(await self.asking.ask(before))
+                await self._follow(await self.policy.request(before))
             except UpstreamCorrupt:
                 raise
             except UpstreamError as error:
-                if not await self._is_all_there(error):
-                    await self.asking.pause_or_raise(error, has_progressed=self._written > before)
+                if not await self._is_complete(error):
+                    await self.policy.back_off(error, has_progressed=self._written > before)
         self._open(self.known_size)
         return self._partial
 
-    async def _is_all_there(self, error: UpstreamError) -> bool:
-        """Whether a partial of unknown size, beyond which the upstream has no byte, is whole."""
+    async def _is_complete(self, error: UpstreamError) -> bool:
+        """Return whether a partial of unknown size is the whole blob: the upstream has no byte after it."""
         if error.upstream_status != 416 or self.known_size is not None or self._partial is None:
             return False
         if not await self._partial.is_verified():
@@ -131,7 +131,7 @@ class BlobFetch:
         return True
 
     async def _follow(self, body: BlobBody) -> None:
-        """Write what `body` brings, to its end; nothing where it begins beyond what we have."""
+        """Write all that `body` brings; nothing if it begins beyond what is there."""
         self._body = body
         try:
             self._agree_on_size(body.size)
@@ -149,9 +149,9 @@ class BlobFetch:
             raise UpstreamUnreachable("the upstream ended the blob early")
 
     async def _copy(self, body: BlobBody, partial: PartialBlob) -> None:
-        """Write what of `body` is new."""
+        """Write the bytes of `body` that are new."""
         known = partial.offset - body.offset
-        while not self.asking.has_stopped and (chunk := await body.read()):
+        while not self.policy.is_stopped and (chunk := await body.read()):
             new, known = chunk[known:], max(0, known - len(chunk))
             if new:
                 await self._write(partial, new)
@@ -163,27 +163,27 @@ class BlobFetch:
         elif after > self.known_size:
             raise UpstreamCorrupt("the upstream sends more bytes than the blob has")
         if partial.is_kept:
-            await self._keeper.with_emergency(len(chunk), lambda: partial.write(chunk))
+            await self._writer.write(len(chunk), lambda: partial.write(chunk))
         else:
             await partial.write(chunk)
-        self.asking.begun()
+        self.policy.begin()
         self.download.grew(partial.offset)
 
     async def _prepare(self) -> PartialBlob:
-        """The partial to write to. What cannot fit goes through a file without a name."""
+        """Return the partial to write to. A blob that does not fit goes through a file without a name."""
         if self._partial is not None and not isinstance(self.download.state, Opening):
             return self._partial
         size = self.known_size
         if self._partial is not None and size is not None and self._partial.offset > size:
             await self._discard()
         missing = max(0, (size or 0) - self._written)
-        is_kept = await self._keeper.has_room(missing, self.asking.digest)
+        is_kept = await self._writer.has_room(missing, self.policy.digest)
         if not is_kept:
             await self._discard()
-            if not await self._keeper.has_room_for_a_while(size or 0, self.asking.digest):
-                raise Unavailable("the mirror's disk has no room for this blob, not even for a while")
+            if not await self._writer.has_transient_room(size or 0, self.policy.digest):
+                raise Unavailable("the mirror's disk has no room for this blob, not even temporarily")
         if self._partial is None:
-            self._partial = self._blobs.create_partial(self.asking.digest, is_kept=is_kept)
+            self._partial = self._files.create_partial(self.policy.digest, is_kept=is_kept)
         return self._partial
 
     async def _discard(self) -> None:
@@ -192,34 +192,34 @@ class BlobFetch:
             await partial.discard()
 
     async def _grant(self, size: int) -> None:
-        """Let a blob whose size nobody tells grow to `size`, a stride at a time: it may have no end."""
+        """Let a blob of unknown size grow to `size`, a stride at a time: it may be endless."""
         while size > self._granted:
-            if not await self._keeper.has_room(_STRIDE_BYTES, self.asking.digest):
-                raise Unavailable("there is no room for a blob whose size the upstream does not tell")
+            if not await self._writer.has_room(_STRIDE_BYTES, self.policy.digest):
+                raise Unavailable("there is no room for a blob whose size the upstream does not report")
             self._granted += _STRIDE_BYTES
 
     def _agree_on_size(self, size: int | None) -> None:
-        """Where manifest and upstream disagree nobody is believed: the size is what the digest proves."""
-        if size is None or self._is_disputed or size == self.known_size:
+        """Compare the upstream's size with the manifest's; if they differ, the digest alone decides."""
+        if size is None or self._is_size_disputed or size == self.known_size:
             return
         if self.known_size is None:
             self.known_size = size
         elif isinstance(self.download.state, Opening):
-            self.known_size, self._is_disputed = None, True
+            self.known_size, self._is_size_disputed = None, True
         else:
-            raise UpstreamRefused(f"the blob has {self.known_size} bytes, the upstream speaks of {size}")
+            raise UpstreamRefused(f"the blob has {self.known_size} bytes, but the upstream reports {size}")
 
     def _open(self, size: int | None) -> None:
         if size is not None and isinstance(self.download.state, Opening):
-            self.asking.begun()
+            self.policy.begin()
             self.resumed_bytes = self._written
             self.download.opened(size, self._written)
 
-    async def _give_up(self, error: RegistryError | OSError) -> None:
-        digest = str(self.asking.digest)
+    async def _fail(self, error: RegistryError | OSError) -> None:
+        digest = str(self.policy.digest)
         if isinstance(error, OSError):
-            self._log.error("{digest} cannot be written: {error}", digest=digest, error=str(error))
-            error = Unavailable("the mirror's disk does not take the blob")
+            self._log.error("cannot write {digest}: {error}", digest=digest, error=str(error))
+            error = Unavailable("the mirror's disk cannot store the blob")
         if self._partial is not None:
             if isinstance(error, UpstreamError) and not isinstance(error, UpstreamCorrupt):
                 self._partial.park()
@@ -232,10 +232,10 @@ class BlobFetch:
             await partial.discard()
             return
         try:
-            await self._keeper.with_emergency(0, partial.commit)
+            await self._writer.write(0, partial.commit)
         except OSError as error:
-            digest = str(self.asking.digest)
-            self._log.error("{digest} is not kept: {error}", digest=digest, error=str(error))
+            digest = str(self.policy.digest)
+            self._log.error("{digest} was served but not cached: {error}", digest=digest, error=str(error))
             await partial.discard()
         else:
             self.download.committed()

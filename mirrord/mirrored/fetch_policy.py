@@ -1,7 +1,7 @@
-"""Asking: of whom a blob's bytes are wanted, how often, and how long that is tried.
+"""BlobFetchPolicy: from which upstream a blob is requested, how often, and for how long.
 
-As long as clients wait for their headers, patience is short: they must be told before they give up.
-From then on it is long, and counted anew whenever a byte has come.
+While clients wait for their headers, the time is short: they must get a response before they give up. After
+that it is long, and starts anew whenever bytes have arrived.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,143 +14,139 @@ from twisted.logger import Logger
 
 from mirrord.flight.backoff import backoff_seconds
 from mirrord.mirrored.ports import BlobBody, Upstream
-from mirrord.mirrored.timeouts import ASK_SECONDS, pause
+from mirrord.mirrored.timeouts import REQUEST_SECONDS, sleep
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import CircuitOpen, RegistryError, UpstreamBusy, UpstreamError, UpstreamUnreachable
 from mirrord.oci.names import RepositoryKey
 
 T = TypeVar("T")
 
-_MAX_TRIES = 5
-_FIRST_TRY_SECONDS = 8.0
+_MAX_ATTEMPTS = 5
+_FIRST_ATTEMPT_SECONDS = 8.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _PROBE_SECONDS = 2.0
-"""Whoever is turned away for no longer than this waits: another's probe may close the circuit any moment."""
+"""A client waits this long for an open circuit: another request's probe may close it any moment."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class BlobFetchPolicy:
-    """The questions of one download.
+    """The requests of one download.
 
-    `sources` are those through which it may be asked, the next one first. `refused` are those to
-    whom the upstream said no: they get that answer, whatever the others get.
+    `repositories` are those through which the blob may be requested, the next one first. `refusals` are the
+    definite errors of those whose upstream refused: their clients get that error, whatever the others get.
     """
 
     digest: Digest
-    sources: list[RepositoryKey]
+    repositories: list[RepositoryKey]
     _upstreams: Mapping[str, Upstream]
     _clock: IReactorTime
     _random: Callable[[], float]
-    refused: dict[RepositoryKey, RegistryError] = attrs.field(factory=dict, init=False)
-    has_stopped: bool = attrs.field(default=False, init=False)
-    _has_begun: bool = attrs.field(default=False, init=False)
-    _tries: int = attrs.field(default=0, init=False)
+    refusals: dict[RepositoryKey, RegistryError] = attrs.field(factory=dict, init=False)
+    is_stopped: bool = attrs.field(default=False, init=False)
+    has_begun: bool = attrs.field(default=False, init=False)
+    _attempts: int = attrs.field(default=0, init=False)
     _has_failed: bool = attrs.field(default=False, init=False)
-    _takes_ranges: bool = attrs.field(default=True, init=False)
+    _accepts_ranges: bool = attrs.field(default=True, init=False)
     _validator: str | None = attrs.field(default=None, init=False)
     _waiting: Deferred[BlobBody] | Deferred[None] | None = attrs.field(default=None, init=False)
-    _began: float = attrs.field(init=False)
+    _started_at: float = attrs.field(init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self._began = self._clock.seconds()
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether headers are out or bytes have come."""
-        return self._has_begun
+        self._started_at = self._clock.seconds()
 
     @property
     def seconds(self) -> float:
-        """For how long bytes have been asked for."""
-        return self._clock.seconds() - self._began
+        """The seconds since the download started."""
+        return self._clock.seconds() - self._started_at
 
-    def admit(self, source: RepositoryKey) -> None:
-        """`source` may have the blob, and may be asked for it."""
-        self.refused.pop(source, None)
-        if source not in self.sources:
-            self.sources.append(source)
+    def add(self, key: RepositoryKey) -> None:
+        """Add a repository through which the blob may be requested."""
+        self.refusals.pop(key, None)
+        if key not in self.repositories:
+            self.repositories.append(key)
 
-    def begun(self) -> None:
-        """Headers are out or bytes have come: from now on there is time."""
-        self._has_begun = True
+    def begin(self) -> None:
+        """Record that headers were sent or bytes have arrived: from now on there is time."""
+        self.has_begun = True
 
     def stop(self) -> None:
-        """Ask no more; what is being waited for fails."""
-        self.has_stopped = True
+        """Send no more requests; the pending one fails."""
+        self.is_stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def ask(self, offset: int) -> BlobBody:
-        """The bytes from `offset`, from the first source that has them.
+    async def request(self, offset: int) -> BlobBody:
+        """Return the bytes from `offset`, from the first repository that has them.
 
-        A source that is told no is not asked again while there are others.
+        A repository whose upstream refused is not tried again while there are others.
 
         Raises:
-            UpstreamError: None gave them, and that may pass; the next question goes to the next source.
-            RegistryError: The last source was told no.
+            UpstreamError: None returned them, and that may pass; the next request goes to the next
+                repository.
+            RegistryError: The upstream of the last repository refused.
         """
         if self._has_failed:
-            self.sources.append(self.sources.pop(0))
+            self.repositories.append(self.repositories.pop(0))
             self._has_failed = False
         while True:
-            source = self.sources[0]
+            key = self.repositories[0]
             try:
-                body = await self._wait(self._fetch(source, offset))
+                body = await self._wait(self._fetch(key, offset))
             except UpstreamError as error:
                 if error.upstream_status == 416:
-                    self._takes_ranges = False
+                    self._accepts_ranges = False
                 self._has_failed = True
                 raise
             except RegistryError as error:
-                self.refused[source] = error
-                if len(self.sources) == 1:
+                self.refusals[key] = error
+                if len(self.repositories) == 1:
                     raise
-                self.sources.remove(source)
+                self.repositories.remove(key)
             else:
                 self._validator = body.validator
                 return body
 
-    async def pause_or_raise(self, error: UpstreamError, *, has_progressed: bool) -> None:
-        """Wait a while before the next question, or raise `error` where that is no use."""
-        self._tries = 1 if has_progressed else self._tries + 1
+    async def back_off(self, error: UpstreamError, *, has_progressed: bool) -> None:
+        """Wait before the next request, or raise `error` if there is no use in one."""
+        self._attempts = 1 if has_progressed else self._attempts + 1
         seconds = backoff_seconds(
-            self._tries, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS, random=self._random
+            self._attempts, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS, random=self._random
         )
-        wanted = error.retry_after_seconds or 0.0
-        if self._has_begun:
-            seconds = max(seconds, wanted)
-            is_hopeless = wanted > _LONGEST_RETRY_AFTER_SECONDS
+        retry_after = error.retry_after_seconds or 0.0
+        if self.has_begun:
+            seconds = max(seconds, retry_after)
+            is_hopeless = retry_after > _LONGEST_RETRY_AFTER_SECONDS
         else:
-            is_turned_away = isinstance(error, CircuitOpen | UpstreamBusy) and wanted > _PROBE_SECONDS
-            is_hopeless = is_turned_away or seconds > self._seconds_left
-        if is_hopeless or self.has_stopped or self._tries >= _MAX_TRIES:
+            is_rejected = isinstance(error, CircuitOpen | UpstreamBusy) and retry_after > _PROBE_SECONDS
+            is_hopeless = is_rejected or seconds > self._seconds_left
+        if is_hopeless or self.is_stopped or self._attempts >= _MAX_ATTEMPTS:
             raise error
         self._log.info(
-            "{digest} stopped ({reason}); asking again in {seconds:.1f} s",
-            upstream=self.sources[0].upstream,
-            repository=str(self.sources[0].repository),
+            "download of {digest} interrupted ({reason}); retrying in {seconds:.1f} s",
+            upstream=self.repositories[0].upstream,
+            repository=str(self.repositories[0].repository),
             digest=str(self.digest),
             reason=error.message,
             seconds=seconds,
         )
-        await self._wait(pause(self._clock, seconds))
+        await self._wait(sleep(self._clock, seconds))
 
-    def _fetch(self, source: RepositoryKey, offset: int) -> Deferred[BlobBody]:
-        is_first = not self._tries and not self._has_begun
-        asking = self._upstreams[source.upstream].fetch_blob(
-            source.repository,
+    def _fetch(self, key: RepositoryKey, offset: int) -> Deferred[BlobBody]:
+        is_first = not self._attempts and not self.has_begun
+        request = self._upstreams[key.upstream].fetch_blob(
+            key.repository,
             self.digest,
-            offset=offset if self._takes_ranges else 0,
+            offset=offset if self._accepts_ranges else 0,
             validator=self._validator,
-            budget_seconds=_FIRST_TRY_SECONDS if is_first else max(1.0, self._seconds_left),
+            budget_seconds=_FIRST_ATTEMPT_SECONDS if is_first else max(1.0, self._seconds_left),
         )
-        return Deferred.fromCoroutine(asking)
+        return Deferred.fromCoroutine(request)
 
     async def _wait(self, waiting: Deferred[T]) -> T:
-        """The result of `waiting`, unless we are stopped first."""
+        """Return the result of `waiting`, unless the policy is stopped first."""
         self._waiting = waiting  # type: ignore[assignment]  # only to be cancelled
         try:
             return await waiting
@@ -161,7 +157,5 @@ class BlobFetchPolicy:
 
     @property
     def _seconds_left(self) -> float:
-        """Until clients that wait for headers have to be told that none came; later, for one question."""
-        if self._has_begun:
-            return ASK_SECONDS
-        return ASK_SECONDS - self.seconds
+        """The seconds until clients must get their headers; once they have them, those of one request."""
+        return REQUEST_SECONDS if self.has_begun else REQUEST_SECONDS - self.seconds

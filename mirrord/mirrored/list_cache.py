@@ -1,4 +1,4 @@
-"""Lists that only an upstream has: remembered for a minute, and for longer while it fails."""
+"""Lists that only an upstream has: cached for a minute, and for longer while it fails."""
 
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
@@ -20,47 +20,49 @@ LIST_TTL_SECONDS = 60.0
 
 @attrs.define(eq=False)
 class ListCache(Generic[K, V]):
-    """Lists by what they are asked for, each asked for once at a time."""
+    """Lists by what identifies them; each is requested once at a time."""
 
     _stale_if_error: StaleIfError
     _stale_if_error_seconds: float
-    _known: AgedCache[K, V]
-    _listing: SingleFlight[K, V] = attrs.field(factory=SingleFlight, init=False)
+    _cached: AgedCache[K, V]
+    _fetching: SingleFlight[K, V] = attrs.field(factory=SingleFlight, init=False)
 
     async def get(
-        self, source: RepositoryKey, key: K, ask: Callable[[], Awaitable[V]]
+        self, repository: RepositoryKey, key: K, fetch: Callable[[], Awaitable[V]]
     ) -> tuple[V, CacheResult]:
-        """The list of `key` at `source`: remembered, or what `ask` gives.
+        """Return the list of `key` in a repository: cached, or the result of `fetch`.
 
         Raises:
-            RegistryError: The upstream says no.
-            UpstreamError: Asking failed, and no list is remembered.
+            RegistryError: The upstream refused.
+            UpstreamError: The upstream failed, and no list is cached.
         """
-        memory = self._known.get(key)
-        held = None
-        if memory is not None:
-            age = int(memory.age_seconds)
+        cached = self._cached.get(key)
+        fallback = None
+        if cached is not None:
+            names, age = cached.value, int(cached.age_seconds)
             if age < LIST_TTL_SECONDS:
-                return memory.value, CacheResult.hit(int(LIST_TTL_SECONDS) - age, age)
+                return names, CacheResult.hit(int(LIST_TTL_SECONDS) - age, age)
             if age < LIST_TTL_SECONDS + self._stale_if_error_seconds:
-                listed = memory.value
-                held = StaleFallback(age, int(LIST_TTL_SECONDS) - age, lambda outcome: (listed, outcome))
-        return await self._stale_if_error.ask(
-            source, held, lambda: self._ask(key, ask), given_up=lambda: self._listing.forget(key)
+                fallback = StaleFallback(age, int(LIST_TTL_SECONDS) - age, lambda result: (names, result))
+        return await self._stale_if_error.request(
+            repository,
+            fallback,
+            lambda: self._fetch(key, fetch),
+            abandon=lambda: self._fetching.forget(key),
         )
 
-    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> tuple[V, CacheResult]:
-        has_joined = self._listing.is_running(key)
-        listed = await self._listing.run(key, lambda: self._note(key, ask))
-        return listed, CacheResult.collapsed() if has_joined else CacheResult.asked(200)
+    async def _fetch(self, key: K, fetch: Callable[[], Awaitable[V]]) -> tuple[V, CacheResult]:
+        has_joined = self._fetching.is_running(key)
+        names = await self._fetching.run(key, lambda: self._fetch_and_cache(key, fetch))
+        return names, CacheResult.collapsed() if has_joined else CacheResult.forwarded(200)
 
-    async def _note(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+    async def _fetch_and_cache(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
         try:
-            listed = await ask()
+            names = await fetch()
         except UpstreamError:
             raise
         except RegistryError:
-            self._known.delete(key)
+            self._cached.delete(key)
             raise
-        self._known.put(key, listed)
-        return listed
+        self._cached.put(key, names)
+        return names

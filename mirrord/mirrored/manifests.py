@@ -1,9 +1,9 @@
-"""Pulling manifests: by digest what never changes, by tag what may.
+"""Manifests of mirrored repositories: by digest, which never changes, and by tag, which may.
 
-A tag is always resolved first (by HEAD, which Docker Hub does not count as a pull) and then read by
-its digest. So a tag moves in one step, when the manifest that it now names is stored; and whoever
-wants that manifest, by whatever tag or digest, shares one GET. Only where an upstream's HEAD does
-not tell the digest is the tag itself read.
+A tag is always resolved first (by HEAD, which Docker Hub does not count as a pull) and then read by its
+digest. So a tag moves in one step, when the manifest that it now names is stored, and all clients that want
+that manifest, by whatever tag or digest, share one GET. The tag itself is read only if an upstream's HEAD
+does not return a digest.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,168 +27,166 @@ T = TypeVar("T")
 
 
 @attrs.frozen
-class _CachedManifest:
-    """The manifest that a tag named when it was last asked about, to be served if the upstream fails."""
+class _CachedTag:
+    """The cached manifest of a tag, to be served if the upstream fails."""
 
     manifest: Manifest
     age_seconds: int
     ttl_seconds: int
 
-    def is_still(self, sighting: TagObservation) -> bool:
-        """Whether the tag names this manifest yet, by what was seen of it."""
-        return self.manifest.digest == sighting.descriptor.digest
+    def is_named_by(self, observation: TagObservation) -> bool:
+        """Return whether the tag still names this manifest."""
+        return self.manifest.digest == observation.descriptor.digest
 
-    def with_answer(self, answer: Callable[[CacheResult], T]) -> StaleFallback[T]:
-        """It, as what stands in for an upstream that fails, with the answer that is then made of it."""
-        return StaleFallback(self.age_seconds, self.ttl_seconds, answer)
+    def fallback(self, result: Callable[[CacheResult], T]) -> StaleFallback[T]:
+        """Return a fallback for an upstream that fails, with the result that is then returned."""
+        return StaleFallback(self.age_seconds, self.ttl_seconds, result)
 
-    def as_manifest(self, outcome: CacheResult) -> ManifestResult:
-        """The answer to a GET."""
-        return ManifestResult(self.manifest, outcome)
+    def manifest_result(self, cache: CacheResult) -> ManifestResult:
+        """Return the result of a GET."""
+        return ManifestResult(self.manifest, cache)
 
-    def as_descriptor(self, outcome: CacheResult) -> DescriptorResult:
-        """The answer to a HEAD."""
-        return DescriptorResult(self.manifest.descriptor, outcome)
+    def descriptor_result(self, cache: CacheResult) -> DescriptorResult:
+        """Return the result of a HEAD."""
+        return DescriptorResult(self.manifest.descriptor, cache)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class MirroredManifests:
-    """Answers GET and HEAD of manifests. `now` is the wall clock, in seconds."""
+    """Serves GET and HEAD of manifests. `now` is the wall clock, in seconds."""
 
     _manifests: ManifestFiles
     _index: LinkIndex
-    _names: ManifestResolver
+    _resolver: ManifestResolver
     _freshness: Mapping[str, FreshnessPolicy]
     _stale_if_error: StaleIfError
     _now: Callable[[], float]
 
-    @with_cache_status
-    async def get(self, source: RepositoryKey, reference: Reference) -> ManifestResult:
-        """The manifest that `reference` names, verified.
+    @with_cache_status()
+    async def get(self, key: RepositoryKey, reference: Reference) -> ManifestResult:
+        """Return the manifest that `reference` names, verified.
 
         Raises:
-            ManifestUnknown, NameUnknown, Denied: The upstream says so.
-            UpstreamError: It failed, and nothing held may stand in.
+            ManifestUnknown, NameUnknown, Denied: The upstream refused it.
+            UpstreamError: The upstream failed, and nothing cached may stand in.
         """
         if isinstance(reference, Tag):
-            return await self._get_tag(source, reference)
-        manifest = await self._read_linked(source, reference)
+            return await self._get_tag(key, reference)
+        manifest = await self._read_linked(key, reference)
         if manifest is not None:
             return ManifestResult(manifest, CacheResult.hit())
-        return await self._stale_if_error.patiently(self._get_digest(source, reference))
+        return await self._stale_if_error.wait(self._get_digest(key, reference))
 
-    @with_cache_status
-    async def head(self, source: RepositoryKey, reference: Reference) -> DescriptorResult:
-        """What `reference` names; fetches no manifest unless the upstream cannot say it otherwise.
+    @with_cache_status()
+    async def head(self, key: RepositoryKey, reference: Reference) -> DescriptorResult:
+        """Return the descriptor of what `reference` names; fetches a manifest only if HEAD does not suffice.
 
         Raises:
-            ManifestUnknown, NameUnknown, Denied: The upstream says so.
-            UpstreamError: It failed, and nothing held may stand in.
+            ManifestUnknown, NameUnknown, Denied: The upstream refused it.
+            UpstreamError: The upstream failed, and nothing cached may stand in.
         """
         if isinstance(reference, Tag):
-            return await self._head_tag(source, reference)
-        manifest = await self._read_linked(source, reference)
+            return await self._head_tag(key, reference)
+        manifest = await self._read_linked(key, reference)
         if manifest is not None:
             return DescriptorResult(manifest.descriptor, CacheResult.hit())
-        return await self._stale_if_error.patiently(self._head_digest(source, reference))
+        return await self._stale_if_error.wait(self._head_digest(key, reference))
 
-    async def _get_tag(self, source: RepositoryKey, tag: Tag) -> ManifestResult:
-        record, fresh = self._judge(source, tag)
+    async def _get_tag(self, key: RepositoryKey, tag: Tag) -> ManifestResult:
+        record, fresh = self._look_up(key, tag)
         if fresh is not None:
-            manifest = await self._read_linked(source, fresh.sighting.descriptor.digest)
+            manifest = await self._read_linked(key, fresh.observation.descriptor.digest)
             if manifest is not None:
                 return ManifestResult(manifest, CacheResult.hit(fresh.ttl_seconds, fresh.age_seconds))
-        known = None if fresh is None else fresh.sighting
-        held = await self._held(source, record)
-        return await self._stale_if_error.ask(
-            source,
-            None if held is None else held.with_answer(held.as_manifest),
-            lambda: self._get_named(source, tag, known, held),
-            given_up=lambda: self._names.stop_waiting(source, tag),
+        known = None if fresh is None else fresh.observation
+        cached = await self._cached(key, record)
+        return await self._stale_if_error.request(
+            key,
+            None if cached is None else cached.fallback(cached.manifest_result),
+            lambda: self._get_resolved(key, tag, known, cached),
+            abandon=lambda: self._resolver.abandon(key, tag),
             of_manifests=fresh is not None,
         )
 
-    async def _head_tag(self, source: RepositoryKey, tag: Tag) -> DescriptorResult:
-        record, fresh = self._judge(source, tag)
-        held = None
-        if fresh is None or self._stale_if_error.is_failing(source):
-            held = await self._held(source, record)
-        if fresh is not None and (held is None or held.is_still(fresh.sighting)):
-            outcome = CacheResult.hit(fresh.ttl_seconds, fresh.age_seconds)
-            return DescriptorResult(fresh.sighting.descriptor, outcome)
-        return await self._stale_if_error.ask(
-            source,
-            None if held is None else held.with_answer(held.as_descriptor),
-            lambda: self._head_named(source, tag, held),
-            given_up=lambda: self._names.stop_waiting(source, tag),
+    async def _head_tag(self, key: RepositoryKey, tag: Tag) -> DescriptorResult:
+        record, fresh = self._look_up(key, tag)
+        cached = None
+        if fresh is None or self._stale_if_error.is_degraded(key):
+            cached = await self._cached(key, record)
+        if fresh is not None and (cached is None or cached.is_named_by(fresh.observation)):
+            cache = CacheResult.hit(fresh.ttl_seconds, fresh.age_seconds)
+            return DescriptorResult(fresh.observation.descriptor, cache)
+        return await self._stale_if_error.request(
+            key,
+            None if cached is None else cached.fallback(cached.descriptor_result),
+            lambda: self._head_resolved(key, tag, cached),
+            abandon=lambda: self._resolver.abandon(key, tag),
         )
 
-    async def _get_named(
-        self, source: RepositoryKey, tag: Tag, known: TagObservation | None, held: _CachedManifest | None
+    async def _get_resolved(
+        self, key: RepositoryKey, tag: Tag, known: TagObservation | None, cached: _CachedTag | None
     ) -> ManifestResult:
-        """The manifest of a tag: of what it is known to name, else of what the upstream says."""
+        """Return the manifest of a tag: of what it is known to name, or else of what the upstream reports."""
         if known is not None:
             try:
-                pulled = await self._get_digest(source, known.descriptor.digest)
+                result = await self._get_digest(key, known.descriptor.digest)
             except ManifestUnknown:
-                return await self._get_named(source, tag, None, held)
-            return ManifestResult(pulled.manifest, _after(held, known, pulled.outcome))
-        resolved = await self._names.resolve(source, tag, is_held=held is not None)
+                return await self._get_resolved(key, tag, None, cached)
+            return ManifestResult(result.manifest, _revalidation(cached, known, result.cache))
+        resolved = await self._resolver.resolve(key, tag, is_cached=cached is not None)
         try:
-            pulled = await self._get_digest(source, resolved.sighting.descriptor.digest)
+            result = await self._get_digest(key, resolved.observation.descriptor.digest)
         except ManifestUnknown:
             raise UpstreamRefused("the upstream names a manifest that it does not have") from None
-        is_hit = pulled.outcome.way is CacheStatus.HIT
-        outcome = resolved.outcome if is_hit else pulled.outcome
-        return ManifestResult(pulled.manifest, _after(held, resolved.sighting, outcome))
+        cache = resolved.cache if result.cache.status is CacheStatus.HIT else result.cache
+        return ManifestResult(result.manifest, _revalidation(cached, resolved.observation, cache))
 
-    async def _head_named(
-        self, source: RepositoryKey, tag: Tag, held: _CachedManifest | None
+    async def _head_resolved(
+        self, key: RepositoryKey, tag: Tag, cached: _CachedTag | None
     ) -> DescriptorResult:
-        resolved = await self._names.resolve(source, tag, is_held=held is not None)
-        outcome = _after(held, resolved.sighting, resolved.outcome)
-        return DescriptorResult(resolved.sighting.descriptor, outcome)
+        resolved = await self._resolver.resolve(key, tag, is_cached=cached is not None)
+        cache = _revalidation(cached, resolved.observation, resolved.cache)
+        return DescriptorResult(resolved.observation.descriptor, cache)
 
-    async def _get_digest(self, source: RepositoryKey, digest: Digest) -> ManifestResult:
+    async def _get_digest(self, key: RepositoryKey, digest: Digest) -> ManifestResult:
         manifest = await self._manifests.read(digest)
         if manifest is not None:
-            if self._index.link(source, digest) is not None:
+            if self._index.link(key, digest) is not None:
                 return ManifestResult(manifest, CacheResult.hit())
-            if await self._names.confirm(source, digest) is not None:
-                return ManifestResult(manifest, CacheResult.asked(200))
-        return ManifestResult(*await self._names.fetch(source, digest))
+            if await self._resolver.confirm(key, digest) is not None:
+                return ManifestResult(manifest, CacheResult.forwarded(200))
+        return ManifestResult(*await self._resolver.fetch(key, digest))
 
-    async def _head_digest(self, source: RepositoryKey, digest: Digest) -> DescriptorResult:
-        descriptor = await self._names.confirm(source, digest)
+    async def _head_digest(self, key: RepositoryKey, digest: Digest) -> DescriptorResult:
+        descriptor = await self._resolver.confirm(key, digest)
         if descriptor is not None:
-            return DescriptorResult(descriptor, CacheResult.asked(200))
-        manifest, outcome = await self._names.fetch(source, digest)
-        return DescriptorResult(manifest.descriptor, outcome)
+            return DescriptorResult(descriptor, CacheResult.forwarded(200))
+        manifest, cache = await self._resolver.fetch(key, digest)
+        return DescriptorResult(manifest.descriptor, cache)
 
-    async def _read_linked(self, source: RepositoryKey, digest: Digest) -> Manifest | None:
-        if self._index.link(source, digest) is None:
+    async def _read_linked(self, key: RepositoryKey, digest: Digest) -> Manifest | None:
+        if self._index.link(key, digest) is None:
             return None
         return await self._manifests.read(digest)
 
-    async def _held(self, source: RepositoryKey, record: TagRecord | None) -> _CachedManifest | None:
-        fallback = self._freshness[source.upstream].fallback(record, self._now())
-        if fallback is None:
+    async def _cached(self, key: RepositoryKey, record: TagRecord | None) -> _CachedTag | None:
+        stale = self._freshness[key.upstream].stale(record, self._now())
+        if stale is None:
             return None
-        manifest = await self._read_linked(source, fallback.sighting.descriptor.digest)
-        return (
-            None
-            if manifest is None
-            else _CachedManifest(manifest, fallback.age_seconds, fallback.ttl_seconds)
-        )
+        manifest = await self._read_linked(key, stale.observation.descriptor.digest)
+        return None if manifest is None else _CachedTag(manifest, stale.age_seconds, stale.ttl_seconds)
 
-    def _judge(self, source: RepositoryKey, tag: Tag) -> tuple[TagRecord | None, FreshTag | None]:
-        record = self._index.tag(source, tag)
-        return record, self._freshness[source.upstream].judge(record, self._now())
+    def _look_up(self, key: RepositoryKey, tag: Tag) -> tuple[TagRecord | None, FreshTag | None]:
+        record = self._index.tag(key, tag)
+        return record, self._freshness[key.upstream].fresh(record, self._now())
 
 
-def _after(held: _CachedManifest | None, sighting: TagObservation, outcome: CacheResult) -> CacheResult:
-    """How the answer came about, seen by a client for whom `held` was too old."""
-    if held is None:
-        return outcome
-    is_new = not held.is_still(sighting) and outcome.way in {CacheStatus.STORED, CacheStatus.COLLAPSED}
+def _revalidation(cached: _CachedTag | None, observation: TagObservation, cache: CacheResult) -> CacheResult:
+    """Return how a response came about for a client whose cached manifest was too old."""
+    if cached is None:
+        return cache
+    is_new = not cached.is_named_by(observation) and cache.status in {
+        CacheStatus.STORED,
+        CacheStatus.COLLAPSED,
+    }
     return CacheResult.changed() if is_new else CacheResult.revalidated()

@@ -1,100 +1,81 @@
-"""What pulling needs of the disk, of the network and of the collector.
+"""The disk, the network and the collector, as mirrored repositories need them.
 
-`assembly.py` hands in the real ones (store/, upstream/, gc/); tests hand in fakes. Every method that
-is not a coroutine answers at once, from memory or by one keyed look-up; every coroutine may be
-awaited on the reactor and does its slow work elsewhere.
+`daemon/` passes in the real objects (store/, upstream/, gc/). Methods that are not coroutines return at once,
+from memory or by one look-up in the index; coroutines may be awaited on the reactor and do their slow work
+elsewhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from mirrord.oci.content import TagObservation, TagRecord
+from twisted.internet.defer import Deferred
+
+from mirrord.oci.content import CachedTag, ContentKind, ContentLink, Entry, TagObservation, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, RepositoryName, Tag
-
-
-class OpenBlob(Protocol):
-    """A committed blob, open for reading and pinned: it is not collected until it is closed."""
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        ...
-
-    @property
-    def body(self) -> bytes | None:
-        """All of it, where it is small and in memory."""
-        ...
-
-    @property
-    def fd(self) -> int:
-        """An own file descriptor, closed by `close`; opened on first use where `body` is there."""
-        ...
-
-    def close(self) -> None:
-        """Unpin and let go; may be called more than once."""
+from mirrord.repository import BlobReader
 
 
 class PartialBlob(Protocol):
     """The uncommitted bytes of one blob: a prefix that grows, hashed as it is written.
 
-    One writer at a time: each coroutine is awaited before the next is begun. After `commit`,
-    `discard` or `park` only the readers' own descriptors live on.
+    There is one writer at a time: each coroutine is awaited before the next is called. After `commit`,
+    `discard` or `park` only the readers' own descriptors stay valid.
     """
 
     @property
     def offset(self) -> int:
-        """Bytes written so far; all of them can be read."""
+        """The number of bytes written so far; all of them can be read."""
         ...
 
     @property
     def is_kept(self) -> bool:
-        """Whether `commit` will keep it; if not, the file has no name and goes with its last reader."""
+        """Whether `commit` keeps it; if not, the file has no name and disappears with its last reader."""
         ...
 
     def open_reader(self) -> int:
-        """A file descriptor of the caller's own, to read with offsets; the caller closes it."""
+        """Return a file descriptor of the caller's own, to read with offsets; the caller closes it."""
         ...
 
     async def write(self, chunk: bytes) -> None:
-        """Append and hash; on return `offset` has grown by all of `chunk`.
+        """Append and hash; on return `offset` has grown by the length of `chunk`.
 
         Raises:
-            OSError: The disk refused, ENOSPC for one; `offset` is as before and the write may be tried again.
+            OSError: The disk refused (ENOSPC, for one); `offset` is unchanged and the write may be retried.
         """
 
     async def is_verified(self) -> bool:
-        """Whether the bytes so far are what the digest names."""
+        """Return whether the bytes so far match the digest."""
         ...
 
     async def commit(self) -> None:
-        """Make it a blob: fsync, rename, fsync of the folder, index. Nothing where `is_kept` is false."""
+        """Make it a blob: fsync, rename, fsync of the folder, index. Does nothing unless `is_kept`."""
 
     async def discard(self) -> None:
-        """Throw it away."""
+        """Delete it."""
 
     def park(self) -> None:
-        """Let go of it and leave it on the disk, to be resumed by a later `find_partial`."""
+        """Close it and leave it on the disk, to be resumed by a later `find_partial`."""
 
 
 class BlobFiles(Protocol):
     """Committed blobs and partials, by digest alone."""
 
     def size_of(self, digest: Digest) -> int | None:
-        """The size of a committed blob; None if there is none."""
+        """Return the size of a committed blob; None if there is none."""
         ...
 
-    def open(self, digest: Digest) -> OpenBlob | None:
-        """A committed blob, opened; None if there is none."""
+    def open(self, digest: Digest) -> BlobReader | None:
+        """Open a committed blob, which is not evicted until it is closed; None if there is none."""
         ...
 
     def find_partial(self, digest: Digest) -> PartialBlob | None:
-        """What an earlier download left, to be resumed; its prefix is hashed again before the first write."""
+        """Return the partial of an earlier download; its prefix is hashed before the first write."""
         ...
 
     def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialBlob:
-        """A new, empty partial."""
+        """Return a new, empty partial."""
         ...
 
 
@@ -102,96 +83,161 @@ class ManifestFiles(Protocol):
     """Stored manifests, by digest alone."""
 
     async def read(self, digest: Digest) -> Manifest | None:
-        """A stored manifest, verbatim and verified; None if there is none. From memory as a rule."""
+        """Return a stored manifest, verbatim and verified; None if there is none. Usually from memory."""
         ...
 
-    async def store(self, source: RepositoryKey, manifest: Manifest) -> None:
-        """Keep a verified manifest: `read` finds it as soon as this was called, the disk has it on return.
+    async def store(self, key: RepositoryKey, manifest: Manifest) -> None:
+        """Store a verified manifest: `read` finds it from the call on, the disk has it on return.
 
-        Links it and all that it names to `source` at once; pending tags of `source` that name it become
-        held when the disk has it.
+        Links it and all that it references to `key` at once; pending tags of `key` that name it become cached
+        when the disk has it.
 
         Raises:
-            OSError: The disk refused; it is not kept.
+            OSError: The disk refused; it is not stored.
         """
 
 
 class LinkIndex(Protocol):
-    """Links and tags. Writes are seen by the next read, and are on the disk a little later."""
+    """Links and tags. Writes are visible to the next read, and reach the disk a little later."""
 
-    def link(self, source: RepositoryKey, digest: Digest) -> Descriptor | None:
-        """What `source` may read under this digest; None if it is not known to. Counts as a use."""
+    def link(self, key: RepositoryKey, digest: Digest) -> Descriptor | None:
+        """Return what a repository may read under this digest; None if no link is known. Counts as a use."""
         ...
 
-    def add_links(self, source: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
-        """Let `source` read these: fetched through it, or named by a manifest fetched through it."""
+    def add_links(self, key: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
+        """Link content that was fetched, or is referenced by a manifest that was fetched, through it."""
 
-    def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
-        """What is known of a tag. Counts as a use."""
+    def tag(self, key: RepositoryKey, tag: Tag) -> TagRecord | None:
+        """Return what is known of a tag. Counts as a use."""
         ...
 
-    def observe_tag(self, source: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
-        """Note what the upstream said that a tag names, held if that manifest is stored and linked here."""
+    def observe_tag(self, key: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
+        """Record what a tag names at the upstream; it is cached if that manifest is stored and linked."""
         ...
 
-    def delete_tag(self, source: RepositoryKey, tag: Tag) -> None:
-        """The upstream says that the tag is gone."""
+    def delete_tag(self, key: RepositoryKey, tag: Tag) -> None:
+        """Forget a tag: the upstream reports that it is gone."""
 
     def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
-        """The next repositories in order of name, `limit` at most, and whether a manifest of each is held.
+        """Return the next `limit` repositories in order of name, and whether each has a stored manifest.
 
-        Those of which none is held any more are told too: nobody knows how many there are between two
-        that are, and whoever lists them gives others a turn.
+        Those without are included: there may be any number of them between two with one, and a consumer has
+        to yield to the reactor meanwhile.
         """
+        ...
+
+
+class CachedContent(Protocol):
+    """The store as its operator sees it, page by page; looking at it does not count as a use."""
+
+    async def flush(self) -> None:
+        """Bring what is listed up to date.
+
+        Raises:
+            OSError: The disk refused; what is listed is older.
+        """
+
+    def sources(self) -> Iterator[RepositoryKey]:
+        """Iterate over all repositories of which something is known, sorted."""
+        ...
+
+    def content_links(self, key: RepositoryKey) -> Iterator[list[ContentLink]]:
+        """Iterate over the links of a repository, a page per item."""
+        ...
+
+    def tags(self, key: RepositoryKey) -> Iterator[list[CachedTag]]:
+        """Iterate over the tags of a repository, sorted, a page per item."""
+        ...
+
+    def tag(self, key: RepositoryKey, tag: Tag) -> TagRecord | None:
+        """Return what is known of a tag."""
+        ...
+
+    def link(self, key: RepositoryKey, digest: Digest) -> Descriptor | None:
+        """Return what a repository may read under this digest."""
+        ...
+
+    def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
+        """Return the size of stored content in bytes; None if it is not stored."""
+        ...
+
+    def partial_size(self, digest: Digest) -> int | None:
+        """Return the size of the partial that an unfinished download left; None if there is none."""
+        ...
+
+    async def manifest(self, digest: Digest) -> Manifest | None:
+        """Return a stored manifest; None if there is none, or it is damaged."""
+        ...
+
+    def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[RepositoryKey, Digest]]]:
+        """Iterate over the links to this content, some per item; a pair may occur more than once."""
+        ...
+
+    def unlink(self, key: RepositoryKey, digest: Digest) -> None:
+        """Remove a link: the repository has to ask its upstream again."""
+
+    def delete_tag(self, key: RepositoryKey, tag: Tag) -> None:
+        """Forget a tag."""
+
+    async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
+        """Remove content from the disk, except what is being read, and return what was removed."""
+        ...
+
+    def is_pinned(self, digest: Digest) -> bool:
+        """Return whether a client reads this blob now."""
+        ...
+
+    def when_unpinned(self, digest: Digest) -> Deferred[None]:
+        """Return a Deferred that fires when no client reads this blob."""
         ...
 
 
 class CacheSpace(Protocol):
-    """Who makes room on the disk."""
+    """Makes room on the disk."""
 
     async def make_room(self, size: int, digest: Digest | None = None) -> bool:
-        """Whether `size` more bytes fit within the limits, after evicting what may go.
+        """Return whether `size` more bytes fit within the limits, after evicting what may be evicted.
 
-        With the digest of a blob they are promised to its partial, and nobody else gets them, until
-        it is committed, discarded or parked: create or resume it at once.
+        With the digest of a blob they are reserved for its partial until it is committed, discarded or
+        parked: create or resume it at once.
         """
         ...
 
     async def lend_room(self, size: int, digest: Digest) -> bool:
-        """Whether the disk can take `size` bytes that will not be kept, beyond the limits for what is.
+        """Return whether the disk has room for `size` bytes that are not kept, beyond the cache's limits.
 
-        Nobody else gets them until the partial of `digest` has ended: create it at once.
+        They are reserved until the partial of `digest` has ended: create it at once.
         """
         ...
 
     async def free_in_emergency(self, size: int) -> bool:
-        """The disk refused `size` bytes: evict what may go, and say whether trying again makes sense."""
+        """Evict what may be evicted, as the disk refused `size` bytes; return whether a retry makes sense."""
         ...
 
 
 class BlobBody(Protocol):
-    """The bytes of a blob as an upstream sends them. Read it to the end or abort it."""
+    """The bytes of a blob as an upstream sends them. Read it to the end, or abort it."""
 
     @property
     def offset(self) -> int:
-        """Where in the blob its first byte stands; 0 where the upstream ignored the range."""
+        """The offset in the blob of the first byte; 0 if the upstream ignored the range."""
         ...
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob, as far as the upstream tells."""
+        """The size of the whole blob, as far as the upstream reports it."""
         ...
 
     @property
     def validator(self) -> str | None:
-        """A strong ETag with the origin that gave it, for the next `fetch_blob` of the same blob."""
+        """A strong ETag with the origin that sent it, for the next `fetch_blob` of the same blob."""
         ...
 
     async def read(self) -> bytes:
-        """The next bytes, 256 KiB at most as a rule; b"" after the last.
+        """Return the next bytes, usually 256 KiB at most; b"" after the last.
 
         Raises:
-            UpstreamError: It broke off, went silent, or ended before its own length.
+            UpstreamError: The transfer broke off, stalled, or ended before its own length.
         """
         ...
 
@@ -200,21 +246,21 @@ class BlobBody(Protocol):
 
 
 class Upstream(Protocol):
-    """A registry we pull from.
+    """A registry that content is pulled from.
 
-    Every coroutine raises `UpstreamError` where the upstream failed and a definite `RegistryError`
-    (ManifestUnknown, BlobUnknown, NameUnknown, Denied) where it said no. `budget_seconds` bounds
-    all of a call: token, redirects, retries, up to the end of the headers (of a manifest or a list:
-    of the body). `attempts` bounds the tries of what may pass by itself.
+    Every coroutine raises `UpstreamError` if the upstream failed, and a definite `RegistryError`
+    (ManifestUnknown, BlobUnknown, NameUnknown, Denied) if it refused. `budget_seconds` bounds all of a call:
+    token, redirects and retries, up to the end of the headers (of a manifest or a list: of the body).
+    `attempts` bounds the retries of what may pass by itself.
     """
 
     @property
     def name(self) -> str:
-        """Its name: what `?ns=` says."""
+        """Its name: the value of `?ns=`."""
         ...
 
     def is_degraded(self, *, of_manifests: bool) -> bool:
-        """Whether it failed recently, so that cached content should be served without a request."""
+        """Return whether it failed recently, so that cached content should be served without a request."""
         ...
 
     def mark_degraded(self) -> None:
@@ -223,19 +269,19 @@ class Upstream(Protocol):
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
-        """What a reference names, by HEAD; None where the upstream does not say so in its headers."""
+        """Return what a reference names, by HEAD; None if the upstream's headers do not include it."""
         ...
 
     async def fetch_manifest(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
-        """A manifest, verified against `reference` if that is a digest, and against the digest header."""
+        """Return a manifest, verified against `reference` if it is a digest, and the digest header."""
         ...
 
     async def head_blob(
         self, repository: RepositoryName, digest: Digest, *, budget_seconds: float
     ) -> int | None:
-        """That the repository has the blob: its size, None where the upstream does not tell."""
+        """Return the size of a blob that the repository has, None if the upstream does not report it."""
         ...
 
     async def fetch_blob(
@@ -248,17 +294,17 @@ class Upstream(Protocol):
         validator: str | None = None,
         budget_seconds: float,
     ) -> BlobBody:
-        """Ask once for the bytes from `offset` to before `stop`; the body says what really comes."""
+        """Request once the bytes from `offset` to before `stop`; the body reports what really arrives."""
         ...
 
     async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:
-        """All tags of a repository, every page of them, sorted."""
+        """Return all tags of a repository, every page of them, sorted."""
         ...
 
     async def list_referrers(
         self, repository: RepositoryName, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
-        """The image index of what refers to `digest`, all pages; and whether the artifact type was applied.
+        """Return the index of what refers to `digest`, and whether the artifact type was applied.
 
         Raises:
             ManifestUnknown: The upstream has no referrers API; clients then look for the fallback tag.

@@ -1,4 +1,4 @@
-"""Pulling referrers: what signs or describes a manifest, as its upstream knows it, passed through."""
+"""Referrers of mirrored manifests, such as signatures: the upstream's own list, passed through and cached."""
 
 from collections.abc import Mapping
 
@@ -6,37 +6,41 @@ import attrs
 
 from mirrord.mirrored.list_cache import ListCache
 from mirrord.mirrored.ports import Upstream
-from mirrord.mirrored.timeouts import ASK_SECONDS
+from mirrord.mirrored.timeouts import REQUEST_SECONDS
 from mirrord.oci.cache_status import with_cache_status
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey
 from mirrord.repository import ReferrersResult
 
-Asked = tuple[RepositoryKey, Digest, str | None]
-Listed = tuple[bytes, bool]
+ReferrersKey = tuple[RepositoryKey, Digest, str | None]
+"""The repository, the subject and the artifact type of a list."""
+
+ReferrersList = tuple[bytes, bool]
+"""The index, and whether the upstream has applied the artifact type."""
 
 
 @attrs.define(eq=False)
 class MirroredReferrers:
-    """Answers lists of referrers."""
+    """Lists the referrers of manifests as their upstreams know them."""
 
     _upstreams: Mapping[str, Upstream]
-    _lists: ListCache[Asked, Listed]
+    _lists: ListCache[ReferrersKey, ReferrersList]
 
-    @with_cache_status
-    async def list(self, source: RepositoryKey, digest: Digest, artifact_type: str | None) -> ReferrersResult:
-        """The image index of what refers to `digest`.
+    @with_cache_status()
+    async def list(self, key: RepositoryKey, subject: Digest, artifact_type: str | None) -> ReferrersResult:
+        """Return the image index of what refers to `subject`.
 
         Raises:
             ManifestUnknown: The upstream has no referrers API; clients then look for the fallback tag.
-            UpstreamError: It failed, and nothing is remembered: never a 404, which reads "no signatures".
+            UpstreamError: It failed, and nothing is cached. This is never a 404, which means "no signatures".
         """
-        asked = (source, digest, artifact_type)
-        listed, outcome = await self._lists.get(source, asked, lambda: self._ask(*asked))
-        return ReferrersResult(*listed, outcome)
+        (body, is_filtered), cache = await self._lists.get(
+            key, (key, subject, artifact_type), lambda: self._fetch(key, subject, artifact_type)
+        )
+        return ReferrersResult(body, is_filtered, cache)
 
-    async def _ask(self, source: RepositoryKey, digest: Digest, artifact_type: str | None) -> Listed:
-        upstream = self._upstreams[source.upstream]
+    async def _fetch(self, key: RepositoryKey, subject: Digest, artifact_type: str | None) -> ReferrersList:
+        upstream = self._upstreams[key.upstream]
         return await upstream.list_referrers(
-            source.repository, digest, artifact_type, budget_seconds=ASK_SECONDS
+            key.repository, subject, artifact_type, budget_seconds=REQUEST_SECONDS
         )

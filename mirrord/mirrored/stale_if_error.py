@@ -1,9 +1,9 @@
-"""Stale if error: what is held stands in for an upstream that fails (RFC 5861, section 4).
+"""Stale if error: cached content stands in for an upstream that fails (RFC 5861, section 4).
 
-The client of something held is not made to wait for an upstream that is silent: it gets what is
-held, and the question that was not waited for goes on (naming.py, lists.py) and counts if it is
-answered. The upstream is then *degraded* for a few seconds: cached content is served without a
-request, and whatever is not cached is still requested, unlike with an open circuit.
+A client whose content is cached does not wait for a silent upstream: it gets the cached content, while the
+request that was not waited for continues (manifest_resolver.py, list_cache.py) and counts if a response
+arrives. The upstream is then *degraded* for a few seconds: cached content is served without a request, and
+content that is not cached is still requested, unlike with an open circuit.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from mirrord.mirrored.ports import Upstream
-from mirrord.mirrored.timeouts import HELD_SECONDS, UNHELD_SECONDS, with_timeout
+from mirrord.mirrored.timeouts import CACHED_SECONDS, UNCACHED_SECONDS, with_timeout
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.errors import CircuitOpen, UpstreamError, UpstreamTimeout
 from mirrord.oci.names import RepositoryKey
@@ -24,72 +24,72 @@ T = TypeVar("T")
 
 @attrs.frozen
 class StaleFallback(Generic[T]):
-    """Something to be answered if the upstream fails: how old it is, for how long stale, and the answer."""
+    """A cached result to return if the upstream fails; it has been stale for `-ttl_seconds`."""
 
     age_seconds: int
     ttl_seconds: int
-    answer: Callable[[CacheResult], T]
+    result: Callable[[CacheResult], T]
 
 
 @attrs.frozen(eq=False)
 class StaleIfError:
-    """Asks an upstream, as long as that makes sense for whoever waits."""
+    """Requests from an upstream for as long as the client can wait."""
 
     _upstreams: Mapping[str, Upstream]
     _clock: IReactorTime
     _log = Logger()
 
-    def is_failing(self, source: RepositoryKey, *, of_manifests: bool = False) -> bool:
-        """Whether the upstream of `source` failed a moment ago, so that what is held is answered unasked."""
-        return self._upstreams[source.upstream].is_degraded(of_manifests=of_manifests)
+    def is_degraded(self, key: RepositoryKey, *, of_manifests: bool = False) -> bool:
+        """Return whether the upstream failed recently, so that cached content is served without a request."""
+        return self._upstreams[key.upstream].is_degraded(of_manifests=of_manifests)
 
-    async def ask(
+    async def request(
         self,
-        source: RepositoryKey,
-        held: StaleFallback[T] | None,
-        ask: Callable[[], Coroutine[Any, Any, T]],
+        key: RepositoryKey,
+        fallback: StaleFallback[T] | None,
+        request: Callable[[], Coroutine[Any, Any, T]],
         *,
-        given_up: Callable[[], None] = lambda: None,
+        abandon: Callable[[], None] = lambda: None,
         of_manifests: bool = False,
     ) -> T:
-        """What asking gives; or what is held, if the upstream fails, is silent, or failed a moment ago.
+        """Return the result of `request`, or of `fallback` if the upstream fails, is silent, or is degraded.
 
-        `given_up` is called when what is asked is no longer waited for.
+        `abandon` is called when the request is no longer waited for.
 
         Raises:
-            RegistryError: The upstream says no, which nothing held may hide; or nothing is held.
+            RegistryError: The upstream refused, which a fallback must not hide; or there is no fallback.
         """
-        if held is None:
-            return await self.patiently(ask())
-        if self.is_failing(source, of_manifests=of_manifests):
-            return held.answer(CacheResult.stale_unasked(held.ttl_seconds, held.age_seconds))
+        if fallback is None:
+            return await self.wait(request())
+        if self.is_degraded(key, of_manifests=of_manifests):
+            return fallback.result(CacheResult.stale_hit(fallback.ttl_seconds, fallback.age_seconds))
         try:
-            return await with_timeout(self._clock, HELD_SECONDS, ask())
+            return await with_timeout(self._clock, CACHED_SECONDS, request())
         except CircuitOpen:
-            return held.answer(CacheResult.stale_unasked(held.ttl_seconds, held.age_seconds))
+            return fallback.result(CacheResult.stale_hit(fallback.ttl_seconds, fallback.age_seconds))
         except UpstreamError as error:
             reason, status = error.message, error.upstream_status
         except TimeoutError:
-            self._upstreams[source.upstream].mark_degraded()
-            given_up()
-            reason, status = "it did not answer in time", None
-        # Its outage the upstream tells once, and that this answer is stale is told with the pull.
+            self._upstreams[key.upstream].mark_degraded()
+            abandon()
+            reason, status = "no response in time", None
+        # The upstream logs its outage once, and the line of the pull says that the response is stale.
         self._log.debug(
-            "what is held of {source} is served stale, its upstream failed: {reason}",
-            source=str(source),
+            "serving {source} stale: {reason}",
+            source=str(key),
             reason=reason,
-            upstream=source.upstream,
-            repository=str(source.repository),
+            upstream=key.upstream,
+            repository=str(key.repository),
         )
-        return held.answer(CacheResult.stale(status, held.age_seconds))
+        return fallback.result(CacheResult.stale(status, fallback.age_seconds))
 
-    async def patiently(self, ask: Coroutine[Any, Any, T]) -> T:
-        """What asking gives, before clients give up on us.
+    async def wait(self, request: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `request` before the client gives up.
 
         Raises:
-            UpstreamTimeout: It did not come in time.
+            UpstreamTimeout: There is none in time.
         """
         try:
-            return await with_timeout(self._clock, UNHELD_SECONDS, ask)
+            return await with_timeout(self._clock, UNCACHED_SECONDS, request)
         except TimeoutError:
-            raise UpstreamTimeout("the upstream did not answer in time") from None
+            raise UpstreamTimeout("the upstream did not respond in time") from None

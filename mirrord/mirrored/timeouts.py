@@ -1,7 +1,7 @@
-"""How long a client is let wait, and for what (design.md, section 3.10).
+"""How long a client waits, and for what (design.md, section 3.10).
 
-containerd gives up on headers after 30 s, docker never does; so whatever an upstream does, an
-answer leaves before 25 s, and before 3 s where something held can be served instead.
+containerd gives up on headers after 30 s, docker never does. So whatever an upstream does, a response starts
+within 25 s, and within 3 s if cached content can be served instead.
 """
 
 from collections.abc import Coroutine
@@ -13,28 +13,28 @@ from twisted.internet.interfaces import IReactorTime
 
 T = TypeVar("T")
 
-HELD_SECONDS = 2.5
-"""For an answer that something held can stand in for."""
+CACHED_SECONDS = 2.5
+"""For a response that cached content can stand in for."""
 
-UNHELD_SECONDS = 22.0
-"""For an answer that only the upstream has."""
+UNCACHED_SECONDS = 22.0
+"""For a response that only the upstream has."""
 
-ASK_SECONDS = 18.0
-"""For one question to an upstream, retries and all, where nothing is held."""
+REQUEST_SECONDS = 18.0
+"""For one request to an upstream, with its retries, if nothing is cached."""
 
 
-def pause(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    """Fires after `seconds`; may be cancelled."""
-    pausing: Deferred[None] = Deferred(lambda _: call.cancel())
-    call = clock.callLater(seconds, pausing.callback, None)
-    return pausing
+def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
+    """Fire after `seconds`; may be cancelled."""
+    sleeping: Deferred[None] = Deferred(lambda _: call.cancel())
+    call = clock.callLater(seconds, sleeping.callback, None)
+    return sleeping
 
 
 async def with_timeout(clock: IReactorTime, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, if it comes in time; what it shares with others goes on without us.
+    """Return the result of `work` if it is there in time; what `work` shares with others continues.
 
     Raises:
-        TimeoutError: It did not.
+        TimeoutError: It is not.
     """
     result = Deferred.fromCoroutine(work)
     result.addTimeout(seconds, clock)

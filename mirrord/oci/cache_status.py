@@ -1,4 +1,4 @@
-"""How an answer came about: the words of Cache-Status (RFC 9211), and of the counters."""
+"""Cache status: how a response came about (RFC 9211), for the Cache-Status header, metrics and logs."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class CacheStatus(StrEnum):
-    """The ways an answer can take."""
+    """The kinds of results; the values are labels of metrics and fields of logs."""
 
     HIT = "hit"
     STORED = "stored"
     COLLAPSED = "collapsed"
-    ASKED = "asked"
+    FORWARDED = "asked"
     PARTIAL = "partial"
     REVALIDATED = "revalidated"
     CHANGED = "changed"
@@ -28,90 +28,95 @@ class CacheStatus(StrEnum):
 
 @attrs.frozen
 class CacheResult:
-    """How an answer came about; `str()` of it is the Cache-Status header (contract.md).
+    """How a response came about; `str()` of it is the value of the Cache-Status header (contract.md).
 
-    `ttl_seconds` is for how long it stays fresh, None for what is immutable or was asked for just
-    now; `age_seconds` is for tags: how long ago the upstream was last asked.
+    `ttl_seconds` is how long the response stays fresh, None if it is immutable or was just requested from the
+    upstream. `age_seconds` is set for tags and lists: how long ago the upstream was last asked.
     """
 
-    way: CacheStatus
+    status: CacheStatus
     parameters: str
     ttl_seconds: int | None = None
     age_seconds: int | None = None
 
     @classmethod
     def hit(cls, ttl_seconds: int | None = None, age_seconds: int | None = None) -> Self:
-        """Answered from what is held; nobody was asked."""
+        """Return the result of a response from the cache, without a request to the upstream."""
         parameters = "hit" if ttl_seconds is None else f"hit; ttl={ttl_seconds}"
         return cls(CacheStatus.HIT, parameters, ttl_seconds, age_seconds)
 
     @classmethod
     def stored(cls) -> Self:
-        """Fetched for this request, and kept."""
+        """Return the result of a miss: fetched for this request, and cached."""
         return cls(CacheStatus.STORED, "fwd=uri-miss; stored")
 
     @classmethod
     def collapsed(cls) -> Self:
-        """Joined what was already being fetched."""
+        """Return the result of a miss that joined a running fetch."""
         return cls(CacheStatus.COLLAPSED, "fwd=uri-miss; collapsed")
 
     @classmethod
-    def asked(cls, upstream_status: int | None) -> Self:
-        """The upstream was asked, and nothing is kept; None where it gave no answer."""
+    def forwarded(cls, upstream_status: int | None) -> Self:
+        """Return the result of a miss that stored nothing; `upstream_status` is None if no response came."""
         status = "" if upstream_status is None else f"; fwd-status={upstream_status}"
-        return cls(CacheStatus.ASKED, f"fwd=uri-miss{status}")
+        return cls(CacheStatus.FORWARDED, f"fwd=uri-miss{status}")
 
     @classmethod
     def partial(cls) -> Self:
-        """A far range, passed through."""
+        """Return the result of a far range that was passed through from the upstream."""
         return cls(CacheStatus.PARTIAL, "fwd=partial")
 
     @classmethod
     def revalidated(cls) -> Self:
-        """Held and too old; the upstream was asked what it is now."""
+        """Return the result of an expired entry that the upstream confirmed."""
         return cls(CacheStatus.REVALIDATED, "fwd=stale; fwd-status=200", age_seconds=0)
 
     @classmethod
     def changed(cls) -> Self:
-        """Held and too old; the upstream has another one, which is now kept."""
+        """Return the result of an expired entry that was replaced by a new one from the upstream."""
         return cls(CacheStatus.CHANGED, "fwd=stale; fwd-status=200; stored", age_seconds=0)
 
     @classmethod
     def stale(cls, upstream_status: int | None, age_seconds: int) -> Self:
-        """Held and too old; the upstream was asked and failed, with a status or without an answer."""
+        """Return the result of an expired entry that was served because the upstream failed."""
         status = "" if upstream_status is None else f"; fwd-status={upstream_status}"
         return cls(CacheStatus.STALE, f"fwd=stale{status}; detail=stale-if-error", age_seconds=age_seconds)
 
     @classmethod
-    def stale_unasked(cls, ttl_seconds: int, age_seconds: int) -> Self:
-        """Held and too old, for `-ttl_seconds`; the upstream is known to fail, so nobody was asked."""
-        return cls(
-            CacheStatus.STALE, f"hit; ttl={ttl_seconds}; detail=stale-if-error", age_seconds=age_seconds
-        )
+    def stale_hit(cls, ttl_seconds: int, age_seconds: int) -> Self:
+        """Return the result of an expired entry served without a request: the upstream is failing."""
+        parameters = f"hit; ttl={ttl_seconds}; detail=stale-if-error"
+        return cls(CacheStatus.STALE, parameters, ttl_seconds, age_seconds)
+
+    @classmethod
+    def of_error(cls, error: RegistryError) -> Self:
+        """Return the result of a request that the upstream, or our own disk, answered with `error`."""
+        match error:
+            case UpstreamError():
+                return cls.forwarded(error.upstream_status)
+            case Unavailable():
+                return cls.forwarded(None)
+        return cls.forwarded(error.status)
 
     def __str__(self) -> str:
         return f"mirrord; {self.parameters}"
 
 
-def with_cache_status(ask: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let the errors of a use case say how they came about, as its answers do."""
+def with_cache_status(
+    result_of: Callable[[RegistryError], CacheResult] = CacheResult.of_error,
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Decorate a use case so that the errors it raises carry a Cache-Status, as its results do."""
 
-    @wraps(ask)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await ask(*args, **kwargs)
-        except RegistryError as error:
-            if error.cache_status is None:
-                error.cache_status = str(_outcome_of(error))
-            raise
+    def decorate(use_case: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        @wraps(use_case)
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return await use_case(*args, **kwargs)
+            except RegistryError as error:
+                if error.cache_status is None:
+                    error.cache_status = str(result_of(error))
+                raise
 
-    return call
+        return call
 
-
-def _outcome_of(error: RegistryError) -> CacheResult:
-    match error:
-        case UpstreamError():
-            return CacheResult.asked(error.upstream_status)
-        case Unavailable():
-            return CacheResult.asked(None)
-    return CacheResult.asked(error.status)
+    return decorate

@@ -86,6 +86,12 @@ class SizeInvalid(RegistryError):
     status = 400
 
 
+class ContentTooLarge(SizeInvalid):
+    """Content that is larger than its limit (RFC 9110, section 15.5.14)."""
+
+    status = 413
+
+
 class QueryTooLong(SizeInvalid):
     """A query that is longer than we parse (RFC 9110, section 15.5.15)."""
 
@@ -173,10 +179,14 @@ class TooManyRequests(RegistryError):
 
 
 class Unsupported(RegistryError):
-    """A method that is not supported here."""
+    """A method that is not supported here; `allow` lists those that are."""
 
     code = "UNSUPPORTED"
     status = 405
+
+    def __init__(self, message: str, *, allow: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class Conflict(RegistryError):

@@ -7,12 +7,15 @@ fixed tail determines the route, and the rest is the repository (reference/proto
 Routes do not depend on the method: the API decides which methods a route allows.
 """
 
+import re
+from typing import Self
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import attrs
 
 from mirrord.oci.digest import ALGORITHMS, Digest
 from mirrord.oci.errors import (
+    BlobUploadInvalid,
     DigestInvalid,
     NameInvalid,
     NameUnknown,
@@ -20,6 +23,8 @@ from mirrord.oci.errors import (
     QueryTooLong,
 )
 from mirrord.oci.names import Reference, RepositoryName, Tag, parse_reference
+
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]+|\*))?", re.ASCII)
 
 MAX_PAGE = 10_000
 """The largest page of tags or repositories that a request can have."""
@@ -81,6 +86,29 @@ class UploadRoute:
     digest: Digest | None = None
     mount: Digest | None = None
     origin: RepositoryName | None = None
+
+
+@attrs.frozen
+class ChunkRange:
+    """The offsets that a chunk of an upload announces: from `first` to before `stop`."""
+
+    first: int
+    stop: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse the Content-Range of an upload, `0-99`; `bytes 0-99/100` is accepted too.
+
+        Raises:
+            BlobUploadInvalid: The text is not one.
+        """
+        match = _CONTENT_RANGE.fullmatch(text.strip())
+        if match is None:
+            raise BlobUploadInvalid("the Content-Range of an upload reads 0-99", detail=text[:64])
+        first, last = map(int, match.groups())
+        if last < first:
+            raise BlobUploadInvalid("the Content-Range ends before it begins", detail=text[:64])
+        return cls(first, last + 1)
 
 
 @attrs.frozen

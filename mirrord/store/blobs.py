@@ -44,6 +44,18 @@ class StoredBlob:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         return self._fd
 
+    @property
+    def readable(self) -> int:
+        """How many bytes may be read: all of them."""
+        return self.size
+
+    async def grown(self, beyond: int) -> int:
+        """Return the size at once: a committed blob does not grow."""
+        return self.size
+
+    async def pass_through(self, first: int, stop: int) -> None:
+        """Return None: no range of a committed blob has to come from an upstream."""
+
     def close(self) -> None:
         """Unpin and close; may be called more than once."""
         if self._is_closed:

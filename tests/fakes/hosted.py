@@ -1,18 +1,19 @@
 """What pushing needs of the disk, in memory: sessions, links, tags, and room."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.api.hosted import Hosting
 from mirrord.hosted.deletion import HostedDeletion
 from mirrord.hosted.manifests import ManifestPusher
 from mirrord.hosted.mounts import Mounter
-from mirrord.hosted.reading import HostedReader
+from mirrord.hosted.ports import HostedGraph
 from mirrord.hosted.referrers import HostedReferrers
+from mirrord.hosted.repository import HostedRepository, HostedServices
 from mirrord.hosted.uploads import Uploader
-from mirrord.oci.content import HostedLink
+from mirrord.oci.content import ContentKind, HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, ManifestBlobUnknown, UploadBusy
 from mirrord.oci.manifests import Descriptor, Manifest
@@ -95,8 +96,8 @@ class MemoryHosted:
 
     blobs: MemoryBlobs = attrs.field(factory=MemoryBlobs)
     manifests: dict[Digest, Manifest] = attrs.field(factory=dict)
-    links: dict[tuple[RepositoryName, Digest, bool], HostedLink] = attrs.field(factory=dict)
-    tagged: dict[tuple[RepositoryName, Tag], Digest] = attrs.field(factory=dict)
+    linked: dict[tuple[RepositoryName, Digest, bool], HostedLink] = attrs.field(factory=dict)
+    named: dict[tuple[RepositoryName, Tag], Digest] = attrs.field(factory=dict)
     looked_up: list[Digest] = attrs.field(factory=list)
     told: list[Digest] = attrs.field(factory=list)
 
@@ -106,10 +107,10 @@ class MemoryHosted:
         self._link(repository, Descriptor("application/octet-stream", digest, len(content)))
 
     def has(self, repository: RepositoryName) -> bool:
-        return any(holder == repository for holder, _, _ in self.links)
+        return any(holder == repository for holder, _, _ in self.linked)
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        held = sorted({holder for holder, _, _ in self.links})
+        held = sorted({holder for holder, _, _ in self.linked})
         return [holder for holder in held if holder.name > after][:limit]
 
     def link(
@@ -117,23 +118,23 @@ class MemoryHosted:
     ) -> HostedLink | None:
         self.looked_up.append(digest)
         kinds = (True, False) if is_manifest is None else (is_manifest,)
-        return next(filter(None, (self.links.get((repository, digest, kind)) for kind in kinds)), None)
+        return next(filter(None, (self.linked.get((repository, digest, kind)) for kind in kinds)), None)
 
-    def repositories_with(self, digest: Digest) -> Iterator[RepositoryName]:
-        yield from sorted(holder for holder, held, kind in self.links if held == digest and not kind)
+    def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
+        yield from sorted(of for of, held, kind in self.linked if (held, kind) == (digest, is_manifest))
 
     def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
-        digest = self.tagged.get((repository, tag))
-        return None if digest is None else self.links[repository, digest, True].descriptor
+        digest = self.named.get((repository, tag))
+        return None if digest is None else self.linked[repository, digest, True].descriptor
 
     def tags(self, repository: RepositoryName, after: str, limit: int) -> list[str]:
-        names = sorted(tag.name for holder, tag in self.tagged if holder == repository)
+        names = sorted(tag.name for holder, tag in self.named if holder == repository)
         return [name for name in names if name > after][:limit]
 
     def referrers(
         self, repository: RepositoryName, subject: Digest, artifact_type: str | None = None, after: str = ""
     ) -> Iterator[HostedLink]:
-        found = [link for (holder, _, _), link in self.links.items() if holder == repository]
+        found = [link for (holder, _, _), link in self.linked.items() if holder == repository]
         for link in sorted(found, key=lambda link: link.descriptor.digest):
             is_wanted = link.subject == subject and artifact_type in {None, link.artifact_type}
             if is_wanted and str(link.descriptor.digest) > after:
@@ -156,29 +157,47 @@ class MemoryHosted:
         blobs: Sequence[Digest] = (),
         children: Sequence[Digest] = (),
     ) -> None:
-        held = {(digest, kind) for holder, digest, kind in self.links if holder == repository}
+        held = {(digest, kind) for holder, digest, kind in self.linked if holder == repository}
         needed = [{(blob, False)} for blob in blobs]
         needed += [{(child, True), (child, False)} for child in children]
         if not all(held & either for either in needed):
             raise ManifestBlobUnknown("it is gone")
         self.manifests[manifest.digest] = manifest
-        self.links[repository, manifest.digest, True] = link
+        self.linked[repository, manifest.digest, True] = link
         for tag in tags:
-            self.tagged[repository, tag] = manifest.digest
+            self.named[repository, tag] = manifest.digest
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
-        return self.tagged.pop((repository, tag), None) is not None
+        return self.named.pop((repository, tag), None) is not None
 
     async def delete(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
     ) -> bool:
         kinds = (True, False) if is_manifest is None else (is_manifest,)
-        gone = [self.links.pop((repository, digest, kind), None) for kind in kinds]
+        gone = [self.linked.pop((repository, digest, kind), None) for kind in kinds]
         if True in kinds:
-            self.tagged = {
-                key: named for key, named in self.tagged.items() if (key[0], named) != (repository, digest)
+            self.named = {
+                key: named for key, named in self.named.items() if (key[0], named) != (repository, digest)
             }
         return any(gone)
+
+    def links(self, repository: RepositoryName) -> Iterator[list[HostedLink]]:
+        yield [link for (holder, _, _), link in self.linked.items() if holder == repository]
+
+    def tagged(self, repository: RepositoryName) -> Iterator[list[tuple[Tag, Digest, float]]]:
+        yield [(tag, digest, NOW) for (holder, tag), digest in self.named.items() if holder == repository]
+
+    async def delete_repository(self, repository: RepositoryName) -> bool:
+        raise AssertionError("only the operator removes repositories")
+
+    def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
+        if kind is ContentKind.BLOB:
+            return self.blobs.size_of(digest)
+        manifest = self.manifests.get(digest)
+        return None if manifest is None else len(manifest.body)
+
+    async def manifest(self, digest: Digest) -> Manifest | None:
+        return self.manifests.get(digest)
 
     async def read(self, digest: Digest) -> Manifest | None:
         return self.manifests.get(digest)
@@ -187,7 +206,7 @@ class MemoryHosted:
         raise AssertionError("nothing is mirrored here")
 
     def _link(self, repository: RepositoryName, descriptor: Descriptor) -> None:
-        self.links[repository, descriptor.digest, False] = HostedLink(
+        self.linked[repository, descriptor.digest, False] = HostedLink(
             descriptor=descriptor, is_manifest=False, linked_at=NOW
         )
 
@@ -205,22 +224,11 @@ class FakeHostedRoom:
 
 
 @attrs.define(eq=False)
-class FakeMirrored:
-    """Blobs that sources may read, and their sizes."""
-
-    sizes: dict[tuple[RepositoryKey, Digest], int] = attrs.field(factory=dict)
-
-    def size_of(self, source: RepositoryKey, digest: Digest) -> int | None:
-        return self.sizes.get((source, digest))
-
-
-@attrs.define(eq=False)
 class FakeHosting:
-    """Hosted repositories over memory, as the web takes them."""
+    """Hosted repositories over memory."""
 
     index: MemoryHosted = attrs.field(factory=MemoryHosted)
     room: FakeHostedRoom = attrs.field(factory=FakeHostedRoom)
-    mirrored: FakeMirrored = attrs.field(factory=FakeMirrored)
     max_bytes: int | None = None
     can_delete: bool = True
     clock: ImmediateClock = attrs.field(factory=ImmediateClock)
@@ -229,16 +237,23 @@ class FakeHosting:
     def __attrs_post_init__(self) -> None:
         self.uploads = MemoryUploads(self.index)
 
-    def use_cases(self) -> Hosting:
-        """The real use cases over these fakes."""
-        index = self.index
-        return Hosting(
-            HostedReader(index, self.clock),
-            HostedReferrers(index, index),
-            Uploader(self.uploads, self.room, self.max_bytes),
-            Mounter(index, self.mirrored),
-            ManifestPusher(index, self.room, lambda: NOW, self.clock),
-            HostedDeletion(index, self.can_delete),
-            index.blobs,
-            index,
+    def services(self) -> HostedServices:
+        """Return the real services over these fakes."""
+        index, graph = self.index, cast("HostedGraph", None)
+        return HostedServices(
+            links=index,
+            content=index,
+            blobs=index.blobs,
+            manifests=index,
+            referrers=HostedReferrers(index, index),
+            uploader=Uploader(self.uploads, self.room, self.max_bytes),
+            mounter=Mounter(index),
+            pusher=ManifestPusher(links=index, space=self.room, now=lambda: NOW, clock=self.clock),
+            deletion=HostedDeletion(links=index, graph=graph, clock=self.clock, is_allowed=self.can_delete),
+            is_configured=lambda name: name.name.startswith("team/"),
+            clock=self.clock,
         )
+
+    def open(self, key: RepositoryKey) -> HostedRepository:
+        """Return a hosted repository."""
+        return HostedRepository(key, self.services())

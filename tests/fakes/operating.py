@@ -6,12 +6,14 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.content import CachedTag, ContentKind, ContentLink, Entry, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown, RegistryError
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
 from mirrord.oci.platforms import platform_manifests
+from mirrord.repository import BlobResult, ManifestResult
 
 
 @attrs.define(eq=False)
@@ -126,7 +128,12 @@ class GrowingBlob:
     size: int
     readable: int = 0
     is_closed: bool = False
+    body: bytes | None = None
+    fd: int = -1
     _waiting: Deferred[int] | None = None
+
+    async def pass_through(self, first: int, stop: int) -> None:
+        return None
 
     async def grown(self, beyond: int) -> int:
         if self.readable <= beyond:
@@ -150,11 +157,6 @@ class GrowingBlob:
         self.is_closed = True
 
 
-@attrs.frozen
-class _Pulled:
-    manifest: Manifest
-
-
 @attrs.define(eq=False)
 class FakeUpstream:
     """Manifests by reference and blobs by digest, as pulling gives them; `asked` is of whom, for what."""
@@ -173,17 +175,17 @@ class FakeUpstream:
             for named in () if platform_manifests(manifest) else manifest.references():
                 self.blobs[named.digest] = GrowingBlob(named.size, named.size if whole else 0)
 
-    async def get(self, source: RepositoryKey, reference: Reference) -> _Pulled:
+    async def get(self, source: RepositoryKey, reference: Reference) -> ManifestResult:
         self._ask(source, reference)
         if reference not in self.manifests:
             raise ManifestUnknown("no such manifest")
-        return _Pulled(self.manifests[reference])
+        return ManifestResult(self.manifests[reference], CacheResult.stored())
 
-    async def open(self, source: RepositoryKey, digest: Digest) -> GrowingBlob:
+    async def open(self, source: RepositoryKey, digest: Digest) -> BlobResult:
         self._ask(source, digest)
         if digest not in self.blobs:
             raise BlobUnknown("no such blob")
-        return self.blobs[digest]
+        return BlobResult(self.blobs[digest], CacheResult.stored())
 
     def _ask(self, source: RepositoryKey, reference: Reference) -> None:
         self.asked.append((source, reference))

@@ -1,30 +1,41 @@
-"""The use cases of pulling, from memory: what api/ports.py asks for, and nothing behind it."""
+"""Mirrored repositories in memory, without an upstream behind them, and a router that finds them."""
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.api.ports import UseCases
-from mirrord.hosted.repositories import HostedNames
+from mirrord.access.authenticator import Authenticator
+from mirrord.access.rules import Rules
+from mirrord.api.root import RegistryRoot
+from mirrord.http.page_cache import PageCache
+from mirrord.last_clients import LastClients
+from mirrord.observe.metrics import Metrics
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown
 from mirrord.oci.manifests import OCI_INDEX, Descriptor, Manifest
-from mirrord.oci.names import Reference, RepositoryKey, RepositoryName
-from mirrord.oci.routes import Target
+from mirrord.oci.names import Reference, RepositoryKey, RepositoryName, Tag
+from mirrord.oci.routes import Page
 from mirrord.repository import (
+    BlobResult,
     BlobSizeResult,
+    BlobState,
     DescriptorResult,
     ManifestResult,
+    ReferenceState,
     ReferrersResult,
+    Removal,
+    Repository,
+    StoredContent,
+    StoredTag,
     TagListResult,
 )
-from mirrord.routing import Router, UpstreamRoute
+from mirrord.routing import Router, StoredRepositories, UpstreamRoute
 from tests.fakes.hosted import FakeHosting
 
 HUB, QUAY = "docker.io", "quay.io"
@@ -130,31 +141,51 @@ class FakePulling:
     repositories: list[str] = attrs.field(factory=list)
     outcome: CacheResult = attrs.field(factory=CacheResult.hit)
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
-    visits: list[tuple[RepositoryKey, Reference, str]] = attrs.field(factory=list)
     error: Exception | None = None
     pause: Deferred[None] | None = None
     is_filtered: bool = False
     tells_size: bool = True
     hosting: FakeHosting = attrs.field(factory=FakeHosting)
 
-    @property
-    def sources(self) -> Router:
-        """Where names lead."""
-        names = HostedNames(("team/*",))
-        return Router.of([UpstreamRoute(HUB, "dockerhub"), UpstreamRoute(QUAY, "quay")], names.has)
+    def router(self) -> Router:
+        """Return where names lead: docker.io is `dockerhub`, quay.io `quay`, and `team/*` is hosted."""
+        stored = StoredRepositories(
+            of_upstream=self._of_upstream,
+            hosted=self.hosting.index.repositories,
+            mirrored=lambda: iter(()),
+            has_hosted=self.hosting.index.has,
+        )
+        return Router.of(
+            [UpstreamRoute(HUB, "dockerhub"), UpstreamRoute(QUAY, "quay")],
+            hosted_patterns=("team/*",),
+            open_mirrored=lambda key: FakeRepository(key, self),
+            open_hosted=self.hosting.open,
+            stored=stored,
+        )
 
-    def use_cases(self) -> UseCases:
-        """These fakes, as the web takes them; docker.io is `dockerhub`, quay.io `quay`, `team/*` hosted."""
-        return UseCases(
-            self.sources,
-            _Manifests(self),
-            _Blobs(self),
-            _Tags(self),
-            _Referrers(self),
-            _Catalog(self),
-            _Visitors(self),
-            self.hosting.use_cases(),
-            self.hosting.clock,
+    def root(
+        self,
+        authenticator: Authenticator | None = None,
+        *,
+        metrics: Metrics,
+        pages: PageCache,
+        last_clients: LastClients | None = None,
+        is_debugging: Callable[[], bool] = lambda: True,
+    ) -> RegistryRoot:
+        """Return the root of a listener whose own upstream is docker.io, with this content behind it."""
+        router = self.router()
+        if authenticator is None:
+            authenticator = Authenticator(rules=Rules.of(None), resolve_scope=router.resolve_scope)
+        return RegistryRoot(
+            router,
+            authenticator,
+            HUB,
+            metrics=metrics,
+            pages=pages,
+            last_clients=last_clients or LastClients(lambda: 0.0),
+            clock=self.hosting.clock,
+            make_boundary=lambda: "0b0b",
+            is_debugging=is_debugging,
         )
 
     def add_manifest(self, body: bytes, *references: str, media_type: str = OCI_INDEX) -> Manifest:
@@ -180,75 +211,80 @@ class FakePulling:
             raise ManifestUnknown("no such manifest")
         return self.manifests[str(reference)]
 
-
-@attrs.frozen
-class _Visitors:
-    pulling: FakePulling
-
-    def record(self, source: RepositoryKey, reference: Reference, client: str) -> None:
-        self.pulling.visits.append((source, reference, client))
-
-
-@attrs.frozen
-class _Manifests:
-    pulling: FakePulling
-
-    async def get(self, source: RepositoryKey, reference: Reference) -> ManifestResult:
-        await self.pulling.ask("get", source, reference)
-        return ManifestResult(self.pulling.manifest(reference), self.pulling.outcome)
-
-    async def head(self, source: RepositoryKey, reference: Reference) -> DescriptorResult:
-        await self.pulling.ask("head", source, reference)
-        manifest = self.pulling.manifest(reference)
-        descriptor = Descriptor(manifest.media_type, manifest.digest, len(manifest.body))
-        return DescriptorResult(descriptor, self.pulling.outcome)
-
-
-@attrs.frozen
-class _Blobs:
-    pulling: FakePulling
-
-    async def open(self, source: RepositoryKey, digest: Digest) -> FakeBlob:
-        await self.pulling.ask("open", source, digest)
-        return self._blob(digest)
-
-    async def head(self, source: RepositoryKey, digest: Digest) -> BlobSizeResult:
-        await self.pulling.ask("head", source, digest)
-        size = self._blob(digest).size
-        return BlobSizeResult(size if self.pulling.tells_size else None, self.pulling.outcome)
-
-    def _blob(self, digest: Digest) -> FakeBlob:
-        if digest not in self.pulling.blobs:
+    def blob(self, digest: Digest) -> FakeBlob:
+        if digest not in self.blobs:
             raise BlobUnknown("no such blob")
-        return self.pulling.blobs[digest]
+        return self.blobs[digest]
+
+    def _of_upstream(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
+        names = [name for name in self.repositories if name > after] if upstream == HUB else []
+        self.asked += [("catalog", name) for name in names[:limit]]
+        return [(RepositoryName(name), True) for name in names[:limit]]
 
 
 @attrs.frozen
-class _Tags:
-    pulling: FakePulling
+class FakeRepository(Repository):
+    """A mirrored repository with the content of a FakePulling."""
 
-    async def list(self, source: RepositoryKey) -> TagListResult:
-        await self.pulling.ask("tags", source)
-        return TagListResult(self.pulling.tags, self.pulling.outcome)
+    _key: RepositoryKey
+    _pulling: FakePulling
 
+    @property
+    def key(self) -> RepositoryKey:
+        return self._key
 
-@attrs.frozen
-class _Referrers:
-    pulling: FakePulling
+    async def get_manifest(self, reference: Reference) -> ManifestResult:
+        await self._pulling.ask("get", self._key, reference)
+        return ManifestResult(self._pulling.manifest(reference), self._pulling.outcome)
 
-    async def list(self, source: RepositoryKey, digest: Digest, artifact_type: str | None) -> ReferrersResult:
-        await self.pulling.ask("referrers", source, digest, artifact_type)
-        return ReferrersResult(self.pulling.index, self.pulling.is_filtered, self.pulling.outcome)
+    async def head_manifest(self, reference: Reference) -> DescriptorResult:
+        await self._pulling.ask("head", self._key, reference)
+        return DescriptorResult(self._pulling.manifest(reference).descriptor, self._pulling.outcome)
 
+    async def open_blob(self, digest: Digest) -> BlobResult:
+        await self._pulling.ask("open", self._key, digest)
+        blob = self._pulling.blob(digest)
+        return BlobResult(blob, blob.outcome)
 
-@attrs.frozen
-class _Catalog:
-    pulling: FakePulling
+    async def head_blob(self, digest: Digest) -> BlobSizeResult:
+        await self._pulling.ask("head", self._key, digest)
+        size = self._pulling.blob(digest).size
+        return BlobSizeResult(size if self._pulling.tells_size else None, self._pulling.outcome)
 
-    def repositories(
-        self, target: Target, default: str, last: str
-    ) -> Iterator[tuple[str, RepositoryKey | None]]:
-        for name in self.pulling.repositories:
-            if name > last:
-                self.pulling.asked.append(("catalog", name))
-                yield name, RepositoryKey(default, RepositoryName(name))
+    async def list_tags(self, page: Page) -> TagListResult:
+        await self._pulling.ask("tags", self._key)
+        names = [tag for tag in self._pulling.tags if tag > page.last]
+        return TagListResult(
+            tuple(names[: None if page.limit is None else page.limit + 1]), self._pulling.outcome
+        )
+
+    async def list_referrers(
+        self, subject: Digest, artifact_type: str | None, after: str = ""
+    ) -> ReferrersResult:
+        await self._pulling.ask("referrers", self._key, subject, artifact_type)
+        return ReferrersResult(self._pulling.index, self._pulling.is_filtered, self._pulling.outcome)
+
+    def stored_blob_size(self, digest: Digest) -> int | None:
+        blob = self._pulling.blobs.get(digest)
+        return None if blob is None else blob.size
+
+    def stored_tags(self) -> Iterator[list[StoredTag]]:
+        raise AssertionError("only the operator lists what is stored")
+
+    def stored_content(self) -> Iterator[list[StoredContent]]:
+        raise AssertionError("only the operator lists what is stored")
+
+    async def stored_manifest(self, digest: Digest) -> Manifest | None:
+        raise AssertionError("only the operator reads the store")
+
+    def look_up(self, reference: Reference) -> ReferenceState:
+        raise AssertionError("only the operator looks references up")
+
+    def blob_state(self, descriptor: Descriptor) -> BlobState:
+        raise AssertionError("only the operator looks blobs up")
+
+    def unavailable_because(self, *, is_known: bool, is_complete: bool) -> str | None:
+        raise AssertionError("only the operator is given reasons")
+
+    async def remove(self, tag: Tag | None, digest: Digest | None) -> Removal:
+        raise AssertionError("only the operator removes")

@@ -27,6 +27,16 @@ class MemoryBlob:
     def fd(self) -> int:
         return _file_of(self.body)
 
+    @property
+    def readable(self) -> int:
+        return len(self.body)
+
+    async def grown(self, beyond: int) -> int:
+        return len(self.body)
+
+    async def pass_through(self, first: int, stop: int) -> None:
+        return None
+
     def close(self) -> None:
         self.is_closed = True
 

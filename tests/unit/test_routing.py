@@ -1,26 +1,30 @@
 """Tests of routing.py."""
 
+from itertools import islice
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci import routes
+from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, NameUnknown
+from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName
-from mirrord.routing import Router, UpstreamRoute
+from mirrord.routing import StoredRepositories, UpstreamRoute
+from tests.fakes.routing import router_of
+from tests.fakes.store import MemoryIndex
 
-SOURCES = Router.of(
-    [
-        UpstreamRoute("docker.io", "dockerhub"),
-        UpstreamRoute("quay.io", "quay", allow=("coreos/*", "team/*"), deny=("team/secret*",)),
-        UpstreamRoute("registry.lan:5000"),
-    ]
+ROUTER = router_of(
+    UpstreamRoute("docker.io", "dockerhub"),
+    UpstreamRoute("quay.io", "quay", allow=("coreos/*", "team/*"), deny=("team/secret*",)),
+    UpstreamRoute("registry.lan:5000"),
 )
 
 
 def locate(uri: str, default: str = "docker.io") -> str:
-    return str(SOURCES.locate(routes.parse(uri.encode()), default))
+    return str(ROUTER.locate_key(routes.parse(uri.encode()), default))
 
 
-class SourcesTests(SynchronousTestCase):
+class LocateTests(SynchronousTestCase):
     """Which upstream and repository a request means."""
 
     def test_layouts(self) -> None:
@@ -80,21 +84,22 @@ class SourcesTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """The same repository name at two upstreams is two sources."""
-        one = SOURCES.locate(routes.parse(b"/v2/coreos/etcd/tags/list?ns=quay.io"), "docker.io")
-        two = SOURCES.locate(routes.parse(b"/v2/coreos/etcd/tags/list"), "docker.io")
+        one = ROUTER.locate_key(routes.parse(b"/v2/coreos/etcd/tags/list?ns=quay.io"), "docker.io")
+        two = ROUTER.locate_key(routes.parse(b"/v2/coreos/etcd/tags/list"), "docker.io")
         self.assertIsInstance(one, RepositoryKey)
         self.assertNotEqual(one, two)
 
 
-class MeaningsTests(SynchronousTestCase):
+class ResolveScopeTests(SynchronousTestCase):
     """What a name can stand for in the scope of a token, where no request says which is meant."""
 
     def resolve_scope(self, name: str) -> set[str]:
-        sources = Router.of(
-            [UpstreamRoute("docker.io", "dockerhub"), UpstreamRoute("quay.io", "quay")],
-            lambda repository: repository.name.startswith("team/"),
+        router = router_of(
+            UpstreamRoute("docker.io", "dockerhub"),
+            UpstreamRoute("quay.io", "quay"),
+            hosted_patterns=("team/*",),
         )
-        return {str(each) for each in sources.resolve_scope(RepositoryName(name))}
+        return {str(each) for each in router.resolve_scope(RepositoryName(name))}
 
     def test_plain(self) -> None:
         """A name can be any upstream's, by ns; a single one at Docker Hub is an official image's too."""
@@ -111,3 +116,64 @@ class MeaningsTests(SynchronousTestCase):
         self.assertEqual(
             self.resolve_scope("team/a"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"}
         )
+
+
+class CatalogTests(SynchronousTestCase):
+    """The catalog of stored repositories."""
+
+    def setUp(self) -> None:
+        self.index = MemoryIndex()
+        for upstream, name in (("docker.io", "b"), ("docker.io", "a"), ("quay.io", "c")):
+            source = RepositoryKey(upstream, RepositoryName(name))
+            self.index.add_links(source, [Descriptor("", Digest.of(name.encode()), 1)])
+        self.router = router_of(
+            UpstreamRoute("docker.io", "dockerhub"),
+            UpstreamRoute("quay.io", "quay"),
+            stored=StoredRepositories(
+                of_upstream=self.index.repositories,
+                hosted=self.hosted,
+                mirrored=lambda: iter(()),
+                has_hosted=lambda name: name.name == "team/app",
+            ),
+        )
+
+    def hosted(self, after: str, limit: int) -> list[RepositoryName]:
+        return [RepositoryName("team/app")][:limit] if after < "team/app" else []
+
+    def names(self, uri: bytes, default: str = "docker.io", last: str = "") -> list[str]:
+        return [name for name, _ in self.router.catalog(routes.parse(uri), default, last)]
+
+    def test_all(self) -> None:
+        """Repositories of other upstreams than the listener's stand behind their prefix."""
+        self.assertEqual(["a", "b", "quay/c", "team/app"], self.names(b"/v2/_catalog"))
+        self.assertEqual(
+            ["c", "dockerhub/a", "dockerhub/b", "team/app"], self.names(b"/v2/_catalog", "quay.io")
+        )
+
+    def test_last(self) -> None:
+        """What sorts after a name is told, whether that is before, inside or after a prefix."""
+        for last, names in (
+            ("a", ["b", "quay/c", "team/app"]),
+            ("quay", ["quay/c", "team/app"]),
+            ("quay/b", ["quay/c", "team/app"]),
+            ("quay/c", ["team/app"]),
+            ("team/app", []),
+        ):
+            self.assertEqual(names, self.names(b"/v2/_catalog", last=last))
+
+    def test_as_it_is_taken(self) -> None:
+        """Whoever takes a few of thousands has a few pages read."""
+        for number in range(1000):
+            source = RepositoryKey("docker.io", RepositoryName(f"r{number:03}"))
+            self.index.add_links(source, [Descriptor("", Digest.of(b"a"), 1)])
+        taken = islice(self.router.catalog(routes.parse(b"/v2/_catalog"), "docker.io", "r5"), 60)
+
+        self.assertEqual("r559", list(taken)[-1][0])
+        self.assertGreaterEqual(101, self.index.listed)
+
+    def test_one(self) -> None:
+        """Who names an upstream sees its repositories alone."""
+        self.assertEqual(["c"], self.names(b"/v2/_catalog?ns=quay.io"))
+        self.assertEqual(["c"], self.names(b"/quay/v2/_catalog"))
+        with self.assertRaises(NameUnknown):
+            self.names(b"/v2/_catalog?ns=evil.example")

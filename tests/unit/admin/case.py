@@ -8,12 +8,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mirrord.hosted.deletion import HostedDeletion
+from mirrord.hosted.repository import HostedRepository, HostedServices
+from mirrord.mirrored.removal import MirroredRemoval
+from mirrord.mirrored.repository import MirroredRepository, MirroredServices
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName
-from mirrord.routing import Router, UpstreamRoute
+from mirrord.routing import StoredRepositories, UpstreamRoute
 from tests.fakes.hosted_repositories import FakeHostedRepositories
 from tests.fakes.operating import FakeShelves, FakeUpstream
+from tests.fakes.routing import router_of
 
 T = TypeVar("T")
 
@@ -23,15 +28,69 @@ QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
 
 
 class OperateCase(SynchronousTestCase):
-    """A store and an upstream in memory, and a clock that goes on by itself as long as something runs."""
+    """Repositories over a store and an upstream in memory, and a clock that advances while something runs.
+
+    docker.io allows all but `private/*`. `condition` is why no request would be sent to an upstream.
+    """
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.shelves = FakeShelves()
         self.hosted = FakeHostedRepositories()
         self.upstream = FakeUpstream()
-        hub, quay = UpstreamRoute("docker.io", "hub", deny=("private/*",)), UpstreamRoute("quay.io", "quay")
-        self.sources = Router.of([hub, quay])
+        self.downloads: dict[Digest, int] = {}
+        self.condition: str | None = None
+        self.is_hosted = True
+        self.router = router_of(
+            UpstreamRoute("docker.io", "hub", deny=("private/*",)),
+            UpstreamRoute("quay.io", "quay"),
+            open_mirrored=self.open_mirrored,
+            open_hosted=self.open_hosted,
+            stored=StoredRepositories(
+                of_upstream=lambda upstream, after, limit: [],
+                hosted=self.hosted.repositories,
+                mirrored=self.shelves.sources,
+                has_hosted=lambda name: bool(list(self.hosted.links(name))),
+            ),
+        )
+
+    def open_mirrored(self, key: RepositoryKey) -> MirroredRepository:
+        upstream: Any = self.upstream
+        unused: Any = None
+        services = MirroredServices(
+            manifests=upstream,
+            blobs=upstream,
+            tags=unused,
+            referrers=unused,
+            removal=MirroredRemoval(self.shelves, self.clock),
+            index=unused,
+            files=unused,
+            content=self.shelves,
+            problem=lambda _: self.condition,
+            downloads=lambda: self.downloads,
+            tag_ttl={"docker.io": 300.0, "quay.io": 10.0},
+            default_tag_ttl=60.0,
+            now=self.clock.seconds,
+        )
+        return MirroredRepository(key, services)
+
+    def open_hosted(self, key: RepositoryKey) -> HostedRepository:
+        hosted: Any = self.hosted
+        unused: Any = None
+        services = HostedServices(
+            links=hosted,
+            content=self.shelves,
+            blobs=unused,
+            manifests=unused,
+            referrers=unused,
+            uploader=unused,
+            mounter=unused,
+            pusher=unused,
+            deletion=HostedDeletion(links=hosted, graph=hosted, clock=self.clock),
+            is_configured=lambda _: self.is_hosted,
+            clock=self.clock,
+        )
+        return HostedRepository(key, services)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         running = Deferred.fromCoroutine(coroutine)

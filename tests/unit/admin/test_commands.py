@@ -12,16 +12,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.admin.commands import Commands, document
-from mirrord.admin.ports import Operations
+from mirrord.admin.operations import Operations
 from mirrord.admin.results import (
     ContentFetched,
     Explanation,
     ListedRepository,
     ListedTag,
     ManifestPulled,
-    Removal,
-    RemovedContent,
-    RemovedTag,
     VerificationProgress,
 )
 from mirrord.admin.root import AdminRoot
@@ -37,6 +34,7 @@ from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
+from mirrord.repository import Removal, RemovedContent, RemovedTag
 from tests.fakes.clock import ImmediateClock
 from tests.fakes.wire import Client, Got, Wire
 from tests.unit.gc.cases import FakeHostedStore, FakeStore
@@ -58,7 +56,16 @@ class FakeOperations:
     is_closed: bool = False
 
     def all(self) -> Operations:
-        return Operations(self, self, self.collector, self, self, self, lambda name: name.name == "team/app")
+        fake: Any = self
+        return Operations(
+            lister=fake,
+            remover=fake,
+            collector=self.collector,
+            puller=fake,
+            verifier=fake,
+            explainer=fake,
+            is_hosted=lambda name: name.name == "team/app",
+        )
 
     async def tell(self, *asked: Any) -> AsyncGenerator[Any, None]:
         self.asked.append(asked)
@@ -90,7 +97,9 @@ class FakeOperations:
         return Removal((RemovedTag(ImageReference.parse("ubuntu:1")), RemovedContent(DIGEST)), 7)
 
     async def explain(self, reference: ImageReference) -> Explanation:
-        return Explanation(reference, reference.registry, reference.repository, is_known=False)
+        return Explanation(
+            reference=reference, upstream=reference.registry, repository=reference.repository, is_known=False
+        )
 
 
 class CommandsTests(SynchronousTestCase):
@@ -127,7 +136,16 @@ class CommandsTests(SynchronousTestCase):
         """A list comes as one JSON value a line, and the connection goes on after it."""
         listed = ListedTag(Tag("1"), DIGEST, 1.5, 2.5, is_held=True)
         self.operations.events = [
-            ListedRepository("docker.io", RepositoryName("library/x"), "x", (listed,), 1, 2, 3, 4.5)
+            ListedRepository(
+                upstream="docker.io",
+                repository=RepositoryName("library/x"),
+                name="x",
+                tags=(listed,),
+                manifests=1,
+                blobs=2,
+                bytes=3,
+                last_used=4.5,
+            )
         ]
         got = self.client.get("/repositories?pattern=x*")
 
@@ -275,7 +293,10 @@ class CommandsTests(SynchronousTestCase):
 
     def test_slow_reader(self) -> None:
         """Nothing more is asked of a stream whose client takes nothing."""
-        self.operations.events = [VerificationProgress(number, 1, 1, 1) for number in range(10_000)]
+        self.operations.events = [
+            VerificationProgress(bytes=number, of_bytes=1, entries=1, of_entries=1)
+            for number in range(10_000)
+        ]
         wire = self.client.wire
         written = wire.writeSequence
 
@@ -295,5 +316,5 @@ class CommandsTests(SynchronousTestCase):
         """A value is written by the names of its fields, the event first."""
         self.assertEqual(
             ["event", "bytes", "of_bytes", "entries", "of_entries"],
-            list(document(VerificationProgress(1, 2, 3, 4))),
+            list(document(VerificationProgress(bytes=1, of_bytes=2, entries=3, of_entries=4))),
         )

@@ -1,13 +1,12 @@
 import attrs
 
 from mirrord.admin.explanation import Explainer
-from mirrord.admin.hosted_explanation import HostedExplainer
-from mirrord.admin.results import BlobState, Explanation, ManifestState, TagState
+from mirrord.admin.results import Explanation
 from mirrord.last_clients import LastClients
 from mirrord.oci.content import TagObservation, TagRecord
-from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
+from mirrord.repository import BlobState, ManifestState, TagState
 from tests.unit.admin.case import UBUNTU, OperateCase, image, index, layer
 
 LATEST = Tag("latest")
@@ -16,28 +15,21 @@ LATEST = Tag("latest")
 class InquiryTests(OperateCase):
     def setUp(self) -> None:
         super().setUp()
-        self.downloads: dict[Digest, int] = {}
-        self.condition: str | None = None
         self.visitors = LastClients(lambda: 77.0)
         self.clock.advance(1000)
 
     def explain(self, reference: str = "ubuntu") -> Explanation:
-        explainer = Explainer(
-            self.sources,
-            self.shelves,
-            HostedExplainer(self.hosted, self.shelves, self.visitors, lambda _: False),
-            lambda _: None,
-            lambda: self.downloads,
-            lambda _: self.condition,
-            self.visitors,
-            lambda _: 300.0,
-            self.clock.seconds,
-        )
+        explainer = Explainer(router=self.router, permissions=lambda _: None, last_clients=self.visitors)
         return self.result(explainer.explain(ImageReference.parse(reference)))
 
     def test_unknown(self) -> None:
         """Of what nobody asked for it is told where it would come from."""
-        nothing = Explanation(ImageReference.parse("ubuntu"), "docker.io", UBUNTU.repository, is_known=False)
+        nothing = Explanation(
+            reference=ImageReference.parse("ubuntu"),
+            upstream="docker.io",
+            repository=UBUNTU.repository,
+            is_known=False,
+        )
         self.assertEqual(nothing, self.explain())
 
         self.condition = "it failed a moment ago"

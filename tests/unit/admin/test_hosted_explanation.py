@@ -1,9 +1,9 @@
 from mirrord.admin.explanation import Explainer
-from mirrord.admin.hosted_explanation import HostedExplainer
-from mirrord.admin.results import BlobState, Explanation, ManifestState, Permissions, TagState
+from mirrord.admin.results import Explanation, Permissions
 from mirrord.last_clients import LastClients
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
+from mirrord.repository import BlobState, ManifestState, TagState
 from tests.fakes.hosted_repositories import PUSHED_AT
 from tests.unit.admin.case import OperateCase, image, layer
 
@@ -14,20 +14,13 @@ PUSHERS = Permissions(("anonymous",), ("user:ann",), ())
 class HostedInquiryTests(OperateCase):
     def setUp(self) -> None:
         super().setUp()
-        self.is_hosted = True
         self.visitors = LastClients(lambda: 77.0)
 
     def explain(self, text: str = "team/app:1") -> Explanation:
         explainer = Explainer(
-            self.sources,
-            self.shelves,
-            HostedExplainer(self.hosted, self.shelves, self.visitors, lambda _: self.is_hosted),
-            {RepositoryKey(HOSTED, APP): PUSHERS}.get,
-            dict,
-            lambda _: "no upstream is asked",
-            self.visitors,
-            lambda _: 300.0,
-            self.clock.seconds,
+            router=self.router,
+            permissions=lambda repository: PUSHERS if repository.key == RepositoryKey(HOSTED, APP) else None,
+            last_clients=self.visitors,
         )
         return self.result(explainer.explain(ImageReference.parse(text, lambda name: name == APP)))
 

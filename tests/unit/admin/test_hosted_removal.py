@@ -1,10 +1,9 @@
-from mirrord.admin.hosted_removal import HostedRemover
-from mirrord.admin.removal import Remover
-from mirrord.admin.results import Removal, RemovedContent, RemovedTag
+from mirrord.admin.operations import Remover
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.names import HOSTED, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
+from mirrord.repository import Removal, RemovedContent, RemovedTag
 from tests.unit.admin.case import OperateCase, image, index, layer
 
 APP, WEB = RepositoryName("team/app"), RepositoryName("team/web")
@@ -12,7 +11,7 @@ APP, WEB = RepositoryName("team/app"), RepositoryName("team/web")
 
 class HostedRemovalTests(OperateCase):
     def remover(self) -> Remover:
-        return Remover(self.shelves, HostedRemover(self.hosted, self.hosted, self.clock), self.clock)
+        return Remover(self.router)
 
     def remove(self, tag: str | None = None, digest: Digest | None = None) -> Removal:
         reference = ImageReference(

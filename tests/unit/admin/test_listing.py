@@ -12,8 +12,7 @@ from tests.unit.admin.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, laye
 class ListingTests(OperateCase):
     def setUp(self) -> None:
         super().setUp()
-        ttls = {"docker.io": 300.0, "quay.io": 10.0}
-        self.lister = RepositoryLister(self.shelves, self.hosted, ttls.__getitem__, self.clock)
+        self.lister = RepositoryLister(self.router, self.shelves.flush, self.clock)
 
     def list(self, pattern: str = "*") -> list[ListedRepository]:
         return self.all_of(self.lister.list(pattern))
@@ -53,7 +52,17 @@ class ListingTests(OperateCase):
 
         tags = (ListedTag(Tag("1"), one.digest, PUSHED_AT, None, True),)
         self.assertEqual(
-            ListedRepository(HOSTED, app, "team/app", tags, 1, 0, len(one.body), PUSHED_AT), listed
+            ListedRepository(
+                upstream=HOSTED,
+                repository=app,
+                name="team/app",
+                tags=tags,
+                manifests=1,
+                blobs=0,
+                bytes=len(one.body),
+                last_used=PUSHED_AT,
+            ),
+            listed,
         )
         self.assertEqual("ubuntu", mirrored.name)
         self.shelves.blobs[layer(b"abc").digest] = 3

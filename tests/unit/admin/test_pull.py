@@ -1,7 +1,7 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from mirrord.admin.pull import BLOBS_AT_ONCE, ImagePuller
+from mirrord.admin.pull import CONCURRENT_BLOBS, ImagePuller
 from mirrord.admin.results import BlobProgress, ManifestPulled, PullDone, ReferenceResolved
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, UpstreamTimeout
@@ -15,7 +15,7 @@ AMD64 = Platform("linux", "amd64")
 
 class PullingTests(OperateCase):
     def pull(self, reference: str = "ubuntu", platform: Platform | None = AMD64) -> AsyncGenerator[Any, None]:
-        puller = ImagePuller(self.sources, self.upstream, self.upstream, self.clock)
+        puller = ImagePuller(self.router, self.clock)
         return puller.pull(ImageReference.parse(reference), platform)
 
     def got(self, events: list[Any]) -> list[Digest]:
@@ -29,12 +29,19 @@ class PullingTests(OperateCase):
         events = self.all_of(self.pull())
 
         self.assertEqual(
-            ReferenceResolved(ImageReference.parse("ubuntu"), one.digest, "docker.io", UBUNTU.repository),
+            ReferenceResolved(
+                reference=ImageReference.parse("ubuntu"),
+                digest=one.digest,
+                upstream="docker.io",
+                repository=UBUNTU.repository,
+            ),
             events[0],
         )
         self.assertEqual(ManifestPulled(one.digest, None), events[1])
-        self.assertIn(BlobProgress(layer(b"abc").digest, 3, 3, True), events)
-        self.assertEqual(PullDone(1, 2, len(one.body) + 5, 0, 0.0), events[-1])
+        self.assertIn(BlobProgress(digest=layer(b"abc").digest, size=3, written=3, is_held=True), events)
+        self.assertEqual(
+            PullDone(manifests=1, blobs=2, bytes=len(one.body) + 5, fetched_bytes=0, seconds=0.0), events[-1]
+        )
         self.assertTrue(all(blob.is_closed for blob in self.upstream.blobs.values()))
 
     def test_platform(self) -> None:
@@ -71,7 +78,7 @@ class PullingTests(OperateCase):
         one = self.slow(5)
         heard, ended = self.listen(self.pull())
         opened = [digest for _, digest in self.upstream.asked if digest in self.upstream.blobs]
-        self.assertEqual(BLOBS_AT_ONCE, len(opened))
+        self.assertEqual(CONCURRENT_BLOBS, len(opened))
 
         for named in one.references():
             self.upstream.blobs[named.digest].grow(300)

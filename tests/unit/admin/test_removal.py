@@ -1,14 +1,13 @@
 from twisted.internet.defer import Deferred
 
-from mirrord.admin.hosted_removal import HostedRemover
-from mirrord.admin.removal import Remover
-from mirrord.admin.results import Removal, RemovedContent, RemovedTag
+from mirrord.admin.operations import Remover
 from mirrord.oci.content import TagObservation, TagRecord
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import RepositoryKey, Tag
 from mirrord.oci.references import ImageReference
+from mirrord.repository import Removal, RemovedContent, RemovedTag
 from tests.unit.admin.case import DEBIAN, UBUNTU, OperateCase, image, index, layer
 
 
@@ -17,7 +16,7 @@ class RemovalTests(OperateCase):
         self.shelves.known[source, Tag(tag)] = TagRecord(cached=TagObservation(manifest.descriptor, 0.0))
 
     def remover(self) -> Remover:
-        return Remover(self.shelves, HostedRemover(self.hosted, self.hosted, self.clock), self.clock)
+        return Remover(self.router)
 
     def remove(self, reference: str) -> Removal:
         return self.result(self.remover().remove(ImageReference.parse(reference)))

@@ -10,7 +10,7 @@ from twisted.web.resource import IResource
 from zope.interface.verify import verifyObject
 
 from mirrord.admin.commands import Commands
-from mirrord.admin.ports import Operations
+from mirrord.admin.operations import Operations
 from mirrord.admin.root import AdminRoot
 from mirrord.http.site import MirrorSite
 from mirrord.observe.health import Health, HealthCheck

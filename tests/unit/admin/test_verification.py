@@ -1,4 +1,5 @@
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 
@@ -30,17 +31,18 @@ class VerificationTests(OperateCase):
         self.is_busy = False
 
     def verify(self) -> AsyncGenerator[Event, None]:
+        audit: Any = self.audit
+        browser: Any = self.shelves
+        hosted: Any = self.hosted
         verifier = Verifier(
-            self.audit,
-            self.reconciled,
-            self.shelves,
-            self.hosted,
-            self.sources,
-            self.upstream,
-            self.upstream,
-            lambda: self.is_busy,
-            self.turn,
-            self.clock,
+            audit=audit,
+            reconciled=self.reconciled,
+            browser=browser,
+            hosted=hosted,
+            router=self.router,
+            is_busy=lambda: self.is_busy,
+            lock=self.turn,
+            clock=self.clock,
         )
         return verifier.verify()
 
@@ -80,9 +82,13 @@ class VerificationTests(OperateCase):
 
         events = self.all_of(self.verify())
 
-        self.assertEqual(VerificationProgress(0, 300, 0, 3), events[0])
+        self.assertEqual(VerificationProgress(bytes=0, of_bytes=300, entries=0, of_entries=3), events[0])
         self.assertEqual(
-            [VerificationProgress(300, 300, 3, 3), VerificationDone(3, 300, 0, 0, 0.0)], events[-2:]
+            [
+                VerificationProgress(bytes=300, of_bytes=300, entries=3, of_entries=3),
+                VerificationDone(entries=3, bytes=300, corrupt=0, fetched=0, seconds=0.0),
+            ],
+            events[-2:],
         )
         self.assertTrue(all(one.is_closed and not one.is_set_aside for one in examinations))
 
@@ -99,7 +105,9 @@ class VerificationTests(OperateCase):
                 [CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu",)), ContentFetched(ROTTEN.digest)],
                 events[:2],
             )
-            self.assertEqual(VerificationDone(1, 100, 1, 1, 0.0), events[-1])
+            self.assertEqual(
+                VerificationDone(entries=1, bytes=100, corrupt=1, fetched=1, seconds=0.0), events[-1]
+            )
             self.assertTrue(examination.is_set_aside)
             self.assertTrue(examination.is_closed)
 
@@ -133,7 +141,9 @@ class VerificationTests(OperateCase):
         self.upstream.refusals[DEBIAN] = UpstreamTimeout("silent")
         events = self.told()
         self.assertIn(ContentLost(ROTTEN.digest, "silent"), events)
-        self.assertEqual(VerificationDone(2, 200, 1, 0, 0.0), events[-1])
+        self.assertEqual(
+            VerificationDone(entries=2, bytes=200, corrupt=1, fetched=0, seconds=0.0), events[-1]
+        )
 
     def test_hosted(self) -> None:
         """What a hosted repository holds is fetched where a mirrored one has it too; else it is lost."""
@@ -143,7 +153,10 @@ class VerificationTests(OperateCase):
         self.rot()
         corrupt = CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("team/app",))
         lost = ContentLost(ROTTEN.digest, "no mirrored repository is linked to it")
-        self.assertEqual([corrupt, lost, VerificationDone(1, 100, 1, 0, 0.0)], self.told())
+        self.assertEqual(
+            [corrupt, lost, VerificationDone(entries=1, bytes=100, corrupt=1, fetched=0, seconds=0.0)],
+            self.told(),
+        )
 
         self.rot()
         self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
@@ -170,7 +183,7 @@ class VerificationTests(OperateCase):
                 ContentLost(one.digest, "no mirrored repository is linked to it"),
                 MissingFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu", *holders)),
                 ContentFetched(ROTTEN.digest),
-                VerificationDone(0, 0, 0, 1, 0.0, missing=2),
+                VerificationDone(entries=0, bytes=0, corrupt=0, fetched=1, seconds=0.0, missing=2),
             ],
             self.told(),
         )
@@ -186,7 +199,7 @@ class VerificationTests(OperateCase):
         self.comparing.callback(None)
         self.clock.pump([0.0] * 20)
         self.successResultOf(ended)
-        self.assertEqual(VerificationDone(0, 0, 0, 0, 0.0), heard[-1])
+        self.assertEqual(VerificationDone(entries=0, bytes=0, corrupt=0, fetched=0, seconds=0.0), heard[-1])
 
     def test_gone(self) -> None:
         """What has gone or changed meanwhile is not called corrupt."""
@@ -195,7 +208,9 @@ class VerificationTests(OperateCase):
             Entry(kind=ContentKind.BLOB, name=str(Digest.of(b"gone")), size=100, idle_seconds=0.0)
         ] = None
 
-        self.assertEqual([VerificationDone(1, 100, 0, 0, 0.0)], self.told())
+        self.assertEqual(
+            [VerificationDone(entries=1, bytes=100, corrupt=0, fetched=0, seconds=0.0)], self.told()
+        )
 
     def test_one_at_a_time(self) -> None:
         """A second verification is refused while one runs, and let when that one was left."""

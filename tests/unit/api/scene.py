@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.authenticator import Authenticator
-from mirrord.access.rules import Rules
 from mirrord.api.root import RegistryRoot
 from mirrord.http.page_cache import PageCache
 from mirrord.http.site import MirrorSite
+from mirrord.last_clients import LastClients
 from mirrord.observe.metrics import Metrics
 from tests.fakes.cold import ColdPages
 from tests.fakes.pulling import HUB, QUAY, FakePulling
@@ -25,7 +25,8 @@ class SceneCase(SynchronousTestCase):
         self.is_debugging = True
         self.metrics = Metrics([HUB, QUAY])
         self.pages = ColdPages(warm_bytes=1 << 40)
-        self.gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)
+        self.visits = LastClients(lambda: 0.0)
+        self.gate: Authenticator | None = None
         self.root = self.make_root()
         self.clock = Clock()
         self.site = MirrorSite(self.clock, self.root)
@@ -34,13 +35,11 @@ class SceneCase(SynchronousTestCase):
 
     def make_root(self) -> RegistryRoot:
         """A root over the fakes, behind the gate as it is now."""
-        return RegistryRoot(
-            self.pulling.use_cases(),
+        return self.pulling.root(
             self.gate,
-            HUB,
-            self.metrics,
-            cast("PageCache", self.pages),
-            make_boundary=lambda: "0b0b",
+            metrics=self.metrics,
+            pages=cast("PageCache", self.pages),
+            last_clients=self.visits,
             is_debugging=lambda: self.is_debugging,
         )
 

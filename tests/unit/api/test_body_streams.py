@@ -15,9 +15,6 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import getChildForRequest
 
-from mirrord.access.authenticator import Authenticator
-from mirrord.access.rules import Rules
-from mirrord.api.root import RegistryRoot
 from mirrord.http.file_server import SendfileServer
 from mirrord.http.page_cache import PageCache
 from mirrord.http.port import open_port
@@ -43,8 +40,7 @@ class SocketCase(TestCase):
         self.metrics = Metrics([HUB])
         self.pages = ColdPages(warm_bytes=SIZE)
         self.transports: list[Any] = []
-        gate = Authenticator(rules=Rules.of(None), resolve_scope=self.pulling.sources.resolve_scope)
-        root = RegistryRoot(self.pulling.use_cases(), gate, HUB, self.metrics, cast("PageCache", self.pages))
+        root = self.pulling.root(metrics=self.metrics, pages=cast("PageCache", self.pages))
 
         def respond(request: MirrorRequest) -> None:
             self.transports.append(request.channel.transport)

@@ -1,6 +1,7 @@
 """Manifests leave verbatim, with the headers that clients decide by."""
 
 from mirrord.api.body_streams import CHUNK_BYTES
+from mirrord.last_clients import LastRequest
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
@@ -125,5 +126,6 @@ class ManifestTests(SceneCase):
         for path, method in ((BY_TAG, "GET"), (BY_DIGEST, "HEAD"), ("/v2/library/x/manifests/none", "GET")):
             self.get(path, method=method)
         client = self.wire.getPeer().host
-        visits = [(source, Tag("latest"), client), (source, Digest.parse(DIGEST), client)]
-        self.assertEqual(visits, self.pulling.visits)
+        for reference in (Tag("latest"), Digest.parse(DIGEST)):
+            self.assertEqual(LastRequest(client, 0.0), self.visits.last(source, reference))
+        self.assertIsNone(self.visits.last(source, Tag("none")))

@@ -114,7 +114,7 @@ class ExchangeTests(SceneCase):
         self.client.leave()
 
         entry = self.told()
-        self.assertIn(": hit, broken off, 4 bytes", entry.message)
+        self.assertIn(": hit, aborted, 4 bytes", entry.message)
         self.assertEqual((200, 4), (entry.fields["status"], entry.fields["bytes"]))
         self.assertEqual(4.0, self.counted_bytes("blob", "hit"))
 
@@ -124,7 +124,7 @@ class ExchangeTests(SceneCase):
         self.wire.taking = False
         self.client.send(head("/v2/library/x/manifests/large"))
         self.client.leave()
-        self.assertIn(": hit, broken off, ", self.told().message)
+        self.assertIn(": hit, aborted, ", self.told().message)
         self.assertEqual(0, self.metrics.saved.pulls)
 
     def test_drained(self) -> None:

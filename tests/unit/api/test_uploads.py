@@ -32,7 +32,7 @@ class PushCase(SceneCase):
         )
         self.gate = Authenticator(
             rules=Rules.of(AccessConfig(rules=(rule,))),
-            resolve_scope=self.pulling.sources.resolve_scope,
+            resolve_scope=self.pulling.router().resolve_scope,
         )
         self.root = self.make_root()
         self.site.resource = self.root

@@ -38,7 +38,7 @@ class PushCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.hosting = FakeHosting()
         self.index = self.hosting.index
-        self.use_cases = self.hosting.use_cases()
+        self.services = self.hosting.services()
 
     def hold(self, content: bytes, repository: RepositoryName = APP) -> Digest:
         digest = Digest.of(content)

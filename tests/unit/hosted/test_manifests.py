@@ -8,10 +8,11 @@ from twisted.internet.defer import Deferred
 
 from mirrord.hosted.manifests import ManifestPusher
 from mirrord.hosted.pushed_manifest import PushedManifest
-from mirrord.hosted.uploads import ContentTooLarge
+from mirrord.hosted.repository import HostedRepository
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     BlobUnknown,
+    ContentTooLarge,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -20,7 +21,8 @@ from mirrord.oci.errors import (
     Unsupported,
 )
 from mirrord.oci.manifests import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, MAX_REFERENCES, OCI_INDEX, OCI_MANIFEST
-from mirrord.oci.names import Reference, Tag
+from mirrord.oci.names import HOSTED, Reference, RepositoryKey, Tag
+from mirrord.oci.routes import Page
 from tests.fakes.hosted import NOW, MemoryHosted
 from tests.unit.hosted.cases import APP, FakeBody, PushCase
 
@@ -41,7 +43,7 @@ class ForgetfulRoom:
     index: MemoryHosted
 
     async def make_room_for_push(self, size: int) -> bool:
-        self.index.links.clear()
+        self.index.linked.clear()
         return True
 
 
@@ -57,8 +59,12 @@ class ManifestCase(PushCase):
         *tags: str,
         media_type: str | None = OCI_MANIFEST,
     ) -> "Deferred[PushedManifest]":
-        pushing = self.use_cases.pusher.push(
-            APP, reference or Tag("v1"), map(Tag, tags), media_type, FakeBody.of(body)
+        pushing = self.services.pusher.push(
+            APP,
+            reference or Tag("v1"),
+            tags=map(Tag, tags),
+            content_type=media_type,
+            body=FakeBody.of(body),
         )
         return Deferred.fromCoroutine(pushing)
 
@@ -84,7 +90,7 @@ class TakingTests(ManifestCase):
         digest = Digest.of(body, "sha512")
         self.successResultOf(self.push(body, digest, "a", "b"))
 
-        self.assertEqual(digest, self.index.tagged[APP, Tag("b")])
+        self.assertEqual(digest, self.index.named[APP, Tag("b")])
         self.failureResultOf(self.push(body + b" ", digest), DigestInvalid)
 
     def test_media_types(self) -> None:
@@ -126,10 +132,15 @@ class TakingTests(ManifestCase):
 
     def test_what_goes_in_the_meantime(self) -> None:
         """What goes between the first look and the commit is missed all the same."""
-        pusher = ManifestPusher(self.index, ForgetfulRoom(self.index), lambda: NOW, self.hosting.clock)
+        pusher = ManifestPusher(
+            links=self.index,
+            space=ForgetfulRoom(self.index),
+            now=lambda: NOW,
+            clock=self.hosting.clock,
+        )
         for body, media_type in ((written(IMAGE), None), (written(INDEX, manifests=[CONFIG]), OCI_INDEX)):
             self.hold(b"{}")
-            pushing = pusher.push(APP, Tag("v1"), (), media_type, FakeBody.of(body))
+            pushing = pusher.push(APP, Tag("v1"), tags=(), content_type=media_type, body=FakeBody.of(body))
             self.failureResultOf(Deferred.fromCoroutine(pushing), ManifestBlobUnknown)
             self.assertIsNone(self.index.tag(APP, Tag("v1")))
 
@@ -167,11 +178,11 @@ class TakingTests(ManifestCase):
     def test_bounds(self) -> None:
         """More than MAX_MANIFEST_BYTES is refused, by its length unread; and what there is no room for."""
         body = FakeBody([b""], MAX_MANIFEST_BYTES + 1)
-        pushing = self.use_cases.pusher.push(APP, Tag("x"), (), None, body)
+        pushing = self.services.pusher.push(APP, Tag("x"), tags=(), content_type=None, body=body)
         self.failureResultOf(Deferred.fromCoroutine(pushing), ContentTooLarge)
         self.assertFalse(body.is_read)
         stream = FakeBody([b"x" * (MAX_MANIFEST_BYTES // 2)] * 3)
-        pushing = self.use_cases.pusher.push(APP, Tag("x"), (), None, stream)
+        pushing = self.services.pusher.push(APP, Tag("x"), tags=(), content_type=None, body=stream)
         self.failureResultOf(Deferred.fromCoroutine(pushing), ContentTooLarge)
         self.hosting.room.free = 3
 
@@ -179,30 +190,31 @@ class TakingTests(ManifestCase):
 
 
 class DeletionTests(ManifestCase):
+    def tags(self, repository: HostedRepository) -> tuple[str, ...]:
+        return self.successResultOf(Deferred.fromCoroutine(repository.list_tags(Page()))).tags
+
     def test_delete(self) -> None:
         """A tag goes alone, a manifest with its tags, a blob by itself; what is gone is unknown."""
         digest = self.successResultOf(self.push(written(IMAGE), Tag("a"), "b", "c")).manifest.digest
-        deleter, reader = self.use_cases.deleter, self.use_cases.reader
-        self.successResultOf(Deferred.fromCoroutine(deleter.delete_manifest(APP, Tag("a"))))
-        tags = Deferred.fromCoroutine(reader.tags(APP, "", None))
-        self.assertEqual(("b", "c"), self.successResultOf(tags))
-        self.successResultOf(Deferred.fromCoroutine(deleter.delete_manifest(APP, digest)))
-        tags = Deferred.fromCoroutine(reader.tags(APP, "", None))
-        self.assertEqual((), self.successResultOf(tags))
-        self.successResultOf(Deferred.fromCoroutine(deleter.delete_blob(APP, Digest.of(b"{}"))))
+        repository = self.hosting.open(RepositoryKey(HOSTED, APP))
+        self.successResultOf(Deferred.fromCoroutine(repository.delete_manifest(Tag("a"))))
+        self.assertEqual(("b", "c"), self.tags(repository))
+        self.successResultOf(Deferred.fromCoroutine(repository.delete_manifest(digest)))
+        self.assertEqual((), self.tags(repository))
+        self.successResultOf(Deferred.fromCoroutine(repository.delete_blob(Digest.of(b"{}"))))
 
         for deleting, error in (
-            (deleter.delete_manifest(APP, Tag("b")), ManifestUnknown),
-            (deleter.delete_manifest(APP, digest), ManifestUnknown),
-            (deleter.delete_blob(APP, Digest.of(b"{}")), BlobUnknown),
+            (repository.delete_manifest(Tag("b")), ManifestUnknown),
+            (repository.delete_manifest(digest), ManifestUnknown),
+            (repository.delete_blob(Digest.of(b"{}")), BlobUnknown),
         ):
             self.failureResultOf(Deferred.fromCoroutine(deleting), error)
 
     def test_forbidden(self) -> None:
         """Where the configuration says no, nothing is deleted."""
         self.hosting.can_delete = False
-        deleter = self.hosting.use_cases().deleter
-        deleting = deleter.delete_blob(APP, Digest.of(b"{}"))
+        deletion = self.hosting.services().deletion
+        deleting = deletion.delete_blob(APP, Digest.of(b"{}"))
 
         self.failureResultOf(Deferred.fromCoroutine(deleting), Unsupported)
         self.assertIsNotNone(self.index.link(APP, Digest.of(b"{}")))

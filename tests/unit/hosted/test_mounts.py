@@ -4,6 +4,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
+from tests.fakes.pulling import FakePulling
 from tests.unit.hosted.cases import APP, OTHER, PushCase
 
 DIGEST = Digest.of(b"blob")
@@ -15,9 +16,11 @@ class MountTests(PushCase):
     def setUp(self) -> None:
         super().setUp()
         self.readable = {THERE, HUB}
+        self.pulling = FakePulling(hosting=self.hosting)
 
     def mount(self, origin: RepositoryKey | None = None) -> bool:
-        mounting = self.use_cases.mounter.mount(APP, DIGEST, origin, self.readable.__contains__)
+        repository = None if origin is None else self.pulling.router().open(origin)
+        mounting = self.services.mounter.mount(APP, DIGEST, repository, self.readable.__contains__)
         return self.successResultOf(Deferred.fromCoroutine(mounting))
 
     def test_hosted(self) -> None:
@@ -29,7 +32,7 @@ class MountTests(PushCase):
 
     def test_mirrored(self) -> None:
         """A blob that is mirrored and held is mounted; one that is only known of is not."""
-        self.hosting.mirrored.sizes[HUB, DIGEST] = 4
+        self.pulling.add_blob(b"blob")
         self.assertFalse(self.mount(HUB))
         self.index.blobs.committed[DIGEST] = b"blob"
 

@@ -30,17 +30,17 @@ class ReferrersTests(PushCase):
             artifact_type=kind,
             annotations=notes or None,
         )
-        self.index.links[APP, digest, True] = link
+        self.index.linked[APP, digest, True] = link
         self.index.manifests[digest] = Manifest(digest, OCI_MANIFEST, content)
         return str(digest)
 
     def list_by_tag(self, *entries: object) -> None:
         """Push a list as clients keep it that know no better."""
         tagged = self.refer(json.dumps({"manifests": entries}).encode(), subject=None)
-        self.index.tagged[APP, fallback_tag(SUBJECT)] = Digest.parse(tagged)
+        self.index.named[APP, fallback_tag(SUBJECT)] = Digest.parse(tagged)
 
     def page(self, kind: str | None = None, after: str = "") -> ReferrersPage:
-        listing = self.use_cases.referrers.page(APP, SUBJECT, kind, after)
+        listing = self.services.referrers.page(APP, SUBJECT, kind, after)
         return self.successResultOf(Deferred.fromCoroutine(listing))
 
     def entries(self, page: ReferrersPage) -> list[dict[str, Any]]:
@@ -69,9 +69,9 @@ class ReferrersTests(PushCase):
     def test_odd_entries(self) -> None:
         """What is no string is left out of an entry, for it would cost clients the list."""
         own, listed = self.refer(b"own"), self.refer(b"listed", subject=None)
-        link = self.index.links[APP, Digest.parse(own), True]
+        link = self.index.linked[APP, Digest.parse(own), True]
         notes = {"good": "yes", "bad": {"deep": 1}}
-        self.index.links[APP, Digest.parse(own), True] = attrs.evolve(link, annotations=notes)
+        self.index.linked[APP, Digest.parse(own), True] = attrs.evolve(link, annotations=notes)
         self.list_by_tag({"digest": listed, "size": 6, "artifactType": 5, "annotations": notes})
 
         entries = self.entries(self.page())

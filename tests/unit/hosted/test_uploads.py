@@ -3,16 +3,18 @@
 from twisted.internet.defer import CancelledError, Deferred
 
 from mirrord.hosted.space import STRETCH_BYTES
-from mirrord.hosted.uploads import ChunkOutOfOrder, ChunkRange, ContentTooLarge, UploadProgress
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     BlobUploadInvalid,
     BlobUploadUnknown,
+    ContentTooLarge,
     DigestInvalid,
     SizeInvalid,
     Unavailable,
     UploadBusy,
 )
+from mirrord.oci.routes import ChunkRange
+from mirrord.repository import ChunkOutOfOrder, UploadProgress
 from tests.unit.hosted.cases import APP, OTHER, FakeBody, PushCase
 
 CONTENT = b"0123456789"
@@ -22,7 +24,7 @@ DIGEST = Digest.of(CONTENT)
 class UploadCase(PushCase):
     def setUp(self) -> None:
         super().setUp()
-        self.uploader = self.use_cases.uploader
+        self.uploader = self.services.uploader
         self.uploads = self.hosting.uploads
         self.session = self.uploader.begin(APP).session
 
@@ -30,7 +32,7 @@ class UploadCase(PushCase):
         return Deferred.fromCoroutine(self.uploader.append(APP, self.session, body, span))
 
     def finish(self, body: FakeBody | None = None, digest: Digest = DIGEST) -> "Deferred[None]":
-        finishing = self.uploader.finish(APP, self.session, digest, body or FakeBody.of(b""), None)
+        finishing = self.uploader.finish(APP, self.session, digest, body=body or FakeBody.of(b""), chunk=None)
         return Deferred.fromCoroutine(finishing)
 
     def assert_refused(self, body: FakeBody, error: type[Exception], span: ChunkRange | None = None) -> None:
@@ -124,7 +126,7 @@ class BoundTests(UploadCase):
     def test_too_large(self) -> None:
         """A blob of more bytes than are allowed is refused by its length, or where it gets too long."""
         self.hosting.max_bytes = 9
-        self.uploader = self.hosting.use_cases().uploader
+        self.uploader = self.hosting.services().uploader
         self.assert_refused(FakeBody.of(CONTENT), ContentTooLarge)
         self.failureResultOf(self.append(FakeBody([CONTENT[:5], CONTENT[5:]])), ContentTooLarge)
 

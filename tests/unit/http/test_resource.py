@@ -19,9 +19,6 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.static import File
 
-from mirrord.access.authenticator import Authenticator
-from mirrord.access.rules import Rules
-from mirrord.api.root import RegistryRoot
 from mirrord.http.page_cache import PageCache
 from mirrord.http.port import open_port
 from mirrord.http.request import MirrorRequest
@@ -60,8 +57,7 @@ class StaticFileTests(TestCase):
         (self.folder / "sub").mkdir()
         (self.folder / "sub" / "index.html").write_text("<p>index</p>")
         pulling, pages = FakePulling(), cast("PageCache", ColdPages())
-        gate = Authenticator(rules=Rules.of(None), resolve_scope=pulling.sources.resolve_scope)
-        root = RegistryRoot(pulling.use_cases(), gate, HUB, Metrics([HUB]), pages)
+        root = pulling.root(metrics=Metrics([HUB]), pages=pages)
         self.opened = WatchedFile.opened = []
         root.putChild(b"files", WatchedFile(str(self.folder)))
         limits = ConnectionLimits(stall_seconds=1, closing_seconds=1)

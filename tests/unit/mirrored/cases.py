@@ -14,7 +14,7 @@ from mirrord.oci.errors import (
 )
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName
-from mirrord.repository import BlobReader, BlobSizeResult
+from mirrord.repository import BlobReader, BlobResult, BlobSizeResult
 from tests.fakes.store import FakeRoom, MemoryBlobs, MemoryIndex, MemoryManifests
 from tests.fakes.upstream import FakeUpstream
 
@@ -34,13 +34,13 @@ class PullBlobs(SynchronousTestCase):
         self.blobs = MemoryBlobs()
         self.room = FakeRoom()
         self.puller = BlobDownloads(
-            {"docker.io": self.upstream},
-            self.blobs,
-            self.index,
-            CacheWriter(MemoryManifests(self.index), self.room),
-            self.clock,
-            lambda: 1.0,
-            AgedCache(self.clock.seconds, 100),
+            upstreams={"docker.io": self.upstream},
+            files=self.blobs,
+            index=self.index,
+            writer=CacheWriter(MemoryManifests(self.index), self.room),
+            clock=self.clock,
+            random=lambda: 1.0,
+            corrupt=AgedCache(self.clock.seconds, 100),
         )
         self.addCleanup(self.stop)
 
@@ -54,13 +54,16 @@ class PullBlobs(SynchronousTestCase):
 
     def begin_open(
         self, source: RepositoryKey = UBUNTU, digest: Digest | None = None
-    ) -> Deferred[BlobReader]:
+    ) -> Deferred[BlobResult]:
         return Deferred.fromCoroutine(self.puller.open(source, digest or self.digest))
 
+    def open_result(self, source: RepositoryKey = UBUNTU, digest: Digest | None = None) -> BlobResult:
+        result = self.successResultOf(self.begin_open(source, digest))
+        self.addCleanup(result.blob.close)
+        return result
+
     def open(self, source: RepositoryKey = UBUNTU, digest: Digest | None = None) -> BlobReader:
-        blob = self.successResultOf(self.begin_open(source, digest))
-        self.addCleanup(blob.close)
-        return blob
+        return self.open_result(source, digest).blob
 
     def failure(self, expected: type[RegistryError], source: RepositoryKey = UBUNTU) -> RegistryError:
         error = self.failureResultOf(self.begin_open(source), expected).value

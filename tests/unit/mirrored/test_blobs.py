@@ -8,7 +8,7 @@ from mirrord.oci.errors import (
     BlobUnknown,
     UpstreamUnreachable,
 )
-from mirrord.repository import BlobReader, BlobSizeResult
+from mirrord.repository import BlobSizeResult
 from tests.unit.mirrored.cases import CONTENT, OTHER, UBUNTU, PullBlobs
 
 
@@ -17,11 +17,11 @@ class OneDownloadTests(PullBlobs):
 
     def test_miss_and_hit(self) -> None:
         """The first pull downloads and stores, the next one is local."""
-        self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.open().outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.open_result().cache))
         self.finish()
 
         self.assertEqual({self.digest: CONTENT}, self.blobs.committed)
-        self.assertEqual("mirrord; hit", str(self.open().outcome))
+        self.assertEqual("mirrord; hit", str(self.open_result().cache))
         self.assertEqual(1, self.upstream.count("GET blob"))
 
     def test_headers_before_bytes(self) -> None:
@@ -30,14 +30,14 @@ class OneDownloadTests(PullBlobs):
 
     def test_many_clients(self) -> None:
         """Sixteen clients, some of them late, cost one GET, and all can read all of it."""
-        blobs = [self.open() for _ in range(8)]
+        results = [self.open_result() for _ in range(8)]
         self.upstream.bodies[0].sends(100)
-        blobs += [self.open() for _ in range(8)]
+        results += [self.open_result() for _ in range(8)]
         self.finish()
 
         self.assertEqual(1, self.upstream.count("GET blob"))
-        self.assertEqual({200}, {blob.readable for blob in blobs})
-        self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(blobs[-1].outcome))
+        self.assertEqual({200}, {result.blob.readable for result in results})
+        self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(results[-1].cache))
 
     def test_followers_read_what_is_written(self) -> None:
         """A client may read what is written, but not the last byte before all is verified."""
@@ -78,7 +78,7 @@ class OneDownloadTests(PullBlobs):
         self.assertNoResult(waiting)
         self.finish()
 
-        self.assertEqual(0, self.successResultOf(waiting).size)
+        self.assertEqual(0, self.successResultOf(waiting).blob.size)
 
     def test_upstream_without_sizes(self) -> None:
         """Where neither the upstream nor a manifest tells the size, the answer waits for all of the blob."""
@@ -88,7 +88,7 @@ class OneDownloadTests(PullBlobs):
         self.assertNoResult(waiting)
         self.finish()
 
-        self.assertEqual(200, self.successResultOf(waiting).size)
+        self.assertEqual(200, self.successResultOf(waiting).blob.size)
 
     def test_size_from_the_manifest(self) -> None:
         """Where a manifest tells the size, the answer does not wait for an upstream that does not."""
@@ -176,7 +176,7 @@ class PermissionTests(PullBlobs):
         self.upstream.is_hanging = True
         first = self.begin_open()
         self.link(OTHER)
-        self.begin_open(OTHER).addCallback(BlobReader.close)
+        self.begin_open(OTHER).addCallback(lambda result: result.blob.close())
         self.upstream.answers()
         self.failureResultOf(first, BlobUnknown)
         self.upstream.repositories = None
@@ -194,7 +194,7 @@ class PermissionTests(PullBlobs):
         """A running download is joined from another repository after one HEAD there."""
         self.open()
 
-        self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(self.open(OTHER).outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(self.open_result(OTHER).cache))
         self.assertEqual((1, 1), (self.upstream.count("HEAD blob"), self.upstream.count("GET blob")))
 
     def test_linked_joins_at_once(self) -> None:
@@ -215,7 +215,7 @@ class PermissionTests(PullBlobs):
         self.upstream.answers()
 
         self.failureResultOf(first, BlobUnknown)
-        self.assertEqual(200, self.successResultOf(second).size)
+        self.assertEqual(200, self.successResultOf(second).blob.size)
 
     def test_unknown(self) -> None:
         """A blob that the upstream does not have is a 404."""
@@ -227,8 +227,8 @@ class PermissionTests(PullBlobs):
         self.assertEqual(BlobSizeResult, type(self.head()))
         self.assertEqual(0, self.upstream.count("GET blob"))
         self.open()
-        self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(self.head().outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(self.head().cache))
         self.finish()
 
-        self.assertEqual("mirrord; hit", str(self.head().outcome))
+        self.assertEqual("mirrord; hit", str(self.head().cache))
         self.assertEqual(1, self.upstream.count("HEAD blob"))

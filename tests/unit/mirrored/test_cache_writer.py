@@ -15,13 +15,13 @@ class DiskTests(PullBlobs):
     def test_cannot_fit(self) -> None:
         """What cannot fit reaches its client and is not kept."""
         self.room.free = 100
-        blob = self.open()
+        result = self.open_result()
         self.finish()
 
-        self.assertEqual(200, blob.readable)
-        self.assertEqual(CONTENT, os.pread(blob.fd, 200, 0))
+        self.assertEqual(200, result.blob.readable)
+        self.assertEqual(CONTENT, os.pread(result.blob.fd, 200, 0))
         self.assertEqual({}, self.blobs.committed)
-        self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(blob.outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(result.cache))
 
     def test_cannot_be_on_the_disk(self) -> None:
         """What the disk cannot hold even for a while is a 503 before any header leaves."""

@@ -208,7 +208,7 @@ class BreakTests(PullBlobs):
         self.upstream.failing = None
         self.clock.advance(1)
 
-        self.assertEqual(200, self.successResultOf(waiting).size)
+        self.assertEqual(200, self.successResultOf(waiting).blob.size)
 
     def test_silence_before_the_headers(self) -> None:
         """A silent upstream is a timeout before 25 seconds."""
@@ -275,7 +275,7 @@ class IntegrityTests(PullBlobs):
         self.assertNoResult(waiting)
         self.finish()
 
-        self.assertEqual(200, self.successResultOf(waiting).size)
+        self.assertEqual(200, self.successResultOf(waiting).blob.size)
         self.assertEqual(CONTENT, self.blobs.committed[self.digest])
 
     def test_size_of_a_head(self) -> None:

@@ -21,20 +21,20 @@ class FreshnessTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """Nothing is known of an unseen tag."""
-        self.assertIsNone(FRESHNESS.judge(None, 0.0))
-        self.assertIsNone(FRESHNESS.fallback(None, 0.0))
+        self.assertIsNone(FRESHNESS.fresh(None, 0.0))
+        self.assertIsNone(FRESHNESS.stale(None, 0.0))
 
     def test_fresh(self) -> None:
         """A tag answers until its ttl is over."""
         held = sighting(1000.0)
-        self.assertEqual(FreshTag(held, 299, 1), FRESHNESS.judge(TagRecord(held), 1299.0))
-        self.assertIsNone(FRESHNESS.judge(TagRecord(held), 1300.0))
-        self.assertEqual(StaleTag(held, 300, 0), FRESHNESS.fallback(TagRecord(held), 1300.0))
+        self.assertEqual(FreshTag(held, 299, 1), FRESHNESS.fresh(TagRecord(held), 1299.0))
+        self.assertIsNone(FRESHNESS.fresh(TagRecord(held), 1300.0))
+        self.assertEqual(StaleTag(held, 300, 0), FRESHNESS.stale(TagRecord(held), 1300.0))
 
     def test_the_newer_sighting_is_the_tag(self) -> None:
         """A pending sighting that is newer than the held one says what the tag is."""
         held, pending = sighting(1000.0), sighting(1200.0, b"two")
-        verdict = FRESHNESS.judge(TagRecord(held, pending), 1250.0)
+        verdict = FRESHNESS.fresh(TagRecord(held, pending), 1250.0)
 
         self.assertEqual(FreshTag(pending, 50, 250), verdict)
 
@@ -42,15 +42,15 @@ class FreshnessTests(SynchronousTestCase):
         """Only a held sighting may be served stale, for `stale_if_error` and no longer."""
         held, pending = sighting(1000.0), sighting(1200.0, b"two")
 
-        self.assertIsNone(FRESHNESS.fallback(TagRecord(None, pending), 1250.0))
-        self.assertEqual(StaleTag(held, 400, -100), FRESHNESS.fallback(TagRecord(held, pending), 1400.0))
-        self.assertIsNone(FRESHNESS.fallback(TagRecord(held), 2300.0))
+        self.assertIsNone(FRESHNESS.stale(TagRecord(None, pending), 1250.0))
+        self.assertEqual(StaleTag(held, 400, -100), FRESHNESS.stale(TagRecord(held, pending), 1400.0))
+        self.assertIsNone(FRESHNESS.stale(TagRecord(held), 2300.0))
 
     @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
     def test_any_clock(self, seen_at: float, now: float) -> None:
         """Whatever the clock does, no age is negative and nothing from the future is fresh."""
         record = TagRecord(sighting(seen_at))
-        fresh, fallback = FRESHNESS.judge(record, now), FRESHNESS.fallback(record, now)
+        fresh, fallback = FRESHNESS.fresh(record, now), FRESHNESS.stale(record, now)
         if fresh is not None:
             self.assertGreaterEqual(fresh.age_seconds, 0)
             self.assertLessEqual(seen_at, now + 5)

@@ -1,7 +1,5 @@
 """Tests of mirrored/list_cache.py, tags.py and referrers.py."""
 
-from itertools import islice
-
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,16 +8,15 @@ from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.list_cache import ListCache
 from mirrord.mirrored.referrers import MirroredReferrers
 from mirrord.mirrored.stale_if_error import StaleIfError
-from mirrord.mirrored.tags import MirroredCatalog, MirroredTags
-from mirrord.oci import routes
+from mirrord.mirrored.tags import MirroredTags
+from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Denied, NameUnknown, UpstreamRefused, UpstreamTimeout
-from mirrord.oci.manifests import Descriptor
+from mirrord.oci.errors import Denied, UpstreamRefused, UpstreamTimeout
 from mirrord.oci.names import RepositoryKey, RepositoryName
-from mirrord.repository import ReferrersResult, TagListResult
-from mirrord.routing import Router, UpstreamRoute
-from tests.fakes.store import MemoryIndex
+from mirrord.repository import ReferrersResult
 from tests.fakes.upstream import FakeUpstream
+
+TagList = tuple[tuple[str, ...], CacheResult]
 
 UBUNTU = RepositoryKey("docker.io", RepositoryName("library/ubuntu"))
 
@@ -37,10 +34,10 @@ class TagListerTests(SynchronousTestCase):
         )
         self.lister = MirroredTags(upstreams, lists)
 
-    def begin(self) -> Deferred[TagListResult]:
+    def begin(self) -> Deferred[TagList]:
         return Deferred.fromCoroutine(self.lister.list(UBUNTU))
 
-    def list(self) -> TagListResult:
+    def list(self) -> TagList:
         return self.successResultOf(self.begin())
 
     def test_remembered(self) -> None:
@@ -114,8 +111,8 @@ class TagListerTests(SynchronousTestCase):
         self.clock.advance(24)
         self.failureResultOf(waiting, UpstreamTimeout)
 
-    def shown(self, pulled: TagListResult) -> tuple[tuple[str, ...], str]:
-        return pulled.tags, str(pulled.outcome)
+    def shown(self, pulled: TagList) -> tuple[tuple[str, ...], str]:
+        return pulled[0], str(pulled[1])
 
 
 class ReferrerListerTests(SynchronousTestCase):
@@ -135,51 +132,3 @@ class ReferrerListerTests(SynchronousTestCase):
 
         self.assertEqual([False, True, True], [listed(kind).is_filtered for kind in (None, "x", "x")])
         self.assertEqual(2, upstream.count("GET referrers"))
-
-
-class CatalogTests(SynchronousTestCase):
-    """The repositories that are held."""
-
-    def setUp(self) -> None:
-        self.index = MemoryIndex()
-        for upstream, name in (("docker.io", "b"), ("docker.io", "a"), ("quay.io", "c")):
-            source = RepositoryKey(upstream, RepositoryName(name))
-            self.index.add_links(source, [Descriptor("", Digest.of(name.encode()), 1)])
-        sources = Router.of([UpstreamRoute("docker.io", "dockerhub"), UpstreamRoute("quay.io", "quay")])
-        self.catalog = MirroredCatalog(self.index, sources)
-
-    def names(self, uri: bytes, default: str = "docker.io", last: str = "") -> list[str]:
-        return [name for name, _ in self.catalog.repositories(routes.parse(uri), default, last)]
-
-    def test_all(self) -> None:
-        """Repositories of other upstreams than the listener's stand behind their prefix."""
-        self.assertEqual(["a", "b", "quay/c"], self.names(b"/v2/_catalog"))
-        self.assertEqual(["c", "dockerhub/a", "dockerhub/b"], self.names(b"/v2/_catalog", "quay.io"))
-
-    def test_last(self) -> None:
-        """What sorts after a name is told, whether that is before, inside or after a prefix."""
-        for last, names in (
-            ("a", ["b", "quay/c"]),
-            ("quay", ["quay/c"]),
-            ("quay/b", ["quay/c"]),
-            ("quay/c", []),
-            ("r", []),
-        ):
-            self.assertEqual(names, self.names(b"/v2/_catalog", last=last))
-
-    def test_as_it_is_taken(self) -> None:
-        """Whoever takes a few of thousands has a few pages read."""
-        for number in range(1000):
-            source = RepositoryKey("docker.io", RepositoryName(f"r{number:03}"))
-            self.index.add_links(source, [Descriptor("", Digest.of(b"a"), 1)])
-        taken = islice(self.catalog.repositories(routes.parse(b"/v2/_catalog"), "docker.io", "r5"), 60)
-
-        self.assertEqual("r559", list(taken)[-1][0])
-        self.assertGreaterEqual(101, self.index.listed)
-
-    def test_one(self) -> None:
-        """Who names an upstream sees its repositories alone."""
-        self.assertEqual(["c"], self.names(b"/v2/_catalog?ns=quay.io"))
-        self.assertEqual(["c"], self.names(b"/quay/v2/_catalog"))
-        with self.assertRaises(NameUnknown):
-            self.names(b"/v2/_catalog?ns=evil.example")

@@ -46,22 +46,22 @@ class PullManifests(SynchronousTestCase):
 
     def start(self) -> None:
         upstreams = {"docker.io": self.upstream}
-        names = ManifestResolver(
-            upstreams,
-            self.manifests,
-            self.index,
-            CacheWriter(self.manifests, self.room),
-            self.now,
-            10.0,
-            AgedCache(self.clock.seconds, 100),
+        resolver = ManifestResolver(
+            upstreams=upstreams,
+            manifests=self.manifests,
+            index=self.index,
+            writer=CacheWriter(self.manifests, self.room),
+            now=self.now,
+            negative_ttl=10.0,
+            absent=AgedCache(self.clock.seconds, 100),
         )
         self.puller = MirroredManifests(
-            self.manifests,
-            self.index,
-            names,
-            {"docker.io": FreshnessPolicy(300.0, 86400.0)},
-            StaleIfError(upstreams, self.clock),
-            self.now,
+            manifests=self.manifests,
+            index=self.index,
+            resolver=resolver,
+            freshness={"docker.io": FreshnessPolicy(300.0, 86400.0)},
+            stale_if_error=StaleIfError(upstreams, self.clock),
+            now=self.now,
         )
 
     def now(self) -> float:
@@ -92,7 +92,7 @@ class FreshTests(PullManifests):
         pulled = self.get()
 
         self.assertEqual(self.one, pulled.manifest)
-        self.assertEqual("mirrord; fwd=uri-miss; stored", str(pulled.outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; stored", str(pulled.cache))
         self.assertEqual((1, 1), (self.upstream.count("HEAD manifest"), self.upstream.count("GET manifest")))
 
     def test_hits(self) -> None:
@@ -100,7 +100,7 @@ class FreshTests(PullManifests):
         self.get()
         self.upstream.asked.clear()
         self.clock.advance(100)
-        outcomes = {str(self.get().outcome) for _ in range(20)}
+        outcomes = {str(self.get().cache) for _ in range(20)}
 
         self.assertEqual({"mirrord; hit; ttl=200"}, outcomes)
         self.assertEqual([], self.upstream.asked)
@@ -119,7 +119,7 @@ class FreshTests(PullManifests):
         self.get()
         self.clock.advance(10**8)
 
-        self.assertEqual("mirrord; hit", str(self.get(self.one.digest).outcome))
+        self.assertEqual("mirrord; hit", str(self.get(self.one.digest).cache))
 
     def test_unchanged_after_ttl(self) -> None:
         """After its ttl an unchanged tag costs one HEAD and no GET, and is fresh again."""
@@ -127,9 +127,9 @@ class FreshTests(PullManifests):
         self.clock.advance(301)
         self.upstream.asked.clear()
 
-        self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().outcome))
+        self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().cache))
         self.assertEqual(["HEAD manifest"], [asked.method for asked in self.upstream.asked])
-        self.assertEqual("mirrord; hit; ttl=300", str(self.get().outcome))
+        self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
 
     def test_changed_after_ttl(self) -> None:
         """After its ttl a changed tag is fetched by its new digest and takes the old one's place."""
@@ -139,7 +139,7 @@ class FreshTests(PullManifests):
         pulled = self.get()
 
         self.assertEqual(two, pulled.manifest)
-        self.assertEqual("mirrord; fwd=stale; fwd-status=200; stored", str(pulled.outcome))
+        self.assertEqual("mirrord; fwd=stale; fwd-status=200; stored", str(pulled.cache))
 
     def test_sixteen_at_once(self) -> None:
         """Sixteen clients of an uncached tag cost one HEAD and one GET between them."""
@@ -190,7 +190,7 @@ class FreshTests(PullManifests):
         self.upstream.answers()
 
         self.assertEqual(self.one, self.successResultOf(stayer).manifest)
-        self.assertEqual("mirrord; hit; ttl=300", str(self.get().outcome))
+        self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
 
 
 class HeadTests(PullManifests):
@@ -252,8 +252,8 @@ class StaleTests(PullManifests):
         pulled = self.get()
 
         self.assertEqual(self.one, pulled.manifest)
-        self.assertEqual("mirrord; fwd=stale; fwd-status=503; detail=stale-if-error", str(pulled.outcome))
-        self.assertEqual(400, pulled.outcome.age_seconds)
+        self.assertEqual("mirrord; fwd=stale; fwd-status=503; detail=stale-if-error", str(pulled.cache))
+        self.assertEqual(400, pulled.cache.age_seconds)
 
     def test_silence(self) -> None:
         """A held tag is served within three seconds when the upstream hangs, and at once the next time."""
@@ -262,9 +262,9 @@ class StaleTests(PullManifests):
         self.clock.advance(2.9)
 
         self.assertEqual(
-            "mirrord; fwd=stale; detail=stale-if-error", str(self.successResultOf(waiting).outcome)
+            "mirrord; fwd=stale; detail=stale-if-error", str(self.successResultOf(waiting).cache)
         )
-        self.assertEqual("mirrord; hit; ttl=-102; detail=stale-if-error", str(self.get().outcome))
+        self.assertEqual("mirrord; hit; ttl=-102; detail=stale-if-error", str(self.get().cache))
 
     def test_recovery_from_silence(self) -> None:
         """After a silence the next question is a new one: nobody joins the one that hangs."""
@@ -274,7 +274,7 @@ class StaleTests(PullManifests):
         self.successResultOf(waiting)
         self.upstream.is_hanging, self.upstream.degraded = False, False
 
-        self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().outcome))
+        self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().cache))
 
     def test_late_answer_counts(self) -> None:
         """An answer that came too late for its client makes the tag fresh for the next one."""
@@ -284,7 +284,7 @@ class StaleTests(PullManifests):
         self.successResultOf(waiting)
         self.upstream.answers()
 
-        self.assertEqual("mirrord; hit; ttl=297", str(self.get().outcome))
+        self.assertEqual("mirrord; hit; ttl=297", str(self.get().cache))
 
     def test_gone(self) -> None:
         """A held tag that the upstream says is gone is gone, and that is remembered for a moment."""
@@ -354,7 +354,7 @@ class UnheldTests(PullManifests):
         pulled = self.get()
 
         self.assertEqual(self.one, pulled.manifest)
-        self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(pulled.outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(pulled.cache))
 
     def test_no_room(self) -> None:
         """Where there is no room for a manifest it is served and not stored."""
@@ -368,7 +368,7 @@ class UnheldTests(PullManifests):
         self.manifests.slow_disk = Deferred()
 
         self.assertEqual(self.one, self.get().manifest)
-        self.assertEqual("mirrord; hit; ttl=300", str(self.get().outcome))
+        self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
         self.manifests.slow_disk.callback(None)
         self.assertIn(self.one.digest, self.index.manifests)
 
@@ -396,7 +396,7 @@ class UnheldTests(PullManifests):
         """A full disk is swept once, and the manifest stored after all."""
         self.manifests.refusals = [OSError(errno.ENOSPC, "full")]
 
-        self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.get().outcome))
+        self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.get().cache))
         self.assertEqual(1, self.room.emergencies)
 
 
@@ -417,7 +417,7 @@ class LinkTests(PullManifests):
 
         self.assertEqual(self.one, self.get(self.one.digest, OTHER).manifest)
         self.assertEqual(["HEAD manifest"], [asked.method for asked in self.upstream.asked])
-        self.assertEqual("mirrord; hit", str(self.get(self.one.digest, OTHER).outcome))
+        self.assertEqual("mirrord; hit", str(self.get(self.one.digest, OTHER).cache))
 
     def test_head_without_words_is_no_permission(self) -> None:
         """Where an upstream's HEAD does not say what it answers to, only a GET earns the link."""

@@ -5,17 +5,27 @@ from tests.unit.mirrored.cases import CONTENT, UBUNTU, PullBlobs
 
 
 class ProgressTests(PullBlobs):
+    def progress(self, written: int, *, subscribers: int, bytes_per_second: int) -> DownloadProgress:
+        return DownloadProgress(
+            digest=self.digest,
+            source=UBUNTU,
+            written=written,
+            size=200,
+            subscribers=subscribers,
+            bytes_per_second=bytes_per_second,
+        )
+
     def test_running(self) -> None:
         """It is told how far a download is, who reads along, and how fast bytes have come on average."""
         self.assertEqual([], self.puller.running)
         first, second = self.open(), self.open()
-        self.assertEqual([DownloadProgress(self.digest, UBUNTU, 0, 200, 2, 0)], self.puller.running)
+        self.assertEqual([self.progress(0, subscribers=2, bytes_per_second=0)], self.puller.running)
 
         self.upstream.bodies[0].sends(100)
         self.clock.advance(2)
         first.close()
         first.close()
-        self.assertEqual([DownloadProgress(self.digest, UBUNTU, 100, 200, 1, 50)], self.puller.running)
+        self.assertEqual([self.progress(100, subscribers=1, bytes_per_second=50)], self.puller.running)
 
         second.close()
         self.finish()
@@ -27,4 +37,4 @@ class ProgressTests(PullBlobs):
         self.open()
         self.upstream.bodies[0].sends(20)
         self.clock.advance(2)
-        self.assertEqual([DownloadProgress(self.digest, UBUNTU, 140, 200, 1, 10)], self.puller.running)
+        self.assertEqual([self.progress(140, subscribers=1, bytes_per_second=10)], self.puller.running)

@@ -15,6 +15,7 @@ TABLE = {
     "ManifestInvalid": ("MANIFEST_INVALID", 400),
     "SizeInvalid": ("SIZE_INVALID", 400),
     "QueryTooLong": ("SIZE_INVALID", 414),
+    "ContentTooLarge": ("SIZE_INVALID", 413),
     "PaginationNumberInvalid": ("PAGINATION_NUMBER_INVALID", 400),
     "RangeInvalid": ("RANGE_INVALID", 416),
     "ManifestUnknown": ("MANIFEST_UNKNOWN", 404),

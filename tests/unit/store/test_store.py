@@ -11,10 +11,11 @@ from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.ports import EvictableContent
-from mirrord.mirrored.ports import BlobFiles, CacheSpace, LinkIndex, ManifestFiles, OpenBlob, PartialBlob
+from mirrord.mirrored.ports import BlobFiles, CacheSpace, LinkIndex, ManifestFiles, PartialBlob
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
+from mirrord.repository import BlobReader
 from mirrord.store.disk import PoolThreads
 from mirrord.store.store import Store, open_store
 from tests.unit.store.cases import UBUNTU, StoreTestCase, layer, manifest
@@ -37,7 +38,7 @@ class SeamTests(StoreTestCase):
         partial = self.store.blobs.create_partial(Digest.of(b"x"), is_kept=True)
         self.assertEqual([], [name for name in public(PartialBlob) if not hasattr(partial, name)])
         blob = self.store.blobs.open(self.add_blob(b"y"))
-        self.assertEqual([], [name for name in public(OpenBlob) if not hasattr(blob, name)])
+        self.assertEqual([], [name for name in public(BlobReader) if not hasattr(blob, name)])
         assert blob is not None
         blob.close()
 

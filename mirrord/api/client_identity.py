@@ -1,8 +1,8 @@
-"""Asking: who sent a request, as far as its head and its connection tell.
+"""Client identity: what the head of a request and its connection show about the client.
 
-An address decides what may be done (`network:`, and pushing from the own host where there is no
-`[access]`), so one that may be another's counts for nothing: a proxy on this host that nobody named in
-`trusted_proxies` would make the whole world local, and so would a page in a browser on this host.
+Rules grant rights by address (`network:`, and without `[access]` pushing from this host), so an address that
+may belong to someone else must not count. A proxy on this host that is not in `trusted_proxies` would make
+the whole world local, and so would a web page in a browser on this host.
 """
 
 from mirrord.access.rules import ClientIdentity
@@ -10,11 +10,11 @@ from mirrord.config.pem import common_names, dns_names
 from mirrord.http.forwarded import NO_ADDRESS, address_of
 from mirrord.http.request import MirrorRequest
 
-_FROM_ELSEWHERE = (b"X-Forwarded-For", b"Forwarded", b"X-Real-IP", b"Via", b"Origin")
-"""What a proxy writes, or a browser for the page that made it ask, and no client of registries."""
+_FORWARDING_HEADERS = (b"X-Forwarded-For", b"Forwarded", b"X-Real-IP", b"Via", b"Origin")
+"""Headers that proxies add, or browsers for their pages, but that clients of registries never send."""
 
 _LOOPBACK = "127.0.0.1"
-"""Whoever may use our Unix socket is on this host."""
+"""The address of clients of a Unix socket: they are on this host."""
 
 
 def identify(request: MirrorRequest) -> ClientIdentity:
@@ -29,28 +29,28 @@ def identify(request: MirrorRequest) -> ClientIdentity:
 
 
 def origin_of(request: MirrorRequest) -> str:
-    """Scheme and host at which the client found us."""
+    """Return the scheme and host by which the client reached this registry."""
     host = (request.header(b"Host") or b"localhost").decode("latin-1")
     return f"{request.scheme}://{host}"
 
 
 def _address(request: MirrorRequest) -> str:
-    if _is_vouched_for(request):
+    if _is_forwarded(request):
         return request.client_address
-    if any(request.requestHeaders.hasHeader(name) for name in _FROM_ELSEWHERE):
+    if any(request.requestHeaders.hasHeader(name) for name in _FORWARDING_HEADERS):
         return ""
     return _LOOPBACK if request.client_address == NO_ADDRESS else request.client_address
 
 
-def _is_vouched_for(request: MirrorRequest) -> bool:
-    """Whether a proxy that we trust has said who the client is."""
+def _is_forwarded(request: MirrorRequest) -> bool:
+    """Return whether a trusted proxy has named the client's address."""
     return request.client_address != address_of(request.channel.getPeer())
 
 
 def _certificate_names(request: MirrorRequest) -> frozenset[str]:
-    """The common names and DNS names of the client's certificate; a proxy's is not the client's."""
-    shown = getattr(request.channel.transport, "getPeerCertificate", None)
-    certificate = None if shown is None or _is_vouched_for(request) else shown()
+    """Return the common names and DNS names of the client's certificate; a proxy's is not the client's."""
+    get_certificate = getattr(request.channel.transport, "getPeerCertificate", None)
+    certificate = None if get_certificate is None or _is_forwarded(request) else get_certificate()
     return (
         frozenset() if certificate is None else frozenset(common_names(certificate) + dns_names(certificate))
     )

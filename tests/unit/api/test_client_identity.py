@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.access.rules import ClientIdentity
-from mirrord.api.caller import identify
+from mirrord.api.client_identity import identify
 from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response

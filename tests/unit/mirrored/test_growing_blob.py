@@ -1,8 +1,8 @@
-"""Tests of mirrored/blob_readers.py."""
+"""Tests of mirrored/growing_blob.py."""
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from mirrord.mirrored.blob_readers import FAR_BYTES
+from mirrord.mirrored.growing_blob import FAR_BYTES
 from mirrord.repository import BlobReader
 from tests.unit.mirrored.cases import PullBlobs
 

@@ -1,0 +1,48 @@
+"""Operations: everything that the operator can do with a running daemon, by name."""
+
+from collections.abc import Callable
+
+import attrs
+
+from mirrord.admin.explanation import Explainer
+from mirrord.admin.listing import RepositoryLister
+from mirrord.admin.pull import ImagePuller
+from mirrord.admin.verification import Verifier
+from mirrord.gc.collector import Collector
+from mirrord.oci.names import RepositoryKey, RepositoryName
+from mirrord.oci.references import ImageReference
+from mirrord.repository import Removal
+from mirrord.routing import Router
+
+
+@attrs.frozen(eq=False)
+class Remover:
+    """Removes from repositories, whether or not the configuration still has them."""
+
+    _router: Router
+
+    async def remove(self, reference: ImageReference) -> Removal:
+        """Remove a digest, else a tag, else a whole repository.
+
+        Raises:
+            NameUnknown, ManifestUnknown: Nothing of it is stored.
+            OSError: The disk failed.
+        """
+        key = RepositoryKey(reference.registry, reference.repository)
+        return await self._router.open(key).remove(reference.tag, reference.digest)
+
+
+@attrs.frozen(kw_only=True)
+class Operations:
+    """The operator's use cases for one configuration.
+
+    `is_hosted` says which names without a registry mean hosted repositories.
+    """
+
+    lister: RepositoryLister
+    remover: Remover
+    collector: Collector
+    puller: ImagePuller
+    verifier: Verifier
+    explainer: Explainer
+    is_hosted: Callable[[RepositoryName], bool]

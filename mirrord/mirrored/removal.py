@@ -1,0 +1,143 @@
+"""Removal of a tag, of content or of a whole repository from the mirror, by the operator.
+
+A repository is a graph of links: tags name manifests, indexes reference manifests, manifests reference blobs.
+What is removed is what can be reached from the named thing and from nothing else in its repository. It leaves
+the disk unless another repository links it too; what a client is reading stays until the client has it.
+"""
+
+from collections.abc import AsyncIterator, Collection
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from mirrord.flight.cooperate import cooperate, run_in_slices, yield_to_reactor
+from mirrord.mirrored.ports import CachedContent
+from mirrord.oci.content import CachedTag
+from mirrord.oci.digest import Digest
+from mirrord.oci.errors import ManifestUnknown, NameUnknown
+from mirrord.oci.graph import reachable_only_from
+from mirrord.oci.names import RepositoryKey, Tag
+from mirrord.oci.references import ImageReference
+from mirrord.repository import Removal, RemovedContent, RemovedTag
+
+_MANIFESTS_A_SLICE = 256
+
+
+@attrs.frozen(eq=False)
+class MirroredRemoval:
+    """Removes from mirrored repositories, whether or not their upstream is still configured."""
+
+    _content: CachedContent
+    _clock: IReactorTime
+    _log = Logger()
+
+    async def remove(self, key: RepositoryKey, tag: Tag | None, digest: Digest | None) -> Removal:
+        """Remove a digest, else a tag, else the whole repository.
+
+        Raises:
+            NameUnknown, ManifestUnknown: Nothing of it is stored.
+            OSError: The disk refused.
+        """
+        await self._content.flush()
+        if tag is None and digest is None:
+            tags, digests = await self._all(key)
+        else:
+            tags, digests = await self._named(key, tag, digest)
+        for removed_tag in tags:
+            self._content.delete_tag(key, removed_tag)
+        for removed_digest in digests:
+            self._content.unlink(key, removed_digest)
+        await self._content.flush()
+        freed = await self._free(digests)
+        whole = ImageReference.of(key)
+        references = (RemovedTag(attrs.evolve(whole, tag=one)) for one in tags)
+        return Removal((*references, *map(RemovedContent, digests)), freed)
+
+    async def _all(self, key: RepositoryKey) -> tuple[list[Tag], list[Digest]]:
+        tags = [cached.tag async for cached in self._tags(key)]
+        digests = [digest async for digest, _ in self._links(key)]
+        if not tags and not digests:
+            raise NameUnknown("nothing of this repository is stored")
+        return tags, list(dict.fromkeys(digests))
+
+    async def _named(
+        self, key: RepositoryKey, tag: Tag | None, digest: Digest | None
+    ) -> tuple[list[Tag], list[Digest]]:
+        """Return a tag and what only it reaches, or a digest, with the tags that name it."""
+        named = {cached.tag: _digests_of(cached) async for cached in self._tags(key)}
+        forced: set[Digest] = set()
+        if digest is not None:
+            forced = {digest} if self._content.link(key, digest) else set()
+            removed = {one for one, digests in named.items() if digests & forced}
+        else:
+            removed = {one for one in named if one == tag}
+        if not removed and not forced:
+            raise ManifestUnknown("nothing is stored under this reference")
+        roots = forced.union(*(named[one] for one in removed))
+        staying = set[Digest]().union(*(digests for one, digests in named.items() if one not in removed))
+        return sorted(removed), await self._dependants(key, roots, staying=staying, forced=forced)
+
+    async def _dependants(
+        self, key: RepositoryKey, roots: set[Digest], *, staying: set[Digest], forced: set[Digest]
+    ) -> list[Digest]:
+        """Return what is linked and can be reached from `roots`, but from nothing else in the repository.
+
+        What is `forced` is removed in any case, and keeps nothing any more.
+        """
+        linked = {digest: is_manifest async for digest, is_manifest in self._links(key)}
+        edges: dict[Digest, list[Digest]] = {}
+        for number, digest in enumerate(linked, 1):
+            manifest = await self._content.manifest(digest)
+            if manifest is not None:
+                edges[digest] = [each.digest for each in manifest.references() if each.digest in linked]
+            if number % _MANIFESTS_A_SLICE == 0:
+                await yield_to_reactor(self._clock)
+        walk = reachable_only_from(
+            [root for root in roots if root in linked],
+            [digest for digest, is_manifest in linked.items() if is_manifest],
+            edges,
+            keep=staying & linked.keys(),
+            forced=forced,
+        )
+        return await run_in_slices(self._clock, walk)
+
+    async def _free(self, digests: Collection[Digest]) -> int:
+        """Remove from the disk what no repository links any more; return the bytes freed now."""
+        linked: set[Digest] = set()
+        async for links in cooperate(self._clock, self._content.links_to(digests)):
+            linked.update(digest for _, digest in links)
+        unlinked = [digest for digest in digests if digest not in linked]
+        for digest in filter(self._content.is_pinned, unlinked):
+            Deferred.fromCoroutine(self._free_when_closed(digest)).addErrback(self._log_kept, digest)
+        return sum(entry.size for entry in await self._content.remove(unlinked))
+
+    async def _free_when_closed(self, digest: Digest) -> None:
+        """Remove content when its last reader closes it, unless a repository links it by then."""
+        await self._content.when_unpinned(digest)
+        async for links in cooperate(self._clock, self._content.links_to([digest])):
+            if links:
+                return
+        await self._content.remove([digest])
+
+    def _log_kept(self, failure: object, digest: Digest) -> None:
+        self._log.warn(
+            "{digest} stays on the disk until a sweep: {failure}", digest=str(digest), failure=failure
+        )
+
+    async def _tags(self, key: RepositoryKey) -> AsyncIterator[CachedTag]:
+        async for page in cooperate(self._clock, self._content.tags(key)):
+            for cached in page:
+                yield cached
+
+    async def _links(self, key: RepositoryKey) -> AsyncIterator[tuple[Digest, bool]]:
+        async for page in cooperate(self._clock, self._content.content_links(key)):
+            for link in page:
+                yield link.descriptor.digest, link.is_manifest
+
+
+def _digests_of(cached: CachedTag) -> set[Digest]:
+    """Return what a tag names, cached or pending."""
+    observations = cached.record.cached, cached.record.pending
+    return {observation.descriptor.digest for observation in observations if observation is not None}
