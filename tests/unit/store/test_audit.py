@@ -90,7 +90,7 @@ class AuditTests(StoreTestCase):
         self.assertIsNone(self.store.audit.examine(entry))
         self.assertFalse(examination.set_aside())
 
-    def test_written_anew(self) -> None:
+    def test_replaced_meanwhile(self) -> None:
         """A file that was replaced in the meantime is not set aside for the damage of the old one."""
         digest = self.add_blob(b"good")
         path = self.layout.content(ContentKind.BLOB, digest)
@@ -104,7 +104,7 @@ class AuditTests(StoreTestCase):
         self.assertFalse(missing.set_aside())
         self.assertEqual(4, self.store.blobs.size_of(digest))
 
-    def test_nothing_is_left_open(self) -> None:
+    def test_cancelled(self) -> None:
         """A caller cancelled while a slice is hashed leaves no descriptor behind, and may close twice."""
         examination = self.examine(self.add_blob(b"x" * 100))
         before = len(list(Path("/proc/self/fd").iterdir()))

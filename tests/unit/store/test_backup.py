@@ -52,7 +52,7 @@ class BackupTests(PushTestCase):
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(digest))
 
-    def test_what_is_restored_is_known_at_once(self) -> None:
+    def test_restored_content_is_listed_at_once(self) -> None:
         """A restored store lists its content before it has scanned its files, and counts it as hosted."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
@@ -68,7 +68,7 @@ class BackupTests(PushTestCase):
         self.reconcile()
         self.successResultOf(reconciled)
 
-    def test_the_next_backup_copies_what_is_new(self) -> None:
+    def test_the_next_backup_copies_new_content(self) -> None:
         """Content that is in the backup already is not copied again; deleted content is removed from it."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
@@ -80,7 +80,7 @@ class BackupTests(PushTestCase):
         self.assertNotIn(IMAGE.digest.encoded, self.kept())
         self.assertEqual(progress, self.reports[-1])
 
-    def test_restoring_into_a_store_that_holds_something(self) -> None:
+    def test_restoring_into_a_store_with_content(self) -> None:
         """Tags in the backup are restored as they were; others stay."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
@@ -92,7 +92,7 @@ class BackupTests(PushTestCase):
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V2))
         self.assertTrue(self.has(OTHER.digest, WEB))
 
-    def test_ages_go_on(self) -> None:
+    def test_ages_continue(self) -> None:
         """Ages of restored rows are unchanged in a store with another service time."""
         self.push_blob(b"x")
         self.pass_time(500)
@@ -104,7 +104,7 @@ class BackupTests(PushTestCase):
         ((touched,),) = self.store._database.select("SELECT touched FROM hosted_links", ())
         self.assertEqual(500.0, self.store._database.now() - touched)
 
-    def test_what_is_damaged_here_is_mended_from_the_backup(self) -> None:
+    def test_damaged_content_is_restored(self) -> None:
         """A file that rotted on this disk, its length unchanged, is restored from the backup."""
         digest = self.push_blob(b"x" * 100_000)
         self.back_up(may_link=False)
@@ -112,7 +112,7 @@ class BackupTests(PushTestCase):
         self.assertEqual(1, self.restore_here().copied)
         self.assertEqual(b"x" * 100_000, self.read_blob(digest))
 
-    def test_what_is_damaged_there_is_left_out(self) -> None:
+    def test_damaged_content_is_left_out(self) -> None:
         """Damaged content is neither backed up nor restored; it is reported, and no link to it remains."""
         digest = self.push_blob(b"x" * 100_000)
         self.push_manifest(IMAGE, V1)
@@ -123,7 +123,7 @@ class BackupTests(PushTestCase):
         self.assertEqual(1, self.restore_here().entries)
         self.assertEqual((["v1"], False), (self.tags(), self.has(digest)))
 
-    def test_what_rotted_in_the_backup(self) -> None:
+    def test_damage_in_the_backup(self) -> None:
         """Content that has rotted in the backup is reported, and is not in the restored store."""
         digest, whole = self.push_blob(b"x" * 100_000), self.push_blob(b"whole")
         self.back_up(may_link=False)
@@ -148,7 +148,7 @@ class BackupTests(PushTestCase):
         self.assertEqual((), self.restore_here().lost)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
 
-    def test_where_nothing_can_be_restored(self) -> None:
+    def test_refused_restores(self) -> None:
         """Restoring into a store in use, or from a folder without a backup, is refused."""
         self.back_up()
         self.assertRaises(StoreInUse, restore, self.target, self.root, self.reports.append)

@@ -39,7 +39,7 @@ class BlobStoreTests(StoreTestCase):
         self.assertFalse(self.store.blobs.is_pinned(digest))
         self.assertRaises(ValueError, lambda: second.fd)
 
-    def test_what_is_read_stays(self) -> None:
+    def test_an_open_blob_is_not_evicted(self) -> None:
         """An open blob is not evicted, a closed one is."""
         for body in (SMALL, LARGE):
             digest = self.add_blob(body)

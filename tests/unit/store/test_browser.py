@@ -32,7 +32,7 @@ class InventoryTests(StoreTestCase):
 
         self.assertEqual([DEBIAN, UBUNTU, QUAY], list(self.store.browser.sources()))
 
-    def test_holdings(self) -> None:
+    def test_content_links(self) -> None:
         """A link is listed with its content's kind and size in whole blocks, and when it was last used."""
         image = self.store_image(UBUNTU, b"held")
         self.store.index.add_links(UBUNTU, [layer(b"absent")])
@@ -155,7 +155,7 @@ class InventoryTests(StoreTestCase):
         self.assertIsNone(self.store.browser.partial_size(three))
         reading.close()
 
-    def test_remove_what_is_in_use(self) -> None:
+    def test_remove_recently_used_content(self) -> None:
         """The operator can remove content that was requested a moment ago."""
         digest = self.add_blob(b"popular")
         self.clock.advance(100)

@@ -10,7 +10,7 @@ A, B, C = (Digest.of(name) for name in (b"a", b"b", b"c"))
 
 
 class BodyCacheTests(SynchronousTestCase):
-    def test_the_least_recently_used_goes_first(self) -> None:
+    def test_the_least_recently_used_is_evicted_first(self) -> None:
         """The least recently read body is evicted when another needs the room."""
         cache = BodyCache(10)
         cache.put(ContentKind.BLOB, A, b"aaaaa")

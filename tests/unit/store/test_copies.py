@@ -30,7 +30,7 @@ class CopiesTests(PushTestCase):
         self.evict_all()
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
 
-    def test_ages_go_on(self) -> None:
+    def test_ages_continue(self) -> None:
         """Ages of hosted rows are neither zero nor negative in a restored index."""
         self.pass_time(5000)
         self.push_blob(b"x")
@@ -42,7 +42,7 @@ class CopiesTests(PushTestCase):
         self.pass_time(600)
         self.assertEqual([Digest.of(b"x")], list(self.unlink_unreferenced(600)))
 
-    def test_a_lost_index_is_replaced_too(self) -> None:
+    def test_a_deleted_index_is_replaced_too(self) -> None:
         """A deleted index is restored from the copy."""
         self.push_manifest(IMAGE, V1)
         self.result(self.store.close())

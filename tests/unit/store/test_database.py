@@ -111,7 +111,7 @@ class WriterTests(StoreTestCase):
         self.kill()
         self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
 
-    def test_a_row_that_cannot_be_written_is_left_out(self) -> None:
+    def test_a_row_that_cannot_be_written_is_dropped(self) -> None:
         """A row that SQLite cannot store is dropped; those beside it are written, and the next ones."""
         self.store.index.add_links(UBUNTU, [layer(b"x")])
         too_large = attrs.evolve(layer(b"too large"), size=2**63)

@@ -69,7 +69,7 @@ class ShelfTests(StoreTestCase):
         self.assertEqual((600, 600), (len(names), len(set(names))))
         self.assertEqual(400, self.store.eviction.total_entries)
 
-    def test_what_was_used_since_is_passed_over(self) -> None:
+    def test_recently_used_content_is_skipped(self) -> None:
         """When uses cannot be written, recently used content is not listed as old."""
         old, used = self.add_blob(b"old"), self.add_blob(b"used")
         self.result(self.store.eviction.flush())
@@ -79,7 +79,7 @@ class ShelfTests(StoreTestCase):
         self.failure(self.store.eviction.flush(), OSError)
         self.assertEqual([str(old)], [entry.name for entry in self.store.eviction.entries()])
 
-    def test_what_is_used_after_it_was_read_stays(self) -> None:
+    def test_content_used_after_its_page_was_read_stays(self) -> None:
         """Entries that were used since their page was read stay, whether the use is written or not."""
         digests = [self.add_blob(b"%d" % number) for number in range(3)]
         self.result(self.store.eviction.flush())
@@ -111,14 +111,14 @@ class ShelfTests(StoreTestCase):
         self.reconcile()
         self.assertEqual(0, self.store.eviction.total_entries)
 
-    def test_eviction_counts_what_went(self) -> None:
+    def test_evicting_twice(self) -> None:
         """Evicting an entry that is gone already does not change the totals."""
         self.add_blob(b"x")
         (entry,) = self.entries()
         self.assertEqual([entry], self.evict([entry]))
         self.assertEqual([], self.evict([entry]))
 
-    def test_where_nothing_can_be_renamed_it_is_deleted(self) -> None:
+    def test_a_file_that_cannot_be_renamed_is_deleted(self) -> None:
         """On a disk that refuses even a rename, evicted files are deleted in place."""
         digest = self.add_blob(b"x")
         entries = self.entries()
@@ -129,7 +129,7 @@ class ShelfTests(StoreTestCase):
         self.layout.scratch.unlink()
         self.layout.scratch.mkdir()
 
-    def test_what_is_written_anew_meanwhile_survives(self) -> None:
+    def test_a_new_file_of_the_same_name_survives(self) -> None:
         """A blob that is committed again while its old file is being deleted is kept."""
         digest = self.add_blob(b"x")
         entries = self.entries()
@@ -155,7 +155,7 @@ class ShelfTests(StoreTestCase):
         assert partial is not None
         self.assertTrue(self.layout.partial(digest).exists())
 
-    def test_old_leftovers_tell_their_age(self) -> None:
+    def test_age_of_parked_partials(self) -> None:
         """The age of a partial is the service time since it was parked, over all runs."""
         self.clock.advance(1000)
         self.leave_partial(b"left")
@@ -188,7 +188,7 @@ class ShelfTests(StoreTestCase):
 
 
 class PromiseTests(StoreTestCase):
-    def test_a_promise_shrinks_as_it_is_kept(self) -> None:
+    def test_a_reservation_shrinks_as_it_is_used(self) -> None:
         """Reserved space counts until it is written, and the written bytes from then on."""
         body = b"x" * 3 * 4096
         digest = Digest.of(body)
@@ -202,7 +202,7 @@ class PromiseTests(StoreTestCase):
         self.result(partial.commit())
         self.assertEqual((0, 3 * 4096), (self.store.eviction.reserved_bytes, self.store.eviction.total_bytes))
 
-    def test_a_promise_ends_with_its_download(self) -> None:
+    def test_a_reservation_ends_with_its_download(self) -> None:
         """Parking, discarding or not keeping a download frees what was reserved for it."""
         digest = Digest.of(b"x" * 8192)
         for is_kept in (True, False):
@@ -230,7 +230,7 @@ class PromiseTests(StoreTestCase):
                 self.result(partial.commit() if ending == "commit" else partial.discard())
             self.assertEqual(0, shelf.lent_bytes)
 
-    def test_a_loan_is_no_promise(self) -> None:
+    def test_a_loan_is_not_a_reservation(self) -> None:
         """A digest that is kept after all uses its reservation, not its loan."""
         shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
         shelf.lend(digest, 8192)
@@ -238,7 +238,7 @@ class PromiseTests(StoreTestCase):
         self.store.blobs.create_partial(digest, is_kept=True)
         self.assertEqual((0, 4096), (shelf.lent_bytes, shelf.reserved_bytes))
 
-    def test_what_cannot_begin_owes_nothing(self) -> None:
+    def test_a_refused_partial_has_no_reservation(self) -> None:
         """If the disk refuses a new partial, what was reserved or lent for it is freed."""
         shelf, digest = self.store.eviction, Digest.of(b"x")
         self.layout.partials.rmdir()
@@ -250,13 +250,13 @@ class PromiseTests(StoreTestCase):
         self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=False)
         self.assertEqual(0, shelf.lent_bytes)
 
-    def test_a_promise_is_replaced(self) -> None:
+    def test_a_reservation_is_replaced(self) -> None:
         """A second reservation for the same digest replaces the first; 0 cancels it."""
         for size in (8192, 4096, 0):
             self.store.eviction.reserve(Digest.of(b"x"), size)
             self.assertEqual(size, self.store.eviction.reserved_bytes)
 
-    def test_a_resumed_download_is_promised_the_rest(self) -> None:
+    def test_a_resumed_download_reserves_the_rest(self) -> None:
         """Bytes that were there before the reservation do not count against it."""
         body = b"x" * 8192
         partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)

@@ -49,7 +49,7 @@ class UnreferencedTests(ShelfTestCase):
         self.pass_time(60)
         self.assertEqual([(APP, X)], self.lone())
 
-    def test_much_is_asked_for(self) -> None:
+    def test_more_requests_than_entries(self) -> None:
         """When more blobs are requested than there are entries for, none is collected too early."""
         self.push_blob(b"x")
         self.pass_time(100)
@@ -59,7 +59,7 @@ class UnreferencedTests(ShelfTestCase):
         self.pass_time(59)
         self.assertEqual([], self.lone())
 
-    def test_what_is_named_since_it_was_looked_for_stays(self) -> None:
+    def test_blobs_referenced_since_they_were_listed_stay(self) -> None:
         """A manifest that is pushed during a sweep protects its blobs."""
         self.push_blob(b"x")
         self.pass_time(60)
@@ -68,7 +68,7 @@ class UnreferencedTests(ShelfTestCase):
         self.assertEqual(0, self.result(self.store.hosted_gc.unlink(lone, 60.0)))
         self.assertTrue(self.has(X))
 
-    def test_what_is_asked_for_since_it_was_looked_for_stays(self) -> None:
+    def test_blobs_requested_since_they_were_listed_stay(self) -> None:
         """A blob that was requested since it was listed as unreferenced stays."""
         self.push_blob(b"x")
         self.pass_time(60)
@@ -76,7 +76,7 @@ class UnreferencedTests(ShelfTestCase):
         self.assertTrue(self.has(X))
         self.assertEqual(0, self.result(self.store.hosted_gc.unlink(lone, 60.0)))
 
-    def test_what_is_going_counts_as_gone(self) -> None:
+    def test_a_blob_being_removed_counts_as_absent(self) -> None:
         """A blob that is being removed counts as absent until it is pushed again."""
         self.push_blob(b"x")
         self.pass_time(60)
@@ -99,7 +99,7 @@ class UnreferencedTests(ShelfTestCase):
 
 
 class UnlinkedTests(ShelfTestCase):
-    def test_content_goes_with_its_last_link(self) -> None:
+    def test_content_is_deleted_with_its_last_link(self) -> None:
         """Content stays while one hosted repository links to it, and is deleted after the last link."""
         self.push_blob(b"x")
         self.push_blob(b"x", WEB)
@@ -111,7 +111,7 @@ class UnlinkedTests(ShelfTestCase):
         self.assertEqual(entries, self.result(self.store.hosted_gc.remove(entries)))
         self.assertEqual((None, 0), (self.read_blob(X), self.store.hosted_gc.total_bytes))
 
-    def test_what_is_linked_again_stays(self) -> None:
+    def test_content_that_is_linked_again_stays(self) -> None:
         """Content that was mounted after it was listed is neither removed nor marked as mirrored."""
         self.push_blob(b"x")
         self.result(self.store.hosted.delete(APP, X))
@@ -122,7 +122,7 @@ class UnlinkedTests(ShelfTestCase):
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(X))
 
-    def test_what_is_mirrored_too_is_handed_over(self) -> None:
+    def test_content_that_is_mirrored_too_becomes_mirrored(self) -> None:
         """Content that a mirrored repository links to becomes mirrored, and can be evicted."""
         self.push_blob(b"x")
         self.store.index.add_links(UBUNTU, [layer(b"x")])
@@ -151,7 +151,7 @@ class ThinTests(ShelfTestCase):
     def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
         return self.result(self.store.hosted_gc.apply_plan(thinning))
 
-    def test_what_a_plan_is_made_of(self) -> None:
+    def test_the_input_of_a_plan(self) -> None:
         """Ages, children and subjects are those of the repository; a tag resets the age."""
         index = manifest(layer(b"x"), IMAGE.descriptor, note="index")
         self.push_manifest(IMAGE, V1)
@@ -176,14 +176,14 @@ class ThinTests(ShelfTestCase):
         named = [tag for page in self.store.hosted_gc.tags(APP) for tag in page]
         self.assertEqual([HostedTag(V1, manifest(note="other").digest, 5.0)], named)
 
-    def test_tags_and_manifests_go(self) -> None:
+    def test_a_plan_is_applied(self) -> None:
         """A plan deletes its tags, then their manifests."""
         self.push_manifest(IMAGE, V1, V2)
         self.pass_time(10)
         self.assertEqual((2, 1), self.thin(self.plan(IMAGE)))
         self.assertFalse(self.store.hosted.has(APP))
 
-    def test_what_was_tagged_since_stays(self) -> None:
+    def test_manifests_tagged_since_stay(self) -> None:
         """A manifest that was tagged or pushed again after the plan was made stays."""
         for tags in ((V2,), ()):
             self.push_manifest(IMAGE)
@@ -202,7 +202,7 @@ class ThinTests(ShelfTestCase):
         self.assertEqual((0, 1), self.thin(planned))
         self.assertEqual(["v1"], self.tags())
 
-    def test_what_an_index_names_since_stays(self) -> None:
+    def test_manifests_referenced_since_stay(self) -> None:
         """A manifest that is referenced by an index pushed after the plan stays, with its dependents."""
         child = manifest(IMAGE.descriptor, note="child")
         self.push_manifest(IMAGE)
@@ -212,7 +212,7 @@ class ThinTests(ShelfTestCase):
         self.push_manifest(manifest(child.descriptor, note="index"))
         self.assertEqual((0, 0), self.thin(planned))
 
-    def test_what_an_index_on_its_way_names_stays(self) -> None:
+    def test_manifests_of_a_push_in_progress_stay(self) -> None:
         """A manifest that a push in progress references stays for the grace time, with its tag."""
         index = manifest(IMAGE.descriptor, note="index")
         self.push_manifest(IMAGE, V1)
@@ -232,7 +232,7 @@ class ThinTests(ShelfTestCase):
         self.pass_time(1)
         self.assertEqual((1, 1), self.result(self.store.hosted_gc.apply_plan(planned, 60.0)))
 
-    def test_what_names_each_other_goes_together(self) -> None:
+    def test_a_cycle_is_deleted_together(self) -> None:
         """An index whose subject is one of its own children is deleted with it."""
         self.push_manifest(IMAGE)
         self.push_manifest(manifest(IMAGE.descriptor, note="index"), subject=IMAGE.digest)

@@ -20,7 +20,7 @@ OTHER = manifest(layer(b"y"))
 
 
 class HostedIndexTests(PushTestCase):
-    def test_what_is_pushed_is_there_after_a_kill(self) -> None:
+    def test_a_push_survives_a_kill(self) -> None:
         """Blobs, manifests and tags that were acknowledged survive kill -9."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
@@ -44,7 +44,7 @@ class HostedIndexTests(PushTestCase):
         self.push_manifest(OTHER, V1)
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V1))
 
-    def test_what_is_on_its_way_is_not_seen(self) -> None:
+    def test_an_uncommitted_change_is_invisible(self) -> None:
         """A change is invisible until it is on the disk, and visible afterwards."""
         self.push_manifest(IMAGE)
         self.threads.hold()
@@ -99,7 +99,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(OTHER.descriptor, self.store.hosted.tag(APP, V1))
         self.assertTrue(self.has(IMAGE.digest))
 
-    def test_one_that_fails_does_not_take_others_along(self) -> None:
+    def test_a_failed_change_is_undone_alone(self) -> None:
         """A change that fails is undone as a whole, and alone; the rest of its batch is kept."""
 
         def fail(connection: sqlite3.Connection) -> None:
@@ -117,7 +117,7 @@ class HostedIndexTests(PushTestCase):
         self.successResultOf(putting)
         self.assertEqual((["v1"], False), (self.tags(), self.has(OTHER.digest)))
 
-    def test_a_manifest_whose_parts_are_gone_is_not_linked(self) -> None:
+    def test_a_manifest_with_missing_parts_is_not_linked(self) -> None:
         """A push fails as a whole if a part of it is deleted after it began, and others are unaffected."""
         index = manifest(IMAGE.descriptor, note="index")
         for repository in (APP, WEB):
@@ -165,7 +165,7 @@ class HostedIndexTests(PushTestCase):
         self.assertIsNone(self.read_blob(mirrored))
         self.assertEqual((0, 2 * 4096), (self.store.eviction.total_bytes, self.store.hosted_gc.total_bytes))
 
-    def test_the_link_decides_whatever_the_row_says(self) -> None:
+    def test_the_link_protects_whatever_the_row(self) -> None:
         """Content whose row was lost and adopted, or is not marked, is protected by its link."""
         digest = self.push_blob(b"x")
         self.store.blobs._contents.mark(ContentKind.BLOB, digest, is_hosted=False)
@@ -277,7 +277,7 @@ class HostedIndexTests(PushTestCase):
         self.assertEqual(["10", "9", "B"], self.store.hosted.tags(APP, "", 3))
         self.assertEqual(["_", "a", "b"], self.store.hosted.tags(APP, "B", 9))
 
-    def test_what_the_disk_lost(self) -> None:
+    def test_lost_content(self) -> None:
         """Content whose file is gone is logged once a start, is not served, and is repaired by a push."""
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)

@@ -27,7 +27,7 @@ class LinkTests(StoreTestCase):
         for body in (b"x", b"y"):
             self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
 
-    def test_a_manifest_links_what_it_names(self) -> None:
+    def test_a_manifest_links_its_references(self) -> None:
         """Storing a manifest lets its source read it and its layers."""
         image = manifest(layer(b"x"))
         self.add_manifest(UBUNTU, image)
@@ -59,13 +59,13 @@ class TagTests(StoreTestCase):
         """A tag that was never observed has no record."""
         self.assertIsNone(self.store.index.tag(UBUNTU, LATEST))
 
-    def test_a_sighting_is_pending(self) -> None:
+    def test_an_observation_is_pending(self) -> None:
         """A tag that was only observed has no cached manifest."""
         record = self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.assertEqual(TagRecord(pending=observation(NEW)), record)
         self.assertEqual(record, self.store.index.tag(UBUNTU, LATEST))
 
-    def test_storing_its_manifest_makes_it_held(self) -> None:
+    def test_storing_its_manifest_makes_it_cached(self) -> None:
         """A pending tag becomes cached when its manifest is stored in that repository, by whatever route."""
         self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.store.index.observe_tag(UBUNTU, Tag("24.04"), observation(NEW))
@@ -75,14 +75,14 @@ class TagTests(StoreTestCase):
             self.assertEqual(TagRecord(cached=observation(NEW)), self.store.index.tag(UBUNTU, tag))
         self.assertEqual(TagRecord(pending=observation(NEW)), self.store.index.tag(DEBIAN, LATEST))
 
-    def test_a_pending_tag_of_an_earlier_run_becomes_held(self) -> None:
+    def test_a_pending_tag_of_an_earlier_run_becomes_cached(self) -> None:
         """A pending tag that is in the file already becomes cached like one in memory."""
         self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.reopen()
         self.add_manifest(UBUNTU, NEW)
         self.assertEqual(TagRecord(cached=observation(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
-    def test_a_sighting_that_is_outdated_is_not_promoted(self) -> None:
+    def test_an_outdated_observation_does_not_become_cached(self) -> None:
         """Storing an earlier manifest of a tag does not make the tag cached."""
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
         self.reopen()
@@ -90,7 +90,7 @@ class TagTests(StoreTestCase):
         self.add_manifest(UBUNTU, OLD)
         self.assertEqual(TagRecord(pending=observation(NEW)), self.store.index.tag(UBUNTU, LATEST))
 
-    def test_a_pending_sighting_never_replaces_a_held_one(self) -> None:
+    def test_a_pending_observation_never_replaces_a_cached_one(self) -> None:
         """The old manifest stays cached until the new one is stored."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
@@ -100,7 +100,7 @@ class TagTests(StoreTestCase):
         self.add_manifest(UBUNTU, NEW)
         self.assertEqual(TagRecord(cached=observation(NEW, 5.0)), self.store.index.tag(UBUNTU, LATEST))
 
-    def test_a_manifest_that_cannot_be_stored_takes_nothing(self) -> None:
+    def test_a_manifest_that_cannot_be_stored_replaces_nothing(self) -> None:
         """When the disk refuses the new manifest, the old one stays cached."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
@@ -112,7 +112,7 @@ class TagTests(StoreTestCase):
         self.assertEqual(observation(OLD), record.cached)
         self.assertIsNone(self.result(self.store.manifests.read(NEW.digest)))
 
-    def test_seeing_what_is_held_refreshes_it(self) -> None:
+    def test_observing_the_cached_manifest_refreshes_it(self) -> None:
         """An observation of the cached manifest refreshes the tag."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD, 1.0))
@@ -120,13 +120,13 @@ class TagTests(StoreTestCase):
         record = self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD, 3.0))
         self.assertEqual(TagRecord(cached=observation(OLD, 3.0)), record)
 
-    def test_stored_for_another_is_not_held(self) -> None:
+    def test_stored_for_another_is_not_cached(self) -> None:
         """A manifest that another repository stored is not cached here until it is linked here."""
         self.add_manifest(DEBIAN, NEW)
         record = self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.assertEqual(TagRecord(pending=observation(NEW)), record)
 
-    def test_an_evicted_manifest_is_no_longer_held(self) -> None:
+    def test_an_evicted_manifest_is_no_longer_cached(self) -> None:
         """A tag whose manifest was evicted is pending."""
         self.add_manifest(UBUNTU, OLD)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
@@ -137,7 +137,7 @@ class TagTests(StoreTestCase):
         )
         self.assertEqual(TagRecord(pending=observation(OLD)), self.store.index.tag(UBUNTU, LATEST))
 
-    def test_a_forgotten_tag_is_unknown(self) -> None:
+    def test_a_deleted_tag_is_unknown(self) -> None:
         """A deleted tag has no record, now and after a restart."""
         self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
         self.reopen()
@@ -193,7 +193,7 @@ class ForgettingTests(StoreTestCase):
     def forget(self, idle_seconds: float) -> int:
         return sum(self.store.eviction.forget_unused(idle_seconds))
 
-    def test_what_nobody_uses_is_forgotten(self) -> None:
+    def test_unused_rows_are_deleted(self) -> None:
         """Links and tags that were not used for long are deleted; others stay."""
         self.store.index.add_links(UBUNTU, [layer(b"%d" % number) for number in range(600)])
         self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))

@@ -30,6 +30,6 @@ class LayoutTests(SynchronousTestCase):
         self.assertIsNone(folder.digest_of("core"))
         self.assertIsNone(folder.digest_of("0" * 128))
 
-    def test_files_take_whole_blocks(self) -> None:
+    def test_files_use_whole_blocks(self) -> None:
         """One byte uses a block of the disk, no byte uses none."""
         self.assertEqual([0, 4096, 4096, 8192], [footprint(size) for size in (0, 1, 4096, 4097)])

@@ -77,7 +77,7 @@ class ManifestStoreTests(StoreTestCase):
         self.assertEqual(IMAGE, self.read(IMAGE))
         self.assertEqual(1, self.store.eviction.total_entries)
 
-    def test_one_that_was_reconciled_tells_its_media_type(self) -> None:
+    def test_an_adopted_one_gets_its_media_type(self) -> None:
         """A manifest that recovery adopted unread gets its media type when it is read."""
         self.add_manifest(UBUNTU, IMAGE)
         self.kill()

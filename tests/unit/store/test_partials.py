@@ -113,7 +113,7 @@ class PartialFileTests(StoreTestCase):
         self.assertRaises(ValueError, self.begin)
         self.assertIsNone(self.store.blobs.find_partial(self.digest))
 
-    def test_a_new_one_replaces_what_was_left(self) -> None:
+    def test_a_new_one_replaces_a_parked_one(self) -> None:
         """A new partial replaces the parked one."""
         partial = self.begin()
         self.result(partial.write(b"wrong"))
@@ -154,7 +154,7 @@ class PartialFileTests(StoreTestCase):
         self.result(partial.commit())
         self.assertEqual(BODY, self.read_blob(self.digest))
 
-    def test_letting_go_twice_is_once(self) -> None:
+    def test_ending_twice(self) -> None:
         """After the commit, `park` and `discard` do nothing, and writing is refused."""
         partial = self.begin()
         self.result(partial.write(BODY))

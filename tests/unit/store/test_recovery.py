@@ -37,7 +37,7 @@ class ReconciliationTests(StoreTestCase):
         self.assertEqual((1, 4096), self.totals())
         self.assertEqual(b"y", self.read_blob(kept))
 
-    def test_strangers_are_left_alone(self) -> None:
+    def test_unknown_files_are_left_alone(self) -> None:
         """A file that is not named by a digest is neither adopted nor deleted."""
         digest = self.add_blob(b"x")
         stranger = self.layout.content(ContentKind.BLOB, digest).with_name("notes.txt")
@@ -47,7 +47,7 @@ class ReconciliationTests(StoreTestCase):
         self.assertEqual((1, 4096), self.totals())
         self.assertTrue(stranger.exists())
 
-    def test_what_comes_meanwhile_is_counted_once(self) -> None:
+    def test_concurrent_commits_are_counted_once(self) -> None:
         """A blob that is committed or evicted while recovery runs is counted as it is."""
         self.add_blob(b"x")
         self.kill()
@@ -72,7 +72,7 @@ class ReconciliationTests(StoreTestCase):
                     next(slices)
         return slices
 
-    def test_what_goes_after_the_listing_is_not_adopted(self) -> None:
+    def test_eviction_after_the_listing_is_not_adopted(self) -> None:
         """A file that is evicted after its folder was listed is not counted."""
         digest = self.add_blob(b"x")
         self.kill()
@@ -86,7 +86,7 @@ class ReconciliationTests(StoreTestCase):
         list(slices)
         self.assertEqual((0, 0), self.totals())
 
-    def test_what_comes_after_the_listing_is_not_dropped(self) -> None:
+    def test_a_commit_after_the_listing_is_not_dropped(self) -> None:
         """A blob that is committed after its folder was listed stays."""
         slices = self.begin_until_listed(Digest.of(b"x"))
         self.add_blob(b"x")
@@ -154,7 +154,7 @@ class OpeningTests(StoreTestCase):
             self.assertFalse(self.layout.condemned.exists())
         self.assertEqual(2, len(list(self.root.glob("index.sqlite.broken-*"))))
 
-    def test_what_only_the_writer_finds_is_set_aside_too(self) -> None:
+    def test_damage_found_by_a_batch_is_set_aside_too(self) -> None:
         """Damage that a batch finds condemns the index, and is reported until the restart."""
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT | 3 << 8
@@ -222,7 +222,7 @@ class OpeningTests(StoreTestCase):
         for path in self.root.rglob("*"):
             self.assertEqual(0, path.stat().st_mode & 0o077, path)
 
-    def test_everything_held_is_served_after_a_restart(self) -> None:
+    def test_everything_stored_is_served_after_a_restart(self) -> None:
         """Blobs, manifests, tags and links are there after a restart, with their totals."""
         digest = self.add_blob(b"x")
         self.add_manifest(UBUNTU, IMAGE)

@@ -29,7 +29,7 @@ def ports_of(store: Store) -> tuple[BlobFiles, ManifestFiles, LinkIndex, Evictab
 
 
 class SeamTests(StoreTestCase):
-    def test_the_store_is_what_others_ask_for(self) -> None:
+    def test_the_store_implements_the_ports(self) -> None:
         """The parts of the store have every member of the ports that they implement."""
         for part, port in zip(
             ports_of(self.store), (BlobFiles, ManifestFiles, LinkIndex, EvictableContent), strict=True

@@ -140,7 +140,7 @@ class UploadTests(PushTestCase):
         self.assertEqual(BODY, self.read_blob(Digest.of(BODY)))
         self.assertEqual([], self.files())
 
-    def test_whoever_leaves_does_not_stop_a_commit(self) -> None:
+    def test_a_cancelled_commit(self) -> None:
         """A commit completes although its caller is cancelled."""
         upload = self.begin()
         self.threads.hold()
@@ -153,7 +153,7 @@ class UploadTests(PushTestCase):
         self.assertTrue(self.has(Digest.of(BODY)))
         self.assertEqual([], self.files())
 
-    def test_whoever_leaves_in_a_write(self) -> None:
+    def test_a_cancelled_write(self) -> None:
         """A write whose caller is cancelled is in the offset of the next request."""
         upload = self.begin()
         self.threads.hold()
@@ -183,7 +183,7 @@ class UploadTests(PushTestCase):
         for session in sessions:
             self.result(self.find(session).commit(Digest.of(b"x")))
 
-    def test_what_nobody_goes_on_with(self) -> None:
+    def test_expired_sessions(self) -> None:
         """A session that was idle for long expires; one in use does not."""
         for kept in (False, True):
             upload = self.begin()
