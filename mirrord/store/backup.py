@@ -45,7 +45,7 @@ class NoBackup(OSError):
     """The folder to restore from is not a backup; the message is one line for the operator."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class BackupProgress:
     """Progress: entries and bytes so far, of how many; `copied` of them were not there before.
 
@@ -64,7 +64,7 @@ class BackupProgress:
 Report = Callable[[BackupProgress], None]
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class _Content:
     kind: ContentKind
     digest: Digest
@@ -139,7 +139,7 @@ def _transfer(
     With `verifies_existing`, content that is in `target` already is hashed too.
     """
     contents = list(_contents(index))
-    progress = BackupProgress(len(contents), sum(content.size for content in contents))
+    progress = BackupProgress(of_entries=len(contents), of_bytes=sum(each.size for each in contents))
     for content in contents:
         kind, digest = content.kind, content.digest
         path = target.content(kind, digest)
@@ -179,7 +179,7 @@ def _contents(index: Path) -> Iterator[_Content]:
     with closing(open_copy(index)) as connection:
         for digest, is_manifest, size, media_type in connection.execute(_CONTENT):
             kind = ContentKind.MANIFEST if is_manifest else ContentKind.BLOB
-            yield _Content(kind, Digest.parse(digest), size, media_type)
+            yield _Content(kind=kind, digest=Digest.parse(digest), size=size, media_type=media_type)
 
 
 def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:

@@ -18,9 +18,9 @@ from mirrord.store.contents import Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
 from mirrord.store.eviction import EvictionStore
-from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.manifests import read_manifest
+from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
 
@@ -48,7 +48,7 @@ class StoreBrowser:
     _layout: Layout
     _database: Database
     _contents: Contents
-    _index: Index
+    _index: MirroredIndex
     _blobs: BlobStore
     _partials: PartialStore
     _eviction: EvictionStore

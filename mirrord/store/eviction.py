@@ -14,8 +14,8 @@ from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
-from mirrord.store.index import Index
 from mirrord.store.layout import Layout, footprint
+from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
 
 
@@ -26,7 +26,7 @@ class EvictionStore:
     _layout: Layout
     _database: Database
     _contents: Contents
-    _index: Index
+    _index: MirroredIndex
     _blobs: BlobStore
     _partials: PartialStore
     _cache: BodyCache

@@ -81,16 +81,16 @@ class HostedLinkRow(NamedTuple):
         """Return the row of a link."""
         descriptor = link.descriptor
         return cls(
-            str(repository),
-            str(descriptor.digest),
-            link.is_manifest,
-            descriptor.media_type,
-            descriptor.size,
-            link.linked_at,
-            touched,
-            None if link.subject is None else str(link.subject),
-            None if link.artifact_type is None else json.dumps(link.artifact_type),
-            None if link.annotations is None else json.dumps(link.annotations),
+            repository=str(repository),
+            digest=str(descriptor.digest),
+            is_manifest=link.is_manifest,
+            media_type=descriptor.media_type,
+            size=descriptor.size,
+            linked_at=link.linked_at,
+            touched=touched,
+            subject=None if link.subject is None else str(link.subject),
+            artifact_type=None if link.artifact_type is None else json.dumps(link.artifact_type),
+            annotations=None if link.annotations is None else json.dumps(link.annotations),
         )
 
     def link(self) -> HostedLink:

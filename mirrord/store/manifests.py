@@ -15,8 +15,8 @@ from mirrord.oci.names import RepositoryKey
 from mirrord.store import disk
 from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.disk import Threads
-from mirrord.store.index import Index
 from mirrord.store.layout import Layout
+from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import ContentRow
 
@@ -27,7 +27,7 @@ class ManifestStore:
 
     _layout: Layout
     _contents: Contents
-    _index: Index
+    _index: MirroredIndex
     _partials: PartialStore
     _cache: BodyCache
     _threads: Threads

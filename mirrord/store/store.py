@@ -25,9 +25,9 @@ from mirrord.store.disk import StoreLock, Threads
 from mirrord.store.eviction import EvictionStore
 from mirrord.store.hosted_gc import HostedGCStore
 from mirrord.store.hosted_index import HostedIndex
-from mirrord.store.index import Index
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.manifests import ManifestStore
+from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialFile, PartialStore
 from mirrord.store.uploads import UploadContext, Uploads
 
@@ -41,19 +41,21 @@ class Store:
     """An open store.
 
     `blobs`, `manifests` and `index` serve pulls, `uploads` and `hosted` serve pushes, `eviction` and
-    `hosted_gc` serve the collector, `browser` and `audit` serve the operator.
+    `hosted_gc` serve the collector, `browser` and `audit` serve the operator. All of them share `database`
+    and `contents`.
     """
 
     blobs: BlobStore
     manifests: ManifestStore
-    index: Index
+    index: MirroredIndex
     uploads: Uploads
     hosted: HostedIndex
     eviction: EvictionStore
     hosted_gc: HostedGCStore
     browser: StoreBrowser
     audit: ContentAudit
-    _database: Database
+    database: Database
+    contents: Contents
     _partials: PartialStore
     _copies: HostedCopies
     _reconciliation: ReconciliationTask
@@ -62,7 +64,7 @@ class Store:
     @property
     def trouble(self) -> str | None:
         """Why the index cannot be written, so that new pulls may be forgotten; None if it can."""
-        return self._database.trouble
+        return self.database.trouble
 
     async def reconciled(self) -> None:
         """Wait until index and files agree, or could not be compared: a while after a start."""
@@ -75,7 +77,7 @@ class Store:
             self._reconciliation.stop()
         self._partials.park_all()
         self.uploads.release_all()
-        await self._database.close()
+        await self.database.close()
         await self._copies.close()
         self._lock.release()
 
@@ -116,7 +118,7 @@ def open_store(
         monotonic=monotonic,
         service_seconds=opened.service_seconds,
     )
-    contents, index, cache = Contents(database), Index(database), BodyCache(cache_bytes)
+    contents, index, cache = Contents(database), MirroredIndex(database), BodyCache(cache_bytes)
 
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
@@ -187,6 +189,7 @@ def open_store(
         browser=browser,
         audit=audit,
         database=database,
+        contents=contents,
         partials=partials,
         copies=copies,
         reconciliation=_start(reconciliation, clock),

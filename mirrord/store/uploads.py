@@ -39,7 +39,7 @@ _SESSION = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}", re.ASCII)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class IdleSession:
     """A session that no request uses: its file, the size of that, and since when, in service time."""
 
@@ -160,7 +160,9 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 since = read_stamp(path, status, self._now())
-                self._idle[path.name] = IdleSession(path.name, path, status.st_size, since)
+                self._idle[path.name] = IdleSession(
+                    name=path.name, path=path, size=status.st_size, since=since
+                )
 
     @property
     def total_bytes(self) -> int:
@@ -250,7 +252,9 @@ class Uploads:
         if upload.is_over:
             return
         since = stamp(upload.path, self._now())
-        self._idle[upload.session] = IdleSession(upload.session, upload.path, upload.offset, since)
+        self._idle[upload.session] = IdleSession(
+            name=upload.session, path=upload.path, size=upload.offset, since=since
+        )
         self._hashes[upload.session] = upload.running
 
     def _forget(self, name: str) -> IdleSession | None:

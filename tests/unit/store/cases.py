@@ -56,8 +56,8 @@ class StoreTestCase(SynchronousTestCase):
         """Simulate kill -9: what was only in memory is lost."""
         with contextlib.suppress(TaskFinished):
             self.store._reconciliation.stop()
-        self.store._database._reader.close()
-        self.store._database._writer.close()
+        self.store.database._reader.close()
+        self.store.database._writer.close()
         self.store._lock.release()
         self.clock = Clock()
         self.store = self.open()

@@ -101,8 +101,8 @@ class BackupTests(PushTestCase):
         self.start_anew()
         self.pass_time(100_000)
         self.restore_here()
-        ((touched,),) = self.store._database.select("SELECT touched FROM hosted_links", ())
-        self.assertEqual(500.0, self.store._database.now() - touched)
+        ((touched,),) = self.store.database.select("SELECT touched FROM hosted_links", ())
+        self.assertEqual(500.0, self.store.database.now() - touched)
 
     def test_damaged_content_is_restored(self) -> None:
         """A file that rotted on this disk, its length unchanged, is restored from the backup."""

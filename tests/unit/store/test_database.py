@@ -47,7 +47,7 @@ class WriterTests(StoreTestCase):
         for number in range(70):
             self.store.index.add_links(UBUNTU, [layer(b"%d" % number)])
             self.clock.advance(1)
-        ((used,),) = self.store._database.select(
+        ((used,),) = self.store.database.select(
             "SELECT last_used FROM links WHERE digest = ?", (str(layer(b"x").digest),)
         )
         self.assertEqual(1.0, used)

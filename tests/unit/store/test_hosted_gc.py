@@ -55,7 +55,7 @@ class UnreferencedTests(ShelfTestCase):
         self.pass_time(100)
         self.assertTrue(self.has(X))
         for number in range(hosted_index.MAX_ACCESS_TIMES):
-            self.store.hosted.access_times.record("other", str(number), self.store._database.now())
+            self.store.hosted.access_times.record("other", str(number), self.store.database.now())
         self.pass_time(59)
         self.assertEqual([], self.lone())
 

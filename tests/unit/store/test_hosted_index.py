@@ -107,7 +107,7 @@ class HostedIndexTests(PushTestCase):
             raise ValueError("no")
 
         self.threads.hold()
-        failing = Deferred.fromCoroutine(self.store._database.transact(fail))
+        failing = Deferred.fromCoroutine(self.store.database.transact(fail))
         putting = Deferred.fromCoroutine(
             self.store.hosted.put_manifest(APP, IMAGE, self.link_of(IMAGE), [V1])
         )
@@ -168,14 +168,14 @@ class HostedIndexTests(PushTestCase):
     def test_the_link_protects_whatever_the_row(self) -> None:
         """Content whose row was lost and adopted, or is not marked, is protected by its link."""
         digest = self.push_blob(b"x")
-        self.store.blobs._contents.mark(ContentKind.BLOB, digest, is_hosted=False)
+        self.store.contents.mark(ContentKind.BLOB, digest, is_hosted=False)
         self.result(
             self.store.eviction.evict(
                 [Entry(kind=ContentKind.BLOB, name=str(digest), size=4096, idle_seconds=0.0)]
             )
         )
         self.assertEqual(b"x", self.read_blob(digest))
-        self.store.blobs._contents.drop(ContentKind.BLOB, digest)
+        self.store.contents.drop(ContentKind.BLOB, digest)
         self.assertEqual(1, self.store.blobs.size_of(digest))
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(digest))

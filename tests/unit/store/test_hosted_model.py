@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def now(self) -> float:
-        return self.driver.store._database.now()
+        return self.driver.store.database.now()
 
     @rule(repository=repositories, number=blobs)
     def push_blob(self, repository: RepositoryName, number: int) -> None:
@@ -175,7 +175,7 @@ class Machine(RuleBasedStateMachine):
     def holds_what_it_should(self) -> None:
         """Check that links and tags are those of the model, and that their content is there, unchanged."""
         sql = "SELECT repository, digest, is_manifest FROM hosted_links"
-        rows = self.driver.store._database.select(sql, ())
+        rows = self.driver.store.database.select(sql, ())
         links = {(repository, digest) for repository, digest, _ in rows}
         expected = {(str(of), str(digest)) for of, digest in (*self.model.blobs, *self.model.manifests)}
         assert links == expected, (links, expected)

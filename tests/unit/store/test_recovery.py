@@ -61,7 +61,7 @@ class ReconciliationTests(StoreTestCase):
 
     def begin_until_listed(self, digest: Digest) -> Iterator[object]:
         """Return a recovery of its own that has just listed the folder of this blob."""
-        contents = self.store.blobs._contents
+        contents = self.store.contents
         slices = Reconciliation(
             layout=self.layout, contents=contents, hosted=self.store.hosted, threads=self.threads
         ).slices()

@@ -42,7 +42,7 @@ class LinkTests(StoreTestCase):
         self.clock.advance(1)
         for link in links:
             self.assertEqual(link, self.store.index.link(UBUNTU, link.digest))
-        self.assertEqual(HOT_ROWS, len(self.store._database._hot))
+        self.assertEqual(HOT_ROWS, len(self.store.database._hot))
 
     def test_known_links_are_not_written_again(self) -> None:
         """Adding an existing link writes nothing."""

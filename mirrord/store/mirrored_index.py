@@ -29,7 +29,7 @@ FROM named WHERE repository IS NOT NULL
 
 
 @attrs.define(eq=False)
-class Index:
+class MirroredIndex:
     """Links and tags of mirrored repositories."""
 
     _database: Database
