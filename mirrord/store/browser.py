@@ -43,7 +43,7 @@ _LINKED = "SELECT digest FROM links WHERE upstream = ? AND repository = ? AND di
 
 @attrs.define(eq=False, kw_only=True)
 class StoreBrowser:
-    """What mirrored repositories can read, and how to remove it."""
+    """The links, tags and content of mirrored repositories, to list and to remove."""
 
     _layout: Layout
     _database: Database

@@ -1,7 +1,7 @@
 """The disk: the calls that block, the threads that make them, and the lock of a store.
 
 Every function here blocks, and releases the GIL while it does. The reactor calls none of them itself
-where it can take long, but through `Threads`.
+where they can be slow, but through `Threads`.
 """
 
 import contextlib

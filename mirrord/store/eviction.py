@@ -118,7 +118,7 @@ class EvictionStore:
         doomed: list[Path] = []
         try:
             for entry in entries:
-                path = self._take(entry)
+                path = self._drop_idle(entry)
                 if path is not None:
                     evicted.append(entry)
                     doomed.extend(self._clear_away(path))
@@ -146,7 +146,7 @@ class EvictionStore:
         """Delete links and tags that were not used for so long, in small slices; yield the number of each."""
         return self._index.forget_unused(idle_seconds)
 
-    def _take(self, entry: Entry) -> Path | None:
+    def _drop_idle(self, entry: Entry) -> Path | None:
         """Drop an entry and return its path; None if it is absent, busy, hosted or was used since."""
         if entry.kind is ContentKind.PARTIAL:
             return self._partials.pop_parked(entry.name)

@@ -210,13 +210,13 @@ def apply_plan(connection: sqlite3.Connection, plan: RetentionPlan, now: float) 
 
 def _needed(connection: sqlite3.Connection, repository: str, doomed: dict[str, float]) -> set[str]:
     """Return the digests that were tagged or touched after the given moments, or that kept ones depend on."""
-    dependents: dict[str, list[str]] = {}
+    dependencies: dict[str, list[str]] = {}
     needed: list[str] = []
     for digest, since in doomed.items():
         (is_changed,) = connection.execute(_CHANGED_SINCE, (repository, digest, since)).fetchone()
         needed_by = [name for (name,) in connection.execute(_NEEDED_BY, (repository, digest))]
         for name in needed_by:
-            dependents.setdefault(name, []).append(digest)
+            dependencies.setdefault(name, []).append(digest)
         if is_changed or any(name not in doomed for name in needed_by):
             needed.append(digest)
     found: set[str] = set()
@@ -224,7 +224,7 @@ def _needed(connection: sqlite3.Connection, repository: str, doomed: dict[str, f
         digest = needed.pop()
         if digest not in found:
             found.add(digest)
-            needed += dependents.get(digest, ())
+            needed += dependencies.get(digest, ())
     return found
 
 

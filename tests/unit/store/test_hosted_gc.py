@@ -203,7 +203,7 @@ class ThinTests(ShelfTestCase):
         self.assertEqual(["v1"], self.tags())
 
     def test_manifests_referenced_since_stay(self) -> None:
-        """A manifest that is referenced by an index pushed after the plan stays, with its dependents."""
+        """A manifest that is referenced by an index pushed after the plan stays, with its dependencies."""
         child = manifest(IMAGE.descriptor, note="child")
         self.push_manifest(IMAGE)
         self.push_manifest(child)

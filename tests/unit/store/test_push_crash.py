@@ -94,7 +94,7 @@ class KilledTests(SynchronousTestCase):
             self.result(store)
 
     def check_one(self, store: Store, digest: Digest, *, is_needed: bool) -> None:
-        """What is linked is whole, and what was acknowledged is linked."""
+        """Check that linked content is whole, and that acknowledged content is linked."""
         link = store.hosted.link(APP, digest)
         self.assertTrue(link is not None or not is_needed, digest)
         if link is None:
