@@ -1,4 +1,4 @@
-"""Files that are not in memory: for real, and pretended."""
+"""Files that are not in memory, really and simulated."""
 
 import os
 from typing import Any
@@ -8,24 +8,24 @@ from twisted.internet.defer import Deferred
 
 
 def evict(fd: int) -> None:
-    """Have the kernel forget a file's pages, as far as they are on the disk."""
+    """Evict a file's pages from the page cache, as far as they are on the disk."""
     os.fsync(fd)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @attrs.define(eq=False)
 class ColdPages:
-    """Pages of which only the first `warm_bytes` are in memory; `arrive` ends the running reads."""
+    """A PageCache with the first `warm_bytes` in memory; `arrive` completes the running reads."""
 
     warm_bytes: int = 0
-    asked: list[tuple[int, int]] = attrs.field(factory=list)
+    reads: list[tuple[int, int]] = attrs.field(factory=list)
     _waiting: list[Deferred[Any]] = attrs.field(factory=list)
 
     def has(self, fd: int, offset: int) -> bool:
         return offset < self.warm_bytes
 
     def warm(self, fd: int, first: int, stop: int) -> Deferred[None]:
-        self.asked.append((first, stop))
+        self.reads.append((first, stop))
         self._waiting.append(Deferred())
         return self._waiting[-1]
 

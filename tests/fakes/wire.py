@@ -1,4 +1,4 @@
-"""A client's connection in memory: what it sends goes to a site's channel, what it gets is read back."""
+"""A client's connection in memory: it sends to a site's channel, and reads the responses."""
 
 from http.client import HTTPResponse
 from io import BytesIO
@@ -13,9 +13,10 @@ from mirrord.http.site import MirrorSite
 
 
 class Wire(StringTransport):
-    """A transport that knows how much its client took, and whose client may take nothing by itself.
+    """A transport that reports how much its client has acknowledged.
 
-    Then each large write pauses the producer, as Twisted's own transports do.
+    If the client does not read by itself (`taking`), each large write pauses the producer, as Twisted's own
+    transports do.
     """
 
     taken = 0
@@ -24,19 +25,19 @@ class Wire(StringTransport):
     taking = True
 
     def write(self, data: bytes) -> None:
-        """Write, and ask for a pause where Twisted would."""
+        """Write, and pause the producer when Twisted would."""
         super().write(data)
         if not self.taking and self.producer is not None and len(data) > 65_536:
             self.producer.pauseProducing()
 
     def progress(self) -> tuple[int, bool]:
-        """What the real transports tell (http/file_server.py)."""
+        """Return the progress, like the real transports (http/file_server.py)."""
         return self.taken, self.is_behind
 
 
 @attrs.frozen
 class Got:
-    """One answer, as a client reads it."""
+    """One response, as a client reads it."""
 
     status: int
     headers: dict[str, str]
@@ -68,13 +69,13 @@ class Client:
         self.channel.dataReceived(data)
 
     def get(self, path: str, *headers: str, method: str = "GET") -> Got:
-        """Send one request and read its answer, which is here at once."""
+        """Send one request and read its response, which is complete at once."""
         self.wire.clear()
         self.send(head(path, *headers, method=method))
         return self.got(method)
 
     def got(self, method: str = "GET") -> Got:
-        """The first answer among the bytes that came."""
+        """Return the first response among the received bytes."""
         return read_answers(self.wire.value(), method)[0]
 
     def leave(self) -> None:
@@ -83,12 +84,12 @@ class Client:
 
 
 def head(path: str, *headers: str, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
-    """The head of a request."""
+    """Return the head of a request."""
     return "\r\n".join([f"{method} {path} {version}", "Host: mirror", *headers, "", ""]).encode("latin-1")
 
 
 def read_answers(raw: bytes, method: str = "GET") -> list[Got]:
-    """All complete answers in a stream of bytes, by an HTTP client that is not ours."""
+    """Return all complete responses in a stream of bytes, parsed by http.client."""
     stream: Any = _Stream(raw)
     answers = []
     while stream.file.tell() < len(raw):

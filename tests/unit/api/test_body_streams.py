@@ -211,7 +211,7 @@ class PlainTests(SocketCase):
         port = await self.open()
         cold, warm = await self.connect(port), await self.connect(port)
         reading = talk(cold, head(self.path, "Connection: close"))
-        await self.until(lambda: self.pages.asked)
+        await self.until(lambda: self.pages.reads)
         self.assertIn(b"200 OK", await talk(warm, head("/v2/", "Connection: close")))
 
         self.pages.warm_bytes = SIZE
@@ -255,7 +255,7 @@ class ElsewhereTests(SocketCase):
         plain = await self.connect(port)
         client = await deferToThread(trust.wrap_socket, plain, server_hostname="localhost")
         reading = ensureDeferred(self._read(client))
-        await self.until(lambda: self.pages.asked)
+        await self.until(lambda: self.pages.reads)
         self.pages.warm_bytes = SIZE
         self.pages.arrive()
 

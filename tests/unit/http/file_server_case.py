@@ -1,4 +1,4 @@
-"""What every connection promises that can be given a file: in order, in turns, never padded."""
+"""What holds for every connection that sends files: in order, taking turns, never padded."""
 
 import itertools
 import os
@@ -23,15 +23,15 @@ CONTENT = os.urandom(3 << 20)
 
 
 class Waiter(Protocol):
-    """Keeps its transport, and what came."""
+    """Keeps its transport and the received bytes."""
 
     def __init__(self) -> None:
-        self.met: Deferred[Any] = Deferred()
+        self.connected: Deferred[Any] = Deferred()
         self.lost: Deferred[None] = Deferred()
         self.received = b""
 
     def connectionMade(self) -> None:
-        self.met.callback(self.transport)
+        self.connected.callback(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
@@ -41,7 +41,7 @@ class Waiter(Protocol):
 
 
 class FileServerCase(TestCase):
-    """A connection of the kind that `transport` makes, and a client in threads that `greet`s as it should."""
+    """A connection from `make_transport`, and a client in threads that does the handshake in `handshake`."""
 
     protocol: Any
     protocol_type: type[Waiter] = Waiter
@@ -55,11 +55,11 @@ class FileServerCase(TestCase):
         self.client, self.transport, self.protocol = await self.connect()
 
     def make_transport(self) -> Callable[..., Any]:
-        """What stands in the place of Twisted's tcp.Server."""
+        """Return the factory that replaces Twisted's tcp.Server."""
         raise NotImplementedError
 
-    def greet(self, client: socket.socket) -> socket.socket:
-        """What a client does before HTTP; called in a thread."""
+    def handshake(self, client: socket.socket) -> socket.socket:
+        """Do what precedes HTTP, as the client; called in a thread."""
         return client
 
     async def listen(self, protocol: Waiter) -> int:
@@ -75,9 +75,9 @@ class FileServerCase(TestCase):
         number = await self.listen(protocol)
         plain = socket.create_connection(("127.0.0.1", number), timeout=5)
         self.addCleanup(plain.close)
-        transport = await protocol.met
+        transport = await protocol.connected
         self.addCleanup(transport.abortConnection)
-        client = await deferToThread(self.greet, plain)
+        client = await deferToThread(self.handshake, plain)
         self.addCleanup(client.close)
         return client, transport, protocol
 
@@ -103,10 +103,10 @@ class FileServerCase(TestCase):
             if is_so():
                 return
             await deferLater(reactor, 0.005)
-        self.fail("it did not come so within 5 s")
+        self.fail("condition still false after 5 s")
 
     def receive(self, count: int) -> int:
-        """Receive at least so much, in a thread."""
+        """Receive this many bytes, in a thread."""
         received = 0
         while received < count:
             received += len(self.client.recv(count - received))
@@ -114,10 +114,10 @@ class FileServerCase(TestCase):
 
 
 class FileServerTests(FileServerCase):
-    """Not collected here: each kind of connection takes these tests over."""
+    """Not collected here: each kind of connection inherits these tests."""
 
     async def test_order(self) -> None:
-        """A file stands between what was written before and what is written after it."""
+        """A file comes between what was written before and what is written after it."""
         reading = ensureDeferred(self.read_all())
         self.transport.write(b"before")
         await self.send_file(1000, 2_000_000)
@@ -131,7 +131,7 @@ class FileServerTests(FileServerCase):
         self.successResultOf(self.send_file(0, 0))
 
     async def test_truncated(self) -> None:
-        """A file that is shorter than it should be ends the connection, and nothing is made up."""
+        """A file that is too short closes the connection, and nothing is padded."""
         os.ftruncate(self.fd, 1_000_000)
         reading = ensureDeferred(self.read_all())
 
@@ -141,7 +141,7 @@ class FileServerTests(FileServerCase):
         self.assertEqual(CONTENT[:1_000_000], await reading)
 
     async def test_unreadable(self) -> None:
-        """An error of the file's is told, and ends the connection."""
+        """An error of the file is reported, and closes the connection."""
         reading = ensureDeferred(self.read_all())
         folder = os.open("/", os.O_RDONLY)
         self.addCleanup(os.close, folder)
@@ -151,7 +151,7 @@ class FileServerTests(FileServerCase):
         self.assertEqual(b"", await reading)
 
     async def test_client_leaves(self) -> None:
-        """When the client leaves, the sending fails with the connection's end."""
+        """When the client disconnects, sending fails with the reason."""
         sending = self.send_file(0, len(CONTENT))
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.client.close()
@@ -159,14 +159,14 @@ class FileServerTests(FileServerCase):
         await self.assertFailure(sending, ConnectionLost)
 
     async def test_cold(self) -> None:
-        """A chunk that is not in memory is fetched first, and the reactor is not asked for room meanwhile."""
+        """A chunk that is not in memory is read first, without waiting for room meanwhile."""
         self.pages.warm_bytes = self.transport.chunk_bytes
         sending = self.send_file(0, len(CONTENT))
         reading = ensureDeferred(self.read_all())
-        while not self.pages.asked:
+        while not self.pages.reads:
             await deferLater(reactor, 0.001)
 
-        self.assertEqual(self.pages.asked[0][0], self.transport.chunk_bytes)
+        self.assertEqual(self.pages.reads[0][0], self.transport.chunk_bytes)
         writers: Any = reactor.getWriters()
         self.assertNotIn(self.transport, writers)
         self.assertFalse(self.transport.is_writing())
@@ -178,10 +178,10 @@ class FileServerTests(FileServerCase):
         self.assertEqual(CONTENT, await reading)
 
     async def test_leaves_while_cold(self) -> None:
-        """A connection that is gone when its page arrives is left alone."""
+        """A connection that is closed before its page arrives is left alone."""
         self.pages.warm_bytes = 0
         sending = self.send_file(0, len(CONTENT))
-        while not self.pages.asked:
+        while not self.pages.reads:
             await deferLater(reactor, 0.001)
         self.client.close()
         await self.assertFailure(sending, Exception)
@@ -191,10 +191,10 @@ class FileServerTests(FileServerCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     async def test_cancel(self) -> None:
-        """A cancelled sending stops, whatever the page cache brings later."""
+        """Sending stops when it is cancelled, also if the page arrives later."""
         self.pages.warm_bytes = 0
         sending = self.send_file(0, len(CONTENT))
-        while not self.pages.asked:
+        while not self.pages.reads:
             await deferLater(reactor, 0.001)
         sending.cancel()
         self.pages.arrive()
@@ -206,7 +206,7 @@ class FileServerTests(FileServerCase):
         self.assertEqual(b"", await reading)
 
     async def test_cancel_keeps_what_was_written(self) -> None:
-        """What was written before a sending that is cancelled leaves; then no room is asked for."""
+        """What was written before is sent after cancelling; then nothing waits for room."""
         self.transport.write(b"before")
         sending = self.send_file(0, len(CONTENT))
         sending.cancel()
@@ -217,7 +217,7 @@ class FileServerTests(FileServerCase):
         self.assertNotIn(self.transport, reactor.getWriters())
 
     async def test_lose_connection(self) -> None:
-        """A connection that is told to close in the middle of a file closes."""
+        """A connection can be closed in the middle of a file."""
         sending = self.send_file(0, len(CONTENT))
         self.transport.loseConnection()
 

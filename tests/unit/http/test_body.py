@@ -1,4 +1,4 @@
-"""A body is read when somebody wants it, as fast as they take it, and not before."""
+"""A body is read on request, at the pace of its reader, and not before."""
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -45,7 +45,7 @@ class BodyCase(SynchronousTestCase):
 
 class ReadingTests(BodyCase):
     def test_by_length(self) -> None:
-        """A body of a known length is given as it comes, and then its end."""
+        """A body of a known length is returned as it arrives, followed by its end."""
         self.begin("Content-Length: 6")
         first = self.read()
         self.assertNoResult(first)
@@ -58,7 +58,7 @@ class ReadingTests(BodyCase):
         self.assertEqual(6, self.requests[0].body and self.requests[0].body.length)
 
     def test_chunked(self) -> None:
-        """A body of unknown length is given without its frames."""
+        """A body of unknown length is returned without its chunk framing."""
         self.begin("Transfer-Encoding: chunked", method="PATCH")
         self.client.send(b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
 
@@ -66,7 +66,7 @@ class ReadingTests(BodyCase):
         self.assertEqual(b"", self.successResultOf(self.read()))
 
     def test_collected(self) -> None:
-        """What has come since the last read is one chunk, of no more than CHUNK_BYTES."""
+        """What has arrived since the last read is one chunk, of at most CHUNK_BYTES."""
         self.begin(f"Content-Length: {CHUNK_BYTES + 10}")
         for _ in range(2):
             self.client.send(bytes(CHUNK_BYTES // 2))
@@ -76,7 +76,7 @@ class ReadingTests(BodyCase):
         self.assertEqual(b"0123456789", self.successResultOf(self.read()))
 
     def test_keeps_alive(self) -> None:
-        """After a body that was read to its end the connection takes the next request."""
+        """After a body that was read to its end the connection serves the next request."""
         self.begin("Content-Length: 3")
         reading = self.read()
         self.client.send(b"abc" + head("/v2/y"))
@@ -88,7 +88,7 @@ class ReadingTests(BodyCase):
         self.assertFalse(self.wire.disconnecting)
 
     def test_waits_for_an_answer(self) -> None:
-        """The next request is not looked at before the body's own is answered."""
+        """The next request is not parsed before the response to the body's own is complete."""
         self.begin("Content-Length: 3")
         self.client.send(b"abc" + head("/v2/y"))
 
@@ -97,14 +97,14 @@ class ReadingTests(BodyCase):
 
 class PaceTests(BodyCase):
     def test_not_wanted(self) -> None:
-        """Until somebody wants the body nothing is read from the connection, and nobody is told to go on."""
+        """Before the first read nothing is received from the connection, and no `100 Continue` is sent."""
         self.begin("Content-Length: 3", "Expect: 100-continue")
 
         self.assertEqual("paused", self.wire.producerState)
         self.assertEqual(b"", self.wire.value())
 
     def test_wanted(self) -> None:
-        """Whoever wants it has the client told to go on, once, and the connection read."""
+        """The first read sends `100 Continue`, once, and receives from the connection."""
         self.begin("Content-Length: 3", "Expect: 100-continue")
         self.read()
 
@@ -112,7 +112,7 @@ class PaceTests(BodyCase):
         self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", self.wire.value())
 
     def test_sent_anyway(self) -> None:
-        """A client that did not wait for the word to go on is not told it."""
+        """A client that did not wait for `100 Continue` gets none."""
         self.begin("Content-Length: 3", "Expect: 100-continue")
         self.client.send(b"a")
         self.read()
@@ -120,7 +120,7 @@ class PaceTests(BodyCase):
         self.assertEqual(b"", self.wire.value())
 
     def test_slow_disk(self) -> None:
-        """A client that is faster than its reader is paused when enough waits, and resumed for less."""
+        """A client that is faster than the reader is paused when enough is buffered, and resumed for less."""
         self.begin(f"Content-Length: {10 * BUFFERED_BYTES}")
         self.successResultOf(self.read_after(b"x"))
         self.client.send(bytes(BUFFERED_BYTES - 1))
@@ -141,7 +141,7 @@ class PaceTests(BodyCase):
 
 class RefusalTests(BodyCase):
     def test_before_its_end(self) -> None:
-        """An answer before the end of the body is the last of the connection; what comes then is dropped."""
+        """A response before the end of the body is the last of the connection; the rest is dropped."""
         self.begin("Content-Length: 1000000")
         self.respond(NO)
         for _ in range(10):
@@ -153,14 +153,14 @@ class RefusalTests(BodyCase):
         self.assertEqual(0, self.requests[0].body and self.requests[0].body.received)
 
     def test_expecting(self) -> None:
-        """A client that waits for the word to go on is given the refusal instead of it."""
+        """A client that waits for `100 Continue` gets the early response instead."""
         self.begin("Content-Length: 3", "Expect: 100-continue")
         self.respond(NO)
 
         self.assertTrue(self.wire.value().startswith(b"HTTP/1.1 401 "))
 
     def test_smuggling(self) -> None:
-        """A request with two lengths, or with two ways to tell its end, is nobody's: it never arrives."""
+        """A request with two lengths, or with a length and chunks, is rejected: no resource sees it."""
         for headers in (
             ("Content-Length: 3", "Transfer-Encoding: chunked"),
             ("Transfer-Encoding: chunked", "Content-Length: 3"),
@@ -175,7 +175,7 @@ class RefusalTests(BodyCase):
         self.assertEqual([], self.requests)
 
     def test_malformed_chunk(self) -> None:
-        """A body whose frames make no sense is answered 400, and whoever reads it learns it in the end."""
+        """A body with invalid chunk framing gets a 400, and its reader fails in the end."""
         self.begin("Transfer-Encoding: chunked")
         reading = self.read()
         self.client.send(b"nonsense\r\n")
@@ -185,7 +185,7 @@ class RefusalTests(BodyCase):
         self.failureResultOf(reading, CancelledError)
 
     def test_wrong_host(self) -> None:
-        """A request that is for nobody's host is refused before anybody may read its body."""
+        """A request without a valid Host is rejected before its body is read."""
         self.client.send(b"PUT /v2/x HTTP/1.1\r\nContent-Length: 3\r\n\r\n")
 
         self.assertEqual([400], [got.status for got in read_answers(self.wire.value())])
@@ -194,7 +194,7 @@ class RefusalTests(BodyCase):
 
 class EndTests(BodyCase):
     def test_leaving(self) -> None:
-        """Of a client that leaves, what it had sent is given, and then word of it."""
+        """When a client disconnects, what it had sent is returned before the error."""
         self.begin("Content-Length: 9")
         self.client.send(b"abc")
         self.client.leave()
@@ -203,7 +203,7 @@ class EndTests(BodyCase):
         self.failureResultOf(self.read(), CancelledError)
 
     def test_silence(self) -> None:
-        """A client that is silent while it is its turn is given up after the configured time."""
+        """A client that is silent while its body is awaited is disconnected after the configured time."""
         self.begin("Content-Length: 9")
         reading = self.read()
         self.pass_time(29)
@@ -213,7 +213,7 @@ class EndTests(BodyCase):
         self.failureResultOf(reading, RequestTimeout)
 
     def test_trickle(self) -> None:
-        """A byte now and then is no progress; MIN_BYTES in each period are."""
+        """A byte now and then is no progress; MIN_BYTES in each period is."""
         self.begin("Content-Length: 1000000")
         reading = self.read()
         for sent in [MIN_BYTES] * 9 + [1] * 3:
@@ -227,7 +227,7 @@ class EndTests(BodyCase):
         self.failureResultOf(reading, RequestTimeout)
 
     def test_our_turn(self) -> None:
-        """While nobody reads, no time passes for the client."""
+        """While the body is not read, no time counts against the client."""
         self.begin("Content-Length: 9")
         self.pass_time(300)
 
@@ -235,7 +235,7 @@ class EndTests(BodyCase):
         self.assertNoResult(self.read())
 
     def test_drain(self) -> None:
-        """A drain lets a body come to its end, and closes after its answer."""
+        """A drain lets a body arrive completely, and closes after the response."""
         self.begin("Content-Length: 3")
         reading = self.read()
         self.site.drain()

@@ -1,4 +1,4 @@
-"""A body leaves no faster than its client takes it."""
+"""A body is written no faster than its client reads it."""
 
 from typing import cast
 
@@ -14,7 +14,7 @@ class OutletTests(SynchronousTestCase):
         self.written: list[int] = []
 
     def test_room(self) -> None:
-        """There is room until a pause is asked for, and again when the client has taken all."""
+        """There is room until the transport pauses the writer, and again when it resumes it."""
         outlet = BodyWriter(cast("MirrorRequest", None), self.written.append)
         self.successResultOf(ensureDeferred(outlet.has_room()))
 
@@ -26,7 +26,7 @@ class OutletTests(SynchronousTestCase):
         self.successResultOf(waiting)
 
     def test_cancelled(self) -> None:
-        """Room that comes after its waiter was cancelled is nobody's."""
+        """Room that comes after the waiter was cancelled is ignored."""
         outlet = BodyWriter(cast("MirrorRequest", None), self.written.append)
         outlet.pauseProducing()
         waiting = ensureDeferred(outlet.has_room())

@@ -1,4 +1,4 @@
-"""A connection has limits, deadlines, and refuses early."""
+"""A connection has limits and deadlines, and rejects bad requests early."""
 
 import json
 import random
@@ -36,7 +36,7 @@ class ChannelCase(SynchronousTestCase):
 
 class ParsingTests(ChannelCase):
     def test_answer(self) -> None:
-        """A request is answered, and the connection is kept."""
+        """After a response the connection is kept."""
         got = self.client.get("/v2/")
 
         self.assertEqual((200, b"hello"), (got.status, got.body))
@@ -52,7 +52,7 @@ class ParsingTests(ChannelCase):
         self.assertTrue(self.wire.value().endswith(b"\r\n\r\n"))
 
     def test_pipelining(self) -> None:
-        """Requests sent together are answered in their order, also when the first one waits."""
+        """Pipelined requests get their responses in order, also when the first one waits."""
         self.client.send(head("/slow") + head("/b"))
         self.assertEqual([b"/slow"], [request.uri for request in self.requests])
 
@@ -61,7 +61,7 @@ class ParsingTests(ChannelCase):
         self.assertEqual([b"first", b"hello"], [got.body for got in read_answers(self.wire.value())])
 
     def test_pipelining_without_reading(self) -> None:
-        """While the client does not take an answer, its next request is not even parsed."""
+        """While the client does not read a response, its next request is not even parsed."""
         self.client.send(head("/slow") + head("/b") + head("/c"))
         self.wire.producer.pauseProducing()
         self.requests[0].respond(Response.whole(200, b"first"))
@@ -74,50 +74,50 @@ class ParsingTests(ChannelCase):
         self.assertEqual("producing", self.wire.producerState)
 
     def test_http_1_0(self) -> None:
-        """A client of HTTP/1.0 is answered in its version, and the connection ends."""
+        """A client of HTTP/1.0 gets a response of its version, and the connection is closed."""
         self.client.send(head("/", version="HTTP/1.0"))
 
         self.assertTrue(self.wire.value().startswith(b"HTTP/1.0 200 OK\r\n"))
         self.assertTrue(self.wire.disconnecting)
 
     def test_connection_close(self) -> None:
-        """`close` is heard wherever it stands in the Connection headers."""
+        """`close` is found anywhere in the Connection headers."""
         got = self.client.get("/", "Connection: keep-alive, Close")
 
         self.assertEqual("close", got.headers["connection"])
         self.assertTrue(self.wire.disconnecting)
 
     def test_large_headers(self) -> None:
-        """Headers of 60 KiB in all are read: podman's ranges take 20."""
+        """Headers of 60 KiB in total are accepted: podman's ranges take 20."""
         self.assertEqual(200, self.client.get("/", "Range: bytes=" + "1-2," * 15_000 + "1-2").status)
 
     def test_one_line_too_large(self) -> None:
-        """A header beyond the limit is answered 431 with the spec's document, and the rest is dropped."""
+        """A header beyond the limit gets a 431 with the error document, and the rest is dropped."""
         self.client.send(b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000)
         self.client.send(b"a" * 1000 + b"\r\n\r\nGET / HTTP/1.1\r\n\r\n")
 
         self.assert_refused(431, "SIZE_INVALID")
 
     def test_many_lines_too_large(self) -> None:
-        """Many headers that are too large together are answered 431 as well."""
+        """Many headers that are too large together get a 431 as well."""
         self.client.send(b"GET / HTTP/1.1\r\n" + (b"X: " + b"a" * 9000 + b"\r\n") * 8 + b"\r\n")
 
         self.assert_refused(431, "SIZE_INVALID")
 
     def test_too_many(self) -> None:
-        """More than 500 headers are answered 431."""
+        """More than 500 headers get a 431."""
         self.client.send(b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 510 + b"\r\n")
 
         self.assert_refused(431, "SIZE_INVALID")
 
     def test_long_request_line(self) -> None:
-        """A request line beyond the limit is answered 414."""
+        """A request line beyond the limit gets a 414."""
         self.client.send(b"GET /" + b"a" * 70_000)
 
         self.assert_refused(414, "SIZE_INVALID")
 
     def test_malformed(self) -> None:
-        """What is no HTTP/1.1 is answered 400 with the spec's document, once."""
+        """Bytes that are not HTTP/1.1 get a 400 with the error document, once."""
         for sent in (
             b"NONSENSE\r\n\r\n",
             b"GET / HTTP/2.0\r\n\r\n",
@@ -137,7 +137,7 @@ class ParsingTests(ChannelCase):
                 self.assert_refused(400, "UNSUPPORTED")
 
     def test_not_addressed(self) -> None:
-        """A request that names no host, two, or what cannot be one is answered 400, and is the last."""
+        """A request without a Host, with two, or with an invalid one gets a 400, and is the last."""
         for version, fields in (
             ("1.1", ""),
             ("1.1", "Host: a\r\nHost: a\r\n"),
@@ -156,7 +156,7 @@ class ParsingTests(ChannelCase):
         self.assertEqual([], self.requests)
 
     def test_addressed(self) -> None:
-        """A host is a name or an address, with a port or without, and may be empty; HTTP/1.0 needs none."""
+        """A host is a name or an address, with or without a port, and may be empty; HTTP/1.0 needs none."""
         for version, fields in (
             ("1.1", "Host: mirror.lan\r\n"),
             ("1.1", "host: my_mirror:5000\r\n"),
@@ -170,13 +170,13 @@ class ParsingTests(ChannelCase):
                 self.assertEqual(200, client.got().status)
 
     def test_tls(self) -> None:
-        """A client that speaks TLS, as podman does first, is answered 400 before its line has ended."""
+        """A client that speaks TLS, as podman does first, gets a 400 before a line has ended."""
         self.client.send(b"\x16\x03\x01\x02\x00\x01\x00")
 
         self.assert_refused(400, "UNSUPPORTED")
 
     def test_any_bytes(self) -> None:
-        """Whatever bytes come in, in whatever pieces, no exception and no HTML goes out."""
+        """Random bytes, in pieces, cause no exception and no HTML."""
         dice = random.Random(7)
         for _ in range(300):
             client = Client(self.site)
@@ -199,14 +199,14 @@ class ParsingTests(ChannelCase):
 
 class BodyTests(ChannelCase):
     def test_get(self) -> None:
-        """A GET with a body is too large by all of it."""
+        """A GET with a body gets a 413."""
         self.client.send(head("/v2/", "Content-Length: 1") + b"x" + head("/v2/"))
 
         self.assertEqual([413], [got.status for got in read_answers(self.wire.value())])
         self.assertEqual([], self.requests)
 
     def test_head(self) -> None:
-        """A refused HEAD is told so in headers alone."""
+        """A rejected HEAD gets headers only."""
         self.client.send(head("/v2/", "Content-Length: 1", method="HEAD"))
 
         self.assertTrue(self.wire.value().startswith(b"HTTP/1.1 413 "))
@@ -219,7 +219,7 @@ class BodyTests(ChannelCase):
 
 class DeadlineTests(ChannelCase):
     def test_opening(self) -> None:
-        """What stands before HTTP, such as a handshake, has the time of a head, whatever moves meanwhile."""
+        """What precedes HTTP, such as a handshake, has the time of a head, even if it makes progress."""
         self.wire.is_opening = True
         for _ in range(19):
             self.wire.taken += 1
@@ -231,7 +231,7 @@ class DeadlineTests(ChannelCase):
         self.assertTrue(self.wire.disconnected)
 
     def test_dripping_head(self) -> None:
-        """A head that is not complete 20 s after its first byte ends the connection, however busy it is."""
+        """A head that is incomplete 20 s after its first byte closes the connection, even if bytes arrive."""
         for byte in head("/")[:19]:
             self.client.send(bytes([byte]))
             self.pass_time(1)
@@ -242,7 +242,7 @@ class DeadlineTests(ChannelCase):
         self.assertTrue(self.wire.disconnecting)
 
     def test_complete_head(self) -> None:
-        """A head that arrives in two pieces in time is answered, and its deadline is forgotten."""
+        """A head that arrives in two pieces in time gets a response, and its deadline is cancelled."""
         self.client.send(head("/")[:10])
         self.pass_time(15)
         self.client.send(head("/")[10:])
@@ -252,7 +252,7 @@ class DeadlineTests(ChannelCase):
         self.assertFalse(self.wire.disconnecting)
 
     def test_pipelined_piece(self) -> None:
-        """A piece of the next head that came with a request has its deadline from the answer on."""
+        """A part of the next head that arrived with a request has its deadline from the response on."""
         self.client.send(head("/slow") + b"GET /")
         self.pass_time(30)
         self.requests[0].respond(Response.whole(200, b""))
@@ -264,7 +264,7 @@ class DeadlineTests(ChannelCase):
         self.assertTrue(self.wire.disconnecting)
 
     def test_idle(self) -> None:
-        """A connection on which nothing is asked ends after 120 s, counted from the last answer."""
+        """An idle connection is closed after 120 s, counted from the last response."""
         self.pass_time(100)
         self.client.get("/")
         self.pass_time(118)
@@ -275,7 +275,7 @@ class DeadlineTests(ChannelCase):
         self.assertTrue(self.wire.disconnecting)
 
     def test_waiting_for_us(self) -> None:
-        """A client that waits for an answer that takes long is not stalled."""
+        """A client that waits for a slow response is not stalled."""
         self.client.send(head("/slow"))
 
         self.pass_time(1000)
@@ -283,7 +283,7 @@ class DeadlineTests(ChannelCase):
         self.assertFalse(self.wire.disconnecting)
 
     def test_stalled(self) -> None:
-        """A client that takes no byte of what waits for it is dropped after the stall timeout."""
+        """A client that reads nothing of what is sent is disconnected after the stall timeout."""
         self.client.send(head("/slow"))
         self.pass_time(100)
         self.wire.is_behind = True
@@ -295,7 +295,7 @@ class DeadlineTests(ChannelCase):
         self.assertTrue(self.wire.disconnected)
 
     def test_slow(self) -> None:
-        """A client that takes a byte now and then lives on."""
+        """A client that reads a byte now and then stays connected."""
         self.client.send(head("/slow"))
         self.wire.is_behind = True
         for _ in range(10):
@@ -305,7 +305,7 @@ class DeadlineTests(ChannelCase):
         self.assertFalse(self.wire.disconnected)
 
     def test_does_not_close(self) -> None:
-        """A peer that does not close after us is dropped after 10 s."""
+        """A peer that does not close after us is disconnected after 10 s."""
         self.client.get("/", "Connection: close")
         self.pass_time(8)
         self.assertFalse(self.wire.disconnected)
@@ -315,7 +315,7 @@ class DeadlineTests(ChannelCase):
         self.assertTrue(self.wire.disconnected)
 
     def test_slow_after_close(self) -> None:
-        """What is still on its way when we close may take as long as it moves."""
+        """What is still being sent when we close may take any time while it makes progress."""
         self.wire.is_behind = True
         self.client.get("/", "Connection: close")
         for _ in range(10):
@@ -325,7 +325,7 @@ class DeadlineTests(ChannelCase):
         self.assertFalse(self.wire.disconnected)
 
     def test_no_clock_without_clients(self) -> None:
-        """When the last client has gone, no timer runs."""
+        """When the last client has disconnected, no timer runs."""
         self.client.get("/")
         self.client.leave()
 
@@ -334,7 +334,7 @@ class DeadlineTests(ChannelCase):
 
 class LeavingTests(ChannelCase):
     def test_cancel(self) -> None:
-        """When the client leaves, what its answer waits for is cancelled."""
+        """When the client disconnects, what its response waits for is cancelled."""
         self.client.send(head("/slow"))
         waiting = self.requests[0].waiting = Deferred()
 
@@ -343,7 +343,7 @@ class LeavingTests(ChannelCase):
         self.failureResultOf(waiting)
 
     def test_half_closed_while_answering(self) -> None:
-        """A client that has no more to say is told the rest of an answer that has begun."""
+        """A client that closes its half still gets the rest of a response that has begun."""
         self.client.send(head("/slow"))
         self.requests[0].begin(Response(200, (), 5))
 
@@ -356,7 +356,7 @@ class LeavingTests(ChannelCase):
         self.assertTrue(self.wire.disconnecting)
 
     def test_half_closed_while_waiting(self) -> None:
-        """A client that closes before its answer has begun has left."""
+        """A client that closes its half before its response has begun has disconnected."""
         self.client.send(head("/slow"))
 
         self.client.channel.readConnectionLost()
@@ -364,7 +364,7 @@ class LeavingTests(ChannelCase):
         self.assertTrue(self.wire.disconnecting)
 
     def test_abort(self) -> None:
-        """An answer that is broken off ends the connection, short of its length, and without a reset."""
+        """An aborted response closes the connection short of its length, and without a reset."""
         self.client.send(head("/slow"))
         self.requests[0].begin(Response(200, (), 5))
 
@@ -376,7 +376,7 @@ class LeavingTests(ChannelCase):
 
 class TwistedTests(SynchronousTestCase):
     def test_private_parts(self) -> None:
-        """The parts of Twisted's channel that we rely on are there, though they are private."""
+        """The private parts of Twisted's channel that we use exist."""
         channel = HTTPChannel()
 
         for name in (

@@ -1,4 +1,4 @@
-"""Files leave a plain TCP connection by sendfile."""
+"""Plain TCP connections send files by sendfile."""
 
 import socket
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class SendfileTests(file_server_case.FileServerTests):
         self.assertEqual(len(CONTENT), received + len(await reading))
 
     async def test_held_by_the_kernel(self) -> None:
-        """What the kernel took and the client did not is not taken: a slow reader is seen to move."""
+        """Bytes in the kernel's buffer are not acknowledged, so a slow reader's progress is seen."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
         sending = self.send_file(0, len(CONTENT))
@@ -51,7 +51,7 @@ class SendfileTests(file_server_case.FileServerTests):
 
 class TwistedTests(SynchronousTestCase):
     def test_private_parts(self) -> None:
-        """The parts of Twisted's transport that we rely on are there, though they are private."""
+        """The private parts of Twisted's transport that we use exist."""
         for name in (
             "dataBuffer",
             "doWrite",

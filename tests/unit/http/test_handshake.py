@@ -1,4 +1,4 @@
-"""The handshake of TLS: whom it lets in, and what it tells the others."""
+"""The TLS handshake accepts valid clients, and reports to the others what is wrong."""
 
 import contextlib
 import random
@@ -20,15 +20,15 @@ from tests.unit.http.tls_case import CERTIFIED, SecureCase, connect
 
 class HandshakeTests(SecureCase):
     async def test_interface(self) -> None:
-        """It is what Twisted takes for a secure transport, so that a request knows its scheme."""
+        """It is a secure transport for Twisted, so that a request knows its scheme."""
         verifyObject(ISSLTransport, self.transport)
 
     async def test_opening(self) -> None:
-        """A connection is opening until the handshake is over."""
+        """A connection is opening until the handshake is complete."""
         protocol = Waiter()
         client = socket.create_connection(("127.0.0.1", await self.listen(protocol)), timeout=5)
         self.addCleanup(client.close)
-        transport = await protocol.met
+        transport = await protocol.connected
         client.sendall(b"\x16\x03\x01\x02")
         await deferLater(reactor, 0.05)
 
@@ -37,7 +37,7 @@ class HandshakeTests(SecureCase):
         transport.abortConnection()
 
     async def test_byte_by_byte(self) -> None:
-        """A greeting that drips in is a greeting."""
+        """A handshake may arrive byte by byte."""
         protocol = Waiter()
         number = await self.listen(protocol)
 
@@ -58,14 +58,14 @@ class HandshakeTests(SecureCase):
         await protocol.lost
 
     async def test_http(self) -> None:
-        """Who speaks plain HTTP to a port of TLS is answered so in plain HTTP, and hears it to the end."""
+        """A client that speaks plain HTTP to a TLS port gets a complete response in plain HTTP."""
         raw = await self.talk_plainly(b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n\r\n" + b"x" * 100_000)
 
         self.assertTrue(raw.startswith(b"HTTP/1.1 400 Bad Request\r\n"), raw)
         self.assertIn(b"this port speaks TLS", raw)
 
     async def test_garbage(self) -> None:
-        """Garbage is answered by an alert at most, then by the end; nobody's log is filled."""
+        """Garbage gets an alert at most, then the connection is closed; it is not logged as an error."""
         for garbage in (
             b"\0" * 100,
             b"\x16\x03\x01\xff\xff" + b"\xff" * 70_000,
@@ -77,7 +77,7 @@ class HandshakeTests(SecureCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     async def test_others_are_left_alone(self) -> None:
-        """Whatever clients break in their greetings, a connection beside them is not disturbed."""
+        """Broken handshakes do not disturb another connection."""
         dice = random.Random(7)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = CERTIFIED.trust().wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -112,46 +112,46 @@ class HandshakeTests(SecureCase):
         return raw
 
     async def test_old_tls(self) -> None:
-        """TLS 1.1 is refused, and the client hears why."""
+        """TLS 1.1 is rejected, and the client gets the reason."""
         context: Any = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_cipher_list(b"ALL:@SECLEVEL=0")
         context.set_min_proto_version(SSL.TLS1_1_VERSION)
         context.set_max_proto_version(SSL.TLS1_1_VERSION)
         number = await self.listen(Waiter())
 
-        def greet() -> None:
+        def handshake() -> None:
             with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
                 connect(plain, context)
 
         with self.assertRaisesRegex(SSL.Error, "version"):
-            await deferToThread(greet)
+            await deferToThread(handshake)
 
     async def test_no_common_protocol(self) -> None:
-        """A client that speaks h2 alone is told that nothing of its is spoken here (RFC 7301)."""
+        """A client that offers h2 only gets an alert that no protocol is supported (RFC 7301)."""
         trust = CERTIFIED.trust()
         trust.set_alpn_protocols(["h2"])
 
         with self.assertRaisesRegex(ssl.SSLError, "(?i)application.protocol"):
-            await self.greet_as(trust)
+            await self.handshake_as(trust)
 
     async def test_protocol(self) -> None:
-        """HTTP/1.1 is chosen where it is offered, and nothing where nothing is."""
+        """HTTP/1.1 is selected if it is offered, and nothing if nothing is."""
         trust = CERTIFIED.trust()
-        self.assertIsNone((await self.greet_as(trust)).selected_alpn_protocol())
+        self.assertIsNone((await self.handshake_as(trust)).selected_alpn_protocol())
         trust.set_alpn_protocols(["h2", "http/1.1"])
-        self.assertEqual("http/1.1", (await self.greet_as(trust)).selected_alpn_protocol())
+        self.assertEqual("http/1.1", (await self.handshake_as(trust)).selected_alpn_protocol())
 
-    async def greet_as(self, trust: ssl.SSLContext) -> ssl.SSLSocket:
+    async def handshake_as(self, trust: ssl.SSLContext) -> ssl.SSLSocket:
         number = await self.listen(Waiter())
 
-        def greet() -> ssl.SSLSocket:
+        def handshake() -> ssl.SSLSocket:
             with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
                 return trust.wrap_socket(plain, server_hostname="localhost")
 
-        return await deferToThread(greet)
+        return await deferToThread(handshake)
 
     async def test_renegotiation(self) -> None:
-        """A client that wants to greet again is refused, and the connection goes on as it was."""
+        """A renegotiation is rejected, and the connection continues as it was."""
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         protocol = Waiter()

@@ -1,4 +1,4 @@
-"""Files are read without waiting for a disk."""
+"""Files are read without blocking on a disk."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ CONTENT = os.urandom(1 << 20)
 
 
 def make_file(case: SynchronousTestCase) -> int:
-    """A file of CONTENT on a disk, on its way to be forgotten by the page cache."""
+    """A file of CONTENT on a disk, which can be evicted from the page cache."""
     fd, path = tempfile.mkstemp(dir=os.getcwd())  # noqa: PTH109 - /tmp may be memory
     case.addCleanup(os.unlink, path)
     os.write(fd, CONTENT)
@@ -36,14 +36,14 @@ class PagesTests(TestCase):
         os.close(self.fd)
 
     def test_warm(self) -> None:
-        """What is in the page cache is there, and is read at once."""
+        """What is in the page cache is read at once."""
         os.pread(self.fd, 100, 0)
 
         self.assertTrue(self.pages.has(self.fd, 99))
         self.assertEqual(CONTENT[10:99], self.pages.read(self.fd, 10, 99))
 
     async def test_cold(self) -> None:
-        """What is not is not, and a thread brings it."""
+        """What is not in the page cache is read by a thread."""
         evict(self.fd)
         self.assertFalse(self.pages.has(self.fd, 500_000))
 
@@ -52,7 +52,7 @@ class PagesTests(TestCase):
         self.assertTrue(self.pages.has(self.fd, 500_000))
 
     async def test_cold_read(self) -> None:
-        """A cold read comes later, and is the file's own even if the asker closed it meanwhile."""
+        """A cold read returns later, and is right even if the caller has closed the file in the meantime."""
         evict(self.fd)
         reading: Any = self.pages.read(self.fd, 1000, 300_000)
         self.assertIsInstance(reading, Deferred)
@@ -61,12 +61,12 @@ class PagesTests(TestCase):
         self.assertEqual(CONTENT[1000:300_000], await reading)
 
     def test_beyond(self) -> None:
-        """Beyond the end of a file there is nothing to wait for."""
+        """A read beyond the end of a file does not wait."""
         self.assertEqual(CONTENT[-10:], self.pages.read(self.fd, len(CONTENT) - 10, len(CONTENT) + 10))
         self.assertEqual(b"", self.pages.read(self.fd, len(CONTENT), len(CONTENT) + 10))
 
     def test_cannot_tell(self) -> None:
-        """Where the kernel cannot tell, it is taken to be there: a wait is better than no answer."""
+        """If the kernel does not know, the page counts as cached: blocking is better than no response."""
         read, write = os.pipe()
         self.addCleanup(os.close, read)
         self.addCleanup(os.close, write)

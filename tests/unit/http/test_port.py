@@ -57,7 +57,7 @@ class PortCase(TestCase):
 
 class PortTests(PortCase):
     async def test_tcp(self) -> None:
-        """A connection to a tcp: port can send files; its site knows where it listens."""
+        """A connection to a tcp: port sends files, and the site knows its own address."""
         port = await self.open("tcp:0:interface=127.0.0.1")
         self.assertEqual(self.site.address, f"127.0.0.1:{port.getHost().port}")
 
@@ -67,7 +67,7 @@ class PortTests(PortCase):
         self.assertEqual([SendfileServer], [type(transport) for transport in self.transports])
 
     async def test_backlog(self) -> None:
-        """The kernel holds 300 connections for us while we are busy, where Twisted's 50 would not do."""
+        """The kernel queues 300 connections while we are busy; Twisted's 50 would not be enough."""
         port = await self.open("tcp:0:interface=127.0.0.1")
 
         clients = [socket.socket() for _ in range(300)]
@@ -80,7 +80,7 @@ class PortTests(PortCase):
             client.getpeername()
 
     async def test_unix(self) -> None:
-        """A Unix socket works, and is metered."""
+        """A Unix socket is served, and its acknowledged bytes are counted."""
         path = self.folder / "socket"
         await self.open(f"unix:{path}")
         client = socket.socket(socket.AF_UNIX)
@@ -93,7 +93,7 @@ class PortTests(PortCase):
         self.assertEqual([MeteredUnixServer], [type(transport) for transport in self.transports])
 
     async def test_systemd(self) -> None:
-        """A socket that was opened by somebody else is served like our own."""
+        """A socket that was opened by another process is served like our own."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             listening.setblocking(False)
             port: Any = reactor.adoptStreamPort(  # type: ignore[attr-defined]
@@ -102,7 +102,7 @@ class PortTests(PortCase):
             await port.stopListening()
 
     async def test_tls(self) -> None:
-        """With certificates a port speaks TLS and HTTP/1.1, and its connections can send files."""
+        """With certificates a port speaks TLS and HTTP/1.1, and its connections send files."""
         certified = Certified(self.folder)
         port = await self.open(
             "tcp:0:interface=127.0.0.1", certified.certificates(certified.issue("localhost"))
@@ -110,11 +110,11 @@ class PortTests(PortCase):
         trust = certified.trust()
         trust.set_alpn_protocols(["h2", "http/1.1"])
 
-        def greet() -> ssl.SSLSocket:
+        def handshake() -> ssl.SSLSocket:
             plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
             return trust.wrap_socket(plain, server_hostname="localhost")
 
-        client = await deferToThread(greet)
+        client = await deferToThread(handshake)
         self.assertEqual("http/1.1", client.selected_alpn_protocol())
         raw = await self.ask(client)
 
@@ -122,7 +122,7 @@ class PortTests(PortCase):
         self.assertEqual([TLSServer], [type(transport) for transport in self.transports])
 
     async def test_tls_on_unix(self) -> None:
-        """A Unix socket speaks no TLS, and nothing listens there after that was said."""
+        """TLS on a Unix socket is an error, after which nothing listens there."""
         certified = Certified(self.folder)
         path = self.folder / "socket"
 
@@ -136,14 +136,14 @@ class PortTests(PortCase):
 
 
 class PlainTests(PortCase):
-    """What clients do to a port, plain or not."""
+    """Misbehaving clients of a port."""
 
     async def connect(self) -> socket.socket:
         port = await self.open("tcp:0:interface=127.0.0.1")
         return socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
 
     async def test_refused_push(self) -> None:
-        """A client in the middle of a large push hears what it is answered before its end, not a reset."""
+        """A client in the middle of a large push gets the early response, not a reset."""
         connected = await self.connect()
 
         def push() -> bytes:
@@ -161,7 +161,7 @@ class PlainTests(PortCase):
         self.assertEqual((200, "close"), (answer.status, answer.headers["connection"]))
 
     async def test_stalled(self) -> None:
-        """A client that reads nothing is dropped by the real clock, and the site is rid of it."""
+        """A client that reads nothing is disconnected by the real clock, and released by the site."""
         self.site.limits = ConnectionLimits(stall_seconds=1, closing_seconds=1)
         with await self.connect() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -177,7 +177,7 @@ class PlainTests(PortCase):
 
 
 class SecureTests(PlainTests):
-    """The same by TLS."""
+    """The same over TLS."""
 
     async def connect(self) -> socket.socket:
         certified = Certified(self.folder)

@@ -1,4 +1,4 @@
-"""PROXY headers: read to their last byte, and believed of those who may say them."""
+"""PROXY headers are read to their last byte, and accepted from trusted proxies only."""
 
 import socket
 import struct
@@ -41,7 +41,7 @@ V6 = ip_address("2001:db8::9").packed + ip_address("::1").packed + struct.pack("
 
 class HeaderTests(SynchronousTestCase):
     def test_size(self) -> None:
-        """A header's size is known when enough of it is there, and what follows is not part of it."""
+        """A header's size is known when enough of it has arrived, and excludes what follows."""
         for header in (
             V1,
             b"PROXY UNKNOWN\r\n",
@@ -59,7 +59,7 @@ class HeaderTests(SynchronousTestCase):
             self.assertEqual(len(header), header_size(header + b"GET / HTTP/1.1\r\n\r\n"))
 
     def test_client(self) -> None:
-        """The client's address and port are read, of either version and either family."""
+        """The client's address and port are parsed, of both versions and both families."""
         for header, host in (
             (V1, "203.0.113.9"),
             (b"PROXY TCP6 2001:db8::9 ::1 4711 5000\r\n", "2001:db8::9"),
@@ -72,7 +72,7 @@ class HeaderTests(SynchronousTestCase):
                 self.assertEqual((host, 4711), (client.host, client.port))
 
     def test_nobody(self) -> None:
-        """A proxy that asks for itself, or for whom it cannot name, names nobody."""
+        """A proxy's own request, and a client without an IP address, name no client."""
         for header in (
             b"PROXY UNKNOWN\r\n",
             b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
@@ -86,7 +86,7 @@ class HeaderTests(SynchronousTestCase):
                 self.assertIsNone(client_address(header))
 
     def test_unreadable(self) -> None:
-        """What no specification allows is refused."""
+        """A malformed header is rejected."""
         for header in (
             b"PROXY TCP4 203.0.113.9 10.0.0.1 4711\r\n",
             b"PROXY TCP4 2001:db8::9 ::1 4711 5000\r\n",
@@ -103,7 +103,7 @@ class HeaderTests(SynchronousTestCase):
                 client_address(header)
 
     def test_none(self) -> None:
-        """What begins no header, or one without an end, is refused as soon as that is seen."""
+        """Bytes that begin no header, or one without an end, are rejected as early as possible."""
         for beginning in (b"G", b"PROXI", b"\x16\3\1", BEGIN[:11] + b"x", b"PROXY " + b"x" * 101):
             with self.subTest(beginning=beginning), self.assertRaises(InvalidProxyHeader):
                 header_size(beginning)
@@ -112,7 +112,7 @@ class HeaderTests(SynchronousTestCase):
 
     @given(st.binary(max_size=300), st.sampled_from((b"", b"PROXY ", BEGIN)))
     def test_anything(self, noise: bytes, begin: bytes) -> None:
-        """Whatever comes is a header or is not; nothing else happens."""
+        """Random bytes are a header or an InvalidProxyHeader, and nothing else."""
         try:
             size = header_size(begin + noise)
             if size is not None:
@@ -145,7 +145,7 @@ class ProxiedTests(TestCase):
         return port
 
     async def ask(self, *pieces: bytes, port: Any = None) -> bytes:
-        """Send these pieces one by one, and read until the mirror closes."""
+        """Send these pieces one by one, and read to the end of the connection."""
         number = (port or await self.open()).getHost().port
 
         def talk() -> bytes:
@@ -159,7 +159,7 @@ class ProxiedTests(TestCase):
         return await deferToThread(talk)
 
     async def test_together(self) -> None:
-        """A header that comes with the first request tells whose it is, in either version."""
+        """A header that arrives with the first request names its client, in both versions."""
         for header in (V1, v2(), v2(more=b"x" * 1000)):
             self.met.clear()
             raw = await self.ask(header + head("/", "Connection: close"))
@@ -168,7 +168,7 @@ class ProxiedTests(TestCase):
             self.assertEqual([("203.0.113.9", "http")], self.met)
 
     async def test_byte_by_byte(self) -> None:
-        """A header that drips in is a header."""
+        """A header may arrive byte by byte."""
         for header in (V1, v2()):
             self.met.clear()
             await self.ask(*(bytes((byte,)) for byte in header), head("/", "Connection: close"))
@@ -176,21 +176,23 @@ class ProxiedTests(TestCase):
             self.assertEqual([("203.0.113.9", "http")], self.met)
 
     async def test_nobody(self) -> None:
-        """Where a header names nobody, the client is who is connected; there is a LOCAL for health checks."""
+        """If a header names no client, the peer is the client; LOCAL is for health checks."""
         await self.ask(v2(command=0x20, body=b"") + head("/", "Connection: close"))
 
         self.assertEqual([("127.0.0.1", "http")], self.met)
 
     async def test_forwarded(self) -> None:
-        """A client of the header's that is itself a trusted proxy is asked by whom it was asked."""
+        """If the header's client is itself a trusted proxy, its X-Forwarded-For is used."""
         header = V1.replace(b"203.0.113.9", b"10.9.9.9")
-        said = head("/", "Connection: close", "X-Forwarded-For: 198.51.100.7", "X-Forwarded-Proto: https")
-        await self.ask(header + said)
+        forwarded = head(
+            "/", "Connection: close", "X-Forwarded-For: 198.51.100.7", "X-Forwarded-Proto: https"
+        )
+        await self.ask(header + forwarded)
 
         self.assertEqual([("198.51.100.7", "https")], self.met)
 
     async def test_no_header(self) -> None:
-        """Who begins without a header is closed without an answer, and the log says who."""
+        """A connection without a header is closed without a response, and its peer is logged."""
         logged = Logged.during(self, "mirrord.http.proxy_protocol")
         self.assertEqual(b"", await self.ask(head("/")))
 
@@ -198,7 +200,7 @@ class ProxiedTests(TestCase):
         self.assertEqual(["connection from 127.0.0.1 rejected: no PROXY header"], logged.messages)
 
     async def test_stranger(self) -> None:
-        """Who is no trusted proxy is closed before a byte of it is read."""
+        """A connection from an untrusted address is closed before a byte of it is read."""
         self.trust(("10.0.0.0/8",))
         with self.assertRaises(ConnectionError):
             if await self.ask(V1 + head("/")) == b"":
@@ -208,7 +210,7 @@ class ProxiedTests(TestCase):
         self.assertEqual(0, self.site.connections)
 
     async def test_crowd(self) -> None:
-        """Connections are counted by the client that the header names, not by the proxy."""
+        """Connections count against the client that the header names, not against the proxy."""
         self.trust(("127.0.0.0/8",), ConnectionLimits(connections_per_peer=1))
         port = await self.open()
         with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as first:
@@ -222,7 +224,7 @@ class ProxiedTests(TestCase):
             self.assertIn(b"200 OK", await self.ask(other + head("/", "Connection: close"), port=port))
 
     async def test_before_tls(self) -> None:
-        """The header stands before the handshake, and may come with it."""
+        """The header comes before the TLS handshake, and may arrive with it."""
         certified = Certified(self.folder)
         port = await self.open(certificates=certified.certificates(certified.issue("localhost")))
         trust = certified.trust()
@@ -241,7 +243,7 @@ class ProxiedTests(TestCase):
         self.assertEqual([("203.0.113.9", "https")], self.met)
 
     async def test_unix(self) -> None:
-        """On a Unix socket whoever may use it may say for whom."""
+        """On a Unix socket every peer may name its client."""
         path = self.folder / "socket"
         await self.open(f"unix:{path}")
 

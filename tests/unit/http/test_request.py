@@ -1,4 +1,4 @@
-"""Tests of http/request.py: what is known of a request when it has ended."""
+"""A request that has ended reports its time, its status and its bytes."""
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,7 +12,7 @@ from tests.fakes.wire import Client, head
 
 
 class EndTests(SynchronousTestCase):
-    """A request that is answered, or not."""
+    """Requests with and without a complete response."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -30,7 +30,7 @@ class EndTests(SynchronousTestCase):
         return self.requests[-1]
 
     def test_answered(self) -> None:
-        """It is told once, when all is written, how long a request took."""
+        """The duration is reported once, when the response is complete."""
         request = self.ask("/v2/x?ns=quay.io", "User-Agent: docker", "Referer: http://here/")
         self.clock.advance(1.5)
         self.assertEqual([], self.ended)
@@ -52,13 +52,13 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(expected, request.access())
 
     def test_head(self) -> None:
-        """The answer to a HEAD has no bytes."""
+        """The response to a HEAD has no bytes."""
         request = self.ask(method="HEAD")
         request.respond(Response.whole(404, b"body"))
         self.assertEqual((404, 0), (request.access().status, request.access().sent_bytes))
 
     def test_left(self) -> None:
-        """A client that leaves before the answer has a status of its own."""
+        """A request whose client disconnects before the response has a status of its own."""
         request = self.ask()
         self.clock.advance(2)
         self.client.leave()
@@ -66,7 +66,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual((CLIENT_LEFT, 0), (request.access().status, request.access().sent_bytes))
 
     def test_cut(self) -> None:
-        """An answer that is cut has its status, and the bytes that were written of it."""
+        """An aborted response has its status, and the number of bytes that were written of it."""
         request = self.ask()
         request.begin(Response(200, (), 10))
         request.write(b"12345")
@@ -75,7 +75,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual((200, 5), (request.access().status, request.access().sent_bytes))
 
     def test_unread(self) -> None:
-        """What was never read to its end was no request."""
+        """An incomplete head is no request."""
         self.client.send(b"GET /v2/ HTTP/1.1\r\nHost: mi")
         self.client.leave()
         self.assertEqual([], self.ended)

@@ -1,4 +1,4 @@
-"""Answers are written as HTTP has it, and nobody else writes our headers."""
+"""Responses are formatted as HTTP requires, and values cannot inject headers."""
 
 import json
 
@@ -10,7 +10,7 @@ from mirrord.oci.errors import NameUnknown, UpstreamBusy
 
 class AnswerTests(SynchronousTestCase):
     def test_head(self) -> None:
-        """The head holds the status, every header, and the length."""
+        """The head has the status, every header, and the length."""
         answer = Response.whole(200, b"{}", (b"Content-Type", b"application/json"))
 
         self.assertEqual(
@@ -19,17 +19,17 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_no_length(self) -> None:
-        """Where there is no length to tell, none is told."""
+        """Without a length there is no Content-Length."""
         self.assertEqual(b"HTTP/1.0 304 Not Modified\r\n\r\n", Response(304, (), None).head(b"HTTP/1.0"))
 
     def test_injection(self) -> None:
-        """A line end inside a value does not end the line."""
+        """A line end within a value does not end the line."""
         answer = Response.whole(200, b"", (b"Content-Type", b"a/b\r\nSet-Cookie: x\0"))
 
         self.assertIn(b"\r\nContent-Type: a/bSet-Cookie: x\r\n", answer.head(b"HTTP/1.1"))
 
     def test_error(self) -> None:
-        """An error is the spec's document, with its status, its wait and how it came about."""
+        """An error is the specification's document, with its status, Retry-After and Cache-Status."""
         error = UpstreamBusy("the pull limit is reached", detail={"limit": 100}, retry_after_seconds=1.2)
         error.cache_status = "mirrord; fwd=uri-miss; fwd-status=429"
 
@@ -43,5 +43,5 @@ class AnswerTests(SynchronousTestCase):
         self.assertIn((b"Cache-Status", b"mirrord; fwd=uri-miss; fwd-status=429"), answer.headers)
 
     def test_finer_status(self) -> None:
-        """HTTP's own status may stand for a code of the spec."""
+        """A more specific HTTP status may replace that of the error code."""
         self.assertEqual(431, Response.of_error(NameUnknown("x"), status=431).status)

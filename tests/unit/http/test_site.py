@@ -32,7 +32,7 @@ class SiteCase(SynchronousTestCase):
 
 class CrowdTests(SiteCase):
     def test_per_peer(self) -> None:
-        """One address may not have more than its share; when one connection ends, another may come."""
+        """One address may not exceed its limit; when one connection closes, another is admitted."""
         first, second, third = [self.connect("192.0.2.1") for _ in range(3)]
         self.assertEqual(
             [False, False, True], [client.wire.disconnected for client in (first, second, third)]
@@ -44,20 +44,20 @@ class CrowdTests(SiteCase):
         self.assertFalse(self.connect("192.0.2.1").wire.disconnected)
 
     def test_proxies(self) -> None:
-        """A proxy that is trusted may have all connections that there are."""
+        """A trusted proxy may use all connections."""
         self.site.proxies = TrustedProxies((ip_network("192.0.2.0/24"),))
 
         self.assertEqual([False] * 3, [self.connect("192.0.2.1").wire.disconnected for _ in range(3)])
         self.assertTrue(self.connect("192.0.2.1").wire.disconnected)
 
     def test_forgotten(self) -> None:
-        """An address of which all connections have ended is kept nowhere."""
+        """An address without connections is not stored."""
         self.connect("192.0.2.1").leave()
 
         self.assertEqual({}, self.site._peers)
 
     def test_in_all(self) -> None:
-        """Beyond the limit in all, whoever comes is refused."""
+        """Beyond the total limit, every connection is rejected."""
         clients = [self.connect(f"192.0.2.{i}") for i in range(4)]
 
         self.assertTrue(clients[3].wire.disconnected)
@@ -66,7 +66,7 @@ class CrowdTests(SiteCase):
 
 class DrainTests(SiteCase):
     def test_idle(self) -> None:
-        """Who was answered and asks nothing is let go at once; the drain is over when they have left."""
+        """An idle connection is closed at once; the drain is over when its client has disconnected."""
         client = self.connect("192.0.2.1")
         client.send(head("/"))
         self.requests[0].respond(Response.whole(200, b""))
@@ -87,7 +87,7 @@ class DrainTests(SiteCase):
         self.assertFalse(self.site.is_listening)
 
     def test_running(self) -> None:
-        """A request that runs is answered to its end, and is the last of its connection."""
+        """A running request gets its complete response, and is the last of its connection."""
         client = self.connect("192.0.2.1")
         client.send(head("/"))
         self.site.drain()
@@ -99,7 +99,7 @@ class DrainTests(SiteCase):
         self.assertTrue(client.wire.disconnecting)
 
     def test_late(self) -> None:
-        """A request that comes when the drain has begun is not taken, behind another one either."""
+        """A request that arrives after the drain has begun is not served, also behind another one."""
         idle, busy = self.connect("192.0.2.1"), self.connect("192.0.2.2")
         idle.send(head("/"))
         self.requests.pop().respond(Response.whole(200, b""))
@@ -114,7 +114,7 @@ class DrainTests(SiteCase):
         self.assertEqual("close", busy.got().headers["connection"])
 
     def test_new_connection(self) -> None:
-        """A first request that is on its way when the drain begins is answered, and is the last."""
+        """A first request that arrives just after the drain has begun is served, and is the last."""
         client = self.connect("192.0.2.1")
         self.site.drain()
 
@@ -125,7 +125,7 @@ class DrainTests(SiteCase):
         self.assertTrue(client.wire.disconnecting)
 
     def test_silent_connection(self) -> None:
-        """A connection on which nothing was asked is let go after a moment, half a head on it or not."""
+        """A connection without a complete request is closed after a moment."""
         silent, slow = self.connect("192.0.2.1"), self.connect("192.0.2.2")
         slow.send(b"GET /")
         self.site.drain()
@@ -136,11 +136,11 @@ class DrainTests(SiteCase):
         self.assertTrue(silent.wire.disconnecting and slow.wire.disconnecting)
 
     def test_nobody(self) -> None:
-        """Without clients there is nothing to wait for."""
+        """Without connections a drain is over at once."""
         self.successResultOf(self.site.drain())
 
     def test_abort(self) -> None:
-        """What has taken long enough is ended by a FIN; who is still there a second later is dropped."""
+        """Connections are aborted by a FIN; those that are open a second later are reset."""
         client = self.connect("192.0.2.1")
         client.send(head("/"))
         self.site.drain()
@@ -152,7 +152,7 @@ class DrainTests(SiteCase):
         self.assertTrue(client.wire.disconnected)
 
     def test_abort_leaves_no_timer(self) -> None:
-        """When those that were broken off have left, nothing is waited for."""
+        """When the aborted connections are closed, no timer is left."""
         client = self.connect("192.0.2.1")
         drained = self.site.drain()
         self.site.abort_connections()
@@ -163,7 +163,7 @@ class DrainTests(SiteCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_no_more(self) -> None:
-        """Who comes while it drains is refused."""
+        """A connection that arrives during the drain is rejected."""
         self.connect("192.0.2.1").send(head("/"))
         self.site.drain()
 

@@ -1,4 +1,4 @@
-"""TLS with OpenSSL on the socket: files, slow clients, and every way in which a connection can end."""
+"""TLS with OpenSSL on the socket: files, slow clients, and every way in which a connection can close."""
 
 import contextlib
 import socket
@@ -19,17 +19,17 @@ from tests.unit.http.tls_case import CERTIFICATES, OpenSSLCase, SecureCase, conn
 
 
 class SecureFileTests(SecureCase, file_server_case.FileServerTests):
-    """All that plain connections promise, encrypted."""
+    """The tests of plain connections, encrypted."""
 
 
 @implementer(IHalfCloseableProtocol)
 class HalfWaiter(Waiter):
-    """Hears when the client has no more to say, and goes on."""
+    """Notes when the client closes its half, and continues."""
 
-    has_heard_all = False
+    is_half_closed = False
 
     def readConnectionLost(self) -> None:
-        self.has_heard_all = True
+        self.is_half_closed = True
 
     def writeConnectionLost(self) -> None:
         """Nothing."""
@@ -40,7 +40,7 @@ class EndTests(SecureCase):
     protocol_type = HalfWaiter
 
     async def test_waits_for_theirs(self) -> None:
-        """After its goodbye a connection waits for the client's end, and drops what it still sends."""
+        """After close_notify a connection waits for the client's FIN, and drops what still arrives."""
         self.transport.loseConnection()
         await deferToThread(self.client.sendall, b"x" * 100_000)
         await deferLater(reactor, 0.05)
@@ -51,15 +51,15 @@ class EndTests(SecureCase):
         await self.protocol.lost
 
     async def test_no_goodbye_of_theirs(self) -> None:
-        """A client that leaves without close_notify has left."""
+        """A client that closes without close_notify has disconnected."""
         self.transport.write(b"so that nothing is unread, which would make a reset of it")
         await deferToThread(self.client.recv, 100)
         socket.socket(fileno=self.client.detach()).close()
 
-        await self.until(lambda: self.protocol.has_heard_all)
+        await self.until(lambda: self.protocol.is_half_closed)
 
     async def test_half_close(self) -> None:
-        """A client that has no more to say is served on."""
+        """A client that closes its half still gets the response."""
         protocol = HalfWaiter()
         number = await self.listen(protocol)
 
@@ -75,7 +75,7 @@ class EndTests(SecureCase):
                 return received
 
         asking = deferToThread(ask)
-        await self.until(lambda: protocol.has_heard_all)
+        await self.until(lambda: protocol.is_half_closed)
         self.assertEqual(b"all of it, please", protocol.received)
         transport: Any = protocol.transport
         await transport.send_file(self.fd, 0, len(CONTENT))
@@ -84,7 +84,7 @@ class EndTests(SecureCase):
         self.assertEqual(len(CONTENT), await asking)
 
     async def test_our_half(self) -> None:
-        """Our half can be closed alone: the client hears that, and we still hear the client."""
+        """Our half can be closed alone: the client sees that, and we still receive."""
         self.transport.write(b"no")
         self.transport.loseWriteConnection()
         self.assertEqual(b"no", await self.read_all())
@@ -94,11 +94,11 @@ class EndTests(SecureCase):
         await self.until(lambda: self.protocol.received == b"but")
 
     async def test_lose_while_opening(self) -> None:
-        """A connection that is told to close in its handshake closes."""
+        """A connection can be closed during the handshake."""
         protocol = Waiter()
         client = socket.create_connection(("127.0.0.1", await self.listen(protocol)), timeout=5)
         self.addCleanup(client.close)
-        (await protocol.met).loseConnection()
+        (await protocol.connected).loseConnection()
 
         self.assertEqual(b"", await deferToThread(client.recv, 100))
         client.close()
@@ -106,7 +106,7 @@ class EndTests(SecureCase):
 
 
 class CloseNotifyTests(OpenSSLCase):
-    """How a connection ends, as a client sees it that insists on close_notify."""
+    """How a connection closes, as seen by a client that insists on close_notify."""
 
     async def test_closed(self) -> None:
         """A connection that is closed sends close_notify after all that was written."""
@@ -125,7 +125,7 @@ class CloseNotifyTests(OpenSSLCase):
         self.assertEqual((CONTENT, True), await self.read_to_end())
 
     async def test_cut(self) -> None:
-        """A response that is aborted within a record ends without close_notify: the client sees the cut."""
+        """A response that is aborted within a record ends without close_notify: the client sees that."""
         self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
         sending = self.send_file(0, len(CONTENT))
         await self.until(lambda: self.transport._is_stuck)
@@ -140,14 +140,14 @@ class CloseNotifyTests(OpenSSLCase):
 
 
 class SlowTests(SecureCase):
-    """Clients that take less than is written."""
+    """Clients that read less than is written."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
 
     async def test_same_bytes(self) -> None:
-        """What found no room is sent again from where it was, though others have used the scratch since."""
+        """A chunk without room is sent again, though other connections have used the buffer since."""
         scratch = bytearray(CHUNK_BYTES)
         self.transport._scratch = memoryview(scratch)
         reading = ensureDeferred(self.read_all())
@@ -160,7 +160,7 @@ class SlowTests(SecureCase):
         self.assertEqual(CONTENT, await reading)
 
     async def test_buffered(self) -> None:
-        """What Twisted buffers arrives in order, however little room there is, and grows meanwhile."""
+        """What Twisted buffers arrives in order, however little room there is, and while more is written."""
         reading = ensureDeferred(self.read_all())
         for first in range(0, len(CONTENT), 100_000):
             self.transport.write(CONTENT[first : first + 100_000])
@@ -170,7 +170,7 @@ class SlowTests(SecureCase):
         self.assertEqual(CONTENT, await reading)
 
     async def test_written_meanwhile(self) -> None:
-        """What is written while a file is stuck comes after it."""
+        """What is written while a file is being sent comes after it."""
         sending = self.send_file(0, len(CONTENT))
         await self.until(lambda: self.transport._is_stuck)
         self.transport.write(b"after")
@@ -181,7 +181,7 @@ class SlowTests(SecureCase):
         self.assertEqual(CONTENT + b"after", await reading)
 
     async def test_progress(self) -> None:
-        """Each read of the client's is seen, though no chunk is through; one that reads nothing is behind."""
+        """Each read by the client is progress, though no chunk is complete; without one it is behind."""
         self.send_file(0, len(CONTENT)).addErrback(lambda _: None)
         await self.until(lambda: self.transport._is_stuck)
         await deferLater(reactor, 0.1)
@@ -195,33 +195,33 @@ class SlowTests(SecureCase):
         await self.until(lambda: self.transport.progress()[0] > taken)
 
 
-class Reluctant:
-    """A connection of OpenSSL's that will not write before it has read, nor give before it can write."""
+class ReluctantConnection:
+    """An OpenSSL connection that does not write before it has read, nor read before it can write."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._held = b""
-        self._has_heard = self._has_ended = False
+        self._received = b""
+        self._has_read = self._has_shut_down = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def send(self, data: Any) -> int:
-        if not self._has_heard:
+        if not self._has_read:
             raise SSL.WantReadError
         return int(self._connection.send(data))
 
     def recv(self, count: int) -> bytes:
-        if not self._has_heard:
-            self._held = self._connection.recv(count)
-            self._has_heard = True
+        if not self._has_read:
+            self._received = self._connection.recv(count)
+            self._has_read = True
             raise SSL.WantWriteError
-        held, self._held = self._held, b""
-        return held or bytes(self._connection.recv(count))
+        received, self._received = self._received, b""
+        return received or bytes(self._connection.recv(count))
 
     def shutdown(self) -> bool:
-        if not self._has_ended:
-            self._has_ended = True
+        if not self._has_shut_down:
+            self._has_shut_down = True
             raise SSL.WantWriteError
         return bool(self._connection.shutdown())
 
@@ -230,10 +230,10 @@ class ReluctantTests(OpenSSLCase):
     class certificates:  # noqa: N801 - stands for an attribute
         @staticmethod
         def accept(connected: socket.socket) -> Any:
-            return Reluctant(CERTIFICATES.accept(connected))
+            return ReluctantConnection(CERTIFICATES.accept(connected))
 
     async def test_wants(self) -> None:
-        """A write that wants to read and a read that wants to write each get what they want; nobody spins."""
+        """A write that needs input and a read that needs room are completed, without busy waiting."""
         sending = self.send_file(0, 100_000)
         await deferLater(reactor, 0.05)
         self.assertNotIn(self.transport, reactor.getWriters())

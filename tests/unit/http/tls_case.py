@@ -26,7 +26,7 @@ class SecureCase(FileServerCase):
     def make_transport(self) -> Callable[..., Any]:
         return partial(TLSServer, self.certificates, bytearray(CHUNK_BYTES), self.pages)
 
-    def greet(self, client: socket.socket) -> socket.socket:
+    def handshake(self, client: socket.socket) -> socket.socket:
         return CERTIFIED.trust().wrap_socket(client, server_hostname="localhost")
 
 
@@ -36,7 +36,7 @@ class OpenSSLCase(SecureCase):
     Python's own does not in every version: the ssl of Debian 12 reports both ends alike.
     """
 
-    def greet(self, client: socket.socket) -> Any:
+    def handshake(self, client: socket.socket) -> Any:
         return connect(client)
 
     async def read_to_end(self) -> tuple[bytes, bool]:
