@@ -26,12 +26,12 @@ class Waiter(Protocol):
     """Keeps its transport and the received bytes."""
 
     def __init__(self) -> None:
-        self.connected: Deferred[Any] = Deferred()
+        self.made: Deferred[Any] = Deferred()
         self.lost: Deferred[None] = Deferred()
         self.received = b""
 
     def connectionMade(self) -> None:
-        self.connected.callback(self.transport)
+        self.made.callback(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
@@ -75,7 +75,7 @@ class FileServerCase(TestCase):
         number = await self.listen(protocol)
         plain = socket.create_connection(("127.0.0.1", number), timeout=5)
         self.addCleanup(plain.close)
-        transport = await protocol.connected
+        transport = await protocol.made
         self.addCleanup(transport.abortConnection)
         client = await deferToThread(self.handshake, plain)
         self.addCleanup(client.close)

@@ -230,7 +230,7 @@ class DeadlineTests(ChannelCase):
 
         self.assertTrue(self.wire.disconnected)
 
-    def test_dripping_head(self) -> None:
+    def test_slow_head(self) -> None:
         """A head that is incomplete 20 s after its first byte closes the connection, even if bytes arrive."""
         for byte in head("/")[:19]:
             self.client.send(bytes([byte]))

@@ -28,7 +28,7 @@ class HandshakeTests(SecureCase):
         protocol = Waiter()
         client = socket.create_connection(("127.0.0.1", await self.listen(protocol)), timeout=5)
         self.addCleanup(client.close)
-        transport = await protocol.connected
+        transport = await protocol.made
         client.sendall(b"\x16\x03\x01\x02")
         await deferLater(reactor, 0.05)
 
@@ -41,7 +41,7 @@ class HandshakeTests(SecureCase):
         protocol = Waiter()
         number = await self.listen(protocol)
 
-        def drip() -> str | None:
+        def send_slowly() -> str | None:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             tls = CERTIFIED.trust().wrap_bio(incoming, outgoing, server_hostname="localhost")
             with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
@@ -54,12 +54,12 @@ class HandshakeTests(SecureCase):
                             plain.send(bytes((byte,)))
                         incoming.write(plain.recv(65536))
 
-        self.assertEqual("TLSv1.3", await deferToThread(drip))
+        self.assertEqual("TLSv1.3", await deferToThread(send_slowly))
         await protocol.lost
 
     async def test_http(self) -> None:
         """A client that speaks plain HTTP to a TLS port gets a complete response in plain HTTP."""
-        raw = await self.talk_plainly(b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n\r\n" + b"x" * 100_000)
+        raw = await self.send_plainly(b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n\r\n" + b"x" * 100_000)
 
         self.assertTrue(raw.startswith(b"HTTP/1.1 400 Bad Request\r\n"), raw)
         self.assertIn(b"this port speaks TLS", raw)
@@ -73,7 +73,7 @@ class HandshakeTests(SecureCase):
             b"\x80\x2e\1\3\1",
         ):
             with self.subTest(garbage=garbage[:10]):
-                self.assertNotIn(b"HTTP", await self.talk_plainly(garbage))
+                self.assertNotIn(b"HTTP", await self.send_plainly(garbage))
         self.assertEqual([], self.flushLoggedErrors())
 
     async def test_others_are_left_alone(self) -> None:
@@ -89,20 +89,20 @@ class HandshakeTests(SecureCase):
             broken = bytearray(hello)
             for _ in range(dice.randrange(1, 6)):
                 broken[dice.randrange(len(broken))] = dice.randrange(256)
-            talking = ensureDeferred(self.talk_plainly(bytes(broken)))
+            talking = ensureDeferred(self.send_plainly(bytes(broken)))
             await self.send_file(0, 10_000)
             await talking
         self.transport.loseConnection()
 
         self.assertEqual(CONTENT[:10_000] * 60, await reading)
 
-    async def talk_plainly(self, words: bytes) -> bytes:
+    async def send_plainly(self, sent: bytes) -> bytes:
         protocol = Waiter()
         number = await self.listen(protocol)
 
         def talk() -> bytes:
             with socket.create_connection(("127.0.0.1", number), timeout=5) as plain:
-                plain.sendall(words)
+                plain.sendall(sent)
                 plain.shutdown(socket.SHUT_WR)
                 with plain.makefile("rb") as file:
                     return file.read()

@@ -50,7 +50,7 @@ class EndTests(SecureCase):
         self.client.close()
         await self.protocol.lost
 
-    async def test_no_goodbye_of_theirs(self) -> None:
+    async def test_client_without_close_notify(self) -> None:
         """A client that closes without close_notify has disconnected."""
         self.transport.write(b"so that nothing is unread, which would make a reset of it")
         await deferToThread(self.client.recv, 100)
@@ -98,7 +98,7 @@ class EndTests(SecureCase):
         protocol = Waiter()
         client = socket.create_connection(("127.0.0.1", await self.listen(protocol)), timeout=5)
         self.addCleanup(client.close)
-        (await protocol.connected).loseConnection()
+        (await protocol.made).loseConnection()
 
         self.assertEqual(b"", await deferToThread(client.recv, 100))
         client.close()
@@ -110,10 +110,10 @@ class CloseNotifyTests(OpenSSLCase):
 
     async def test_closed(self) -> None:
         """A connection that is closed sends close_notify after all that was written."""
-        self.transport.write(b"last words")
+        self.transport.write(b"the end")
         self.transport.loseConnection()
 
-        self.assertEqual((b"last words", True), await self.read_to_end())
+        self.assertEqual((b"the end", True), await self.read_to_end())
 
     async def test_closed_without_room(self) -> None:
         """A close_notify for which the socket has no room is sent when it has."""
