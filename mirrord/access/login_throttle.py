@@ -25,7 +25,8 @@ from mirrord.oci.errors import TooManyRequests
 FREE_ATTEMPTS = 3
 MAX_DELAY = 4.0
 _ATTACK_ATTEMPTS = 20
-_FORGOTTEN_AFTER = 900.0
+_COUNT_SECONDS = 900.0
+_KNOWN_SECONDS = 30 * 86_400.0
 MAX_ENTRIES = 4096
 
 
@@ -41,11 +42,11 @@ class LoginThrottle:
 
     _clock: Callable[[], float]
     _counts: TTLCache[tuple[str, str], _Count] = attrs.field(init=False)
-    _proven: TTLCache[tuple[str, str], bool] = attrs.field(init=False)
+    _known: TTLCache[tuple[str, str], bool] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._counts = TTLCache(MAX_ENTRIES, _FORGOTTEN_AFTER, self._clock)
-        self._proven = TTLCache(MAX_ENTRIES, 30 * 86_400.0, self._clock)
+        self._counts = TTLCache(MAX_ENTRIES, _COUNT_SECONDS, self._clock)
+        self._known = TTLCache(MAX_ENTRIES, _KNOWN_SECONDS, self._clock)
 
     def begin(self, user: str, address: str) -> float:
         """Count an attempt to log in as this user; return the seconds for which to delay it.
@@ -54,10 +55,10 @@ class LoginThrottle:
             TooManyRequests: Delayed attempts are waiting already.
         """
         network = _network(address)
-        is_proven = (user, network) in self._proven
+        is_known = (user, network) in self._known
         by_network, by_user = self._count("network", network), self._count("user", user)
         now = self._clock()
-        begins_at = max(now, by_network.delayed_until, 0.0 if is_proven else by_user.delayed_until)
+        begins_at = max(now, by_network.delayed_until, 0.0 if is_known else by_user.delayed_until)
         by_network.attempts += 1
         if begins_at - now > MAX_DELAY:
             raise TooManyRequests("too many wrong passwords", retry_after_seconds=begins_at - now)
@@ -70,7 +71,7 @@ class LoginThrottle:
     def succeeded(self, user: str, address: str) -> None:
         """Subtract an attempt that has succeeded."""
         network = _network(address)
-        self._proven[user, network] = True
+        self._known[user, network] = True
         for count in (self._count("network", network), self._count("user", user)):
             count.attempts -= 1
             count.delayed_until = 0.0

@@ -17,7 +17,8 @@ from mirrord.config.htpasswd import read_users
 from mirrord.config.pem import read_certificates, read_key
 from mirrord.config.types import split_proxy_url
 
-_INTERNAL = re.compile(r"^_?\w+\(\) ")
+_FUNCTION_NAME = re.compile(r"^_?\w+\(\) ")
+"""The beginning of the TypeError of a call with unknown arguments."""
 
 
 def check_files(config: Config, environment: Mapping[str, str], *, is_running: bool = False) -> list[str]:
@@ -52,7 +53,7 @@ def _attempt(path: str, attempt: Callable[[], object]) -> Iterator[str]:
     except OSError as error:
         yield f"{path}: cannot be opened: {error.strerror}"
     except (TypeError, ValueError) as error:
-        yield f"{path}: {_INTERNAL.sub('', str(error))}"
+        yield f"{path}: {_FUNCTION_NAME.sub('', str(error))}"
 
 
 def _parse_endpoint(description: str) -> None:
@@ -61,7 +62,7 @@ def _parse_endpoint(description: str) -> None:
         serverFromString(object(), description)
     except LookupError:
         if not description.startswith("systemd:"):
-            raise ValueError("not an endpoint") from None
+            raise ValueError("must be a Twisted server endpoint") from None
         # systemd passes the socket to the service only; a check of the file has none.
 
 

@@ -131,7 +131,7 @@ class UpstreamConfig:
             )
 
     def may_receive_account(self, realm: str) -> bool:
-        """Whether the token service at this URL may receive the account.
+        """Return whether the token service at this URL may receive the account.
 
         A realm is a URL that the upstream names, and an attacker who can respond in its place can name any
         (GHSA-3p65-76g6-3w7r). So the account is sent to the upstream's own host and to the host of the

@@ -22,11 +22,11 @@ class EndpointDescription:
     def parse(cls, text: str) -> Self:
         """Split a description as Twisted does: at colons without a backslash."""
         kind, *arguments = _SEPARATOR.split(text)
-        words = [_ESCAPE.sub(r"\1", argument) for argument in arguments]
+        unescaped = [_ESCAPE.sub(r"\1", argument) for argument in arguments]
         return cls(
             kind,
-            tuple(word for word in words if "=" not in word),
-            dict(word.split("=", 1) for word in words if "=" in word),
+            tuple(argument for argument in unescaped if "=" not in argument),
+            dict(argument.split("=", 1) for argument in unescaped if "=" in argument),
         )
 
     def argument(self, name: str, position: int) -> str:

@@ -21,7 +21,7 @@ OCTET_STREAM = "application/octet-stream"
 """The media type of a blob whose descriptor is unknown, and of every blob in a response."""
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-"""The size that registries should accept and most clients limit to (reference/protocol.md, 1.5)."""
+"""The largest manifest: registries should accept it, clients read no more (reference/protocol.md, 1.5)."""
 
 MAX_REFERENCES = 4096
 """The number of entries of a manifest that are read: 4 MiB can contain 44,000, which take a second."""
@@ -43,7 +43,7 @@ _NOT_DISTRIBUTABLE = (
     "application/vnd.oci.image.layer.nondistributable.",
     "application/vnd.docker.image.rootfs.foreign.",
 )
-"""How the media types of layers that no registry stores begin: parts of Windows (image-spec, layer.md)."""
+"""The beginnings of media types of layers that no registry stores, as of Windows (image-spec, layer.md)."""
 
 _MEDIA_TYPE = re.compile(r"[ -~]{0,255}")
 
