@@ -37,7 +37,7 @@ from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
 from tests.fakes.clock import ImmediateClock
 from tests.fakes.wire import Client, Got, Wire
-from tests.unit.gc.cases import FakeHostedStore, FakeStore
+from tests.unit.gc.cases import FakeStore, NoHostedContent
 
 DIGEST = Digest.of(b"x")
 UBUNTU = ImageReference.parse("ubuntu")
@@ -115,7 +115,7 @@ class CommandsTests(SynchronousTestCase):
                 wall_clock=clock.seconds,
                 free_bytes=lambda: 1000,
                 metrics=Metrics(),
-                hosted=HostedSweeper(FakeHostedStore(), clock),
+                hosted=HostedSweeper(NoHostedContent(), clock),
             )
         )
         self.commands = Commands(self.operations.all, OWN)

@@ -98,68 +98,50 @@ class FakeStore:
 
 
 @attrs.define(eq=False)
-class FakeHostedStore:
-    """Repositories in memory. Content named in `elsewhere` is linked to a mirrored repository.
+class NoHostedContent:
+    """Hosted repositories without content but expired uploads; `failure` is raised by each sweep of them."""
 
-    `failures` are raised by the next calls of that name.
-    """
-
-    contents: dict[RepositoryName, tuple[list[HostedManifest], list[HostedTag]]] = attrs.field(factory=dict)
-    uploads: dict[str, float] = attrs.field(factory=dict)
-    unreferenced_blobs: list[tuple[RepositoryName, Digest]] = attrs.field(factory=list)
-    content: list[Entry] = attrs.field(factory=list)
-    elsewhere: set[str] = attrs.field(factory=set)
-    marked: list[Entry] = attrs.field(factory=list)
-    portions: list[RetentionPlan] = attrs.field(factory=list)
-    failures: dict[str, Exception] = attrs.field(factory=dict)
+    uploads: list[str] = attrs.field(factory=list)
+    failure: Exception | None = None
 
     def expired_uploads(self, idle_seconds: float) -> list[str]:
-        return [name for name, age in self.uploads.items() if age >= idle_seconds]
+        if self.failure is not None:
+            raise self.failure
+        return list(self.uploads)
 
     async def remove_uploads(self, names: Sequence[str]) -> int:
-        for name in names:
-            del self.uploads[name]
+        self.uploads = [name for name in self.uploads if name not in names]
         return 0
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        return sorted(each for each in self.contents if str(each) > after)[:limit]
+        return []
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
-        yield from ([manifest] for manifest in self.contents[repository][0])
+        return iter(())
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
-        yield from ([tag] for tag in self.contents[repository][1])
+        return iter(())
 
     async def apply_plan(self, plan: RetentionPlan, grace_seconds: float) -> tuple[int, int]:
-        if "apply_plan" in self.failures:
-            raise self.failures.pop("apply_plan")
-        self.portions.append(plan)
-        manifests, tags = self.contents[plan.repository]
-        self.contents[plan.repository] = (
-            [manifest for manifest in manifests if manifest not in plan.manifests],
-            [tag for tag in tags if tag not in plan.tags],
-        )
-        return len(plan.tags), len(plan.manifests)
+        raise NotImplementedError
 
     def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
-        yield from [list(self.unreferenced_blobs)] if self.unreferenced_blobs else []
+        return iter(())
 
     async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
-        self.unreferenced_blobs = [blob for blob in self.unreferenced_blobs if blob not in blobs]
-        return len(blobs)
+        raise NotImplementedError
 
     def unlinked(self) -> Iterator[list[Entry]]:
-        yield from [list(self.content)] if self.content else []
+        return iter(())
 
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
-        yield from ({entry.name} & self.elsewhere for entry in entries)
+        return iter(())
 
     def mark_mirrored(self, entries: Sequence[Entry]) -> None:
-        self.marked += entries
+        raise NotImplementedError
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
-        self.content = [entry for entry in self.content if entry not in entries]
-        return list(entries)
+        raise NotImplementedError
 
 
 class CollectorTestCase(SynchronousTestCase):
@@ -168,7 +150,7 @@ class CollectorTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = FakeStore()
-        self.hosted_store = FakeHostedStore()
+        self.hosted_content = NoHostedContent()
         self.metrics = Metrics()
         self.free = 1000 * MIB
         self.filled = 0
@@ -185,7 +167,7 @@ class CollectorTestCase(SynchronousTestCase):
             wall_clock=lambda: 5.0,
             free_bytes=self.free_bytes,
             metrics=self.metrics,
-            hosted=HostedSweeper(self.hosted_store, self.clock),
+            hosted=HostedSweeper(self.hosted_content, self.clock),
         )
 
     def free_bytes(self) -> int:

@@ -3,7 +3,7 @@ import errno
 from twisted.internet.defer import Deferred
 
 from mirrord.gc.collector import EMERGENCY_BYTES, ENTRIES_PER_SLICE
-from mirrord.gc.results import EvictedContent, SweepResult
+from mirrord.gc.results import EvictedContent, HostedSweepResult, SweepResult
 from tests.unit.gc.cases import DIGEST, MIB, OTHER, CollectorTestCase
 
 
@@ -144,6 +144,27 @@ class RoomTests(CollectorTestCase):
         self.assertEqual("the disk is full: 1048576 bytes are free", collector.problem)
 
 
+class PushRoomTests(CollectorTestCase):
+    def test_max_size(self) -> None:
+        """A push may exceed `max_size`, and evicts nothing while the disk has room."""
+        self.fill(90)
+        self.assertTrue(self.result(self.collector().make_room_for_push(500 * MIB)))
+        self.assertEqual(90, len(self.names()))
+
+    def test_eviction(self) -> None:
+        """If less than `min_free` would be left, mirrored content is evicted first."""
+        self.fill(90)
+        collector = self.collector(min_free=100 * MIB)
+        self.assertTrue(self.result(collector.make_room_for_push(850 * MIB)))
+        self.assertLess(len(self.names()), 60)
+
+    def test_min_free(self) -> None:
+        """A push that would leave less than `min_free` even then is rejected, and nothing is evicted."""
+        self.fill(90)
+        self.assertFalse(self.result(self.collector(min_free=100 * MIB).make_room_for_push(950 * MIB)))
+        self.assertEqual(90, len(self.names()))
+
+
 class SweepTests(CollectorTestCase):
     def test_a_sweep_ends_below_the_limit(self) -> None:
         """A store that is too large is brought below its limit, and the result says what was evicted."""
@@ -243,6 +264,27 @@ class SweepTests(CollectorTestCase):
         self.clock.pump([60.0] + [0.0] * 50)
         self.assertLess(self.store.total_bytes, 100 * MIB)
         self.result(collector.stop())
+
+    def test_failed_sweep_of_hosted_repositories(self) -> None:
+        """If hosted repositories cannot be swept, mirrored content has been evicted already."""
+        self.fill(120)
+        self.hosted_content.failure = OSError(errno.ENOSPC, "full")
+        collector = self.collector()
+        collector.start()
+        self.clock.pump([0.0] * 100)
+        self.assertLess(self.store.total_bytes, 100 * MIB)
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+
+    def test_hosted_repositories(self) -> None:
+        """A sweep includes hosted repositories, unless the collector is stopped before."""
+        self.fill(1, idle_seconds=2000.0)
+        self.hosted_content.uploads = ["old"]
+        stopped = self.collector()
+        stopped.start()
+        self.result(stopped.stop())
+        self.assertEqual(["old"], self.hosted_content.uploads)
+        self.assertEqual(HostedSweepResult(uploads=1), self.result(self.collector().sweep()).hosted)
+        self.assertEqual([], self.hosted_content.uploads)
 
     def test_stop_waits_for_the_slice(self) -> None:
         """Stopping waits for a running sweep, which ends after its slice."""

@@ -1,0 +1,10 @@
+"""The temporary folders of trial are created in the working directory; make that a folder of pytest."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
