@@ -92,7 +92,7 @@ class BlobHandler:
             return Response(status, headers, length, stream=stream.send, cache=opened.cache)
         blob.close()
         pieces = [part if isinstance(part, bytes) else body[part.first : part.stop] for part in parts]
-        return Response(status, headers, length, b"".join(pieces), cache=opened.cache)
+        return Response(status, headers, length, body=b"".join(pieces), cache=opened.cache)
 
 
 def _headers(digest: Digest) -> tuple[Header, ...]:

@@ -44,7 +44,7 @@ class ManifestHandler:
         result = await request.repository.get_manifest(route.reference)
         manifest = result.manifest
         headers = _headers(manifest.media_type, route.reference, manifest.digest, result.cache)
-        return Response(200, headers, len(manifest.body), manifest.body, cache=result.cache)
+        return Response(200, headers, len(manifest.body), body=manifest.body, cache=result.cache)
 
     async def write(
         self, request: RegistryRequest, route: ManifestRoute, writer: RepositoryWriter

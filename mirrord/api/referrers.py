@@ -31,4 +31,4 @@ class ReferrersHandler:
                 query["artifactType"] = route.artifact_type
             link = f'</v2/{route.repository}/referrers/{route.digest}?{urlencode(query)}>; rel="next"'
             headers.append((b"Link", link.encode("ascii")))
-        return Response(200, tuple(headers), len(result.body), result.body, cache=result.cache)
+        return Response(200, tuple(headers), len(result.body), body=result.body, cache=result.cache)

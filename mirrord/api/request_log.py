@@ -83,7 +83,7 @@ class RequestLog:
         if self._outcome != _DISCONNECTED:
             self._metrics.response_ended(self._key.upstream, self._kind, self._outcome, request.sentLength)
         is_pull = self._kind == "manifest" and not request.is_head
-        if is_pull and not request.is_cut:
+        if is_pull and not request.is_aborted:
             self._metrics.pulled(self._outcome)
         if is_pull or self._is_debugging():
             self._report(seconds, is_pull=is_pull)
@@ -116,7 +116,7 @@ class RequestLog:
     def _result(self) -> str:
         if self._outcome == _ERROR:
             return f"{self._request.code}, {self._reason}"
-        if self._request.is_cut and self._outcome != _DISCONNECTED:
+        if self._request.is_aborted and self._outcome != _DISCONNECTED:
             return f"{self._outcome}, aborted"
         return self._outcome
 

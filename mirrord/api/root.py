@@ -2,13 +2,11 @@
 
 import secrets
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 
 from mirrord.access.authenticator import Authenticator, Caller
@@ -31,7 +29,7 @@ from mirrord.http.resource import AsyncResource
 from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.last_clients import LastClients
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.errors import NameUnknown, RegistryError, Unsupported
+from mirrord.oci.errors import NameUnknown, Unsupported
 from mirrord.oci.routes import (
     BlobRoute,
     CatalogRoute,
@@ -124,8 +122,6 @@ class APIResource(AsyncResource):
 
     isLeaf = True
     error_headers = (API_VERSION,)
-
-    _log: ClassVar[Logger] = Logger()
 
     _router: Router
     _authenticator: Authenticator
@@ -233,7 +229,7 @@ class APIResource(AsyncResource):
                 return await self._referrers.read(request, route)
 
     async def _send(self, request: MirrorRequest, response: Response, common: tuple[Header, ...]) -> None:
-        """Send a response; if a body fails after its head, end short of what the head promised."""
+        """Send a response; an error of its body aborts it, since the head has been sent (AsyncResource)."""
         response = attrs.evolve(response, headers=(*response.headers, *common))
         stream = response.stream
         if stream is None and len(response.body) > CHUNK_BYTES and not request.is_head:
@@ -244,18 +240,8 @@ class APIResource(AsyncResource):
                 self._metrics.sent(request.sentLength)
             return
         request.begin(response)
-        try:
-            await stream(request)
-        except Exception as error:  # noqa: BLE001 - no response can follow any more
-            if request.channel is not None:
-                # A download logs by itself why it failed, once for all its clients.
-                if not isinstance(error, RegistryError | CancelledError):
-                    self._log.failure(
-                        "response aborted: {uri}", Failure(), uri=request.uri[:256].decode("latin-1")
-                    )
-                request.break_off()
-        else:
-            request.finish()
+        await stream(request)
+        request.finish()
 
 
 def _authorize(request: RegistryRequest, route: RepositoryRoute) -> None:

@@ -227,7 +227,7 @@ class MirrorChannel(HTTPChannel):
         if request is not None and request.waiting is not None:
             request.waiting.cancel()
         elif request is not None:
-            request.break_off()
+            request.abort()
         if not self._is_closing:
             self.loseConnection()
 

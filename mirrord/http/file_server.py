@@ -88,7 +88,7 @@ class FileServer(AckMeter, tcp.Server):
     file_bytes = 0
     _sending: _Sending | None = None
 
-    def __init__(self, pages: PageCache, *args: Any) -> None:
+    def __init__(self, *args: Any, pages: PageCache) -> None:
         self._pages = pages
         super().__init__(*args)
 

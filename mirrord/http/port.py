@@ -107,9 +107,9 @@ def _authority(address: Any) -> str | None:
 def _transport(site: MirrorSite, pages: PageCache, certificates: Certificates | None) -> Callable[..., Any]:
     """Return the factory of a TCP connection's transport; it is called with the arguments of `tcp.Server`."""
     if certificates is None:
-        return partial(ProxyProtocolSendfileServer if site.is_proxied else SendfileServer, pages)
+        return partial(ProxyProtocolSendfileServer if site.is_proxied else SendfileServer, pages=pages)
     secure = ProxyProtocolTLSServer if site.is_proxied else TLSServer
-    return partial(secure, certificates, bytearray(CHUNK_BYTES), pages)
+    return partial(secure, certificates=certificates, scratch=bytearray(CHUNK_BYTES), pages=pages)
 
 
 def _widen_backlog(port: Any) -> None:

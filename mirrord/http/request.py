@@ -74,7 +74,7 @@ class MirrorRequest(Request):
     ended: Callable[[float], None] | None = None
     client_address = ""
     received_at: float | None = None
-    is_cut = False
+    is_aborted = False
 
     _log = Logger()
 
@@ -189,13 +189,11 @@ class MirrorRequest(Request):
             return
         public = self._public(error)
         if self.startedWriting:
-            self.break_off()
+            self.abort()
             return
-        if isinstance(error, UnsupportedMethod):
-            headers = (*headers, API_VERSION, (b"Allow", b", ".join(sorted(error.allowedMethods))))
         self.respond(Response.of_error(public, *headers))
 
-    def break_off(self) -> None:
+    def abort(self) -> None:
         """Close the connection before the response is complete.
 
         By a FIN: containerd resumes after an unexpected EOF, not after a reset (reference/protocol.md, 1.8).
@@ -209,14 +207,14 @@ class MirrorRequest(Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """Cancel what the response waits for: the client has disconnected."""
-        site, self.is_cut = self.channel.site, not self.finished
+        site, self.is_aborted = self.channel.site, not self.finished
         super().connectionLost(reason)
         if self.body is not None:
             self.body.fail()
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             waiting.cancel()
-        if self.is_cut and self.received_at is not None:
+        if self.is_aborted and self.received_at is not None:
             site.log(self)
 
     def access(self) -> AccessRecord:
@@ -280,7 +278,7 @@ class MirrorRequest(Request):
     def _public(self, error: Exception) -> RegistryError:
         """Return the error that the client is given, and log one that is ours."""
         if isinstance(error, UnsupportedMethod):
-            return Unsupported("the method is not allowed here")
+            return Unsupported("the method is not allowed here", allow=tuple(sorted(error.allowedMethods)))
         shown = self.uri[:256].decode("latin-1")
         public = public_error(error)
         if isinstance(error, OSError) and error.errno in _FULL:
@@ -307,12 +305,6 @@ def public_error(error: Exception) -> RegistryError:
         is_full = error.errno in _FULL
         return Unavailable("the mirror's disk is full" if is_full else "the mirror's disk failed")
     return RegistryError("internal error; see the mirror's log")
-
-
-def not_allowed() -> Response:
-    """Return the response to a method that a mirrored repository does not support."""
-    error = Unsupported("a mirror is read-only: only GET and HEAD are allowed")
-    return Response.of_error(error, API_VERSION, (b"Allow", b"GET, HEAD"))
 
 
 def http_date(seconds: float) -> bytes:

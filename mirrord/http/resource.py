@@ -89,7 +89,7 @@ class AsyncResource(JSONResource):
             await self.respond(request)
         except CancelledError:
             # The client has disconnected, or the drain has waited for it long enough.
-            request.break_off()
+            request.abort()
         except Exception as error:  # noqa: BLE001 - the last resort, and logged
             request.fail(error, *self.error_headers)
 

@@ -1,4 +1,4 @@
-"""Answer: a status, headers and a body that are ready to leave."""
+"""Response: a status, headers and a body, ready to be sent."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from mirrord.oci.errors import RegistryError, Unauthorized, Unsupported
 Header = tuple[bytes, bytes]
 
 API_VERSION: Header = (b"Docker-Distribution-Api-Version", b"registry/2.0")
-"""What old tools take as the sign of a registry (distribution-spec, "Legacy Docker support HTTP headers")."""
+"""By this old tools recognize a registry (distribution-spec, "Legacy Docker support HTTP headers")."""
 
 _JSON: Header = (b"Content-Type", b"application/json")
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
@@ -27,33 +27,33 @@ class Response:
 
     `length` is the Content-Length, None if there is none (304, or a HEAD of unknown size). A body that does
     not fit into memory is written by `stream`, which is called with the request after the head was sent.
-    `cache` says how the response came about, and becomes the Cache-Status and Age headers (RFC 9211).
+    `cache` is how the response came about, and becomes the Cache-Status and Age headers (RFC 9211).
     """
 
     status: int
     headers: tuple[Header, ...]
     length: int | None
-    body: bytes = attrs.field(default=b"", repr=False)
+    body: bytes = attrs.field(default=b"", repr=False, kw_only=True)
     stream: Callable[[Any], Awaitable[None]] | None = attrs.field(default=None, kw_only=True)
     cache: CacheResult | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
     def whole(cls, status: int, body: bytes, *headers: Header) -> "Response":
-        """An answer of which all is here."""
-        return cls(status, headers, len(body), body)
+        """Return a response with its complete body."""
+        return cls(status, headers, len(body), body=body)
 
     @classmethod
     def of_json(cls, document: object, *headers: Header, status: int = 200) -> "Response":
-        """A JSON document."""
+        """Return a JSON document."""
         return cls.whole(status, json.dumps(document, separators=(",", ":")).encode(), _JSON, *headers)
 
     @classmethod
     def of_error(cls, error: RegistryError, *headers: Header, status: int | None = None) -> "Response":
-        """The spec's error document (distribution-spec, "Error Codes").
+        """Return the error document (distribution-spec, "Error Codes").
 
-        `status` is for what HTTP tells more finely than the spec's codes do: 413, 414, 431.
+        `status` overrides that of the error, where HTTP's are more specific: 413, 414, 431.
         """
-        complaint = {"code": error.code, "message": error.message, "detail": error.detail}
+        entry = {"code": error.code, "message": error.message, "detail": error.detail}
         if isinstance(error, Unauthorized):
             headers += ((b"WWW-Authenticate", error.challenge.encode("latin-1", "replace")),)
         if isinstance(error, Unsupported) and error.allow:
@@ -62,14 +62,14 @@ class Response:
             headers += ((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after_seconds))),)
         if error.cache_status is not None:
             headers += ((b"Cache-Status", error.cache_status.encode("latin-1", "replace")),)
-        document = {"errors": [complaint]}
+        document = {"errors": [entry]}
         return cls.of_json(document, *headers, status=status or error.status)
 
     def head(self, version: bytes, *more: Header) -> bytes:
-        """The status line and the headers, as they go over the wire.
+        """Return the status line and the headers, as they are sent.
 
-        A media type or a name that an upstream chose may stand in a header: what could end the line
-        is dropped, so that nobody else writes our headers (CWE-113).
+        A value may come from an upstream, such as a media type: what could end the line is dropped, so that a
+        value cannot inject headers (CWE-113).
         """
         lines = [b"%b %d %b" % (version, self.status, _REASONS[self.status])]
         for name, value in self.headers + more:

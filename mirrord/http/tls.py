@@ -67,17 +67,17 @@ class TLSServer(FileServer):
 
     def __init__(
         self,
+        sock: socket.socket,
+        *args: Any,
         certificates: Certificates,
         scratch: bytearray,
         pages: PageCache,
-        sock: socket.socket,
-        *args: Any,
     ) -> None:
         self._tls: Any = certificates.accept(sock)
         # A second ClientHello uses the context of the first, which may have been replaced in the meantime.
         self._first_context = self._tls.get_context()
         self._scratch = memoryview(scratch)
-        super().__init__(pages, sock, *args)
+        super().__init__(sock, *args, pages=pages)
 
     @property
     def is_opening(self) -> bool:

@@ -368,7 +368,7 @@ class LeavingTests(ChannelCase):
         self.client.send(head("/slow"))
         self.requests[0].begin(Response(200, (), 5))
 
-        self.requests[0].break_off()
+        self.requests[0].abort()
 
         self.assertTrue(self.wire.disconnecting)
         self.assertFalse(self.wire.disconnected)

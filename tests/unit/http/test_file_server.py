@@ -18,7 +18,7 @@ from tests.unit.http.file_server_case import CONTENT
 
 class SendfileTests(file_server_case.FileServerTests):
     def make_transport(self) -> Callable[..., Any]:
-        return partial(SendfileServer, self.pages)
+        return partial(SendfileServer, pages=self.pages)
 
     async def test_progress(self) -> None:
         """Progress is what the client has acknowledged, and that there is more to send."""

@@ -23,7 +23,7 @@ class EndTests(SynchronousTestCase):
 
     def take(self, request: MirrorRequest) -> None:
         self.requests.append(request)
-        request.ended = lambda seconds: self.ended.append((seconds, request.is_cut))
+        request.ended = lambda seconds: self.ended.append((seconds, request.is_aborted))
 
     def ask(self, path: str = "/v2/", *headers: str, method: str = "GET") -> MirrorRequest:
         self.client.send(head(path, *headers, method=method))

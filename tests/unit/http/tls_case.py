@@ -24,7 +24,12 @@ class SecureCase(FileServerCase):
     certificates: Any = CERTIFICATES
 
     def make_transport(self) -> Callable[..., Any]:
-        return partial(TLSServer, self.certificates, bytearray(CHUNK_BYTES), self.pages)
+        return partial(
+            TLSServer,
+            certificates=self.certificates,
+            scratch=bytearray(CHUNK_BYTES),
+            pages=self.pages,
+        )
 
     def handshake(self, client: socket.socket) -> socket.socket:
         return CERTIFIED.trust().wrap_socket(client, server_hostname="localhost")
