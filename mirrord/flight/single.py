@@ -23,7 +23,7 @@ class SingleFlight(Generic[K, V]):
     _running: dict[K, list[Deferred[V]]] = attrs.field(factory=dict, init=False)
 
     def is_running(self, key: K) -> bool:
-        """Whether `run` would join a running call."""
+        """Return whether `run` would join a running call."""
         return key in self._running
 
     def run(self, key: K, start: Callable[[], Awaitable[V]]) -> Deferred[V]:

@@ -1,1 +1,1 @@
-"""A registry we pull from: challenges, tokens, redirects, bodies."""
+"""Clients of the registries we pull from: requests, tokens, redirects, bodies, the circuit breaker."""

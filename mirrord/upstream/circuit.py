@@ -133,7 +133,7 @@ class Circuit:
         return max(wait, self._manifest_gets.wait_seconds(now)) if of_manifests else wait
 
     def is_degraded(self, now: float, *, of_manifests: bool) -> bool:
-        """Whether such a request would be rejected, or one has recently gone unanswered.
+        """Return whether such a request would be rejected, or one has recently gone unanswered.
 
         False while a probe is due: one request has to be sent, or the gate never closes.
         """

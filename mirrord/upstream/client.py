@@ -115,7 +115,7 @@ class UpstreamClient:
         return self.config.name
 
     def is_degraded(self, *, of_manifests: bool) -> bool:
-        """Whether it failed recently, so that cached content should be served without a request."""
+        """Return whether it failed recently, so that cached content should be served without a request."""
         return self._circuit.is_degraded(self._reactor.seconds(), of_manifests=of_manifests)
 
     def mark_degraded(self) -> None:

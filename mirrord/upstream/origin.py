@@ -71,7 +71,7 @@ def resolve(base: str, reference: str) -> str:
 
 
 def is_private(host: str) -> bool:
-    """Whether `host` is the literal of an address that is not reachable from the public internet.
+    """Return whether `host` is the literal of an address that is not reachable from the public internet.
 
     A name never is: the address that it resolves to is checked once connected (address_policy.py). The
     old spellings that getaddrinfo accepts, `127.1` or `2130706433`, are parsed as it parses them.

@@ -90,7 +90,7 @@ class ProxyRules:
 
 
 def _covers(entry: str, origin: WebOrigin) -> bool:
-    """Whether an entry of NO_PROXY matches: `*`, a network, a host or a domain, with or without a port."""
+    """Return whether an entry of NO_PROXY matches: `*`, a network, a host or domain, with or without port."""
     if entry == "*":
         return True
     try:

@@ -156,7 +156,7 @@ class HTTPTransport:
 
 
 def _was_cancelled(error: BaseException) -> bool:
-    """Whether we cancelled the request; Twisted wraps that like any other cause."""
+    """Return whether we cancelled the request; Twisted wraps that like any other cause."""
     if isinstance(error, CancelledError | network.ConnectingCancelledError):
         return True
     return any(_was_cancelled(reason.value) for reason in getattr(error, "reasons", None) or ())
