@@ -74,7 +74,7 @@ class CommandResource(AsyncResource):
         super().__init__()
         self.commands = commands
 
-    def waits(self, request: MirrorRequest, running: Deferred[None]) -> None:
+    def suspended(self, request: MirrorRequest, running: Deferred[None]) -> None:
         """Cancel the command when the client disconnects or the daemon stops."""
         request.waiting = running
         self.commands.running.add(running)

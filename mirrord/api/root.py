@@ -149,8 +149,7 @@ class APIResource(AsyncResource):
         route = target.route
         if isinstance(route, Ping | CatalogRoute):
             response = await self._describe_registry(request, target, route, caller)
-            if request.channel is not None:
-                request.respond(response)
+            request.respond(response)
             return
         repository = self._router.locate(target, self._default)
         writer, is_read = repository.writer, request.method in READING
@@ -160,8 +159,7 @@ class APIResource(AsyncResource):
                 raise NameUnknown("a mirror has no uploads") if is_read else _read_only()
             _authorize(registry_request, route)
             response = await self._write(registry_request, route, writer)
-            if request.channel is not None:
-                request.respond(response)
+            request.respond(response)
         else:
             _authorize(registry_request, route)
             await self._read(registry_request, route)

@@ -35,9 +35,7 @@ class TokenResource(AsyncResource):
 
     async def respond(self, request: MirrorRequest) -> None:
         """Respond with a token."""
-        answer = await self.answer(request)
-        if request.channel is not None:
-            request.respond(answer)
+        request.respond(await self.answer(request))
 
     async def answer(self, request: MirrorRequest) -> Response:
         """A token as JSON.

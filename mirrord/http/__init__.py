@@ -1,1 +1,1 @@
-"""What a connection is before it is a registry's."""
+"""HTTP to clients: ports, transports, connections, requests, responses and resources."""

@@ -165,7 +165,9 @@ class MirrorRequest(Request):
             self.fail(error)
 
     def respond(self, response: Response) -> None:
-        """Send a complete response; without its body if the request is a HEAD."""
+        """Send a complete response, without its body to a HEAD; do nothing if the client has disconnected."""
+        if self.channel is None:
+            return
         if self.body is not None and not self.body.is_whole:
             self.code, self.startedWriting = response.status, 1
             self.channel.refuse(response)

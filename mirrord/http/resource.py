@@ -66,10 +66,10 @@ class AsyncResource(JSONResource):
             waited = running.send(None)
         except StopIteration:
             return NOT_DONE_YET
-        self.waits(request, Deferred.fromCoroutine(_resume(running, waited)))
+        self.suspended(request, Deferred.fromCoroutine(_resume(running, waited)))
         return NOT_DONE_YET
 
-    def waits(self, request: MirrorRequest, running: Deferred[None]) -> None:
+    def suspended(self, request: MirrorRequest, running: Deferred[None]) -> None:
         """Note that a response has to wait. What changes something continues when the client disconnects."""
         if request.method in READING:
             request.waiting = running

@@ -22,6 +22,8 @@ from twisted.web.static import File
 from mirrord.http.page_cache import PageCache
 from mirrord.http.port import open_port
 from mirrord.http.request import MirrorRequest
+from mirrord.http.resource import AsyncResource, JSONResource, UnavailableResource
+from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
 from mirrord.observe.metrics import Metrics
 from tests.fakes.certified import Certified
@@ -92,7 +94,7 @@ class StaticFileTests(TestCase):
 
         def talk() -> bytes:
             client.sendall(b"".join(requests))
-            with client.makefile("rb") as file:
+            with client, client.makefile("rb") as file:
                 return file.read()
 
         return read_answers(await deferToThread(talk), method)
@@ -317,6 +319,51 @@ class RenderTests(SynchronousTestCase):
         self.client.send(head("/a"))
         self.assertTrue(self.client.wire.value().endswith(b"3\r\none\r\n"))
         self.assertTrue(self.client.wire.disconnecting)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_unavailable(self) -> None:
+        """A tree that is unavailable responds to every path and method with a 503 in JSON."""
+        self.client.site.resource = UnavailableResource("the mirror is starting")
+        for method in ("GET", "HEAD", "POST", "BREW"):
+            got = self.client.get("/v2/a/b", method=method)
+            self.assertEqual((503, "application/json"), (got.status, got.headers["content-type"]))
+
+    def test_unknown(self) -> None:
+        """A path below a JSONResource is a 404 in JSON, and a 405 for other methods than GET and HEAD."""
+        self.root.putChild(b"a", JSONResource())
+        self.assert_error(self.client.get("/a/b/c"), 404, "NAME_UNKNOWN")
+        self.assertEqual("GET, HEAD", self.client.get("/a/b", method="POST").headers["allow"])
+
+    def test_async(self) -> None:
+        """When a client disconnects, the coroutine of its GET is cancelled, but not that of its POST."""
+        waiting: list[Deferred[None]] = []
+
+        class Waiting(AsyncResource):
+            methods = (b"GET", b"POST")
+            error_headers = ((b"X-Name", b"value"),)
+
+            async def render_GET(self, request: Any) -> None:
+                waiting.append(Deferred())
+                await waiting[-1]
+                request.respond(Response.whole(200, b"done"))
+
+            render_POST = render_GET
+
+        self.root.putChild(b"a", Waiting())
+        got = self.client.get("/a", method="HEAD")
+        self.assertEqual(
+            (405, "GET, POST", "value"), (got.status, got.headers["allow"], got.headers["x-name"])
+        )
+        for method, is_cancelled in (("GET", True), ("POST", False)):
+            client = Client(self.client.site)
+            client.send(head("/a", method=method))
+            client.leave()
+            self.assertEqual(is_cancelled, waiting[-1].called, method)
+        waiting[-1].callback(None)
+        self.client.wire.clear()
+        self.client.send(head("/a"))
+        waiting[-1].errback(ZeroDivisionError())
+        self.assert_error(self.client.got(), 500, "UNKNOWN")
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_notified(self) -> None:
