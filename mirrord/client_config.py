@@ -45,7 +45,7 @@ class MirrorAddress:
 
     @property
     def is_secure(self) -> bool:
-        """Whether clients use TLS."""
+        """Return whether clients use TLS."""
         return self.url.startswith("https:")
 
     def location(self, registry: Registry) -> str | None:

@@ -29,7 +29,7 @@ class Action(Enum):
 
 @attrs.frozen(kw_only=True)
 class ClientIdentity:
-    """What a request and its connection present about their client, before authentication.
+    """The client of a request as presented by its head and its connection, before authentication.
 
     `origin` is the scheme and host at which the client reached this registry, `certificates` are the names
     in its certificate; `address` is empty where it cannot be trusted.

@@ -55,7 +55,7 @@ class Principal:
 
     @property
     def needs_password(self) -> bool:
-        """Whether clients authenticate as this principal with a password."""
+        """Return whether clients authenticate as this principal with a password."""
         return self.kind in {_USERS, "user"}
 
     def __str__(self) -> str:

@@ -147,7 +147,7 @@ class UpstreamConfig:
 
 @attrs.frozen
 class FreshnessConfig:
-    """How long cached responses are served without revalidation."""
+    """The times for which cached responses are served."""
 
     tag_ttl: Seconds = 300.0
     stale_if_error: Seconds = 7 * 86_400.0
@@ -156,7 +156,7 @@ class FreshnessConfig:
 
 @attrs.frozen
 class GCConfig:
-    """When content is evicted even if there is room."""
+    """The interval of sweeps, and the ages at which content is evicted even if there is room."""
 
     interval: Interval = 900.0
     unused_for: Interval = 30 * 86_400.0

@@ -144,7 +144,7 @@ class RulesTests(SynchronousTestCase):
         action: Action,
         key: RepositoryKey,
     ) -> None:
-        """What an anonymous client may do it may also do as any user."""
+        """A login never takes away what anonymous clients may do."""
         by = rules(*configs)
         if by.allows(action, key, identity):
             self.assertTrue(by.allows(action, key, identity, user))
