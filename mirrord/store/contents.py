@@ -74,9 +74,16 @@ class Contents:
         """Record that content is on the disk, used now."""
         self.drop(kind, digest)
         hosted_type = self.hosted_type(kind, digest)
-        is_hosted = hosted_type is not None or (kind, digest) in self._claims
-        media_type = media_type or hosted_type or ""
-        return self._put(ContentRow(str(digest), kind, size, media_type, self._database.now(), is_hosted))
+        return self._put(
+            ContentRow(
+                digest=str(digest),
+                kind=kind,
+                size=size,
+                media_type=media_type or hosted_type or "",
+                last_used=self._database.now(),
+                is_hosted=hosted_type is not None or (kind, digest) in self._claims,
+            )
+        )
 
     def use(self, digest: Digest) -> None:
         """Record that content is used now."""

@@ -158,7 +158,13 @@ class LinkRow(NamedTuple):
         """Return the row that lets `(upstream, repository, digest)` read what is described."""
         upstream, repository, digest = key
         return cls(
-            upstream, repository, digest, descriptor.media_type, descriptor.size, is_manifest, last_used
+            upstream=upstream,
+            repository=repository,
+            digest=digest,
+            media_type=descriptor.media_type,
+            size=descriptor.size,
+            is_manifest=is_manifest,
+            last_used=last_used,
         )
 
 

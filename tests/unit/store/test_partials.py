@@ -154,6 +154,26 @@ class PartialFileTests(StoreTestCase):
         self.result(partial.commit())
         self.assertEqual(BODY, self.read_blob(self.digest))
 
+    def test_a_cancelled_commit(self) -> None:
+        """A commit completes although its caller is cancelled, and the descriptor is closed after it."""
+        partial = self.begin()
+        self.result(partial.write(BODY))
+        self.threads.hold()
+        committing = Deferred.fromCoroutine(partial.commit())
+        committing.cancel()
+        self.failureResultOf(committing, CancelledError)
+        partial.park()
+        self.threads.release()
+        self.assertEqual(BODY, self.read_blob(self.digest))
+        self.assertIsNone(self.store.blobs.find_partial(self.digest))
+
+    def test_a_committed_one_opens_no_reader(self) -> None:
+        """After the commit a partial opens no reader: its descriptor is closed."""
+        partial = self.begin()
+        self.result(partial.write(BODY))
+        self.result(partial.commit())
+        self.assertRaises(ValueError, partial.open_reader)
+
     def test_ending_twice(self) -> None:
         """After the commit, `park` and `discard` do nothing, and writing is refused."""
         partial = self.begin()

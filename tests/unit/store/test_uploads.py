@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, UploadBusy
-from mirrord.store import uploads
+from mirrord.store import disk, uploads
 from mirrord.store.uploads import Upload
 from tests.unit.store.cases import APP, WEB, PushTestCase
 
@@ -108,6 +108,15 @@ class UploadTests(PushTestCase):
         self.failure(upload.commit(Digest.of(BODY)), OSError)
         self.assertIsNone(self.store.uploads.find(APP, upload.session))
         self.assertEqual([], self.files())
+
+    def test_a_file_that_vanishes(self) -> None:
+        """A blob whose file is deleted before it is linked is not acknowledged, and the session is over."""
+        upload = self.begin()
+        self.patch(disk, "commit", lambda fd, name, path: name.unlink())
+        self.failure(upload.commit(Digest.of(BODY)), OSError)
+        upload.release()
+        self.assertFalse(self.has(Digest.of(BODY)))
+        self.assertIsNone(self.store.uploads.find(APP, upload.session))
 
     def test_a_blob_that_is_there_already(self) -> None:
         """A second push of a blob makes the same calls as the first, so that its timing reveals nothing."""
