@@ -1,7 +1,7 @@
 """The disk: the calls that block, the threads that make them, and the lock of a store.
 
-Every function here blocks, and releases the GIL while it does. The reactor calls none of them itself
-where they can be slow, but through `Threads`.
+Every function here blocks, and releases the GIL while it does; the reactor calls those that can be slow
+through `Threads`.
 """
 
 import contextlib

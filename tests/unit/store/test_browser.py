@@ -10,8 +10,8 @@ from tests.unit.store.cases import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer,
 QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
 
 
-class InventoryTests(StoreTestCase):
-    def settle(self) -> None:
+class StoreBrowserTests(StoreTestCase):
+    def flush(self) -> None:
         self.result(self.store.browser.flush())
 
     def store_image(self, source: RepositoryKey, *bodies: bytes) -> Digest:
@@ -28,30 +28,30 @@ class InventoryTests(StoreTestCase):
         self.store.index.observe_tag(QUAY, LATEST, observation(manifest()))
         self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest()))
         self.store.index.add_links(DEBIAN, [layer(b"one")])
-        self.settle()
+        self.flush()
 
         self.assertEqual([DEBIAN, UBUNTU, QUAY], list(self.store.browser.sources()))
 
     def test_content_links(self) -> None:
         """A link is listed with its content's kind and size in whole blocks, and when it was last used."""
-        image = self.store_image(UBUNTU, b"held")
+        image = self.store_image(UBUNTU, b"stored")
         self.store.index.add_links(UBUNTU, [layer(b"absent")])
         self.wall.advance(1000)
         self.clock.advance(10)
-        self.settle()
+        self.flush()
         self.wall.advance(5)
         self.clock.advance(5)
 
         (page,) = self.store.browser.content_links(UBUNTU)
 
-        found = {holding.descriptor.digest: holding for holding in page}
+        found = {link.descriptor.digest: link for link in page}
         self.assertEqual((ContentKind.MANIFEST, BLOCK_BYTES, True), self.summary(found[image]))
-        self.assertEqual((ContentKind.BLOB, BLOCK_BYTES, False), self.summary(found[layer(b"held").digest]))
+        self.assertEqual((ContentKind.BLOB, BLOCK_BYTES, False), self.summary(found[layer(b"stored").digest]))
         self.assertEqual((None, 0, False), self.summary(found[layer(b"absent").digest]))
-        self.assertEqual({1005.0 - 15}, {holding.used_at for holding in page})
+        self.assertEqual({1005.0 - 15}, {link.used_at for link in page})
 
-    def summary(self, holding: object) -> tuple[object, object, object]:
-        return holding.kind, holding.size, holding.is_manifest  # type: ignore[attr-defined]
+    def summary(self, link: object) -> tuple[object, object, object]:
+        return link.kind, link.size, link.is_manifest  # type: ignore[attr-defined]
 
     def test_pages(self) -> None:
         """However many links and tags there are, each is listed once, a page at a time."""
@@ -59,11 +59,11 @@ class InventoryTests(StoreTestCase):
         self.store.index.add_links(UBUNTU, descriptors)
         for number in range(300):
             self.store.index.observe_tag(UBUNTU, Tag(f"v{number}"), observation(manifest()))
-        self.settle()
+        self.flush()
 
         pages = list(self.store.browser.content_links(UBUNTU))
         self.assertEqual([256, 256, 88], list(map(len, pages)))
-        self.assertEqual(600, len({holding.descriptor.digest for page in pages for holding in page}))
+        self.assertEqual(600, len({link.descriptor.digest for page in pages for link in page}))
         self.assertEqual(300, len({known.tag for page in self.store.browser.tags(UBUNTU) for known in page}))
 
     def test_tags(self) -> None:
@@ -71,7 +71,7 @@ class InventoryTests(StoreTestCase):
         image = manifest()
         self.add_manifest(UBUNTU, image)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(image))
-        self.settle()
+        self.flush()
         ((known,),) = self.store.browser.tags(UBUNTU)
         self.assertEqual((LATEST, TagRecord(cached=observation(image))), (known.tag, known.record))
         self.assertEqual(known.record, self.store.browser.tag(UBUNTU, LATEST))
@@ -81,18 +81,18 @@ class InventoryTests(StoreTestCase):
 
     def test_looking_is_no_use(self) -> None:
         """Listing content does not protect it from eviction."""
-        image = self.store_image(UBUNTU, b"held")
-        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(layer(b"held"))))
-        self.settle()
+        image = self.store_image(UBUNTU, b"stored")
+        self.store.index.observe_tag(UBUNTU, LATEST, observation(manifest(layer(b"stored"))))
+        self.flush()
         self.clock.advance(100)
         before = [(entry.name, entry.idle_seconds) for entry in self.store.eviction.entries()]
 
-        inventory = self.store.browser
-        inventory.link(UBUNTU, image)
-        inventory.tag(UBUNTU, LATEST)
-        inventory.size_of(ContentKind.BLOB, layer(b"held").digest)
-        self.assertIsNotNone(self.result(inventory.manifest(image)))
-        self.settle()
+        browser = self.store.browser
+        browser.link(UBUNTU, image)
+        browser.tag(UBUNTU, LATEST)
+        browser.size_of(ContentKind.BLOB, layer(b"stored").digest)
+        self.assertIsNotNone(self.result(browser.manifest(image)))
+        self.flush()
 
         self.assertEqual(
             before, [(entry.name, entry.idle_seconds) for entry in self.store.eviction.entries()]
@@ -117,7 +117,7 @@ class InventoryTests(StoreTestCase):
         shared, own = layer(b"shared"), layer(b"own")
         self.store.index.add_links(UBUNTU, [shared, own])
         self.store.index.add_links(QUAY, [shared])
-        self.settle()
+        self.flush()
         self.store.index.add_links(DEBIAN, [shared])
 
         found = {pair for page in self.store.browser.links_to([shared.digest]) for pair in page}

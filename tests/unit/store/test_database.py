@@ -13,7 +13,7 @@ from tests.unit.store.cases import LATEST, UBUNTU, StoreTestCase, layer, manifes
 FULL = OSError(errno.ENOSPC, "full")
 
 
-class WriterTests(StoreTestCase):
+class DatabaseTests(StoreTestCase):
     def batches(self) -> int:
         return self.threads.called.count("_run")
 

@@ -8,7 +8,7 @@ from mirrord.oci.digest import Digest
 from tests.unit.store.cases import UBUNTU, StoreTestCase, manifest
 
 
-class ShelfTests(StoreTestCase):
+class EvictionTests(StoreTestCase):
     def evict(self, entries: Iterable[Entry]) -> list[Entry]:
         return self.result(self.store.eviction.evict(list(entries)))
 
@@ -187,7 +187,7 @@ class ShelfTests(StoreTestCase):
                 self.clock.advance(10)
 
 
-class PromiseTests(StoreTestCase):
+class ReservationTests(StoreTestCase):
     def test_a_reservation_shrinks_as_it_is_used(self) -> None:
         """Reserved space counts until it is written, and the written bytes from then on."""
         body = b"x" * 3 * 4096
@@ -195,9 +195,11 @@ class PromiseTests(StoreTestCase):
         self.store.eviction.reserve(digest, len(body))
         partial = self.store.blobs.create_partial(digest, is_kept=True)
         for blocks in range(3):
-            shelf = self.store.eviction
-            self.assertEqual(((3 - blocks) * 4096, blocks * 4096), (shelf.reserved_bytes, shelf.total_bytes))
-            self.assertEqual(blocks * 4096, shelf.busy_bytes)
+            eviction = self.store.eviction
+            self.assertEqual(
+                ((3 - blocks) * 4096, blocks * 4096), (eviction.reserved_bytes, eviction.total_bytes)
+            )
+            self.assertEqual(blocks * 4096, eviction.busy_bytes)
             self.result(partial.write(body[:4096]))
         self.result(partial.commit())
         self.assertEqual((0, 3 * 4096), (self.store.eviction.reserved_bytes, self.store.eviction.total_bytes))
@@ -218,37 +220,39 @@ class PromiseTests(StoreTestCase):
 
     def test_a_loan_shrinks_as_it_is_used_and_ends(self) -> None:
         """Lent space counts until it is written or the stream ends, and never as kept."""
-        shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
+        eviction, digest = self.store.eviction, Digest.of(b"x" * 8192)
         for ending in ("commit", "discard", "park"):
-            shelf.lend(digest, 8192)
+            eviction.lend(digest, 8192)
             partial = self.store.blobs.create_partial(digest, is_kept=False)
             self.result(partial.write(b"x" * 4096))
-            self.assertEqual((4096, 0, 0), (shelf.lent_bytes, shelf.reserved_bytes, shelf.total_bytes))
+            self.assertEqual(
+                (4096, 0, 0), (eviction.lent_bytes, eviction.reserved_bytes, eviction.total_bytes)
+            )
             if ending == "park":
                 partial.park()
             else:
                 self.result(partial.commit() if ending == "commit" else partial.discard())
-            self.assertEqual(0, shelf.lent_bytes)
+            self.assertEqual(0, eviction.lent_bytes)
 
     def test_a_loan_is_not_a_reservation(self) -> None:
         """A digest that is kept after all uses its reservation, not its loan."""
-        shelf, digest = self.store.eviction, Digest.of(b"x" * 8192)
-        shelf.lend(digest, 8192)
-        shelf.reserve(digest, 4096)
+        eviction, digest = self.store.eviction, Digest.of(b"x" * 8192)
+        eviction.lend(digest, 8192)
+        eviction.reserve(digest, 4096)
         self.store.blobs.create_partial(digest, is_kept=True)
-        self.assertEqual((0, 4096), (shelf.lent_bytes, shelf.reserved_bytes))
+        self.assertEqual((0, 4096), (eviction.lent_bytes, eviction.reserved_bytes))
 
     def test_a_refused_partial_has_no_reservation(self) -> None:
         """If the disk refuses a new partial, what was reserved or lent for it is freed."""
-        shelf, digest = self.store.eviction, Digest.of(b"x")
+        eviction, digest = self.store.eviction, Digest.of(b"x")
         self.layout.partials.rmdir()
-        shelf.reserve(digest, 8192)
+        eviction.reserve(digest, 8192)
         self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=True)
-        self.assertEqual(0, shelf.reserved_bytes)
+        self.assertEqual(0, eviction.reserved_bytes)
         self.layout.scratch.rmdir()
-        shelf.lend(digest, 8192)
+        eviction.lend(digest, 8192)
         self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=False)
-        self.assertEqual(0, shelf.lent_bytes)
+        self.assertEqual(0, eviction.lent_bytes)
 
     def test_a_reservation_is_replaced(self) -> None:
         """A second reservation for the same digest replaces the first; 0 cancels it."""

@@ -11,7 +11,7 @@ IMAGE = manifest(layer(b"x"))
 X = Digest.of(b"x")
 
 
-class ShelfTestCase(PushTestCase):
+class HostedGCTestCase(PushTestCase):
     def lone(self, grace_seconds: float = 60.0) -> list[tuple[RepositoryName, Digest]]:
         return [each for page in self.store.hosted_gc.unreferenced(grace_seconds) for each in page]
 
@@ -20,7 +20,7 @@ class ShelfTestCase(PushTestCase):
         return [entry for page in self.store.hosted_gc.unlinked() for entry in page]
 
 
-class UnreferencedTests(ShelfTestCase):
+class UnreferencedTests(HostedGCTestCase):
     def test_the_grace_time(self) -> None:
         """A blob that no manifest of its repository references is collected after the grace time."""
         self.push_blob(b"x")
@@ -98,7 +98,7 @@ class UnreferencedTests(ShelfTestCase):
         self.assertEqual(300, len({each for page in pages for each in page}))
 
 
-class UnlinkedTests(ShelfTestCase):
+class UnlinkedTests(HostedGCTestCase):
     def test_content_is_deleted_with_its_last_link(self) -> None:
         """Content stays while one hosted repository links to it, and is deleted after the last link."""
         self.push_blob(b"x")
@@ -136,7 +136,7 @@ class UnlinkedTests(ShelfTestCase):
         self.assertIsNone(self.read_blob(X))
 
 
-class ThinTests(ShelfTestCase):
+class PlanTests(HostedGCTestCase):
     def plan(self, *manifests: Manifest, tags: bool = True) -> RetentionPlan:
         """Return all of these."""
         digests = {one.digest for one in manifests}
@@ -148,8 +148,8 @@ class ThinTests(ShelfTestCase):
             manifests=tuple(one for one in kept if one.digest in digests),
         )
 
-    def thin(self, thinning: RetentionPlan) -> tuple[int, int]:
-        return self.result(self.store.hosted_gc.apply_plan(thinning))
+    def apply(self, plan: RetentionPlan) -> tuple[int, int]:
+        return self.result(self.store.hosted_gc.apply_plan(plan))
 
     def test_the_input_of_a_plan(self) -> None:
         """Ages, children and subjects are those of the repository; a tag resets the age."""
@@ -180,7 +180,7 @@ class ThinTests(ShelfTestCase):
         """A plan deletes its tags, then their manifests."""
         self.push_manifest(IMAGE, V1, V2)
         self.pass_time(10)
-        self.assertEqual((2, 1), self.thin(self.plan(IMAGE)))
+        self.assertEqual((2, 1), self.apply(self.plan(IMAGE)))
         self.assertFalse(self.store.hosted.has(APP))
 
     def test_manifests_tagged_since_stay(self) -> None:
@@ -191,7 +191,7 @@ class ThinTests(ShelfTestCase):
             planned = self.plan(IMAGE, tags=False)
             self.pass_time(1)
             self.push_manifest(IMAGE, *tags)
-            self.assertEqual((0, 0), self.thin(planned))
+            self.assertEqual((0, 0), self.apply(planned))
             self.result(self.store.hosted.delete_tag(APP, V2))
 
     def test_a_tag_that_moved_since_stays(self) -> None:
@@ -199,7 +199,7 @@ class ThinTests(ShelfTestCase):
         self.push_manifest(IMAGE, V1)
         planned = self.plan(IMAGE)
         self.push_manifest(manifest(note="other"), V1)
-        self.assertEqual((0, 1), self.thin(planned))
+        self.assertEqual((0, 1), self.apply(planned))
         self.assertEqual(["v1"], self.tags())
 
     def test_manifests_referenced_since_stay(self) -> None:
@@ -210,7 +210,7 @@ class ThinTests(ShelfTestCase):
         self.pass_time(10)
         planned = self.plan(IMAGE, child)
         self.push_manifest(manifest(child.descriptor, note="index"))
-        self.assertEqual((0, 0), self.thin(planned))
+        self.assertEqual((0, 0), self.apply(planned))
 
     def test_manifests_of_a_push_in_progress_stay(self) -> None:
         """A manifest that a push in progress references stays for the grace time, with its tag."""
@@ -237,4 +237,4 @@ class ThinTests(ShelfTestCase):
         self.push_manifest(IMAGE)
         self.push_manifest(manifest(IMAGE.descriptor, note="index"), subject=IMAGE.digest)
         self.pass_time(10)
-        self.assertEqual((0, 2), self.thin(self.plan(IMAGE, manifest(IMAGE.descriptor, note="index"))))
+        self.assertEqual((0, 2), self.apply(self.plan(IMAGE, manifest(IMAGE.descriptor, note="index"))))

@@ -12,7 +12,7 @@ from mirrord.store.probe import INTERVAL_SECONDS, TIMEOUT_SECONDS, WriteProbe
 from tests.fakes.threads import InlineThreads
 
 
-class HeldThreads:
+class PendingThreads:
     """Threads whose calls the test completes."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class HeldThreads:
 class WriteProbeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.threads = HeldThreads()
+        self.threads = PendingThreads()
 
     def probe(self) -> WriteProbe:
         threads: Any = self.threads

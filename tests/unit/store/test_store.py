@@ -24,11 +24,11 @@ MIB = 1024 * 1024
 
 
 def ports_of(store: Store) -> tuple[BlobFiles, ManifestFiles, LinkIndex, EvictableContent]:
-    """Assignments whose type check proves that the store implements the ports."""
+    """Return the parts of the store, typed as the ports that they implement."""
     return store.blobs, store.manifests, store.index, store.eviction
 
 
-class SeamTests(StoreTestCase):
+class PortTests(StoreTestCase):
     def test_the_store_implements_the_ports(self) -> None:
         """The parts of the store have every member of the ports that they implement."""
         for part, port in zip(
