@@ -1,1 +1,1 @@
-"""The operator's listener: metrics, health, status."""
+"""The operator's listener: metrics, health, status and commands."""

@@ -1,11 +1,11 @@
 """The operator's commands: the resources that `mirrord` requests from the daemon.
 
-    GET    /repositories?pattern=GLOB        list repositories, one a line
+    GET    /repositories?pattern=GLOB        list repositories, one per line
     DELETE /repositories?reference=REF       remove a repository, a tag or a digest
-    POST   /sweep?dry_run=1                  sweep, or report what a sweep would do
-    POST   /pull?reference=REF&platform=P    one event a line; `all` for every platform
-    POST   /verify                           one event a line, until the client disconnects
-    GET    /why?reference=REF                what is known of a reference
+    POST   /sweep?dry_run=1                  run garbage collection, or preview it
+    POST   /pull?reference=REF&platform=P    pull an image, one event per line; `all` for every platform
+    POST   /verify                           verify stored content, one event per line
+    GET    /why?reference=REF                explain a reference
 
 Lines are JSON (NDJSON), written as they come and no faster than the client reads. An error before the
 first line is an error document; an error after it is a last line whose event is `failed`.
@@ -21,7 +21,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.admin.operations import Operations
-from mirrord.admin.origin import refuse_strangers
+from mirrord.admin.origin import require_local_origin
 from mirrord.admin.results import CommandFailed
 from mirrord.admin.sweep import sweep_document
 from mirrord.http.body_writer import BodyWriter
@@ -40,7 +40,7 @@ _EVERY_PLATFORM = "all"
 
 @attrs.define(eq=False)
 class Commands:
-    """The commands that run; `operations` are those of the configuration in effect.
+    """The running commands; `operations` returns those of the configuration in effect.
 
     Images are pulled for `own_platform` unless the command names another.
     """
@@ -82,7 +82,7 @@ class CommandResource(AsyncResource):
 
     async def respond(self, request: MirrorRequest) -> None:
         """Run the command."""
-        refuse_strangers(request)
+        require_local_origin(request)
         await super().respond(request)
 
 
@@ -99,16 +99,16 @@ class RepositoriesResource(CommandResource):
     async def render_DELETE(self, request: MirrorRequest) -> None:
         """Remove a repository, a tag or a digest."""
         operations = self.commands.operations()
-        _reply(request, await operations.remover.remove(_reference(_parameters(request), operations)))
+        _respond(request, await operations.remover.remove(_reference(_parameters(request), operations)))
 
 
 class SweepResource(CommandResource):
-    """`/sweep`."""
+    """`/sweep`: garbage collection."""
 
     methods = (b"POST",)
 
     async def render_POST(self, request: MirrorRequest) -> None:
-        """Sweep, or report what a sweep would do."""
+        """Run garbage collection now, or preview it."""
         is_dry_run = _parameters(request).get("dry_run", "0") not in {"", "0"}
         collector = self.commands.operations().collector
         sweep = await (collector.preview() if is_dry_run else collector.sweep())
@@ -116,12 +116,12 @@ class SweepResource(CommandResource):
 
 
 class PullResource(CommandResource):
-    """`/pull`."""
+    """`/pull`: pull an image ahead of its clients."""
 
     methods = (b"POST",)
 
     async def render_POST(self, request: MirrorRequest) -> None:
-        """Pull an image ahead of its clients."""
+        """Pull an image, for every platform or for one."""
         operations, parameters = self.commands.operations(), _parameters(request)
         platform = self._platform(parameters.get("platform", ""))
         await _stream(request, operations.puller.pull(_reference(parameters, operations), platform))
@@ -133,25 +133,25 @@ class PullResource(CommandResource):
 
 
 class VerifyResource(CommandResource):
-    """`/verify`."""
+    """`/verify`: check everything that is stored against its digests."""
 
     methods = (b"POST",)
 
     async def render_POST(self, request: MirrorRequest) -> None:
-        """Verify what is stored."""
+        """Verify stored content."""
         _parameters(request)
         await _stream(request, self.commands.operations().verifier.verify())
 
 
 class WhyResource(CommandResource):
-    """`/why`."""
+    """`/why`: explain a reference."""
 
     methods = (b"GET",)
 
     async def render_GET(self, request: MirrorRequest) -> None:
-        """Explain what a reference names and why it is stored or not."""
+        """Explain what a reference names, and why a client would not get it."""
         operations = self.commands.operations()
-        _reply(request, await operations.explainer.explain(_reference(_parameters(request), operations)))
+        _respond(request, await operations.explainer.explain(_reference(_parameters(request), operations)))
 
 
 async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> None:
@@ -162,10 +162,11 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
         headers = (_LINES, _NO_STORE, _CHUNKED) if is_chunked else (_LINES, _NO_STORE)
         request.begin(Response(200, headers, None))
         request.chunked = int(is_chunked)
-        with BodyWriter(request, _uncounted) as outlet:
+        # Bytes sent to operators do not count as bytes sent to clients.
+        with BodyWriter(request, lambda _: None) as writer:
             while event is not None:
-                outlet.write(json.dumps(document(event), separators=(",", ":")).encode() + b"\n")
-                await outlet.has_room()
+                writer.write(json.dumps(document(event), separators=(",", ":")).encode() + b"\n")
+                await writer.has_room()
                 try:
                     event = await anext(events, None)
                 except (RegistryError, OSError) as error:
@@ -174,12 +175,12 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
         request.finish()
 
 
-def _reply(request: MirrorRequest, value: Any) -> None:
+def _respond(request: MirrorRequest, value: Any) -> None:
     request.respond(Response.of_json(document(value), _NO_STORE))
 
 
 def document(value: Any) -> dict[str, Any]:
-    """A frozen value as JSON takes it: names as they are written, the event first where there is one."""
+    """Return the fields of a frozen value as a JSON document; its event, if it has one, comes first."""
     event = getattr(type(value), "event", None)
     fields = {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
     return fields if event is None else {"event": event, **fields}
@@ -204,7 +205,3 @@ def _parameters(request: MirrorRequest) -> dict[str, str]:
 
 def _reference(parameters: dict[str, str], operations: Operations) -> ImageReference:
     return ImageReference.parse(parameters.get("reference", ""), operations.is_hosted)
-
-
-def _uncounted(_count: int) -> None:
-    """What operators are told is not what clients are sent."""

@@ -1,8 +1,9 @@
-"""The gate: who may give a mirror orders. There are no passwords here; being on this host is the right to.
+"""The origin of a request to the admin listener: commands are accepted from this host only.
 
-So a web page that the operator looks at must not borrow that right. A page whose own name resolves to
-127.0.0.1 (DNS rebinding) gives itself away by the Host it asks for; and a form or a script of another
-origin cannot send the header that every change needs, unless we answered its preflight, which we never do.
+There are no passwords here, so a web page that the operator has open must not be able to send commands. A
+page whose own name resolves to 127.0.0.1 (DNS rebinding) is recognized by its Host header. A form or a script
+of another origin cannot send the header that every change requires without a preflight, which gets no CORS
+headers.
 """
 
 import re
@@ -19,8 +20,8 @@ _COMMAND = b"Mirrord-Command"
 _PORT = re.compile(r":[0-9]*\Z")
 
 
-def refuse_strangers(request: MirrorRequest) -> None:
-    """Let pass who is on this host and means us.
+def require_local_origin(request: MirrorRequest) -> None:
+    """Check that a command comes from this host, and not from a web page.
 
     Raises:
         Denied: The peer is another host, or a web page may have sent this.
@@ -29,22 +30,22 @@ def refuse_strangers(request: MirrorRequest) -> None:
         case UNIXAddress():
             pass
         case TcpAddress(host=host) | Tcp6Address(host=host) if _is_loopback(host):
-            refuse_pages(request)
+            refuse_web_pages(request)
         case _:
-            raise Denied("commands are taken from this host alone")
+            raise Denied("commands are accepted from this host only")
     if request.method not in READING and request.header(_COMMAND) != b"1":
-        raise Denied("a command that changes something needs the header Mirrord-Command: 1")
+        raise Denied("a command that changes something requires the header Mirrord-Command: 1")
 
 
-def refuse_pages(request: MirrorRequest) -> None:
-    """Let no web page on this host ask under a name of its own.
+def refuse_web_pages(request: MirrorRequest) -> None:
+    """Refuse a request from this host to a name that a web page may have given it (DNS rebinding).
 
     Raises:
-        Denied: The peer is this host, and the name that it asks for may be a stranger's.
+        Denied: The peer is this host, and Host is neither localhost nor an address.
     """
     host = getattr(request.channel.transport.getPeer(), "host", None)
     if host is not None and _is_loopback(host) and not _is_address(request.header(b"Host") or b""):
-        raise Denied("this is told under a loopback name or an address alone")
+        raise Denied("the Host header must be localhost or an IP address")
 
 
 def _is_loopback(host: str) -> bool:
@@ -53,6 +54,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_address(header: bytes) -> bool:
-    """Whether a Host names no host that a stranger's DNS could: localhost, or an address."""
+    """Return whether a Host header needs no DNS, which others could control: localhost, or an address."""
     host = _PORT.sub("", header.decode("latin-1")).lower()
     return host == "localhost" or parse_address(host.removeprefix("[").removesuffix("]")) is not None

@@ -8,7 +8,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from mirrord.admin.commands import Commands
-from mirrord.admin.origin import refuse_pages
+from mirrord.admin.origin import refuse_web_pages
 from mirrord.http.request import MirrorRequest
 from mirrord.http.resource import JSONResource, UnknownResource
 from mirrord.http.response import Header, Response
@@ -21,8 +21,8 @@ _TEXT: Header = (b"Content-Type", b"text/plain; charset=utf-8")
 class AdminRoot(Resource):
     """The root: `metrics`, `healthz`, `readyz`, `status`, and the commands (commands.py).
 
-    `health` has the checks by name, and `status` returns what `/status` shows. Both are called for every
-    request, on the reactor: they answer from memory.
+    `status` returns the document of `/status`. It and the checks of `health` are called for every request,
+    on the reactor: they read from memory only.
     """
 
     def __init__(
@@ -41,23 +41,23 @@ class AdminRoot(Resource):
             self.putChild(name, command)
 
     def getChild(self, path: bytes, request: MirrorRequest) -> IResource:
-        """Return a path that does not exist."""
+        """Return the resource of a path that does not exist."""
         return UnknownResource("unknown path; see /metrics, /healthz, /readyz and /status")
 
 
 class _Page(JSONResource):
-    """A page that is made at once."""
+    """A resource whose response is made at once."""
 
     def render_GET(self, request: MirrorRequest) -> int:
-        """Respond with the page."""
+        """Respond to a request."""
         request.respond(self.page(request))
         return NOT_DONE_YET
 
     def page(self, request: MirrorRequest) -> Response:
-        """Return the page.
+        """Return the response.
 
         Raises:
-            RegistryError: There is none for this client.
+            RegistryError: This client may not see it.
         """
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class MetricsResource(_Page):
         accept = (request.header(b"Accept") or b"").decode("latin-1")
         try:
             encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # so it fails where a version is no number
+        except (TypeError, ValueError):  # raised for a version that is not a number
             encode, content_type = choose_encoder("")
         return Response.whole(
             200, encode(self._registry), (b"Content-Type", content_type.encode("ascii")), _NO_STORE
@@ -82,7 +82,7 @@ class MetricsResource(_Page):
 
 
 class HealthResource(_Page):
-    """`/healthz`: the reactor runs."""
+    """`/healthz`: 200 while the reactor runs."""
 
     def page(self, request: MirrorRequest) -> Response:
         """Return `ok`."""
@@ -107,7 +107,7 @@ class ReadinessResource(_Page):
 
 
 class StatusResource(_Page):
-    """`/status`: what the daemon does, as JSON."""
+    """`/status`: the state of the daemon, as JSON."""
 
     def __init__(self, status: Callable[[], object]) -> None:
         super().__init__()
@@ -115,5 +115,5 @@ class StatusResource(_Page):
 
     def page(self, request: MirrorRequest) -> Response:
         """Return the status."""
-        refuse_pages(request)
+        refuse_web_pages(request)
         return Response.of_json(self._status(), _NO_STORE)

@@ -32,10 +32,10 @@ class HostedStatus:
 
 @attrs.frozen(kw_only=True)
 class ListenerStatus:
-    """A port that serves clients.
+    """A listener for clients.
 
-    `certificates` maps names to expiry times in Unix seconds. `address` is the host and port it listens at,
-    once it does; a host of zeros is every address.
+    `certificates` maps names to expiry times in Unix seconds. `address` is the host and port of the bound
+    port; a host of zeros means every address.
     """
 
     endpoint: str
@@ -56,9 +56,9 @@ class LogStatus:
 
 @attrs.frozen(eq=False, kw_only=True)
 class Status:
-    """The status of the daemon. Every callable returns at once, frozen attrs values from memory.
+    """The status of the daemon. Every callable returns frozen attrs values from memory.
 
-    `saved` is what clients pulled without a request to an upstream since the start.
+    `saved` counts what clients have pulled without a request to an upstream since the start.
     """
 
     version: str

@@ -69,13 +69,13 @@ def _hosted_totals(result: HostedSweepResult) -> dict[str, object]:
 def _hosted_victims(preview: HostedSweepPreview) -> Iterator[dict[str, str]]:
     for plan in preview.plans:
         for tag in plan.tags:
-            reason = _rule(plan, tag.tag) or "its manifest goes"
+            reason = _rule(plan, tag.tag) or "its manifest is removed"
             yield _hosted_victim("tag", plan.repository, tag.tag, reason)
         for manifest in plan.manifests:
-            reason = _rule(plan, manifest.digest) or "it belongs to what goes"
+            reason = _rule(plan, manifest.digest) or "it depends on what is removed"
             yield _hosted_victim("manifest", plan.repository, manifest.digest, reason)
     for repository, digest in preview.unreferenced:
-        yield _hosted_victim("blob", repository, digest, "no manifest names it")
+        yield _hosted_victim("blob", repository, digest, "no manifest references it")
 
 
 def _hosted_victim(kind: str, repository: RepositoryName, name: Tag | Digest, reason: str) -> dict[str, str]:

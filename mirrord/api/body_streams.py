@@ -1,16 +1,16 @@
-"""Senders: a blob's bytes on their way to one client, at the pace of that client.
+"""Body streams: the bytes of a response body, sent to one client at the pace of that client.
 
-A sender is a coroutine that does the next thing when the last is done: wait for the client to have
-room, wait for the download to have written on, read a chunk, write it. So there is one order to
-read, and one place to cancel. Nothing is read before there is room for it, and what is read is read
-with an offset of the sender's own: a slow client costs no memory and holds back nobody.
+Each is a coroutine that repeats four steps: wait until the client has room, wait until the download has
+written more, read a chunk, write it. So there is one order of events and one place to cancel. Nothing is read
+before there is room for it, and each stream reads with an offset of its own: a slow client costs no memory
+and delays no other client.
 
 Over TCP a connection sends a file by itself, plain or encrypted (http/file_server.py). Elsewhere (Unix
-sockets, bytes from an upstream) the sender is the push producer of the request. A pull producer would
-be simpler, but an idle one is called in every turn of the reactor: 316,670 times a second, measured.
+sockets, bytes from an upstream) the stream is the push producer of the request. A pull producer would be
+simpler, but an idle one is called in every iteration of the reactor: 316,670 times a second, measured.
 
-The headers are out by then. So whatever fails, the connection is closed short of the promised
-length, and that is not done here: `send` raises, and the root breaks the answer off.
+The headers have been sent by then. So after any failure the connection is closed short of Content-Length:
+`send` raises, and the root aborts the response.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,15 +30,15 @@ from mirrord.oci.errors import UpstreamRefused
 from mirrord.repository import BlobReader, RangeBody
 
 CHUNK_BYTES = 256 * 1024
-"""What is read and written at once: more than Twisted buffers, so that each write asks for a pause."""
+"""The size of a read and a write: more than Twisted buffers, so that each write pauses the producer."""
 
 STRETCH_BYTES = 8 * 1024 * 1024
-"""What `send_file` is given at once: the counter of bytes sent moves that often."""
+"""The most that one call of `send_file` sends; the counter of sent bytes is updated after each."""
 
 
 @attrs.frozen
 class SendContext:
-    """What every sender needs."""
+    """The objects that all body streams share."""
 
     pages: PageCache
     metrics: Metrics
@@ -46,14 +46,14 @@ class SendContext:
 
 @attrs.frozen
 class BlobStream:
-    """Ranges of a blob, with what stands between them."""
+    """Ranges of a blob, and the bytes between them."""
 
     _blob: BlobReader
     _parts: Sequence[bytes | ByteRange]
-    _sending: SendContext
+    _context: SendContext
 
     async def send(self, request: MirrorRequest) -> None:
-        """Send all parts, and let go of the blob.
+        """Send all parts, and close the blob.
 
         Raises:
             UpstreamError: The download failed.
@@ -65,13 +65,13 @@ class BlobStream:
             if isinstance(transport, FileServer):
                 await self._send(request, partial(self._send_file, request, transport))
             else:
-                with BodyWriter(request, self._sending.metrics.sent) as outlet:
-                    await self._send(request, partial(self._write, outlet))
+                with BodyWriter(request, self._context.metrics.sent) as writer:
+                    await self._send(request, partial(self._write, writer))
         finally:
             self._blob.close()
 
     async def _send(self, request: MirrorRequest, send_some: Callable[[int, int], Awaitable[int]]) -> None:
-        """Send the parts; `send_some` sends some bytes between two offsets, and says how many."""
+        """Send the parts; `send_some` sends some bytes between two offsets and returns their number."""
         for part in self._parts:
             if isinstance(part, bytes):
                 request.write(part)
@@ -88,13 +88,13 @@ class BlobStream:
         finally:
             sent = transport.file_bytes - before
             request.sentLength += sent
-            self._sending.metrics.sent(sent)
+            self._context.metrics.sent(sent)
         return count
 
-    async def _write(self, outlet: BodyWriter, offset: int, stop: int) -> int:
-        await outlet.has_room()
+    async def _write(self, writer: BodyWriter, offset: int, stop: int) -> int:
+        await writer.has_room()
         chunk = await self._read(offset, min(stop, offset + CHUNK_BYTES, await self._readable(offset)))
-        outlet.write(chunk)
+        writer.write(chunk)
         return len(chunk)
 
     async def _readable(self, offset: int) -> int:
@@ -102,7 +102,7 @@ class BlobStream:
         return readable if readable > offset else await self._blob.grown(offset)
 
     async def _read(self, offset: int, stop: int) -> bytes:
-        chunk = self._sending.pages.read(self._blob.fd, offset, stop)
+        chunk = self._context.pages.read(self._blob.fd, offset, stop)
         if isinstance(chunk, Deferred):
             chunk = await chunk
         if not chunk:
@@ -112,21 +112,21 @@ class BlobStream:
 
 @attrs.frozen
 class BytesStream:
-    """A body in memory that is too large to be handed to a client that may not take it.
+    """A large body in memory.
 
-    What is written is copied into the connection's buffer; this way a connection holds one chunk,
-    and all of them share the body.
+    A write copies its bytes into the connection's buffer. Sent in chunks, a connection to a slow client
+    buffers one chunk, and all connections share the body.
     """
 
     _body: bytes
-    _sending: SendContext
+    _context: SendContext
 
     async def send(self, request: MirrorRequest) -> None:
-        """Send it, chunk by chunk."""
-        with BodyWriter(request, self._sending.metrics.sent) as outlet:
+        """Send the body, chunk by chunk."""
+        with BodyWriter(request, self._context.metrics.sent) as writer:
             for offset in range(0, len(self._body), CHUNK_BYTES):
-                await outlet.has_room()
-                outlet.write(self._body[offset : offset + CHUNK_BYTES])
+                await writer.has_room()
+                writer.write(self._body[offset : offset + CHUNK_BYTES])
 
 
 @attrs.frozen
@@ -134,30 +134,30 @@ class RangeStream:
     """A range of a blob that comes straight from the upstream."""
 
     _body: RangeBody
-    _wanted: ByteRange
-    _sending: SendContext
+    _range: ByteRange
+    _context: SendContext
 
     async def send(self, request: MirrorRequest) -> None:
-        """Relay the range, no faster than the client takes it.
+        """Relay the range, no faster than the client reads it.
 
         Raises:
-            UpstreamError: The upstream failed, or sends other bytes than these.
+            UpstreamError: The upstream failed, or sent another range.
         """
         try:
-            with BodyWriter(request, self._sending.metrics.sent) as outlet:
-                await self._relay(outlet)
+            with BodyWriter(request, self._context.metrics.sent) as writer:
+                await self._relay(writer)
         finally:
             self._body.abort()
 
-    async def _relay(self, outlet: BodyWriter) -> None:
+    async def _relay(self, writer: BodyWriter) -> None:
         offset = self._body.offset
-        if offset > self._wanted.first:
-            raise UpstreamRefused("the upstream sends a later range than was asked for")
-        while offset < self._wanted.stop:
-            await outlet.has_room()
+        if offset > self._range.first:
+            raise UpstreamRefused("the upstream's range begins after the requested one")
+        while offset < self._range.stop:
+            await writer.has_room()
             chunk = await self._body.read()
             if not chunk:
                 raise UpstreamRefused("the upstream's range ended early")
-            wanted = chunk[max(0, self._wanted.first - offset) : self._wanted.stop - offset]
+            requested = chunk[max(0, self._range.first - offset) : self._range.stop - offset]
             offset += len(chunk)
-            outlet.write(wanted)
+            writer.write(requested)

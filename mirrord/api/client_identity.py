@@ -1,4 +1,4 @@
-"""Client identity: what the head of a request and its connection show about the client.
+"""Client identity: address, credentials and certificate of a client, from the request head and connection.
 
 Rules grant rights by address (`network:`, and without `[access]` pushing from this host), so an address that
 may belong to someone else must not count. A proxy on this host that is not in `trusted_proxies` would make
@@ -18,20 +18,15 @@ _LOOPBACK = "127.0.0.1"
 
 
 def identify(request: MirrorRequest) -> ClientIdentity:
-    """Return what a request presents about its client; its body need not have arrived yet."""
+    """Return the identity that a request presents; its body need not have arrived yet."""
     authorization = request.header(b"Authorization")
+    host = (request.header(b"Host") or b"localhost").decode("latin-1")
     return ClientIdentity(
-        origin=origin_of(request),
+        origin=f"{request.scheme}://{host}",
         address=_address(request),
         certificates=_certificate_names(request),
         authorization=None if authorization is None else authorization.decode("latin-1"),
     )
-
-
-def origin_of(request: MirrorRequest) -> str:
-    """Return the scheme and host by which the client reached this registry."""
-    host = (request.header(b"Host") or b"localhost").decode("latin-1")
-    return f"{request.scheme}://{host}"
 
 
 def _address(request: MirrorRequest) -> str:

@@ -1,8 +1,8 @@
-"""Ranges: which bytes of a blob a request wants (RFC 9110, section 14).
+"""Ranges: the parts of a blob that a Range header selects (RFC 9110, section 14).
 
-What cannot be read is ignored, as the RFC has it, and the whole blob is sent. One rule is
-stricter: a range that ends before it begins cannot be satisfied, where the RFC would ignore it;
-the distribution conformance tests expect that (reference/protocol.md, section 1.4).
+An invalid header is ignored, as the RFC requires, and the whole blob is sent. One rule is stricter: a range
+that ends before it begins cannot be satisfied, where the RFC would ignore it; the distribution conformance
+tests expect that (reference/protocol.md, section 1.4).
 """
 
 import re
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 MAX_RANGES = 2048
-"""podman asks for 1,024 at once; more than twice that is nobody's image."""
+"""The most ranges of one request; podman requests 1,024."""
 
 _SPEC = re.compile(r"(\d+)-(\d*)|-(\d+)", re.ASCII)
-_FAR = 10**20
+_BEYOND_EVERY_BLOB = 10**20
 
 
 @attrs.frozen
@@ -28,16 +28,16 @@ class ByteRange:
         return self.stop - self.first
 
     def content_range(self, size: int) -> str:
-        """The Content-Range of this part of `size` bytes."""
+        """Return the value of Content-Range, of a blob of `size` bytes."""
         return f"bytes {self.first}-{self.stop - 1}/{size}"
 
 
 def select(header: str, size: int) -> tuple[ByteRange, ...] | None:
-    """The ranges of a blob of `size` bytes that a Range header asks for, in its order, not merged.
+    """Return the ranges of a blob of `size` bytes that a Range header selects, in its order, not merged.
 
-    None means that the header is to be ignored: it cannot be read, or it asks for more than it is
-    worth (RFC 9110, section 14.2, lets a server refuse many or overlapping ranges). An empty
-    tuple means that none can be satisfied, which is 416.
+    None means that the header is to be ignored: it is invalid, or the ranges are too many or overlap too much
+    (RFC 9110, section 14.2, lets a server refuse these). An empty tuple means that none can be satisfied,
+    which is 416.
     """
     unit, equals, text = header.partition("=")
     if unit.strip().lower() != "bytes" or not equals or text.count(",") >= MAX_RANGES:
@@ -53,33 +53,31 @@ def _satisfiable(specs: Iterator[re.Match[str]], size: int) -> Iterator[ByteRang
     for spec in specs:
         first, last, suffix = spec.groups()
         if suffix is not None:
-            wanted = ByteRange(max(0, size - _number(suffix)), size)
+            selected = ByteRange(max(0, size - _number(suffix)), size)
         else:
             stop = _number(last) + 1 if last else size
-            wanted = ByteRange(_number(first), min(stop, size))
-        if wanted.first < wanted.stop:
-            yield wanted
+            selected = ByteRange(_number(first), min(stop, size))
+        if selected.first < selected.stop:
+            yield selected
 
 
 def _number(digits: str) -> int:
-    """The number, or one beyond every blob: Python refuses to read thousands of digits."""
+    """Return the number, or one beyond every blob: Python refuses to convert thousands of digits."""
     digits = digits.lstrip("0")
-    return int(digits or "0") if len(digits) < 20 else _FAR
+    return int(digits or "0") if len(digits) < 20 else _BEYOND_EVERY_BLOB
 
 
 def multipart(
     ranges: Sequence[ByteRange], size: int, content_type: str, boundary: str
 ) -> list[bytes | ByteRange]:
-    """A body of several ranges: what to send, bytes and ranges by turns.
+    """Return the parts of a multipart body: the ranges, and the bytes between them.
 
-    `boundary` is alphanumeric, so that it needs no quotes: podman's parser knows none
+    `boundary` is alphanumeric, so that it needs no quotes: podman's parser does not support them
     (reference/protocol.md, section 1.4).
     """
     parts: list[bytes | ByteRange] = []
-    for wanted in ranges:
-        opening = (
-            f"--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {wanted.content_range(size)}"
-        )
-        parts += [f"{opening}\r\n\r\n".encode("ascii"), wanted, b"\r\n"]
+    for each in ranges:
+        opening = f"--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {each.content_range(size)}"
+        parts += [f"{opening}\r\n\r\n".encode("ascii"), each, b"\r\n"]
     parts.append(f"--{boundary}--\r\n".encode("ascii"))
     return parts

@@ -1,9 +1,9 @@
-"""Welcome: what a browser sees at the mirror's address, which is how to set up the hosts that pull.
+"""The page at `/`, for browsers: how to set up the clients of this mirror.
 
-The recipes are for the address that the browser itself has used: where it came from is where a client
-can come from. They are for the listener's own upstream, so that the page stays one; the others are
-for `mirrord client` to print. The page runs nothing and loads nothing, and tells the browser so (CSP):
-a host name that got past `_ADDRESS` could still do nothing.
+The recipes contain the address that the browser used, since clients on the same network reach the mirror by
+it too. They are for the listener's own upstream; `mirrord client` prints those for the others. The page runs
+nothing and loads nothing, and its Content-Security-Policy enforces that: a host name that got past `_ADDRESS`
+could still do nothing.
 """
 
 import base64
@@ -22,9 +22,9 @@ from mirrord.http.response import Header, Response
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 _PLACEHOLDER = "mirror.lan:5000"
-"""Stands for an address that a browser does not tell, or that no client could be told."""
+"""The address on the page if that of the request is missing or invalid."""
 
-_NEVER = re.compile(r"q=0(?:\.0*)?")
+_NOT_ACCEPTED = re.compile(r"q=0(?:\.0*)?")
 
 _STYLE = """
 :root{color-scheme:light dark;font:16px/1.6 system-ui,sans-serif}
@@ -64,44 +64,44 @@ class WelcomeResource(Resource):
     def render(self, request: MirrorRequest) -> Any:
         """Respond with the page if HTML is accepted."""
         is_page = request.method in READING and request.path == b"/"
-        if not is_page or not is_wanted(request.header(b"Accept")):
+        if not is_page or not accepts_html(request.header(b"Accept")):
             return self._api.render(request)
-        request.respond(welcome(request.authority, self._upstream, is_secure=request.isSecure()))
+        request.respond(welcome_page(request.authority, self._upstream, is_secure=request.isSecure()))
         return NOT_DONE_YET
 
 
-def is_wanted(accept: bytes | None) -> bool:
-    """Whether this Accept header names HTML, as a browser's does and that of a registry's client does not."""
+def accepts_html(accept: bytes | None) -> bool:
+    """Return whether an Accept header names HTML: those of browsers do, those of registry clients do not."""
     for each in (accept or b"").decode("latin-1").lower().split(","):
         media_type, *parameters = [part.strip() for part in each.split(";")]
-        if media_type == "text/html" and not any(map(_NEVER.fullmatch, parameters)):
+        if media_type == "text/html" and not any(map(_NOT_ACCEPTED.fullmatch, parameters)):
             return True
     return False
 
 
-def welcome(host: bytes, upstream: str, *, is_secure: bool) -> Response:
-    """The page for a browser that found the mirror at `host`, as it stood in its request.
+def welcome_page(host: bytes, upstream: str, *, is_secure: bool) -> Response:
+    """Return the page for a browser that reached the mirror at `host`, as named in its request.
 
-    `upstream` is what requests mean there that name none.
+    `upstream` is the listener's own, which requests mean that name none.
     """
     address = host.decode("latin-1")
     if _ADDRESS.fullmatch(address) is None:
         address = _PLACEHOLDER
     url = f"{'https' if is_secure else 'http'}://{address}"
-    body = _page(MirrorAddress(url=url, registries=(Registry(upstream),), default=upstream))
+    body = _document(MirrorAddress(url=url, registries=(Registry(upstream),), default=upstream))
     return Response.whole(200, body.encode("utf-8"), *_HEADERS)
 
 
-def _page(mirror: MirrorAddress) -> str:
+def _document(mirror: MirrorAddress) -> str:
     name, upstream = html.escape(mirror.authority), html.escape(mirror.default)
     sections = "".join(_section(client, make(mirror)) for client, make in RECIPES.items())
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>mirrord at {name}</title>\n<style>{_STYLE}</style>\n<h1>mirrord</h1>\n"
-        "<p>This is a container registry mirror. Write one of these on a host, and it pulls from "
+        "<p>This is a container registry mirror. Apply one of these recipes on a host, and it pulls from "
         f"<code>{upstream}</code> through <code>{name}</code>. "
-        "For other registries, ask <code>mirrord client</code>.</p>\n"
+        "For other registries, run <code>mirrord client</code>.</p>\n"
         f"{sections}</html>\n"
     )
 

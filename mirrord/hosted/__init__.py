@@ -1,1 +1,1 @@
-"""The use cases of hosted repositories: what is pushed to us, and what we tell of it."""
+"""Repositories whose content is pushed to this registry."""

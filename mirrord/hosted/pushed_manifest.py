@@ -1,4 +1,4 @@
-"""PushedManifest: a manifest as it came, and what it says of others. Pure."""
+"""PushedManifest: a manifest as it was pushed, and what it references. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, Self
@@ -32,10 +32,10 @@ _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 
 @attrs.frozen
 class PushedManifest:
-    """A manifest, with what has to be in its repository before it is.
+    """A manifest, and the content that its repository must have before it is accepted.
 
-    `blobs` have to be there as blobs; `children`, which an index names, as manifests or as blobs: caches
-    of builds are indexes of layers. The last three are what a list of referrers tells of it.
+    `blobs` must exist as blobs; `children`, which an index references, as manifests or as blobs: build caches
+    are indexes of layers. The last three fields are those of a list of referrers.
     """
 
     manifest: Manifest
@@ -47,10 +47,10 @@ class PushedManifest:
 
     @classmethod
     def parse(cls, body: bytes, content_type: str | None, digest: Digest) -> Self:
-        """Read a manifest whose bytes have this digest, and which the client calls `content_type`.
+        """Parse a manifest whose bytes have this digest, and which was pushed with this Content-Type.
 
         Raises:
-            ManifestInvalid: It is none, or another than the client calls it.
+            ManifestInvalid: It is not a manifest, or not of this media type.
         """
         document = read_document(body)
         media_type = _media_type(document, content_type)
@@ -59,14 +59,14 @@ class PushedManifest:
         if media_type in _IMAGES:
             _check(document, absent=("manifests",))
             references = (_entry(document, "config"), *_entries(document, "layers"))
-            blobs = tuple(one for one in references if is_distributable(one))
+            blobs = tuple(filter(is_distributable, references))
         elif media_type in _INDEXES:
             _check(document, absent=("config", "layers"))
             references = children = tuple(_entries(document, "manifests"))
         else:
             references = references_in(document)
         if sum(map(len, _lists(document))) >= MAX_REFERENCES:
-            raise ManifestInvalid(f"no more than {MAX_REFERENCES} references are taken")
+            raise ManifestInvalid(f"a manifest may have at most {MAX_REFERENCES} references")
         manifest = Manifest(digest, media_type, body, references=references)
         if document.get("subject") is None:
             return cls(manifest, blobs, children)
@@ -83,29 +83,29 @@ class PushedManifest:
 
 
 def _media_type(document: dict[str, Any], content_type: str | None) -> str:
-    """What it is: the client and the manifest itself have to agree, where both say it."""
-    declared, called = clean_media_type(document.get("mediaType", "")), clean_media_type(content_type)
+    """Return the media type; if both Content-Type and the manifest declare one, they must agree."""
+    declared, media_type = clean_media_type(document.get("mediaType", "")), clean_media_type(content_type)
     if "mediaType" in document and not declared:
-        raise ManifestInvalid("its mediaType is no media type")
-    if called in GENERIC_MEDIA_TYPES:
-        called = media_type_of(document)
-    elif declared and declared != called:
-        raise ManifestInvalid(f"it is called {called}, and says that it is {declared}")
-    if called in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
-        raise ManifestInvalid("manifests of schema 1 are not taken: no digest names their bytes")
-    if not called.startswith("application/"):
-        # As text/html, which it would be served as, a browser runs the scripts in it.
-        raise ManifestInvalid("its media type is none of an application")
-    return called
+        raise ManifestInvalid("mediaType is not a media type")
+    if media_type in GENERIC_MEDIA_TYPES:
+        media_type = media_type_of(document)
+    elif declared and declared != media_type:
+        raise ManifestInvalid(f"Content-Type is {media_type}, but mediaType is {declared}")
+    if media_type in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
+        raise ManifestInvalid("manifests of schema 1 are not supported: no digest names their bytes")
+    if not media_type.startswith("application/"):
+        # It would be served as such; as text/html, a browser would run the scripts in it.
+        raise ManifestInvalid("the media type does not begin with application/")
+    return media_type
 
 
-def _check(document: dict[str, Any], absent: Iterable[str]) -> None:
-    """Whoever reads the bytes by another type must not see another manifest (CVE-2021-41190)."""
+def _check(document: dict[str, Any], *, absent: Iterable[str]) -> None:
+    """Check that no client that assumes another media type sees another manifest (CVE-2021-41190)."""
     if document.get("schemaVersion") != 2:
-        raise ManifestInvalid("its schemaVersion is not 2")
+        raise ManifestInvalid("schemaVersion is not 2")
     for key in absent:
         if key in document:
-            raise ManifestInvalid(f"{key} has no place in a manifest of this media type")
+            raise ManifestInvalid(f"a manifest of this media type must not have {key}")
 
 
 def _lists(document: dict[str, Any]) -> list[list[Any]]:
@@ -115,7 +115,7 @@ def _lists(document: dict[str, Any]) -> list[list[Any]]:
 
 
 def _entries(document: dict[str, Any], key: str) -> list[Descriptor]:
-    """The descriptors of a list that has to be there; Go writes an empty one as null."""
+    """Return the descriptors of a required list; Go writes an empty one as null."""
     entries = document.get(key, False)
     if entries is not None and not isinstance(entries, list):
         raise ManifestInvalid(f"{key} is not a list")
@@ -129,15 +129,15 @@ def _entry(document: dict[str, Any], key: str) -> Descriptor:
 def _descriptor(entry: Any, key: str) -> Descriptor:
     descriptor = read_descriptor(entry)
     if descriptor is None:
-        raise ManifestInvalid(f"in {key} is no descriptor of a media type, a digest and a size")
+        raise ManifestInvalid(f"{key}: not a descriptor with a media type, a digest and a size")
     return descriptor
 
 
 def _artifact_type(document: dict[str, Any]) -> str | None:
-    """What a list of referrers calls it: of an image that says nothing, the type of its config."""
+    """Return the artifact type that a list of referrers shows; by default the media type of the config."""
     match document:
-        case {"artifactType": str(named)} if named:
-            return named
-        case {"config": {"mediaType": str(named)}}:
-            return named
+        case {"artifactType": str(declared)} if declared:
+            return declared
+        case {"config": {"mediaType": str(media_type)}}:
+            return media_type
     return None

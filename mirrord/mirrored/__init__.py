@@ -1,1 +1,1 @@
-"""The use cases of pulling, and the ports through which they reach disk and network."""
+"""Repositories whose content is pulled from upstreams, and the ports to disk and network."""

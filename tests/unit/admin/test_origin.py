@@ -4,7 +4,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.origin import refuse_strangers
+from mirrord.admin.origin import require_local_origin
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
@@ -18,7 +18,7 @@ LOOPBACK = IPv4Address("TCP", "127.0.0.1", 4000)
 def respond(request: MirrorRequest) -> None:
     """Say whether the gate lets a request pass."""
     try:
-        refuse_strangers(request)
+        require_local_origin(request)
     except Denied as error:
         request.respond(Response.of_error(error))
     else:

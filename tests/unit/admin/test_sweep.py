@@ -68,10 +68,10 @@ class SweepDocumentTests(SynchronousTestCase):
         self.assertEqual(
             [
                 ("tag", "team/app", "1", "hosted.keep[2]"),
-                ("tag", "team/app", "sig", "its manifest goes"),
+                ("tag", "team/app", "sig", "its manifest is removed"),
                 ("manifest", "team/app", str(A), "hosted.keep[2]"),
-                ("manifest", "team/app", str(B), "it belongs to what goes"),
-                ("blob", "team/app", str(C), "no manifest names it"),
+                ("manifest", "team/app", str(B), "it depends on what is removed"),
+                ("blob", "team/app", str(C), "no manifest references it"),
             ],
             [tuple(victim.values()) for victim in victims(preview())],
         )

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
-from mirrord.api.welcome import is_wanted, welcome
+from mirrord.api.welcome import accepts_html, welcome_page
 from mirrord.client_config import RECIPES, MirrorAddress, Registry
 from tests.fakes.pulling import HUB
 from tests.fakes.wire import Got
@@ -19,7 +19,7 @@ BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0
 
 
 def page(host: bytes, upstream: str = "docker.io", *, is_secure: bool = False) -> str:
-    return welcome(host, upstream, is_secure=is_secure).body.decode()
+    return welcome_page(host, upstream, is_secure=is_secure).body.decode()
 
 
 class AcceptTests(SynchronousTestCase):
@@ -31,7 +31,7 @@ class AcceptTests(SynchronousTestCase):
             "a/b, text/html;level=1;q=0.2",
             "text/html; q=1",
         ):
-            self.assertTrue(is_wanted(accept.encode()), accept)
+            self.assertTrue(accepts_html(accept.encode()), accept)
 
     def test_others(self) -> None:
         """Who takes anything, or has nothing to say, or will not have HTML, gets no page."""
@@ -45,8 +45,8 @@ class AcceptTests(SynchronousTestCase):
             "text/html; q=0.00;a=b",
             "x;text/html",
         ):
-            self.assertFalse(is_wanted(accept.encode()), accept)
-        self.assertFalse(is_wanted(None))
+            self.assertFalse(accepts_html(accept.encode()), accept)
+        self.assertFalse(accepts_html(None))
 
 
 class PageTests(SynchronousTestCase):
@@ -78,12 +78,12 @@ class PageTests(SynchronousTestCase):
 
     def test_small(self) -> None:
         """Page and headers together are less than 4 KiB."""
-        answer = welcome(b"registry-mirror.example.org:5000", "docker.io", is_secure=False)
+        answer = welcome_page(b"registry-mirror.example.org:5000", "docker.io", is_secure=False)
         self.assertLess(len(answer.head(b"HTTP/1.1") + answer.body), 4096)
 
     def test_nothing_runs(self) -> None:
         """The policy allows the page's own style, by its hash, and nothing else."""
-        answer = welcome(b"mirror.lan", "docker.io", is_secure=False)
+        answer = welcome_page(b"mirror.lan", "docker.io", is_secure=False)
         policy = dict(answer.headers)[b"Content-Security-Policy"].decode()
         (style,) = re.findall(r"<style>(.*?)</style>", answer.body.decode(), re.DOTALL)
         known = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
