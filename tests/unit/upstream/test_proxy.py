@@ -180,7 +180,7 @@ class TunnelTests(SocketTestCase):
         server, port = self.listen(lambda peer, head: None)
         client = self.client("https://localhost:1", {"HTTPS_PROXY": f"http://127.0.0.1:{port}"})
         with self.assertRaises(UpstreamTimeout):
-            await client.resolve(APP, Tag("latest"), budget_seconds=0.2, attempts=1)
+            await client.resolve(APP, Tag("latest"), budget_seconds=1, attempts=1)
         await until(lambda: any(peer.is_lost for peer in server.peers))
 
     async def test_absolute_form(self) -> None:
