@@ -136,7 +136,7 @@ class BlobResult:
 
 @attrs.frozen
 class BlobSizeResult:
-    """That a blob exists, for HEAD; `size` is None if the upstream does not report it."""
+    """The response to HEAD of a blob that exists; `size` is None if the upstream does not report it."""
 
     size: int | None
     cache: CacheResult
@@ -245,7 +245,7 @@ class BlobState:
 
 @attrs.frozen
 class ReferenceState:
-    """What a reference names in a repository: a tag, the manifest, or a blob; None where it is not known."""
+    """The tag, manifest or blob that a reference names in a repository; None where it is not known."""
 
     digest: Digest | None = None
     tag: TagState | None = None

@@ -29,10 +29,10 @@ ENTRIES_PER_SLICE = 32
 """A millisecond of renames on the reactor; the deletions run in a thread."""
 
 LEAST_FREE_BYTES = 2 * 1024 * 1024
-"""What a stream that is not kept leaves free."""
+"""The space that a stream that is not stored leaves free."""
 
 EMERGENCY_BYTES = 16 * 1024 * 1024
-"""What an emergency frees beyond what is needed at once, if there is so much."""
+"""The space that an emergency frees beyond what is needed at once, if there is so much."""
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -37,7 +37,7 @@ class HostedSweepResult:
 
 @attrs.frozen
 class HostedSweepPreview:
-    """What would be removed from hosted repositories.
+    """The content that would be removed from hosted repositories.
 
     `plans` are those of the first MAX_NAMED repositories, and `unreferenced` the first MAX_NAMED blobs that
     no manifest names. What only this removal would make removable is not counted, blobs of its manifests
@@ -51,7 +51,7 @@ class HostedSweepPreview:
 
 @attrs.frozen(kw_only=True)
 class SweepResult:
-    """What a sweep removed. `started_at` is wall clock; `forgotten` counts links and tags of the mirror."""
+    """The result of a sweep. `started_at` is wall clock; `forgotten` counts links and tags of the mirror."""
 
     started_at: float
     seconds: float
@@ -62,7 +62,7 @@ class SweepResult:
 
 @attrs.frozen
 class SweepPreview:
-    """What a sweep would evict, and the first MAX_NAMED entries of that."""
+    """The totals that a sweep would evict, and the first MAX_NAMED entries."""
 
     evicted: EvictedContent
     victims: tuple[Entry, ...]

@@ -1,9 +1,9 @@
 """Pushing manifests.
 
 A manifest is stored as the bytes in which it arrived, and parsed only to find what it references. An image or
-an index is accepted when everything that it references is in its repository, so that whoever can pull a tag
-can pull all of it. Two things need not be there (distribution-spec, "Pushing Manifests"): layers that may not
-be distributed, and the subject. A manifest of an unknown media type only has to be JSON.
+an index is accepted when everything that it references is in its repository, so that a client that can pull a
+tag can pull all of it. Two things need not be there (distribution-spec, "Pushing Manifests"): layers that may
+not be distributed, and the subject. A manifest of an unknown media type only has to be JSON.
 """
 
 from collections.abc import Callable, Iterable

@@ -31,7 +31,7 @@ BUFFERED_BYTES = 512 * 1024
 """When this much is buffered, the connection is paused."""
 
 MIN_BYTES = 16 * 1024
-"""What has to arrive in each `upload_seconds`: no uplink is slower, only a client that blocks a slot."""
+"""The minimum to receive in each `upload_seconds`: no uplink is slower, only a client that blocks a slot."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -101,7 +101,7 @@ class Certificates:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the files, or with the certificates in use; None if nothing is."""
+        """The problem of the files or of the certificates in use; None if there is none."""
         now = self._wall_clock()
         problems = []
         for pair in self._pairs:

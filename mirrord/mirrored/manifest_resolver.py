@@ -30,7 +30,7 @@ _ABSENT_DIGEST_SECONDS = 5.0
 
 @attrs.frozen
 class ResolvedTag:
-    """What a tag names now, and how that was learned; its manifest may have been stored on the way."""
+    """The digest that a tag names, and how it was learned; its manifest may have been stored on the way."""
 
     observation: TagObservation
     cache: CacheResult

@@ -23,7 +23,7 @@ from mirrord.observe.journal import Journal, JournalFull, is_journal
 from mirrord.observe.log_entry import LEVELS, LogEntry, level_of
 
 _PIECE_BYTES = select.PIPE_BUF
-"""What a pipe, a terminal or a socket with room accepts without blocking (pipe(7))."""
+"""The size that a pipe, a terminal or a socket with room accepts without blocking (pipe(7))."""
 
 
 @attrs.define(eq=False)

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 KINDS = ("manifest", "blob", "tags", "referrers")
-"""What clients request."""
+"""The kinds of clients' requests."""
 
 OUTCOMES = ("hit", "stored", "collapsed", "asked", "partial", "revalidated", "changed", "stale", "error")
 """How requests are answered: the values of oci.cache_status.CacheStatus, and error."""
@@ -28,7 +28,7 @@ SAVING = HITS | {"collapsed", "stale"}
 """Outcomes of pulls that the upstream did not count."""
 
 UPSTREAM_KINDS = ("manifest", "blob", "tags", "referrers", "token", "ping")
-"""What is requested from upstreams."""
+"""The kinds of requests to upstreams."""
 
 UPSTREAM_RESULTS = ("2xx", "3xx", "4xx", "429", "5xx", "failed")
 """How upstreams respond; failed: no HTTP response."""

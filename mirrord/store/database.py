@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 
 class _Unknown(Enum):
-    """A type with one value, so that mypy can tell it from a row and from None."""
+    """A type with one value, so that mypy can distinguish it from a row and from None."""
 
     UNKNOWN = "unknown"
 
