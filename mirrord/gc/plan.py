@@ -41,7 +41,7 @@ class GCLimits:
 
 @attrs.frozen(kw_only=True)
 class DiskUsage:
-    """How full the disk is, in bytes.
+    """The usage of the disk, in bytes.
 
     `total` is what the store occupies, `busy` the part of it that cannot be evicted now, `reserved` what
     running downloads will still write, `free` what the file system has left. `lent` is what streams that

@@ -1,4 +1,4 @@
-"""What the collector relies on: tests that every implementation of EvictableContent inherits."""
+"""The contract of EvictableContent: tests that every implementation inherits."""
 
 from collections.abc import Coroutine
 from typing import Any, TypeVar

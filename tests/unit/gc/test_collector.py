@@ -72,7 +72,7 @@ class RoomTests(CollectorTestCase):
         self.assertEqual(91, len(self.names()))
 
     def test_lending_beyond_the_limits(self) -> None:
-        """What is not kept may exceed the limits, up to the size of the disk."""
+        """A stream that is not kept may exceed the limits, up to the size of the disk."""
         self.free = 300 * MIB
         self.fill(100)
         collector = self.collector(min_free=150 * MIB)
