@@ -93,7 +93,7 @@ class RenewalTests(SecureCase):
                 )
                 self.assertEqual(second, self.greet())
             self.assertGreater(sum(loader.result() for loader in loaders), 20)
-        self.assertEqual(1, self.daemon.log.count("until this is mended"))
+        self.assertEqual(1, self.daemon.log.count("until this is repaired"))
 
 
 class ClientTests(SecureCase):
