@@ -24,6 +24,11 @@ def lines(pulled: Pulled) -> list[Any]:
     return [json.loads(line) for line in pulled.body.splitlines()]
 
 
+def stored_entries(daemon: Daemon) -> int:
+    """Return how many blobs and manifests the daemon has stored and indexed."""
+    return int(json.loads(pull(f"{daemon.admin_url}/status").body)["store"]["entries"])
+
+
 class OperateTests(MirrorCase):
     def test_life_of_an_image(self) -> None:
         """An image is pulled ahead of time, listed, explained, served without its upstream, and removed."""
@@ -73,7 +78,8 @@ class OperateTests(MirrorCase):
         command(daemon, "POST", "/pull", reference="app")
         algorithm, _, encoded = image.layer.digest.partition(":")
         path = daemon.store / "blobs" / algorithm / encoded[:2] / encoded
-        self.wait_until(path.exists)
+        entries = 1 + len(image.blobs)
+        self.wait_until(lambda: stored_entries(daemon) == entries, what="the last commit")
         with path.open("r+b") as file:
             file.seek(MB)
             file.write(b"rot")
