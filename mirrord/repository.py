@@ -1,12 +1,12 @@
 """Repository: everything that the API and the operator's commands may request of a repository.
 
 A repository is *mirrored* (its content comes from an upstream and may be evicted) or *hosted* (its content
-was pushed here and is ours alone). Both implement the interface below (`mirrored/repository.py`,
-`hosted/repository.py`), and nothing above this module asks which kind it has: what differs is expressed as a
+was pushed here and exists nowhere else). Both implement the interface below (`mirrored/repository.py`,
+`hosted/repository.py`), and nothing above this module distinguishes them: a difference is expressed as a
 result, as an error of the specification, or as a capability (`Repository.writer`).
 
-Results of pulls carry a `CacheResult`, because every response says how it came about. Results of the
-operator's questions are plain values; those that `mirrord` prints as JSON are named after the keys of that
+Results of pulls have a `CacheResult`, because every response reports its cache status. Results of the
+operator's commands are plain values; those that `mirrord` prints as JSON are named after the keys of that
 JSON.
 """
 
@@ -70,7 +70,7 @@ class BlobReader(Protocol):
 
     @property
     def readable(self) -> int:
-        """How many bytes may leave now: those written, the last one only after verification."""
+        """The number of bytes that may be sent now: those written, the last one only after verification."""
         ...
 
     async def grown(self, beyond: int) -> int:
@@ -84,7 +84,7 @@ class BlobReader(Protocol):
     async def pass_through(self, first: int, stop: int) -> RangeBody | None:
         """Request the bytes from `first` to before `stop` from the upstream; unverified and never stored.
 
-        Return None unless the range is far ahead of the download: following the file is right then.
+        Return None unless the range is far ahead of the download: the caller then reads the growing file.
         """
         ...
 
@@ -97,11 +97,11 @@ class RequestBody(Protocol):
 
     @property
     def length(self) -> int | None:
-        """Its size in bytes; None if only its end will show."""
+        """Its size in bytes; None if that is known at its end only."""
         ...
 
     async def read(self) -> bytes:
-        """Return the next bytes; b"" after the last. The first call asks the client to send.
+        """Return the next bytes; b"" after the last. The first call sends `100 Continue` if expected.
 
         Raises:
             CancelledError: The client disconnected.
@@ -154,7 +154,7 @@ class TagListResult:
 class ReferrersResult:
     """An image index of referrers, as bytes.
 
-    `is_filtered` says that the artifact type was applied; `next_after` is the digest after which the next
+    `is_filtered` is true if the artifact type was applied; `next_after` is the digest after which the next
     page begins, None on the last page.
     """
 
@@ -192,8 +192,8 @@ class PushedManifestResult:
 class StoredTag:
     """A tag of a repository as it is known here; times are wall clock, in seconds.
 
-    `checked_at` is when it was last confirmed (a hosted tag: pushed), `fresh_until` when the upstream has to
-    be asked again (None: never, it is hosted). `is_stored` says whether its manifest is on the disk.
+    `checked_at` is when it was last confirmed (a hosted tag: pushed), `fresh_until` when it has to be
+    revalidated (None: never, it is hosted). `is_stored` is true if its manifest is on the disk.
     """
 
     tag: Tag
@@ -215,7 +215,7 @@ class StoredContent:
 
 @attrs.frozen
 class TagState:
-    """A tag and its freshness; pending: seen at the upstream, but its manifest is not stored."""
+    """A tag and its freshness; *pending* means seen at the upstream, but its manifest is not stored."""
 
     digest: Digest
     checked_at: float
@@ -235,7 +235,7 @@ class ManifestState:
 
 @attrs.frozen
 class BlobState:
-    """A blob and where its bytes are."""
+    """A blob, and where its bytes are: `written` of them are on the disk."""
 
     digest: Digest
     size: int
@@ -279,7 +279,7 @@ class Removal:
 
 
 class RepositoryWriter(ABC):
-    """The part of a repository that clients change. What a method has done is durable when it returns."""
+    """The operations that change a repository. Changes are durable when a method returns."""
 
     @abstractmethod
     def begin_upload(self) -> UploadProgress:
@@ -308,7 +308,7 @@ class RepositoryWriter(ABC):
 
     @abstractmethod
     async def finish_upload(
-        self, session: str, digest: Digest, body: RequestBody, chunk: ChunkRange | None
+        self, session: str, digest: Digest, *, body: RequestBody, chunk: ChunkRange | None
     ) -> None:
         """Append the rest and commit the blob.
 
@@ -342,7 +342,7 @@ class RepositoryWriter(ABC):
 
     @abstractmethod
     async def push_manifest(
-        self, reference: Reference, tags: Iterable[Tag], content_type: str | None, body: RequestBody
+        self, reference: Reference, *, tags: Iterable[Tag], content_type: str | None, body: RequestBody
     ) -> PushedManifestResult:
         """Store a manifest under its digest and tag it with `reference`, if that is a tag, and `tags`.
 
@@ -439,7 +439,7 @@ class Repository(ABC):
 
     @abstractmethod
     def stored_tags(self) -> Iterator[list[StoredTag]]:
-        """Iterate over the known tags, sorted, a page per item; each page is a short look at the index."""
+        """Iterate over the known tags, sorted, a page per item; each page is one short query of the index."""
 
     @abstractmethod
     def stored_content(self) -> Iterator[list[StoredContent]]:
@@ -455,7 +455,7 @@ class Repository(ABC):
 
     @abstractmethod
     def look_up(self, reference: Reference) -> ReferenceState:
-        """Return what is known of a reference, without any request. Not counted as a use."""
+        """Return the state of what a reference names, without any request. Not counted as a use."""
 
     @abstractmethod
     def blob_state(self, descriptor: Descriptor) -> BlobState:

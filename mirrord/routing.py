@@ -15,7 +15,7 @@ from heapq import merge
 import attrs
 
 from mirrord.oci.errors import Denied, NameUnknown
-from mirrord.oci.names import DOCKER_HUB, HOSTED, RepositoryKey, RepositoryName, canonical_registry
+from mirrord.oci.names import DOCKER_HUB, RepositoryKey, RepositoryName, canonical_registry
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import CatalogRoute, ManifestRoute, Ping, Target
 from mirrord.repository import Repository
@@ -106,7 +106,7 @@ class Router:
             upstream, name, is_prefixed = self._strip_prefix(upstream, name)
         if upstream is None:
             if _matches(name, self._hosted_patterns):
-                return RepositoryKey(HOSTED, name)
+                return RepositoryKey.hosted(name)
             upstream = self._by_name[default]
         if is_prefixed:
             name = _official(upstream, name)
@@ -116,8 +116,8 @@ class Router:
 
     def locate_image(self, reference: ImageReference) -> Repository:
         """Return the repository of an image reference, as an operator writes it; raises as `locate`."""
-        if reference.registry == HOSTED:
-            return self.open(RepositoryKey(HOSTED, reference.repository))
+        if reference.key.is_hosted:
+            return self.open(reference.key)
         route = ManifestRoute(reference.repository, reference.manifest_reference)
         target = Target(route, namespace=reference.registry)
         return self.locate(target, reference.registry)
@@ -145,7 +145,7 @@ class Router:
         A scope has neither `ns` nor a path, so a name may stand for several.
         """
         if _matches(name, self._hosted_patterns):
-            yield RepositoryKey(HOSTED, name)
+            yield RepositoryKey.hosted(name)
         for upstream in self._by_name.values():
             for each in {name, _official(upstream, name)}:
                 yield RepositoryKey(upstream.name, each)
@@ -156,7 +156,7 @@ class Router:
     def stored(self) -> Iterator[RepositoryKey]:
         """Iterate over the repositories that something is stored of, hosted ones first, each kind sorted."""
         for name in self._hosted_after(""):
-            yield RepositoryKey(HOSTED, name)
+            yield RepositoryKey.hosted(name)
         yield from self._stored.mirrored()
 
     def catalog(self, target: Target, default: str, last: str) -> Iterator[tuple[str, RepositoryKey | None]]:
@@ -180,7 +180,7 @@ class Router:
         }
         # A prefix wins over the listener's own upstream, as in `locate`: of one name it comes first.
         by_prefix = sorted(prefixes.items(), key=lambda item: item[1], reverse=True)
-        hosted = ((name.name, RepositoryKey(HOSTED, name)) for name in self._hosted_after(last))
+        hosted = ((name.name, RepositoryKey.hosted(name)) for name in self._hosted_after(last))
         streams: list[Iterator[tuple[str, RepositoryKey | None]]] = [hosted]
         streams += [self._of_upstream(prefix, name, last) for name, prefix in by_prefix]
         return merge(*streams, key=lambda item: item[0])

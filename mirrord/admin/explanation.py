@@ -12,7 +12,6 @@ from mirrord.last_clients import LastClients
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RegistryError
 from mirrord.oci.manifests import Manifest
-from mirrord.oci.names import RepositoryKey
 from mirrord.oci.platforms import platform_manifests
 from mirrord.oci.references import ImageReference
 from mirrord.repository import BlobState, ReferenceState, Repository
@@ -63,8 +62,7 @@ class Explainer:
         try:
             return self._router.locate_image(reference), None
         except RegistryError as error:
-            key = RepositoryKey(reference.registry, reference.repository)
-            return self._router.open(key), error.message
+            return self._router.open(reference.key), error.message
 
 
 async def _blobs(repository: Repository, found: ReferenceState) -> tuple[BlobState, ...]:

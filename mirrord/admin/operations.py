@@ -9,7 +9,7 @@ from mirrord.admin.listing import RepositoryLister
 from mirrord.admin.pull import ImagePuller
 from mirrord.admin.verification import Verifier
 from mirrord.gc.collector import Collector
-from mirrord.oci.names import RepositoryKey, RepositoryName
+from mirrord.oci.names import RepositoryName
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal
 from mirrord.routing import Router
@@ -28,8 +28,7 @@ class Remover:
             NameUnknown, ManifestUnknown: Nothing of it is stored.
             OSError: The disk failed.
         """
-        key = RepositoryKey(reference.registry, reference.repository)
-        return await self._router.open(key).remove(reference.tag, reference.digest)
+        return await self._router.open(reference.key).remove(reference.tag, reference.digest)
 
 
 @attrs.frozen(kw_only=True)

@@ -22,7 +22,7 @@ _CONTENT_TYPE: Header = (b"Content-Type", OCTET_STREAM.encode("ascii"))
 
 @attrs.frozen
 class BlobHandler:
-    """Responds with blobs from memory, from a file that may still grow, or passed through; deletes them."""
+    """Responds with blobs: from memory, from a file that may still grow, or passed through; deletes them."""
 
     methods: ClassVar[tuple[bytes, ...]] = (b"GET", b"HEAD", b"DELETE")
 
@@ -58,32 +58,37 @@ class BlobHandler:
         headers, blob = _headers(digest), opened.blob
         match ranges:
             case None:
-                return self._stream(opened, 200, [ByteRange(0, blob.size)], _CONTENT_TYPE, *headers)
+                return self._stream(opened, 200, [ByteRange(0, blob.size)], headers=(_CONTENT_TYPE, *headers))
             case ():
                 response = _unsatisfiable(opened)
                 blob.close()
                 return response
-            case (wanted,):
-                content_range = (b"Content-Range", wanted.content_range(blob.size).encode("ascii"))
-                return await self._one(opened, wanted, _CONTENT_TYPE, content_range, *headers)
+            case (only,):
+                content_range = (b"Content-Range", only.content_range(blob.size).encode("ascii"))
+                return await self._one(opened, only, (_CONTENT_TYPE, content_range, *headers))
         boundary = self._make_boundary()
         parts = multipart(ranges, blob.size, OCTET_STREAM, boundary)
         content_type = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode("ascii"))
-        return self._stream(opened, 206, parts, content_type, *headers)
+        return self._stream(opened, 206, parts, headers=(content_type, *headers))
 
-    async def _one(self, opened: BlobResult, wanted: ByteRange, *headers: Header) -> Response:
+    async def _one(self, opened: BlobResult, range_: ByteRange, headers: tuple[Header, ...]) -> Response:
         """Return one range; straight from the upstream if the download is far from it."""
         blob = opened.blob
-        if blob.readable < wanted.stop:
-            body = await blob.pass_through(wanted.first, wanted.stop)
+        if blob.readable < range_.stop:
+            body = await blob.pass_through(range_.first, range_.stop)
             if body is not None:
                 blob.close()
-                stream = RangeStream(body, wanted, self._context)
-                return Response(206, headers, len(wanted), stream=stream.send, cache=CacheResult.partial())
-        return self._stream(opened, 206, [wanted], *headers)
+                stream = RangeStream(body, range_, self._context)
+                return Response(206, headers, len(range_), stream=stream.send, cache=CacheResult.partial())
+        return self._stream(opened, 206, [range_], headers=headers)
 
     def _stream(
-        self, opened: BlobResult, status: int, parts: list[bytes | ByteRange], *headers: Header
+        self,
+        opened: BlobResult,
+        status: int,
+        parts: list[bytes | ByteRange],
+        *,
+        headers: tuple[Header, ...],
     ) -> Response:
         blob, body = opened.blob, opened.blob.body
         length = sum(map(len, parts))

@@ -16,6 +16,7 @@ from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Unsupported
+from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import Reference
 from mirrord.oci.routes import ManifestRoute
 from mirrord.repository import PushedManifestResult, RepositoryWriter
@@ -34,38 +35,43 @@ class ManifestHandler:
         if_none_match = request.header(b"If-None-Match")
         if request.is_head or if_none_match is not None:
             found = await request.repository.head_manifest(route.reference)
-            descriptor = found.descriptor
-            if matches(if_none_match, descriptor.digest):
-                headers = _validators(route.reference, descriptor.digest, found.cache)
+            if matches(if_none_match, found.descriptor.digest):
+                headers = _validators(route.reference, found.descriptor.digest, found.cache)
                 return Response(304, headers, None, cache=found.cache)
             if request.is_head:
-                headers = _headers(descriptor.media_type, route.reference, descriptor.digest, found.cache)
-                return Response(200, headers, descriptor.size, cache=found.cache)
+                headers = _headers(route.reference, found.descriptor, found.cache)
+                return Response(200, headers, found.descriptor.size, cache=found.cache)
         result = await request.repository.get_manifest(route.reference)
-        manifest = result.manifest
-        headers = _headers(manifest.media_type, route.reference, manifest.digest, result.cache)
-        return Response(200, headers, len(manifest.body), body=manifest.body, cache=result.cache)
+        headers, body = (
+            _headers(route.reference, result.manifest.descriptor, result.cache),
+            result.manifest.body,
+        )
+        return Response(200, headers, len(body), body=body, cache=result.cache)
 
     async def write(
         self, request: RegistryRequest, route: ManifestRoute, writer: RepositoryWriter
     ) -> Response:
-        """Push or delete."""
+        """Push or delete a manifest, or delete a tag."""
         match request.method:
             case b"PUT":
-                content_type = request.header(b"Content-Type")
-                pushed = await writer.push_manifest(route.reference, route.tags, content_type, request.body)
-                self._report(request, route, "pushed", Event.PUSHED)
+                pushed = await writer.push_manifest(
+                    route.reference,
+                    tags=route.tags,
+                    content_type=request.header(b"Content-Type"),
+                    body=request.body,
+                )
+                self._report(request, route, Event.PUSHED)
                 return _created(route, pushed)
             case b"DELETE":
                 await writer.delete_manifest(route.reference)
-                self._report(request, route, "deleted", Event.DELETED)
+                self._report(request, route, Event.DELETED)
                 return Response.whole(202, b"", API_VERSION)
         raise Unsupported("this path does not support that method", allow=self.methods)
 
-    def _report(self, request: RegistryRequest, route: ManifestRoute, verb: str, event: Event) -> None:
+    def _report(self, request: RegistryRequest, route: ManifestRoute, event: Event) -> None:
         self._log.info(
             "{what} {repository}{mark}{reference} for {client}",
-            what=verb,
+            what="pushed" if event is Event.PUSHED else "deleted",
             repository=str(route.repository),
             mark="@" if isinstance(route.reference, Digest) else ":",
             reference=str(route.reference),
@@ -76,7 +82,7 @@ class ManifestHandler:
 
 
 def _created(route: ManifestRoute, pushed: PushedManifestResult) -> Response:
-    """Return that the manifest exists now, and that its subject was understood (OCI-Subject)."""
+    """Return the response to a push; OCI-Subject confirms that the subject was recognized."""
     digest = str(pushed.digest)
     headers: list[Header] = [
         (b"Location", f"/v2/{route.repository}/manifests/{digest}".encode("ascii")),
@@ -89,9 +95,9 @@ def _created(route: ManifestRoute, pushed: PushedManifestResult) -> Response:
     return Response.whole(201, b"", *headers)
 
 
-def _headers(media_type: str, reference: Reference, digest: Digest, cache: CacheResult) -> tuple[Header, ...]:
-    content_type = (b"Content-Type", media_type.encode("latin-1", "replace"))
-    return (content_type, *_validators(reference, digest, cache))
+def _headers(reference: Reference, descriptor: Descriptor, cache: CacheResult) -> tuple[Header, ...]:
+    content_type = (b"Content-Type", descriptor.media_type.encode("latin-1", "replace"))
+    return (content_type, *_validators(reference, descriptor.digest, cache))
 
 
 def _validators(reference: Reference, digest: Digest, cache: CacheResult) -> tuple[Header, ...]:
@@ -103,9 +109,9 @@ def _validators(reference: Reference, digest: Digest, cache: CacheResult) -> tup
 
 
 def _cache_control(cache: CacheResult) -> Header:
-    """Return how long a cache behind us may keep what a tag names.
+    """Return how long another cache between us and the client may keep what a tag names.
 
-    max-age counts from when the upstream was asked, as Age does: what is left of the TTL, plus the age.
+    max-age counts from the request to the upstream, as Age does: the rest of the TTL, plus the age.
     """
     if cache.ttl_seconds is None or cache.ttl_seconds <= 0:
         return (b"Cache-Control", b"no-cache")

@@ -1,4 +1,4 @@
-"""RegistryRequest: a request below `/v2/`, once its repository is found and its client is authorized."""
+"""RegistryRequest: a request below `/v2/` whose repository was found and whose client was authenticated."""
 
 import attrs
 
@@ -11,9 +11,9 @@ from mirrord.oci.routes import Target
 from mirrord.repository import Repository, RequestBody
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class RegistryRequest:
-    """A request for a repository, as the handlers of the nouns see it."""
+    """A request to a repository; `http` is its HTTP request, whose head is complete."""
 
     http: MirrorRequest
     target: Target
@@ -28,7 +28,7 @@ class RegistryRequest:
 
     @property
     def is_head(self) -> bool:
-        """Whether the client wants headers only."""
+        """Whether the client wants the headers only."""
         return self.http.is_head
 
     @property
@@ -37,7 +37,7 @@ class RegistryRequest:
         return self.http.body or NoBody()
 
     def header(self, name: bytes) -> str | None:
-        """Return a request header; None without it."""
+        """Return a request header; None if it is missing."""
         value = self.http.header(name)
         return None if value is None else value.decode("latin-1")
 

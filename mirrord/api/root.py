@@ -52,8 +52,8 @@ _TOKEN = TOKEN_PATH.removeprefix("/v2/").encode("ascii")
 class RegistryRoot(Resource):
     """The root of the tree of one listener, whose own upstream is `default`.
 
-    `/` is a page for browsers, `/v2/token` the token service, and everything else the API: a path may begin
-    with the prefix of an upstream, and one that does not is the API's to reject. More may be added by
+    `/` is a page for browsers, `/v2/token` the token service, and every other path the API's: it may begin
+    with the prefix of an upstream, and the API rejects what it does not know. More resources may be added by
     `putChild`.
     """
 
@@ -71,21 +71,16 @@ class RegistryRoot(Resource):
         is_debugging: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__()
-        context = SendContext(pages, metrics)
         self._api = APIResource(
             router=router,
             authenticator=authenticator,
             default=default,
             metrics=metrics,
-            context=context,
+            pages=pages,
             last_clients=last_clients,
+            clock=clock,
+            make_boundary=make_boundary,
             is_debugging=is_debugging,
-            manifests=ManifestHandler(),
-            blobs=BlobHandler(context, make_boundary),
-            tags=TagsHandler(),
-            referrers=ReferrersHandler(),
-            uploads=UploadHandler(router, default),
-            catalog=CatalogHandler(router, default, clock),
         )
         self.putChild(b"", WelcomeResource(default, self._api))
         self.putChild(b"v2", _V2(self._api, TokenResource(authenticator)))
@@ -112,7 +107,6 @@ class _V2(Resource):
         return self._api.render(request)
 
 
-@attrs.define(eq=False, kw_only=True, slots=False)
 class APIResource(AsyncResource):
     """The distribution API: `/v2/…` and `/PREFIX/v2/…`, parsed from the right into a Route.
 
@@ -123,25 +117,36 @@ class APIResource(AsyncResource):
     isLeaf = True
     error_headers = (API_VERSION,)
 
-    _router: Router
-    _authenticator: Authenticator
-    _default: str
-    _metrics: Metrics
-    _context: SendContext
-    _last_clients: LastClients
-    _is_debugging: Callable[[], bool]
-    _manifests: ManifestHandler
-    _blobs: BlobHandler
-    _tags: TagsHandler
-    _referrers: ReferrersHandler
-    _uploads: UploadHandler
-    _catalog: CatalogHandler
-
-    def __attrs_pre_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        authenticator: Authenticator,
+        default: str,
+        metrics: Metrics,
+        pages: PageCache,
+        last_clients: LastClients,
+        clock: IReactorTime,
+        make_boundary: Callable[[], str],
+        is_debugging: Callable[[], bool],
+    ) -> None:
         super().__init__()
+        self._router = router
+        self._authenticator = authenticator
+        self._default = default
+        self._metrics = metrics
+        self._last_clients = last_clients
+        self._is_debugging = is_debugging
+        self._context = SendContext(pages, metrics)
+        self._manifests = ManifestHandler()
+        self._blobs = BlobHandler(self._context, make_boundary)
+        self._tags = TagsHandler()
+        self._referrers = ReferrersHandler()
+        self._uploads = UploadHandler(router, default)
+        self._catalog = CatalogHandler(router, default, clock)
 
     async def respond(self, request: MirrorRequest) -> None:
-        """Respond to a request, as far as its repository and its caller's rights allow."""
+        """Find the repository, authorize the client, and respond."""
         if request.method not in READING and request.method not in _WRITING:
             raise _read_only()
         target = self._without_own_name(request, parse(request.target))
@@ -153,7 +158,7 @@ class APIResource(AsyncResource):
             return
         repository = self._router.locate(target, self._default)
         writer, is_read = repository.writer, request.method in READING
-        registry_request = RegistryRequest(request, target, repository, caller)
+        registry_request = RegistryRequest(http=request, target=target, repository=repository, caller=caller)
         if isinstance(route, UploadRoute) or not is_read:
             if writer is None:
                 raise NameUnknown("a mirror has no uploads") if is_read else _read_only()
@@ -165,7 +170,7 @@ class APIResource(AsyncResource):
             await self._read(registry_request, route)
 
     def _without_own_name(self, request: MirrorRequest, target: Target) -> Target:
-        """Drop a namespace that is our own host, by which containerd may name us; it is no upstream."""
+        """Drop a namespace that is this mirror's own host, as containerd may send; it is not an upstream."""
         namespace = target.namespace
         if namespace is None or self._router.is_known(namespace):
             return target
@@ -253,7 +258,7 @@ def _authorize(request: RegistryRequest, route: RepositoryRoute) -> None:
 
 
 def _action(method: bytes, *, is_upload: bool) -> Action:
-    """Return what a client needs permission for; one that may push may also inspect and cancel uploads."""
+    """Return the action that needs permission; to inspect or cancel an upload, that is pushing."""
     if is_upload or method in {b"POST", b"PUT", b"PATCH"}:
         return Action.PUSH
     return Action.DELETE if method == b"DELETE" else Action.PULL
@@ -264,7 +269,7 @@ def _read_only() -> Unsupported:
 
 
 def _common_headers(target: Target) -> tuple[Header, ...]:
-    """Return the headers of every response, once it is known which upstream is meant."""
+    """Return the headers of every response to a request whose target is known."""
     if target.namespace is None:
         return (API_VERSION,)
     return (API_VERSION, (b"OCI-Namespace", target.namespace.encode("latin-1", "replace")))

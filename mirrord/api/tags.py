@@ -15,7 +15,7 @@ from mirrord.oci.routes import CatalogRoute, Page, TagsRoute, Target
 from mirrord.routing import Router
 
 _DEFAULT_PAGE = 100
-"""The page of a catalog for clients that ask for none, as in distribution (handlers/catalog.go)."""
+"""The page size of a catalog for clients that request none, as in distribution (handlers/catalog.go)."""
 
 _REPOSITORIES_A_SLICE = 50
 """Repositories checked between two yields to the reactor: with many rules, some milliseconds."""
@@ -52,8 +52,8 @@ class CatalogHandler:
         """Return the readable names of a page, and one more if there are any after it."""
         readable: list[str] = []
         previous = ""
-        named = self._router.catalog(target, self._default, page.last)
-        for number, (name, key) in enumerate(named, 1):
+        names = self._router.catalog(target, self._default, page.last)
+        for number, (name, key) in enumerate(names, 1):
             if key is not None and name != previous:
                 previous = name
                 if caller.is_allowed(Action.PULL, key):
@@ -70,8 +70,8 @@ def paginate(
 ) -> tuple[list[str], tuple[Header, ...]]:
     """Return the names of a page, and the Link to the next one if `names` has more.
 
-    The link is relative, and keeps how the client named the upstream: `ns`, or what stood before `/v2/`. A
-    page of no names has no next one.
+    The link is relative and names the upstream as the request does: by `ns`, or by the prefix before `/v2/`.
+    An empty page has no next one.
     """
     if page.limit is None or len(names) <= page.limit:
         return list(names), ()

@@ -31,7 +31,7 @@ class UploadHandler:
     async def respond(
         self, request: RegistryRequest, route: UploadRoute, writer: RepositoryWriter
     ) -> Response:
-        """Carry out the method."""
+        """Respond to a request of any method for an upload, or to begin one."""
         try:
             return await self._respond(request, route, writer)
         except ChunkOutOfOrder as error:
@@ -50,7 +50,7 @@ class UploadHandler:
             case b"PUT", str(session):
                 if route.digest is None:
                     raise DigestInvalid("the digest of the blob is missing: PUT …?digest=")
-                await writer.finish_upload(session, route.digest, request.body, _chunk(request))
+                await writer.finish_upload(session, route.digest, body=request.body, chunk=_chunk(request))
                 return _created(name, route.digest)
             case ((b"GET" | b"HEAD"), str(session)):
                 return _in_progress(204, name, writer.upload_progress(session))
@@ -64,7 +64,7 @@ class UploadHandler:
         self, request: RegistryRequest, route: UploadRoute, writer: RepositoryWriter
     ) -> Response:
         name = route.repository
-        if route.mount is not None and await self._mount(request, route, route.mount, writer):
+        if route.mount is not None and await self._mount(request, route, digest=route.mount, writer=writer):
             return _created(name, route.mount)
         if route.digest is not None:
             await writer.push_blob(route.digest, request.body)
@@ -72,9 +72,9 @@ class UploadHandler:
         return _in_progress(202, name, writer.begin_upload())
 
     async def _mount(
-        self, request: RegistryRequest, route: UploadRoute, digest: Digest, writer: RepositoryWriter
+        self, request: RegistryRequest, route: UploadRoute, *, digest: Digest, writer: RepositoryWriter
     ) -> bool:
-        """Mount a blob; return whether it is mounted. From an unknown repository it cannot be.
+        """Mount a blob; return success. A blob of an unknown repository cannot be mounted.
 
         Raises:
             Unauthorized: A token for both repositories would allow it.
@@ -97,10 +97,10 @@ class UploadHandler:
 
 
 def scopes_of_mount(route: RepositoryRoute) -> tuple[Scope, ...]:
-    """Return what a token for a mount has to cover besides its own repository: the one that is mounted from.
+    """Return the scopes that a token for a mount needs besides its own repository's: that of the origin.
 
-    Many clients request that by themselves; those that follow the challenge alone would otherwise have to
-    send what is stored already.
+    Many clients request it by themselves; those that only follow the challenge would otherwise have to upload
+    a blob that is stored already.
     """
     if not isinstance(route, UploadRoute) or route.mount is None or route.origin is None:
         return ()
@@ -108,7 +108,7 @@ def scopes_of_mount(route: RepositoryRoute) -> tuple[Scope, ...]:
 
 
 def _created(name: RepositoryName, digest: Digest) -> Response:
-    """Return that the blob exists now."""
+    """Return the response to a finished upload or a mount."""
     location = f"/v2/{name}/blobs/{digest}".encode("ascii")
     content_digest = (b"Docker-Content-Digest", str(digest).encode("ascii"))
     return Response.whole(201, b"", (b"Location", location), content_digest, API_VERSION)
@@ -120,12 +120,12 @@ def _chunk(request: RegistryRequest) -> ChunkRange | None:
 
 
 def _in_progress(status: int, name: RepositoryName, progress: UploadProgress) -> Response:
-    """Return where the upload continues; a 204 has no Content-Length (RFC 9110, section 8.6)."""
+    """Return the response of an unfinished upload; a 204 has no Content-Length (RFC 9110, section 8.6)."""
     return Response(status, (*_progress(name, progress), API_VERSION), None if status == 204 else 0)
 
 
 def _progress(name: RepositoryName, progress: UploadProgress) -> tuple[Header, ...]:
-    """Return the headers of an upload; an empty one is 0-0, as docker rejects a range that ends early."""
+    """Return the headers of an upload; an empty one is 0-0, since docker rejects a range without bytes."""
     location = f"/v2/{name}/blobs/uploads/{progress.session}".encode("ascii")
     return (
         (b"Location", location),

@@ -36,7 +36,7 @@ def build_router(runtime: Runtime, config: Config, upstreams: Mapping[str, Upstr
 
     hosted = _hosted_services(runtime, config, is_configured)
     router = Router.of(
-        (UpstreamRoute(each.name, each.prefix, each.allow, each.deny) for each in config.upstream),
+        (UpstreamRoute(each.name, each.prefix, allow=each.allow, deny=each.deny) for each in config.upstream),
         hosted_patterns=config.hosted.repositories if config.hosted.enabled else (),
         open_mirrored=lambda key: MirroredRepository(key, mirrored),
         open_hosted=lambda key: HostedRepository(key, hosted),

@@ -21,7 +21,7 @@ from mirrord.oci.content import HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, Unsupported
 from mirrord.oci.graph import edges_of, reachable_only_from
-from mirrord.oci.names import HOSTED, Reference, RepositoryName, Tag
+from mirrord.oci.names import Reference, RepositoryKey, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
 
@@ -119,5 +119,6 @@ class HostedDeletion:
 
 
 def _removal(name: RepositoryName, tags: Iterable[HostedTag], digests: Iterable[Digest]) -> Removal:
-    references = (ImageReference(registry=HOSTED, repository=name, tag=tag.tag) for tag in tags)
+    whole = ImageReference.of(RepositoryKey.hosted(name))
+    references = (attrs.evolve(whole, tag=tag.tag) for tag in tags)
     return Removal((*map(RemovedTag, references), *map(RemovedContent, digests)), None)

@@ -14,11 +14,11 @@ import attrs
 from mirrord.hosted.ports import HostedLinks
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
-from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
+from mirrord.oci.names import RepositoryKey, RepositoryName
 from mirrord.repository import Repository
 
-_MAX_HOLDERS = 256
-"""How many repositories with the blob are checked for one that the client may read."""
+_MAX_CANDIDATES = 256
+"""The most repositories with the blob that are checked for one that the client may read."""
 
 
 @attrs.frozen(eq=False)
@@ -39,7 +39,7 @@ class Mounter:
         Return whether the repository has the blob now.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         if origin is None:
             size = self._search(name, digest, may_read)
@@ -53,14 +53,14 @@ class Mounter:
         self, name: RepositoryName, digest: Digest, may_read: Callable[[RepositoryKey], bool]
     ) -> int | None:
         """Return the size of a blob of the repository itself, or of one that the client may read."""
-        size = self._size_at(name, digest)
+        size = self._size_in(name, digest)
         if size is not None:
             return size
-        for holder in islice(self._links.repositories_with(digest), _MAX_HOLDERS):
-            if may_read(RepositoryKey(HOSTED, holder)):
-                return self._size_at(holder, digest)
+        for candidate in islice(self._links.repositories_with(digest), _MAX_CANDIDATES):
+            if may_read(RepositoryKey.hosted(candidate)):
+                return self._size_in(candidate, digest)
         return None
 
-    def _size_at(self, name: RepositoryName, digest: Digest) -> int | None:
+    def _size_in(self, name: RepositoryName, digest: Digest) -> int | None:
         link = self._links.link(name, digest, is_manifest=False)
         return None if link is None else link.descriptor.size

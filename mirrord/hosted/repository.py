@@ -1,8 +1,8 @@
 """HostedRepository: a repository whose content was pushed here.
 
-There is no upstream: the index is the whole truth. Permission is a link in the index; bytes come from the
-same store as mirrored ones. A link whose content cannot be read is an error of ours that may pass, and never
-a 404: that would mean that it was not pushed.
+There is no upstream: the index alone decides what exists. Permission is a link in the index; bytes come from
+the same store as mirrored ones. A link whose content cannot be read is a transient error of this registry,
+and never a 404, which would mean that it was not pushed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -55,7 +55,7 @@ _with_hit = with_cache_status(lambda _: CacheResult.hit())
 class HostedServices:
     """The objects that all hosted repositories of one configuration share.
 
-    `is_configured` says whether `[hosted]` still names a repository.
+    `is_configured` returns whether `[hosted]` still names a repository.
     """
 
     links: HostedLinks
@@ -81,7 +81,7 @@ class HostedRepository(Repository, RepositoryWriter):
 
     @property
     def key(self) -> RepositoryKey:
-        """The marker of hosted repositories, and the name."""
+        """The key of a hosted repository of this name."""
         return self._key
 
     @property
@@ -123,10 +123,10 @@ class HostedRepository(Repository, RepositoryWriter):
         limit = None if page.limit is None else page.limit + 1
         tags: list[str] = []
         while limit is None or len(tags) < limit:
-            wanted = _TAGS_A_SLICE if limit is None else min(_TAGS_A_SLICE, limit - len(tags))
-            found = self._services.links.tags(self._name, tags[-1] if tags else page.last, wanted)
+            count = _TAGS_A_SLICE if limit is None else min(_TAGS_A_SLICE, limit - len(tags))
+            found = self._services.links.tags(self._name, tags[-1] if tags else page.last, count)
             tags += found
-            if len(found) < wanted:
+            if len(found) < count:
                 break
             await yield_to_reactor(self._services.clock)
         return TagListResult(tuple(tags), CacheResult.hit())
@@ -137,7 +137,9 @@ class HostedRepository(Repository, RepositoryWriter):
     ) -> ReferrersResult:
         """Return a page of the manifests that were pushed with this subject; empty if it is unknown."""
         page = await self._services.referrers.page(self._name, subject, artifact_type, after)
-        return ReferrersResult(page.body, artifact_type is not None, CacheResult.hit(), page.next_after)
+        return ReferrersResult(
+            page.body, artifact_type is not None, CacheResult.hit(), next_after=page.next_after
+        )
 
     def begin_upload(self) -> UploadProgress:
         """Begin an upload session."""
@@ -154,7 +156,7 @@ class HostedRepository(Repository, RepositoryWriter):
         return await self._services.uploader.append(self._name, session, body, chunk)
 
     async def finish_upload(
-        self, session: str, digest: Digest, body: RequestBody, chunk: ChunkRange | None
+        self, session: str, digest: Digest, *, body: RequestBody, chunk: ChunkRange | None
     ) -> None:
         """Append the rest and commit the blob."""
         await self._services.uploader.finish(self._name, session, digest, body=body, chunk=chunk)
@@ -170,11 +172,11 @@ class HostedRepository(Repository, RepositoryWriter):
     async def mount_blob(
         self, digest: Digest, origin: Repository | None, may_read: Callable[[RepositoryKey], bool]
     ) -> bool:
-        """Link a blob that `origin` has, or any repository that the client may read (None)."""
+        """Link a blob of `origin`, or (None) of any repository that the client may read."""
         return await self._services.mounter.mount(self._name, digest, origin, may_read)
 
     async def push_manifest(
-        self, reference: Reference, tags: Iterable[Tag], content_type: str | None, body: RequestBody
+        self, reference: Reference, *, tags: Iterable[Tag], content_type: str | None, body: RequestBody
     ) -> PushedManifestResult:
         """Store a manifest with its tags."""
         pushed = await self._services.pusher.push(
@@ -220,22 +222,22 @@ class HostedRepository(Repository, RepositoryWriter):
         return await self._services.content.manifest(digest)
 
     def look_up(self, reference: Reference) -> ReferenceState:
-        """Return what is known of a reference."""
+        """Return the state of what a reference names."""
         link = self._link(reference)
         if link is None:
             return ReferenceState()
         descriptor = link.descriptor
         if not link.is_manifest:
             return ReferenceState(digest=descriptor.digest, blob=self.blob_state(descriptor))
-        tag = (
-            TagState(descriptor.digest, link.linked_at, None, "hosted")
-            if isinstance(reference, Tag)
-            else None
-        )
+        tag = None
+        if isinstance(reference, Tag):
+            tag = TagState(
+                digest=descriptor.digest, checked_at=link.linked_at, fresh_until=None, state="hosted"
+            )
         manifest = ManifestState(
-            descriptor.digest,
-            descriptor.media_type,
-            descriptor.size,
+            digest=descriptor.digest,
+            media_type=descriptor.media_type,
+            size=descriptor.size,
             is_held=self._size_of(ContentKind.MANIFEST, descriptor.digest) is not None,
         )
         return ReferenceState(digest=descriptor.digest, tag=tag, manifest=manifest)
@@ -244,16 +246,16 @@ class HostedRepository(Repository, RepositoryWriter):
         """Return whether a blob is linked and on the disk."""
         size = self._size_of(ContentKind.BLOB, descriptor.digest)
         if size is None or self.stored_blob_size(descriptor.digest) is None:
-            return BlobState(descriptor.digest, descriptor.size, "absent", 0)
-        return BlobState(descriptor.digest, size, "held", size)
+            return BlobState(digest=descriptor.digest, size=descriptor.size, state="absent", written=0)
+        return BlobState(digest=descriptor.digest, size=size, state="held", written=size)
 
     def unavailable_because(self, *, is_known: bool, is_complete: bool) -> str | None:
         """Return why a client would not get an image."""
         if not self._services.is_configured(self._name):
-            return "the configuration does not host this repository any more"
-        return (
-            None if is_complete or not is_known else "some of it is not on the disk any more; push it again"
-        )
+            return "the configuration no longer hosts this repository"
+        if is_known and not is_complete:
+            return "some of it is no longer on the disk; push it again"
+        return None
 
     async def remove(self, tag: Tag | None, digest: Digest | None) -> Removal:
         """Remove a digest, else a tag, else the whole repository; the next sweep frees the disk."""
@@ -283,9 +285,9 @@ class HostedRepository(Repository, RepositoryWriter):
         if isinstance(reference, Digest):
             return self._services.links.link(self._name, reference)
         tagged = self._services.links.tag(self._name, reference)
-        return (
-            None if tagged is None else self._services.links.link(self._name, tagged.digest, is_manifest=True)
-        )
+        if tagged is None:
+            return None
+        return self._services.links.link(self._name, tagged.digest, is_manifest=True)
 
     def _content_of(self, link: HostedLink) -> StoredContent:
         kind = ContentKind.MANIFEST if link.is_manifest else ContentKind.BLOB

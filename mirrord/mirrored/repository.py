@@ -12,7 +12,7 @@ from mirrord.mirrored.ports import BlobFiles, CachedContent, LinkIndex
 from mirrord.mirrored.referrers import MirroredReferrers
 from mirrord.mirrored.removal import MirroredRemoval
 from mirrord.mirrored.tags import MirroredTags
-from mirrord.oci.content import ContentKind, TagRecord
+from mirrord.oci.content import CachedTag, ContentKind, TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
@@ -39,10 +39,9 @@ from mirrord.repository import (
 class MirroredServices:
     """The objects that all mirrored repositories of one configuration share.
 
-    `problem` returns why an upstream, by its name, could not be requested now, in one sentence; None if
-    it could. `downloads` returns the number of bytes written by each running download. `tag_ttl` is in
-    seconds, by the name of the upstream, `default_tag_ttl` for those that do not have their own. `now` is the
-    wall clock.
+    `problem` returns why no request would be sent to an upstream now, by its name; None if one would.
+    `downloads` returns the number of bytes written by each running download. `tag_ttl` is in seconds, by the
+    name of the upstream, `default_tag_ttl` that of upstreams no longer configured. `now` is the wall clock.
     """
 
     manifests: MirroredManifests
@@ -73,11 +72,11 @@ class MirroredRepository(Repository):
         return self._key
 
     async def get_manifest(self, reference: Reference) -> ManifestResult:
-        """Return a manifest, from the cache if that is fresh, or from the upstream."""
+        """Return a manifest: from the cache if fresh, else from the upstream."""
         return await self._services.manifests.get(self._key, reference)
 
     async def head_manifest(self, reference: Reference) -> DescriptorResult:
-        """Return what `reference` names; fetches a manifest only if HEAD does not suffice."""
+        """Return the descriptor of what `reference` names; fetch a manifest only if HEAD does not suffice."""
         return await self._services.manifests.head(self._key, reference)
 
     async def open_blob(self, digest: Digest) -> BlobResult:
@@ -85,7 +84,7 @@ class MirroredRepository(Repository):
         return await self._services.blobs.open(self._key, digest)
 
     async def head_blob(self, digest: Digest) -> BlobSizeResult:
-        """Return the size of a blob; starts no download."""
+        """Return the size of a blob, without a download."""
         return await self._services.blobs.head(self._key, digest)
 
     async def list_tags(self, page: Page) -> TagListResult:
@@ -105,7 +104,7 @@ class MirroredRepository(Repository):
         return await self._services.referrers.list(self._key, subject, artifact_type)
 
     def stored_blob_size(self, digest: Digest) -> int | None:
-        """Return the size of a cached blob that is linked here; for a mount no upstream is asked."""
+        """Return the size of a cached blob that is linked here; a mount sends no request to an upstream."""
         if self._services.index.link(self._key, digest) is None:
             return None
         return self._services.files.size_of(digest)
@@ -114,9 +113,9 @@ class MirroredRepository(Repository):
         """Iterate over the known tags, a page per item."""
         for page in self._services.content.tags(self._key):
             yield [
-                self._stored_tag(cached.tag, cached.record, cached.used_at)
+                self._stored_tag(cached, newest)
                 for cached in page
-                if cached.record.newest is not None
+                if (newest := cached.record.newest) is not None
             ]
 
     def stored_content(self) -> Iterator[list[StoredContent]]:
@@ -129,7 +128,7 @@ class MirroredRepository(Repository):
         return await self._services.content.manifest(digest)
 
     def look_up(self, reference: Reference) -> ReferenceState:
-        """Return what is known of a reference."""
+        """Return the state of what a reference names."""
         if isinstance(reference, Digest):
             manifest = self._manifest_state(reference, None)
             link = self._services.content.link(self._key, reference)
@@ -142,10 +141,10 @@ class MirroredRepository(Repository):
         digest, fresh_until = newest.descriptor.digest, newest.observed_at + self._tag_ttl
         is_fresh = self._services.now() < fresh_until
         tag = TagState(
-            digest,
-            newest.observed_at,
-            fresh_until,
-            "pending" if newest is not record.cached else "fresh" if is_fresh else "stale",
+            digest=digest,
+            checked_at=newest.observed_at,
+            fresh_until=fresh_until,
+            state="pending" if newest is not record.cached else "fresh" if is_fresh else "stale",
         )
         return ReferenceState(
             digest=digest, tag=tag, manifest=self._manifest_state(digest, newest.descriptor)
@@ -156,13 +155,12 @@ class MirroredRepository(Repository):
         digest, downloads = descriptor.digest, self._services.downloads()
         size = self._services.content.size_of(ContentKind.BLOB, digest)
         if size is not None:
-            return BlobState(digest, size, "held", size)
+            return BlobState(digest=digest, size=size, state="held", written=size)
+        absent = BlobState(digest=digest, size=descriptor.size, state="absent", written=0)
         if digest in downloads:
-            return BlobState(digest, descriptor.size, "downloading", downloads[digest])
+            return attrs.evolve(absent, state="downloading", written=downloads[digest])
         written = self._services.content.partial_size(digest)
-        if written is not None:
-            return BlobState(digest, descriptor.size, "partial", written)
-        return BlobState(digest, descriptor.size, "absent", 0)
+        return absent if written is None else attrs.evolve(absent, state="partial", written=written)
 
     def unavailable_because(self, *, is_known: bool, is_complete: bool) -> str | None:
         """Return why the upstream would not be requested now, if that were necessary."""
@@ -176,16 +174,14 @@ class MirroredRepository(Repository):
     def _tag_ttl(self) -> float:
         return self._services.tag_ttl.get(self._key.upstream, self._services.default_tag_ttl)
 
-    def _stored_tag(self, tag: Tag, record: TagRecord, used_at: float) -> StoredTag:
-        newest = record.newest
-        assert newest is not None  # noqa: S101 - the caller has checked
+    def _stored_tag(self, cached: CachedTag, newest: TagObservation) -> StoredTag:
         return StoredTag(
-            tag=tag,
+            tag=cached.tag,
             digest=newest.descriptor.digest,
             checked_at=newest.observed_at,
             fresh_until=newest.observed_at + self._tag_ttl,
-            is_stored=newest is record.cached,
-            used_at=used_at,
+            is_stored=newest is cached.record.cached,
+            used_at=cached.used_at,
         )
 
     def _manifest_state(self, digest: Digest, observed: Descriptor | None) -> ManifestState | None:
@@ -196,4 +192,6 @@ class MirroredRepository(Repository):
         if descriptor is None or (size is None and observed is None):
             return None
         is_held = size is not None and link is not None
-        return ManifestState(digest, descriptor.media_type, descriptor.size, is_held=is_held)
+        return ManifestState(
+            digest=digest, media_type=descriptor.media_type, size=descriptor.size, is_held=is_held
+        )

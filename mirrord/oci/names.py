@@ -110,9 +110,14 @@ class RepositoryKey:
     upstream: str
     repository: RepositoryName
 
+    @classmethod
+    def hosted(cls, name: RepositoryName) -> Self:
+        """Return the key of the hosted repository of this name."""
+        return cls(HOSTED, name)
+
     @property
     def is_hosted(self) -> bool:
-        """Return whether this is a hosted repository."""
+        """Whether this is a hosted repository."""
         return self.upstream == HOSTED
 
     @property

@@ -76,9 +76,9 @@ class ImageReference:
         return cls(registry=key.upstream, repository=key.repository)
 
     @property
-    def is_hosted(self) -> bool:
-        """Return whether the repository is hosted."""
-        return self.registry == HOSTED
+    def key(self) -> RepositoryKey:
+        """The key of the repository."""
+        return RepositoryKey(self.registry, self.repository)
 
     @property
     def manifest_reference(self) -> Reference:
@@ -88,7 +88,7 @@ class ImageReference:
     @property
     def familiar_name(self) -> str:
         """The name of the repository as docker shortens it."""
-        if self.is_hosted:
+        if self.key.is_hosted:
             return str(self.repository)
         if self.registry != DOCKER_HUB:
             return f"{self.registry}/{self.repository}"

@@ -74,7 +74,7 @@ class HostedInquiryTests(OperateCase):
         self.is_hosted = False
         why_not = self.explain().why_not
         assert why_not is not None
-        self.assertIn("does not host", why_not)
+        self.assertIn("no longer hosts", why_not)
 
     def test_typed(self) -> None:
         """A name without a registry is the hosted repository's, with one it is that registry's."""
