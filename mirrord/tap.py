@@ -30,7 +30,7 @@ class Options(TwistedOptions):
     ]
     optParameters: ClassVar = [
         ["config", "c", None, "The configuration, a TOML file."],
-        ["upstream", None, None, "The URL of docker.io, or of a registry in its place."],
+        ["upstream", None, None, "The URL of docker.io, or of a registry that replaces it."],
         ["store", None, None, "The folder of the store."],
         ["admin", None, None, "The endpoint of metrics, health and status."],
     ]
@@ -40,7 +40,7 @@ class Options(TwistedOptions):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """An endpoint to serve at, such as tcp:5000:interface=127.0.0.1; can be repeated."""
+        """An endpoint to listen at, such as tcp:5000:interface=127.0.0.1; may be repeated."""
         self["listen"].append(endpoint)
 
     def parseArgs(self, *args: str) -> None:  # noqa: N802 - Twisted's name
@@ -102,7 +102,7 @@ def _read_file(name: str | None, *, is_running: bool) -> str:
     path = Path(name)
     try:
         if is_running and not path.is_file():
-            # A pipe can be read once; now it would be empty, which means all defaults.
+            # A pipe can be read once; it would be empty now, which would mean all defaults.
             raise ConfigError([f"{name} is not a regular file, so it cannot be read again"])
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -118,7 +118,7 @@ def _has_other_log(options: Options) -> bool:
 
 
 def _install_signal_handlers(reactor: Any, service: MirrorService) -> None:
-    """Drain on SIGTERM and SIGINT, with status 0, abort connections on a second one; reload on SIGHUP."""
+    """On SIGTERM and SIGINT drain and exit with 0, on a second one abort connections; on SIGHUP reload."""
 
     def stop() -> None:
         if reactor.running and not service.is_draining:
@@ -131,6 +131,6 @@ def _install_signal_handlers(reactor: Any, service: MirrorService) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """Raise the limit of file descriptors to the hard one: a client needs two, and the soft limit is 1024."""
+    """Raise the soft limit of file descriptors, usually 1024, to the hard one: each client needs two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

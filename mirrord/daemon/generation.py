@@ -1,7 +1,7 @@
 """Generation: one configuration in effect.
 
-A reload builds a generation beside the present one and then installs it. Requests that are running
-finish on the objects of the generation that they began with; downloads belong to the runtime and go on.
+A reload builds a generation beside the current one and then installs it. Running requests finish on the
+objects of the generation that they began with; downloads belong to the runtime and continue.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Generation:
         """Build the generation of `config` beside the one in effect, which does not change.
 
         Raises:
-            ConfigError: The users cannot be read, or the key of tokens neither read nor written.
+            ConfigError: The users cannot be read, or the token key can neither be read nor written.
         """
         upstreams = runtime.clients(config)
         router = build_router(runtime, config, upstreams)

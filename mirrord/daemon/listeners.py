@@ -1,4 +1,4 @@
-"""Listeners: the ports of the daemon. They are bound once, at the start, and survive every reload."""
+"""Listeners: the daemon's ports. They are bound once, at the start, and survive every reload."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ from mirrord.observe.access_log import AccessLog
 
 @attrs.define(eq=False, kw_only=True)
 class Listener:
-    """A port, its site, and its certificates if it speaks TLS.
+    """A port, its site, and its certificates if it uses TLS.
 
     `mode` is the permission mode of a Unix socket whose endpoint does not set one.
     """
@@ -42,7 +42,14 @@ class Listener:
         """
         opened: list[Any] = []
         Deferred.fromCoroutine(
-            open_port(reactor, self.endpoint, self.site, pages, self.certificates, mode=self.mode)
+            open_port(
+                reactor,
+                self.endpoint,
+                self.site,
+                pages=pages,
+                certificates=self.certificates,
+                mode=self.mode,
+            )
         ).addBoth(opened.append)
         match opened:
             case [port] if IListeningPort.providedBy(port):
@@ -53,7 +60,7 @@ class Listener:
             case [failure]:
                 reason = failure.value
             case _:
-                reason = "it takes too long"
+                reason = "the port was not opened at once"
         raise OSError(f"cannot listen at {self.endpoint}: {reason}")
 
     def close_port(self) -> "Deferred[Any]":

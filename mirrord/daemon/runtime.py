@@ -1,4 +1,4 @@
-"""Runtime: state that survives a configuration reload. It knows no use cases; a Generation is built on it."""
+"""Runtime: state that survives a configuration reload; a Generation of use cases is built on it."""
 
 import os
 import random
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 from twisted.internet.defer import DeferredLock
@@ -49,19 +49,13 @@ _MAX_TAGS = 50_000
 _MAX_REFERRER_BYTES = 2 * 1024 * 1024
 
 
-class Background(Protocol):
-    """A task that runs beside the listeners."""
-
-    def start(self) -> None:
-        """Start."""
-
-    def stop(self) -> Any:
-        """Stop; may return an awaitable."""
+BackgroundTask = Collector | WriteProbe | Heartbeat | AccessLog | ReactorLatency | HeapTrimmer | Certificates
+"""A task that runs beside the listeners, from `start` to `stop`."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Caches:
-    """Recent answers of upstreams, bounded, in memory."""
+    """Recent responses of upstreams, in memory and bounded."""
 
     absences: AgedCache[Any, Any]
     tags: AgedCache[Any, Any]
@@ -73,7 +67,7 @@ class Caches:
         return cls(
             absences=AgedCache(time.monotonic, _MAX_NEGATIVE_ENTRIES),
             tags=AgedCache(time.monotonic, _MAX_TAGS, len),
-            referrers=AgedCache(time.monotonic, _MAX_REFERRER_BYTES, lambda listed: len(listed[0])),
+            referrers=AgedCache(time.monotonic, _MAX_REFERRER_BYTES, lambda referrers: len(referrers[0])),
         )
 
 
@@ -81,9 +75,9 @@ class Caches:
 class Runtime:
     """State that survives a configuration reload: ports, threads, the store, downloads, clients and caches.
 
-    `upstreams` has a client for every upstream that was configured since the start: a reload keeps the
-    clients of unchanged upstreams with their tokens, connections and circuits, and one that it removes
-    stays for the downloads that still read from it. `verification_lock` admits one verification at a time.
+    `upstreams` has a client for every upstream that was configured since the start. A reload keeps those of
+    unchanged upstreams, with their tokens, connections and circuits; that of a removed upstream stays for the
+    downloads that still read from it. `verification_lock` admits one verification at a time.
     """
 
     reactor: Any
@@ -105,7 +99,7 @@ class Runtime:
     access: AccessState
     listeners: tuple[Listener, ...]
     admin: Listener
-    background: tuple[Background, ...]
+    background: tuple[BackgroundTask, ...]
     verification_lock: DeferredLock = attrs.field(factory=DeferredLock)
 
     @classmethod
@@ -202,14 +196,14 @@ class Runtime:
         return tuple(filter(None, (listener.certificates for listener in self.listeners)))
 
     def clients(self, config: Config) -> dict[str, UpstreamClient]:
-        """Return a client for each configured upstream, a new one only where something changed."""
+        """Return a client for each configured upstream; a new one only if its configuration has changed."""
         return {upstream.name: self._client(upstream) for upstream in config.upstream}
 
     def _client(self, config: UpstreamConfig) -> UpstreamClient:
-        present = self.upstreams.get(config.name)
-        # The CA file may have changed under the same name, and only a new client reads it.
-        if present is not None and present.config == config and config.ca is None:
-            return present
+        current = self.upstreams.get(config.name)
+        # A CA file may have other content under the same name; only a new client reads it.
+        if current is not None and current.config == config and config.ca is None:
+            return current
         return UpstreamClient(
             config,
             reactor=self.reactor,
@@ -219,19 +213,19 @@ class Runtime:
         )
 
     def use_clients(self, clients: Mapping[str, UpstreamClient]) -> None:
-        """Use these clients from now on; those that they replace close when their downloads have ended."""
+        """Put these clients into effect; those that they replace close when their downloads have ended."""
         for name, client in clients.items():
-            present = self.upstreams.get(name)
-            if present is client:
+            current = self.upstreams.get(name)
+            if current is client:
                 continue
-            if present is None:
+            if current is None:
                 self._export_upstream_metrics(name)
             else:
-                present.close()
+                current.close()
             self.upstreams[name] = client
 
     def _export_metrics(self) -> None:
-        """Let the metrics read what is counted elsewhere."""
+        """Connect the metrics to the objects that count."""
         mirrored, hosted, downloads = self.store.eviction, self.store.hosted_gc, self.downloads
         self.metrics.watch_store(
             lambda: mirrored.total_bytes, lambda: mirrored.total_entries, lambda: len(downloads.running)
@@ -251,15 +245,15 @@ class Runtime:
                     yield CertificateExpiry(listener.endpoint, name, at)
 
     def _export_upstream_metrics(self, upstream: str) -> None:
-        """Let the metrics of an upstream read from whichever client it has at that time."""
+        """Connect the metrics of an upstream to the client that it has at the time of a scrape."""
 
-        def is_turned_away() -> bool:
+        def is_circuit_open() -> bool:
             status = self.upstreams[upstream].status()
             return status.manifests_wait_seconds > 0 or status.others_wait_seconds > 0
 
         self.metrics.add_upstream(upstream)
         self.metrics.watch_upstream(
-            upstream, lambda: self.upstreams[upstream].status().quota.remaining, is_turned_away
+            upstream, lambda: self.upstreams[upstream].status().quota.remaining, is_circuit_open
         )
 
 
@@ -293,5 +287,5 @@ def _summary(store: Store, downloads: BlobDownloads) -> str:
 
 
 def _free_bytes(path: Path) -> int:
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+    file_system = os.statvfs(path)
+    return file_system.f_bavail * file_system.f_frsize

@@ -1,10 +1,10 @@
 """The service: an ordered start, a reload, an ordered drain.
 
-Twisted's MultiService starts and stops all its children at once and waits for no Deferred, and the order
-is all that matters here. Start: the store, then the ports (a port that cannot be bound ends the start
-before anything is served), then the background tasks. Drain: the ports, then the running requests (for
-`drain_timeout`), then the downloads, which are parked, then the store. Reload: a new generation is built
-beside the present one on the same runtime, and installed.
+Twisted's MultiService starts and stops all its children at once and waits for no Deferred, but here the order
+matters. Start: the store, then the ports (if one cannot be bound, the start fails before anything is served),
+then the background tasks. Drain: the ports, then the running requests (for `drain_timeout`), then the
+downloads, which are parked, then the store. Reload: a new generation is built beside the current one on the
+same runtime, and installed.
 """
 
 import platform
@@ -27,14 +27,14 @@ from mirrord.observe.events import Event
 from mirrord.oci.platforms import Platform
 
 _STEP_SECONDS = 5.0
-"""The timeout of a step of the drain that has none of its own; what is cut off is safe on the disk."""
+"""The timeout of a step of the drain that has none of its own. What is on the disk is safe at any time."""
 
 
 class MirrorService(Service):
-    """The daemon. `open_runtime` is called when it starts, after twistd has become a daemon.
+    """The daemon. `open_runtime` is called when it starts, after twistd has daemonized.
 
-    `read_config` reads the configuration of a reload, or raises ConfigError. `log_observer` becomes that
-    of the application; None leaves twistd's own.
+    `read_config` reads the configuration for a reload, or raises ConfigError. `log_observer` replaces that of
+    the application; None keeps twistd's own.
 
     Raises, from `privilegedStartService`:
         SystemExit: It cannot start; the message is one line for the operator.
@@ -75,7 +75,7 @@ class MirrorService(Service):
         return self._generation
 
     def setServiceParent(self, parent: Any) -> None:
-        """Attach to `parent`, and observe its log unless twistd's options name another observer."""
+        """Attach to `parent`, and set its log observer unless twistd's options name another one."""
         if self._log_observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._log_observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
@@ -114,7 +114,7 @@ class MirrorService(Service):
         self._log.info("listening at {endpoints}", endpoints=endpoints, event=Event.STARTED)
 
     def reload(self) -> None:
-        """Read the configuration again and put it into effect; one with errors changes nothing."""
+        """Read the configuration again and put it into effect; an invalid one changes nothing."""
         if self._runtime is None or self.is_draining:
             return
         notifier = self._runtime.notifier
@@ -134,22 +134,22 @@ class MirrorService(Service):
             notifier.ready()
 
     def stopService(self) -> Deferred[None]:
-        """Drain; fires when everything is on the disk and closed."""
+        """Drain; fires when everything is written and closed."""
         self.is_draining = True
         self.runtime.notifier.stopping()
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._drain())
 
     def abort_connections(self) -> None:
-        """Close the clients' connections, whatever is running on them."""
+        """Close the clients' connections, also those with running requests."""
         for listener in self.runtime.listeners:
             listener.site.abort_connections()
 
     def _replace_generation(self, runtime: Runtime) -> None:
-        """Build the generation of the configuration as it is now, and install it.
+        """Build the generation of the configuration on the disk, and install it.
 
         Raises:
-            ConfigError: It cannot be used; nothing has changed.
+            ConfigError: It is invalid; nothing has changed.
         """
         running, requested = self.generation.config, self._read_config()
         generation = Generation.build(runtime, merge(running, requested))
@@ -178,15 +178,15 @@ class MirrorService(Service):
             pool.stop()
         self._log.info("drained", event=Event.DRAINED)
 
-    async def _step(self, name: str, act: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
-        """Run one step of the drain within its timeout; its failure does not stop the rest."""
+    async def _step(self, name: str, run: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
+        """Run one step of the drain within its timeout; a failure does not prevent the next steps."""
 
         def give_up(_: object, seconds: float) -> None:
             self._log.error("{step} took more than {seconds:.0f} s", step=name, seconds=seconds)
 
         try:
-            await maybeDeferred(act).addTimeout(seconds, self.runtime.reactor, give_up)
-        except Exception:  # noqa: BLE001 - the next step must run whatever this one did
+            await maybeDeferred(run).addTimeout(seconds, self.runtime.reactor, give_up)
+        except Exception:  # noqa: BLE001 - the next steps must run in any case
             self._log.failure("{step} failed", step=name)
 
     def _close_ports(self) -> Deferred[Any]:

@@ -66,7 +66,7 @@ class HostedDeletion:
 
         Raises:
             NameUnknown, ManifestUnknown: Nothing of it is stored.
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         manifests, tags = await self._read_graph(name)
         if tag is None and digest is None:

@@ -35,7 +35,7 @@ class UploadFile(Protocol):
         """Append; on return `offset` has grown by the length of `chunk`.
 
         Raises:
-            OSError: The disk refused; `offset` is unchanged.
+            OSError: The write failed; `offset` is unchanged.
         """
 
     async def commit(self, digest: Digest) -> None:
@@ -43,7 +43,7 @@ class UploadFile(Protocol):
 
         Raises:
             DigestInvalid: The bytes do not match `digest`; the session stays.
-            OSError: The disk refused; the session stays.
+            OSError: The disk failed; the session stays.
         """
 
     async def discard(self) -> None:
@@ -60,7 +60,7 @@ class UploadSessions(Protocol):
         """Return a new session.
 
         Raises:
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         ...
 
@@ -75,10 +75,6 @@ class UploadSessions(Protocol):
 
 class HostedLinks(Protocol):
     """The links and tags of hosted repositories. A repository without links does not exist."""
-
-    def repositories(self, after: str, limit: int) -> list[RepositoryName]:
-        """Return the next hosted repositories in order of name, `limit` at most."""
-        ...
 
     def link(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
@@ -158,7 +154,7 @@ class HostedLinks(Protocol):
 
 
 class HostedGraph(Protocol):
-    """A hosted repository as a graph of manifests. Its pages are short looks at the index."""
+    """A hosted repository as a graph of manifests; each page is one short query of the index."""
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         """Iterate over the manifests of a repository, a page per item."""
@@ -169,7 +165,7 @@ class HostedGraph(Protocol):
         ...
 
     async def apply_plan(self, plan: RetentionPlan) -> tuple[int, int]:
-        """Remove the tags and then the manifests of a plan that nothing needs; return the counts."""
+        """Remove the tags and then the unneeded manifests of a plan; return the counts."""
         ...
 
 
@@ -190,7 +186,7 @@ class HostedBlobFiles(Protocol):
 
 
 class HostedContent(Protocol):
-    """The store as its operator sees it; looking at it does not count as a use."""
+    """The store for the operator's commands; reading it does not count as a use."""
 
     def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
         """Return the size of stored content; None if it is not stored."""

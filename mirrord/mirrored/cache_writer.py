@@ -56,7 +56,7 @@ class CacheWriter:
         """Call `write`, which writes `size` bytes; if the disk is full, evict and call it once more.
 
         Raises:
-            OSError: The disk refused for good.
+            OSError: The disk failed for good.
         """
         try:
             await write()

@@ -42,7 +42,7 @@ class PartialBlob(Protocol):
         """Append and hash; on return `offset` has grown by the length of `chunk`.
 
         Raises:
-            OSError: The disk refused (ENOSPC, for one); `offset` is unchanged and the write may be retried.
+            OSError: The write failed (ENOSPC, for one); `offset` is unchanged and it may be retried.
         """
 
     async def is_verified(self) -> bool:
@@ -93,7 +93,7 @@ class ManifestFiles(Protocol):
         when the disk has it.
 
         Raises:
-            OSError: The disk refused; it is not stored.
+            OSError: The disk failed; it is not stored.
         """
 
 
@@ -101,45 +101,36 @@ class LinkIndex(Protocol):
     """Links and tags. Writes are visible to the next read, and reach the disk a little later."""
 
     def link(self, key: RepositoryKey, digest: Digest) -> Descriptor | None:
-        """Return what a repository may read under this digest; None if no link is known. Counts as a use."""
+        """Return the descriptor of what a repository may read under this digest; None without a link.
+
+        Counts as a use.
+        """
         ...
 
     def add_links(self, key: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
         """Link content that was fetched, or is referenced by a manifest that was fetched, through it."""
 
     def tag(self, key: RepositoryKey, tag: Tag) -> TagRecord | None:
-        """Return what is known of a tag. Counts as a use."""
+        """Return the observations of a tag; None if there are none. Counts as a use."""
         ...
 
-    def observe_tag(self, key: RepositoryKey, tag: Tag, sighting: TagObservation) -> TagRecord:
+    def observe_tag(self, key: RepositoryKey, tag: Tag, observation: TagObservation) -> TagRecord:
         """Record what a tag names at the upstream; it is cached if that manifest is stored and linked."""
         ...
 
     def delete_tag(self, key: RepositoryKey, tag: Tag) -> None:
-        """Forget a tag: the upstream reports that it is gone."""
-
-    def repositories(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
-        """Return the next `limit` repositories in order of name, and whether each has a stored manifest.
-
-        Those without are included: there may be any number of them between two with one, and a consumer has
-        to yield to the reactor meanwhile.
-        """
-        ...
+        """Delete a tag, which the upstream no longer has."""
 
 
 class CachedContent(Protocol):
-    """The store as its operator sees it, page by page; looking at it does not count as a use."""
+    """The store for the operator's commands, page by page; reading it does not count as a use."""
 
     async def flush(self) -> None:
-        """Bring what is listed up to date.
+        """Bring the lists up to date.
 
         Raises:
-            OSError: The disk refused; what is listed is older.
+            OSError: The disk failed; the lists stay as they are.
         """
-
-    def sources(self) -> Iterator[RepositoryKey]:
-        """Iterate over all repositories of which something is known, sorted."""
-        ...
 
     def content_links(self, key: RepositoryKey) -> Iterator[list[ContentLink]]:
         """Iterate over the links of a repository, a page per item."""
@@ -150,11 +141,11 @@ class CachedContent(Protocol):
         ...
 
     def tag(self, key: RepositoryKey, tag: Tag) -> TagRecord | None:
-        """Return what is known of a tag."""
+        """Return the observations of a tag; None if there are none."""
         ...
 
     def link(self, key: RepositoryKey, digest: Digest) -> Descriptor | None:
-        """Return what a repository may read under this digest."""
+        """Return the descriptor of what a repository may read under this digest; None without a link."""
         ...
 
     def size_of(self, kind: ContentKind, digest: Digest) -> int | None:
@@ -174,10 +165,10 @@ class CachedContent(Protocol):
         ...
 
     def unlink(self, key: RepositoryKey, digest: Digest) -> None:
-        """Remove a link: the repository has to ask its upstream again."""
+        """Remove a link: the next pull has to be confirmed by the upstream."""
 
     def delete_tag(self, key: RepositoryKey, tag: Tag) -> None:
-        """Forget a tag."""
+        """Delete a tag."""
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
         """Remove content from the disk, except what is being read, and return what was removed."""
@@ -211,7 +202,7 @@ class CacheSpace(Protocol):
         ...
 
     async def free_in_emergency(self, size: int) -> bool:
-        """Evict what may be evicted, as the disk refused `size` bytes; return whether a retry makes sense."""
+        """Evict what may be evicted, after a write of `size` bytes failed; return whether to retry it."""
         ...
 
 
@@ -225,7 +216,7 @@ class BlobBody(Protocol):
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob, as far as the upstream reports it."""
+        """The size of the whole blob; None if the upstream does not report it."""
         ...
 
     @property
@@ -254,22 +245,17 @@ class Upstream(Protocol):
     `attempts` bounds the retries of what may pass by itself.
     """
 
-    @property
-    def name(self) -> str:
-        """Its name: the value of `?ns=`."""
-        ...
-
     def is_degraded(self, *, of_manifests: bool) -> bool:
         """Return whether it failed recently, so that cached content should be served without a request."""
         ...
 
     def mark_degraded(self) -> None:
-        """Record that a request went unanswered: serve cached content without a request for a short time."""
+        """Record that a request got no response: serve cached content without a request for a short time."""
 
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
-        """Return what a reference names, by HEAD; None if the upstream's headers do not include it."""
+        """Return the descriptor of what a reference names, by HEAD; None if the response has no digest."""
         ...
 
     async def fetch_manifest(
@@ -294,7 +280,7 @@ class Upstream(Protocol):
         validator: str | None = None,
         budget_seconds: float,
     ) -> BlobBody:
-        """Request once the bytes from `offset` to before `stop`; the body reports what really arrives."""
+        """Request the bytes from `offset` to before `stop`, once; the body may begin elsewhere."""
         ...
 
     async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:

@@ -38,7 +38,7 @@ class MirroredRemoval:
 
         Raises:
             NameUnknown, ManifestUnknown: Nothing of it is stored.
-            OSError: The disk refused.
+            OSError: The disk failed.
         """
         await self._content.flush()
         if tag is None and digest is None:
