@@ -1,4 +1,4 @@
-"""Threads that are none."""
+"""Threads that are none: calls run on the reactor."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class InlineThreads:
-    """Calls at once, and fires at once; `hold` makes calls wait for `release`, as a slow disk does.
+    """Runs each call at once; after `hold`, calls wait for `release`, as on a slow disk.
 
-    `failures` are raised by the next calls of the function of that name, in place of calling it.
+    `failures` are raised by the next calls of the functions of these names, which are then not called.
     """
 
     failures: dict[str, Exception] = attrs.field(factory=dict)
@@ -31,9 +31,11 @@ class InlineThreads:
         return waiting.addCallback(lambda _: self._call(function, *args, **kwargs))
 
     def hold(self) -> None:
+        """Let calls wait from now on."""
         self.is_held = True
 
     def release(self) -> None:
+        """Run the calls that wait, and all further ones at once."""
         self.is_held = False
         waiting, self._waiting = self._waiting, []
         for each in waiting:

@@ -1,14 +1,16 @@
-"""A fake upstream behind the `Upstream` port: it has content, and fails, hangs or lies as told."""
+"""A fake upstream behind the `Upstream` port: its content is in memory, its failures are up to the test."""
 
 from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     BlobUnknown,
     ManifestUnknown,
+    NameUnknown,
     RegistryError,
     UpstreamRefused,
     UpstreamUnreachable,
@@ -18,8 +20,8 @@ from mirrord.oci.names import Reference, RepositoryName, Tag
 
 
 @attrs.frozen
-class Asked:
-    """One question that a fake upstream was asked."""
+class UpstreamRequest:
+    """A request to a fake upstream."""
 
     method: str
     repository: str
@@ -31,8 +33,8 @@ class Asked:
 
 
 @attrs.define(eq=False)
-class FakeBody:
-    """A blob's body in chunks; the test lets each of them come, or breaks it."""
+class FakeBlobBody:
+    """The body of a blob, of which the test sends one chunk after another, or which it breaks off."""
 
     offset: int
     size: int | None
@@ -54,24 +56,24 @@ class FakeBody:
     def abort(self) -> None:
         self.is_aborted = True
         if self._waiting is not None:
-            self.breaks()
+            self.fail()
 
-    def sends(self, count: int) -> None:
-        """The next `count` bytes come."""
+    def send(self, count: int) -> None:
+        """Send the next `count` bytes."""
         chunk, self.content = self.content[:count], self.content[count:]
-        self._come(chunk)
+        self._deliver(chunk)
 
-    def ends(self) -> None:
-        """All that is left comes, and the end."""
+    def finish(self) -> None:
+        """Send the remaining bytes, and end the body."""
         if self.content:
-            self.sends(len(self.content))
-        self._come(b"")
+            self.send(len(self.content))
+        self._deliver(b"")
 
-    def breaks(self, error: Exception | None = None) -> None:
-        """The connection breaks."""
-        self._come(error or UpstreamUnreachable("it broke"))
+    def fail(self, error: Exception | None = None) -> None:
+        """Break the connection."""
+        self._deliver(error or UpstreamUnreachable("connection lost"))
 
-    def _come(self, item: bytes | Exception) -> None:
+    def _deliver(self, item: bytes | Exception) -> None:
         if self._waiting is None:
             self._ready.append(item)
             return
@@ -84,9 +86,12 @@ class FakeBody:
 
 @attrs.define(eq=False)
 class FakeUpstream:
-    """Answers from dictionaries; `failing` is raised by whatever is asked, `is_hanging` never answers.
+    """Responds from dictionaries; `repositories` are those that have the content, None means any.
 
-    `validators` are what the next bodies say of themselves.
+    Every request raises `failing`, or only those of `failing_method`; while it `is_hanging`, they wait for
+    `respond`. The bodies of blobs wait for the test, or are sent in the next iteration of `sending_clock`.
+    `validators` are those of the next bodies, `corrupt` is applied to blobs, and `head_size` is reported
+    instead of a blob's size.
     """
 
     name: str = "docker.io"
@@ -97,39 +102,47 @@ class FakeUpstream:
     failing: RegistryError | None = None
     failing_method: str | None = None
     is_hanging: bool = False
-    tells_digests: bool = True
+    sending_clock: Clock | None = None
+    reports_digests: bool = True
     hides_absence: bool = False
-    tells_sizes: bool = True
+    reports_sizes: bool = True
     head_size: int | None = None
-    takes_ranges: bool = True
+    accepts_ranges: bool = True
     validators: list[str] = attrs.field(factory=list)
     degraded: bool = False
-    asked: list[Asked] = attrs.field(factory=list)
-    bodies: list[FakeBody] = attrs.field(factory=list)
-    pending: list[Deferred[None]] = attrs.field(factory=list)
+    requests: list[UpstreamRequest] = attrs.field(factory=list)
+    bodies: list[FakeBlobBody] = attrs.field(factory=list)
     corrupt: Callable[[bytes], bytes] = attrs.field(default=lambda content: content)
+    _pending: list[Deferred[None]] = attrs.field(factory=list)
 
-    def has(self, body: bytes, *tags: str, media_type: str = OCI_MANIFEST) -> Manifest:
-        """Give it a manifest under these tags."""
+    def add(self, *content: Manifest | bytes, tags: tuple[str, ...] = ()) -> None:
+        """Add manifests and blobs; `tags` name the first manifest."""
+        manifests = [each for each in content if isinstance(each, Manifest)]
+        self.manifests.update((manifest.digest, manifest) for manifest in manifests)
+        self.tags.update((tag, manifests[0].digest) for tag in tags)
+        for each in content:
+            if isinstance(each, bytes):
+                self.add_blob(each)
+
+    def add_manifest(self, body: bytes, *tags: str, media_type: str = OCI_MANIFEST) -> Manifest:
+        """Add a manifest under these tags."""
         manifest = Manifest(Digest.of(body), media_type, body)
-        self.manifests[manifest.digest] = manifest
-        for tag in tags:
-            self.tags[tag] = manifest.digest
+        self.add(manifest, tags=tags)
         return manifest
 
-    def has_blob(self, content: bytes) -> Digest:
-        """Give it a blob."""
+    def add_blob(self, content: bytes) -> Digest:
+        """Add a blob."""
         digest = Digest.of(content)
         self.blobs[digest] = content
         return digest
 
     def count(self, method: str) -> int:
-        """How often it was asked so."""
-        return sum(asked.method == method for asked in self.asked)
+        """Return the number of requests of this method."""
+        return sum(request.method == method for request in self.requests)
 
-    def answers(self) -> None:
-        """What hangs is answered now."""
-        pending, self.pending = self.pending, []
+    def respond(self) -> None:
+        """Respond to the requests that wait, and wait no more."""
+        pending, self._pending = self._pending, []
         self.is_hanging = False
         for waiting in pending:
             waiting.callback(None)
@@ -143,26 +156,30 @@ class FakeUpstream:
     async def resolve(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
-        await self._note(Asked("HEAD manifest", repository.name, str(reference), attempts=attempts))
+        await self._request(
+            UpstreamRequest("HEAD manifest", repository.name, str(reference), attempts=attempts)
+        )
         if self.hides_absence:
             return None
         manifest = self._find(repository, reference)
-        return manifest.descriptor if self.tells_digests else None
+        return manifest.descriptor if self.reports_digests else None
 
     async def fetch_manifest(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
-        await self._note(Asked("GET manifest", repository.name, str(reference), attempts=attempts))
+        await self._request(
+            UpstreamRequest("GET manifest", repository.name, str(reference), attempts=attempts)
+        )
         return self._find(repository, reference)
 
     async def head_blob(
         self, repository: RepositoryName, digest: Digest, *, budget_seconds: float
     ) -> int | None:
-        await self._note(Asked("HEAD blob", repository.name, str(digest)))
-        self._check(repository, digest)
+        await self._request(UpstreamRequest("HEAD blob", repository.name, str(digest)))
+        content = self._blob(repository, digest)
         if self.head_size is not None:
             return self.head_size
-        return len(self.blobs[digest]) if self.tells_sizes else None
+        return len(content) if self.reports_sizes else None
 
     async def fetch_blob(
         self,
@@ -173,48 +190,54 @@ class FakeUpstream:
         stop: int | None = None,
         validator: str | None = None,
         budget_seconds: float,
-    ) -> FakeBody:
-        await self._note(Asked("GET blob", repository.name, str(digest), offset, stop, validator))
-        self._check(repository, digest)
-        content = self.corrupt(self.blobs[digest])
+    ) -> FakeBlobBody:
+        await self._request(
+            UpstreamRequest("GET blob", repository.name, str(digest), offset, stop, validator)
+        )
+        content = self.corrupt(self._blob(repository, digest))
         if offset and offset >= len(content):
             raise UpstreamRefused("no such range", upstream_status=416)
-        if not self.takes_ranges:
+        if not self.accepts_ranges:
             offset, stop = 0, None
-        size = len(content) if self.tells_sizes else None
+        size = len(content) if self.reports_sizes else None
         etag = self.validators.pop(0) if self.validators else None
-        body = FakeBody(offset, size, content[offset:stop], etag)
+        body = FakeBlobBody(offset, size, content[offset:stop], etag)
         self.bodies.append(body)
+        if self.sending_clock is not None:
+            self.sending_clock.callLater(0, body.finish)
         return body
 
     async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:
-        await self._note(Asked("GET tags", repository.name, ""))
+        await self._request(UpstreamRequest("GET tags", repository.name, ""))
+        if not self._has(repository):
+            raise NameUnknown("no such repository")
         return sorted(self.tags)
 
     async def list_referrers(
         self, repository: RepositoryName, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
-        await self._note(Asked("GET referrers", repository.name, str(digest)))
+        await self._request(UpstreamRequest("GET referrers", repository.name, str(digest)))
         return b"{}", artifact_type is not None
 
-    async def _note(self, asked: Asked) -> None:
-        self.asked.append(asked)
+    async def _request(self, request: UpstreamRequest) -> None:
+        self.requests.append(request)
         if self.is_hanging:
             waiting: Deferred[None] = Deferred()
-            self.pending.append(waiting)
+            self._pending.append(waiting)
             await waiting
-        if self.failing is not None and self.failing_method in (None, asked.method):
+        if self.failing is not None and self.failing_method in (None, request.method):
             raise self.failing
 
     def _find(self, repository: RepositoryName, reference: Reference) -> Manifest:
         digest = self.tags.get(reference.name) if isinstance(reference, Tag) else reference
-        if digest is None or digest not in self.manifests or not self._is_there(repository):
+        if digest is None or digest not in self.manifests or not self._has(repository):
             raise ManifestUnknown("no such manifest")
         return self.manifests[digest]
 
-    def _check(self, repository: RepositoryName, digest: Digest) -> None:
-        if digest not in self.blobs or not self._is_there(repository):
+    def _blob(self, repository: RepositoryName, digest: Digest) -> bytes:
+        if digest not in self.blobs or not self._has(repository):
             raise BlobUnknown("no such blob")
+        return self.blobs[digest]
 
-    def _is_there(self, repository: RepositoryName) -> bool:
+    def _has(self, repository: RepositoryName) -> bool:
         return self.repositories is None or repository.name in self.repositories

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.last_clients import MAX_REQUESTS, LastClients, LastRequest
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Tag
-from tests.unit.admin.case import DEBIAN, UBUNTU
+from tests.unit.admin.cases import DEBIAN, UBUNTU
 
 LATEST, DIGEST = Tag("latest"), Digest.of(b"x")
 

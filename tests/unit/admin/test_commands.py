@@ -1,4 +1,4 @@
-"""Commands are carried out, answered line by line, and end with their client."""
+"""Tests of mirrord/admin/commands.py."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -28,7 +28,6 @@ from mirrord.gc.plan import GCLimits
 from mirrord.http.site import MirrorSite
 from mirrord.observe.health import Health
 from mirrord.observe.metrics import Metrics
-from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
 from mirrord.oci.names import RepositoryName, Tag
@@ -36,8 +35,8 @@ from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
 from tests.fakes.clock import ImmediateClock
+from tests.fakes.stores import TemporaryStore
 from tests.fakes.wire import Client, Got, Wire
-from tests.unit.gc.cases import FakeStore, NoHostedContent
 
 DIGEST = Digest.of(b"x")
 UBUNTU = ImageReference.parse("ubuntu")
@@ -46,13 +45,13 @@ OWN = Platform("linux", "arm64", "v8")
 
 @attrs.define(eq=False)
 class FakeOperations:
-    """Tells `events`, then raises `error`; an event that is a Deferred is waited for."""
+    """Yields `events`, then raises `error`; waits for an event that is a Deferred."""
 
     collector: Collector
     events: list[Any] = attrs.field(factory=list)
     error: Exception | None = None
-    asked: list[tuple[Any, ...]] = attrs.field(factory=list)
-    told: int = 0
+    calls: list[tuple[Any, ...]] = attrs.field(factory=list)
+    yielded: int = 0
     is_closed: bool = False
 
     def all(self) -> Operations:
@@ -67,14 +66,14 @@ class FakeOperations:
             is_hosted=lambda name: name.name == "team/app",
         )
 
-    async def tell(self, *asked: Any) -> AsyncGenerator[Any, None]:
-        self.asked.append(asked)
+    async def stream(self, *call: Any) -> AsyncGenerator[Any, None]:
+        self.calls.append(call)
         try:
             for event in self.events:
                 if isinstance(event, Deferred):
                     await event
                 else:
-                    self.told += 1
+                    self.yielded += 1
                     yield event
             if self.error is not None:
                 raise self.error
@@ -82,16 +81,16 @@ class FakeOperations:
             self.is_closed = True
 
     def list(self, pattern: str) -> AsyncGenerator[ListedRepository, None]:
-        return self.tell("list", pattern)
+        return self.stream("list", pattern)
 
     def pull(self, reference: ImageReference, platform: Platform | None) -> AsyncGenerator[Any, None]:
-        return self.tell("pull", reference, platform)
+        return self.stream("pull", reference, platform)
 
     def verify(self) -> AsyncGenerator[Any, None]:
-        return self.tell("verify")
+        return self.stream("verify")
 
     async def remove(self, reference: ImageReference) -> Removal:
-        self.asked.append(("remove", reference))
+        self.calls.append(("remove", reference))
         if self.error is not None:
             raise self.error
         return Removal((RemovedTag(ImageReference.parse("ubuntu:1")), RemovedContent(DIGEST)), 7)
@@ -104,18 +103,18 @@ class FakeOperations:
 
 class CommandsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.store = FakeStore()
+        self.store = TemporaryStore.of(self)
         clock = ImmediateClock()
         self.operations = FakeOperations(
             Collector(
-                store=self.store,
+                store=self.store.opened.eviction,
                 limits=GCLimits(max_size=None, min_free=0, unused_for_seconds=50.0, partials_seconds=50.0),
                 interval_seconds=60.0,
                 clock=clock,
                 wall_clock=clock.seconds,
                 free_bytes=lambda: 1000,
                 metrics=Metrics(),
-                hosted=HostedSweeper(NoHostedContent(), clock),
+                hosted=HostedSweeper(self.store.opened.hosted_gc, clock),
             )
         )
         self.commands = Commands(self.operations.all, OWN)
@@ -126,14 +125,14 @@ class CommandsTests(SynchronousTestCase):
     def connect(self) -> Client:
         return Client(self.site, Wire(peerAddress=UNIXAddress(None), lenient=True))
 
-    def order(self, path: str, method: str = "POST") -> Got:
+    def command(self, path: str, method: str = "POST") -> Got:
         return self.client.get(path, "Mirrord-Command: 1", method=method)
 
     def lines(self, got: Got) -> list[Any]:
         return [json.loads(line) for line in got.body.splitlines()]
 
     def test_lines(self) -> None:
-        """A list comes as one JSON value a line, and the connection goes on after it."""
+        """A list is sent as one JSON value per line, and the connection stays usable."""
         listed = ListedTag(Tag("1"), DIGEST, 1.5, 2.5, is_held=True)
         self.operations.events = [
             ListedRepository(
@@ -157,12 +156,12 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual((1, 2, 3, 4.5), (line["manifests"], line["blobs"], line["bytes"], line["last_used"]))
         tag = {"tag": "1", "digest": str(DIGEST), "checked_at": 1.5, "fresh_until": 2.5, "is_held": True}
         self.assertEqual([tag], line["tags"])
-        self.assertEqual([("list", "x*")], self.operations.asked)
+        self.assertEqual([("list", "x*")], self.operations.calls)
         self.operations.events = []
         self.assertEqual(b"", self.client.get("/repositories").body)
 
     def test_events(self) -> None:
-        """A stream's lines say first what happened, and are written as it happens."""
+        """Each line of a stream begins with the event, and is sent when that happens."""
         pausing: Deferred[None] = Deferred()
         self.operations.events = [ManifestPulled(DIGEST, OWN), pausing, ContentFetched(DIGEST)]
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
@@ -176,7 +175,7 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual({"event": "fetched", "digest": str(DIGEST)}, self.lines(self.client.got())[-1])
 
     def test_old_client(self) -> None:
-        """A client of HTTP/1.0 gets its lines as they are, up to the end of the connection."""
+        """A client of HTTP/1.0 receives plain lines, up to the end of the connection."""
         self.operations.events = [ContentFetched(DIGEST)]
         self.client.send(b"POST /verify HTTP/1.0\r\nMirrord-Command: 1\r\n\r\n")
         self.assertEqual(1, len(self.lines(self.client.got())))
@@ -191,32 +190,34 @@ class CommandsTests(SynchronousTestCase):
             "&platform=linux%2Farm%2Fv7": Platform("linux", "arm", "v7"),
             "&platform=all": None,
         }.items():
-            self.order(f"/pull?reference=ubuntu{query}")
-            self.assertEqual(("pull", UBUNTU, platform), self.operations.asked[-1])
+            self.command(f"/pull?reference=ubuntu{query}")
+            self.assertEqual(("pull", UBUNTU, platform), self.operations.calls[-1])
 
     def test_documents(self) -> None:
-        """What is no stream is answered by one document."""
-        removal = json.loads(self.order("/repositories?reference=ubuntu:1", "DELETE").body)
+        """The other commands respond with one document."""
+        removal = json.loads(self.command("/repositories?reference=ubuntu:1", "DELETE").body)
         self.assertEqual(
             {"removed": [{"reference": "ubuntu:1"}, {"digest": str(DIGEST)}], "bytes": 7}, removal
         )
         hosted = dict.fromkeys(("tags", "manifests", "blobs", "uploads", "entries", "bytes"), 0)
-        victim = {"kind": "blob", "name": "x", "bytes": 2, "idle_seconds": 99.0}
+        victim = {"kind": "blob", "name": str(DIGEST), "bytes": 4096, "idle_seconds": 99.0}
         for query, is_dry_run in {"?dry_run=1": True, "": False, "?dry_run=0": False}.items():
-            self.store.cached = [Entry(kind=ContentKind.BLOB, name="x", size=2, idle_seconds=99.0)]
+            if not self.store.has(DIGEST):
+                self.store.add_blob(b"x")
+                self.store.clock.advance(99.0)
             victims = [victim] if is_dry_run else []
-            swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 2, "victims": victims}
+            swept = {"is_dry_run": is_dry_run, "entries": 1, "bytes": 4096, "victims": victims}
             self.assertEqual(
-                swept | {"hosted": hosted | {"victims": []}}, json.loads(self.order(f"/sweep{query}").body)
+                swept | {"hosted": hosted | {"victims": []}}, json.loads(self.command(f"/sweep{query}").body)
             )
-            self.assertEqual(is_dry_run, bool(self.store.cached))
+            self.assertEqual(is_dry_run, self.store.has(DIGEST))
         why = json.loads(self.client.get("/why?reference=ubuntu").body)
         self.assertEqual(
             ("ubuntu", False, None, []), (why["reference"], why["is_known"], why["tag"], why["blobs"])
         )
 
     def test_failure_before_a_line(self) -> None:
-        """What fails at once is an error document with its status."""
+        """A command that fails at once responds with an error document and its status."""
         for error, status in {
             NameUnknown("no"): 404,
             Conflict("runs already"): 409,
@@ -224,26 +225,26 @@ class CommandsTests(SynchronousTestCase):
             OSError("secret path"): 503,
         }.items():
             self.operations.error = error
-            for got in (self.order("/verify"), self.order("/repositories?reference=x", "DELETE")):
+            for got in (self.command("/verify"), self.command("/repositories?reference=x", "DELETE")):
                 self.assertEqual(status, got.status)
                 self.assertNotIn(b"secret", got.body)
         self.assertEqual(2, len(self.flushLoggedErrors(OSError)))
 
     def test_failure_after_a_line(self) -> None:
-        """What fails on its way is a last line, in the words of the error."""
+        """A command that fails later ends with a line that has the message of the error."""
         self.operations.events = [ContentFetched(DIGEST)]
         for error, message, code in (
             (UpstreamTimeout("silent"), "silent", "UNAVAILABLE"),
             (OSError("secret path"), "the mirror's disk failed", "UNAVAILABLE"),
         ):
             self.operations.error = error
-            line = self.lines(self.order("/pull?reference=x"))[-1]
+            line = self.lines(self.command("/pull?reference=x"))[-1]
             self.assertEqual({"event": "failed", "message": message, "code": code}, line)
 
     def test_bug(self) -> None:
-        """A bug before the first line is a 500 that tells nothing; after it, the answer ends short."""
+        """A bug before the first line is a 500 without details; after it, the response ends short."""
         self.operations.error = ZeroDivisionError("inside")
-        self.assertEqual(500, self.order("/verify").status)
+        self.assertEqual(500, self.command("/verify").status)
         self.operations.events = [ContentFetched(DIGEST)]
         self.client.wire.clear()
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
@@ -252,8 +253,8 @@ class CommandsTests(SynchronousTestCase):
         self.assertTrue(self.client.wire.disconnecting)
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
 
-    def test_nonsense(self) -> None:
-        """What is no command is refused before anything is done."""
+    def test_invalid(self) -> None:
+        """An invalid command is rejected before anything is done."""
         for path, method, status in (
             ("/why?reference=Ubuntu", "GET", 400),
             ("/why", "GET", 400),
@@ -264,19 +265,19 @@ class CommandsTests(SynchronousTestCase):
             ("/verify", "GET", 405),
             ("/sweep", "HEAD", 405),
         ):
-            self.assertEqual(status, self.order(path, method).status, path)
-        self.assertEqual([], self.operations.asked)
+            self.assertEqual(status, self.command(path, method).status, path)
+        self.assertEqual([], self.operations.calls)
 
-    def test_strangers(self) -> None:
-        """A stranger is refused whatever the command."""
+    def test_other_hosts(self) -> None:
+        """Every command of another host is rejected."""
         self.client = Client(self.site)
         for path, resource in self.commands.resources().items():
             for method in resource.methods:
-                self.assertEqual(403, self.order(f"/{path.decode()}", method.decode()).status)
-        self.assertEqual([], self.operations.asked)
+                self.assertEqual(403, self.command(f"/{path.decode()}", method.decode()).status)
+        self.assertEqual([], self.operations.calls)
 
-    def test_leaving(self) -> None:
-        """A stream ends when its client leaves."""
+    def test_disconnect(self) -> None:
+        """A stream is closed when its client disconnects."""
         self.operations.events = [ContentFetched(DIGEST), Deferred()]
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
         self.assertFalse(self.operations.is_closed)
@@ -284,7 +285,7 @@ class CommandsTests(SynchronousTestCase):
         self.assertTrue(self.operations.is_closed)
 
     def test_stop(self) -> None:
-        """Commands that run are ended before the store is closed; their clients see an early end."""
+        """Stopping closes the running streams; their responses end short."""
         self.operations.events = [ContentFetched(DIGEST), Deferred()]
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
         self.commands.stop()
@@ -292,7 +293,7 @@ class CommandsTests(SynchronousTestCase):
         self.assertTrue(self.client.wire.disconnecting)
 
     def test_slow_reader(self) -> None:
-        """Nothing more is asked of a stream whose client takes nothing."""
+        """A stream is not advanced while its client reads nothing."""
         self.operations.events = [
             VerificationProgress(bytes=number, of_bytes=1, entries=1, of_entries=1)
             for number in range(10_000)
@@ -306,14 +307,14 @@ class CommandsTests(SynchronousTestCase):
 
         wire.writeSequence = write
         self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
-        self.assertEqual(1, self.operations.told)
+        self.assertEqual(1, self.operations.yielded)
 
         wire.producer.resumeProducing()
-        self.assertEqual(2, self.operations.told)
+        self.assertEqual(2, self.operations.yielded)
         self.client.leave()
 
     def test_document(self) -> None:
-        """A value is written by the names of its fields, the event first."""
+        """A document has the fields of the value in their order, the event first."""
         self.assertEqual(
             ["event", "bytes", "of_bytes", "entries", "of_entries"],
             list(document(VerificationProgress(bytes=1, of_bytes=2, entries=3, of_entries=4))),

@@ -1,4 +1,4 @@
-"""Orders are taken from this host, under no name that a stranger's DNS could give it."""
+"""Tests of mirrord/admin/origin.py."""
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
@@ -16,7 +16,7 @@ LOOPBACK = IPv4Address("TCP", "127.0.0.1", 4000)
 
 
 def respond(request: MirrorRequest) -> None:
-    """Say whether the gate lets a request pass."""
+    """Respond with 200 if a request is accepted."""
     try:
         require_local_origin(request)
     except Denied as error:
@@ -25,8 +25,10 @@ def respond(request: MirrorRequest) -> None:
         request.respond(Response.of_json({}))
 
 
-class GateTests(SynchronousTestCase):
-    def ask(self, peer: object, host: str | None = "127.0.0.1:5001", method: str = "GET", *more: str) -> int:
+class OriginTests(SynchronousTestCase):
+    def status(
+        self, peer: object, host: str | None = "127.0.0.1:5001", method: str = "GET", *more: str
+    ) -> int:
         client = Client(MirrorSite(Clock(), CallbackResource(respond)), Wire(peerAddress=peer, lenient=True))
         lines = [f"{method} /why HTTP/1.{0 if host is None else 1}", *more]
         if host is not None:
@@ -35,7 +37,7 @@ class GateTests(SynchronousTestCase):
         return read_answers(client.wire.value())[0].status
 
     def test_peers(self) -> None:
-        """Only this host may give orders, over whichever address or socket."""
+        """Requests are accepted from this host only, over any address or socket."""
         for peer, status in {
             LOOPBACK: 200,
             IPv4Address("TCP", "127.8.8.8", 1): 200,
@@ -47,10 +49,10 @@ class GateTests(SynchronousTestCase):
             IPv6Address("TCP", "fe80::1%eth0", 1): 403,
             IPv6Address("TCP", "::ffff:10.0.0.1", 1): 403,
         }.items():
-            self.assertEqual(status, self.ask(peer), peer)
+            self.assertEqual(status, self.status(peer), peer)
 
     def test_hosts(self) -> None:
-        """A name that somebody else's DNS may have made ours is not listened to (DNS rebinding)."""
+        """A host name that foreign DNS may have pointed to this host is rejected (DNS rebinding)."""
         for host, status in {
             "127.0.0.1:5001": 200,
             "localhost": 200,
@@ -62,14 +64,14 @@ class GateTests(SynchronousTestCase):
             "127.0.0.1.evil.example": 403,
             "": 403,
         }.items():
-            self.assertEqual(status, self.ask(LOOPBACK, host), host)
-        self.assertEqual(403, self.ask(LOOPBACK, None))
-        self.assertEqual(200, self.ask(UNIXAddress(None), "mirrord"))
+            self.assertEqual(status, self.status(LOOPBACK, host), host)
+        self.assertEqual(403, self.status(LOOPBACK, None))
+        self.assertEqual(200, self.status(UNIXAddress(None), "mirrord"))
 
     def test_changes(self) -> None:
-        """What changes something needs a header that a web page cannot send."""
+        """A request that changes something needs a header that a web page cannot send."""
         for method in ("POST", "DELETE"):
-            self.assertEqual(403, self.ask(LOOPBACK, "localhost", method))
-            self.assertEqual(403, self.ask(LOOPBACK, "localhost", method, "Mirrord-Command: 0"))
-            self.assertEqual(200, self.ask(LOOPBACK, "localhost", method, "Mirrord-Command: 1"))
-        self.assertEqual(403, self.ask(UNIXAddress(None), "localhost", "POST"))
+            self.assertEqual(403, self.status(LOOPBACK, "localhost", method))
+            self.assertEqual(403, self.status(LOOPBACK, "localhost", method, "Mirrord-Command: 0"))
+            self.assertEqual(200, self.status(LOOPBACK, "localhost", method, "Mirrord-Command: 1"))
+        self.assertEqual(403, self.status(UNIXAddress(None), "localhost", "POST"))

@@ -1,30 +1,41 @@
+"""Tests of mirrord/admin/pull.py."""
+
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from mirrord.admin.pull import CONCURRENT_BLOBS, ImagePuller
 from mirrord.admin.results import BlobProgress, ManifestPulled, PullDone, ReferenceResolved
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, UpstreamTimeout
+from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, Unsupported, UpstreamRefused
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-from tests.unit.admin.case import UBUNTU, OperateCase, image, index, layer
+from tests.fakes.upstream import FakeBlobBody
+from tests.unit.admin.cases import EMPTY, UBUNTU, OperatorCase, image, index, layer
 
 AMD64 = Platform("linux", "amd64")
 
 
-class PullingTests(OperateCase):
+class ImagePullerTests(OperatorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hub.sending_clock = self.clock
+        self.hub.add_blob(EMPTY)
+
     def pull(self, reference: str = "ubuntu", platform: Platform | None = AMD64) -> AsyncGenerator[Any, None]:
         puller = ImagePuller(self.router, self.clock)
         return puller.pull(ImageReference.parse(reference), platform)
 
-    def got(self, events: list[Any]) -> list[Digest]:
+    def pulled(self, events: list[Any]) -> list[Digest]:
         return [event.digest for event in events if isinstance(event, ManifestPulled)]
 
+    def subscribers(self) -> int:
+        return sum(download.subscribers for download in self.repositories.downloads.running)
+
     def test_image(self) -> None:
-        """What a tag names is told, then its manifest and blobs, then the sum of it."""
+        """The digest of the tag is reported, then its manifest and blobs, then the totals."""
         one = image(layer(b"abc"), layer(b"de"))
-        self.upstream.add(one, tag="latest")
+        self.hub.add(one, b"abc", b"de", tags=("latest",))
 
         events = self.all_of(self.pull())
 
@@ -40,92 +51,117 @@ class PullingTests(OperateCase):
         self.assertEqual(ManifestPulled(one.digest, None), events[1])
         self.assertIn(BlobProgress(digest=layer(b"abc").digest, size=3, written=3, is_held=True), events)
         self.assertEqual(
-            PullDone(manifests=1, blobs=2, bytes=len(one.body) + 5, fetched_bytes=0, seconds=0.0), events[-1]
+            PullDone(manifests=1, blobs=3, bytes=len(one.body) + 7, fetched_bytes=7, seconds=0.0), events[-1]
         )
-        self.assertTrue(all(blob.is_closed for blob in self.upstream.blobs.values()))
+        for descriptor in (one.descriptor, *one.references()):
+            self.assertTrue(self.store.has(descriptor.digest))
+            self.assertFalse(self.store.opened.blobs.is_pinned(descriptor.digest))
 
     def test_platform(self) -> None:
-        """Of an index the image for the platform is pulled, or all of them."""
+        """Of an index, the image for the platform is pulled, or all images."""
         amd, arm = image(layer(b"amd")), image(layer(b"arm"))
         both = index(amd64=amd, arm64=arm)
-        self.upstream.add(both, amd, arm, tag="latest")
+        self.hub.add(both, amd, arm, b"amd", b"arm", tags=("latest",))
 
-        self.assertEqual([both.digest, amd.digest], self.got(self.all_of(self.pull())))
+        self.assertEqual([both.digest, amd.digest], self.pulled(self.all_of(self.pull())))
         arm64 = Platform("linux", "arm64")
         events = self.all_of(self.pull(platform=arm64))
         self.assertIn(ManifestPulled(arm.digest, arm64), events)
         self.assertEqual(
-            [both.digest, amd.digest, arm.digest], self.got(self.all_of(self.pull(platform=None)))
+            [both.digest, amd.digest, arm.digest], self.pulled(self.all_of(self.pull(platform=None)))
         )
         _, ended = self.listen(self.pull(platform=Platform("linux", "s390x")))
         self.failureResultOf(ended, ManifestUnknown)
 
-    def test_layers_that_no_registry_has(self) -> None:
-        """Layers that are not distributed are not asked for."""
+    def test_layers_that_are_not_distributed(self) -> None:
+        """Layers that no registry distributes are not requested."""
         foreign = layer(b"w", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
-        self.upstream.add(image(foreign), tag="latest")
-        del self.upstream.blobs[foreign.digest]
-        self.assertEqual(0, self.all_of(self.pull())[-1].blobs)
+        self.hub.add(image(foreign), tags=("latest",))
+        self.assertEqual(1, self.all_of(self.pull())[-1].blobs)
+        self.assertNotIn(str(foreign.digest), [request.name for request in self.hub.requests])
 
     def slow(self, count: int) -> Manifest:
-        """An image whose blobs come when the test says so."""
-        one = image(*(layer(b"%03d" % number * 100) for number in range(count)))
-        self.upstream.add(one, tag="latest", whole=False)
+        """Return an image whose config is cached, and whose layers are sent by the test."""
+        contents = [b"%03d" % number * 100 for number in range(count)]
+        one = image(*map(layer, contents))
+        self.hub.add(one, *contents, tags=("latest",))
+        self.store.cache(UBUNTU, EMPTY)
+        self.hub.sending_clock = None
         return one
 
-    def test_a_few_at_once(self) -> None:
-        """A few blobs are asked for at a time, the next one when one of them is whole."""
-        one = self.slow(5)
-        heard, ended = self.listen(self.pull())
-        opened = [digest for _, digest in self.upstream.asked if digest in self.upstream.blobs]
-        self.assertEqual(CONCURRENT_BLOBS, len(opened))
+    def test_concurrency(self) -> None:
+        """A few blobs are pulled at a time, the next one when one of them is complete."""
+        self.slow(5)
+        received, ended = self.listen(self.pull())
+        self.assertEqual(CONCURRENT_BLOBS, len(self.hub.bodies))
 
-        for named in one.references():
-            self.upstream.blobs[named.digest].grow(300)
+        for number in range(5):
+            self.assertEqual(min(5, CONCURRENT_BLOBS + number), len(self.hub.bodies))
+            self.hub.bodies[number].finish()
             self.clock.pump([0.0] * 5)
 
         self.successResultOf(ended)
-        self.assertEqual((5, 1500), (heard[-1].blobs, heard[-1].fetched_bytes))
+        self.assertEqual((6, 1502), (received[-1].blobs, received[-1].bytes - len(self.body())))
+        self.assertEqual(1500, received[-1].fetched_bytes)
+
+    def body(self) -> bytes:
+        """Return the manifest that the tag names."""
+        return self.hub.manifests[self.hub.tags["latest"]].body
 
     def test_progress(self) -> None:
-        """A blob's progress is told five times a second at most, and its end in any case."""
-        (named,) = self.slow(1).references()
-        heard, ended = self.listen(self.pull())
-        blob = self.upstream.blobs[named.digest]
-        for written in range(1, 300):
+        """The progress of a blob is reported at most five times a second, its completion in any case."""
+        one = self.slow(1)
+        received, ended = self.listen(self.pull())
+        (body,) = self.hub.bodies
+        for _ in range(1, 300):
             self.clock.advance(0.01)
-            blob.grow(written)
-        blob.grow(300)
+            body.send(1)
+        body.finish()
 
         self.successResultOf(ended)
-        told = [event.written for event in heard if isinstance(event, BlobProgress)]
-        self.assertEqual((0, 300), (told[0], told[-1]))
-        self.assertLessEqual(len(told), 2 + 3.0 / 0.2)
-        self.assertGreater(len(told), 10)
+        digest = one.references()[-1].digest
+        written = [e.written for e in received if isinstance(e, BlobProgress) and e.digest == digest]
+        self.assertEqual((0, 300), (written[0], written[-1]))
+        self.assertLessEqual(len(written), 2 + 3.0 / 0.2)
+        self.assertGreater(len(written), 10)
 
     def test_failure(self) -> None:
-        """A blob that fails ends the pull with its error, and lets go of the others."""
-        one = self.slow(3)
+        """If a blob fails, the pull ends with its error, and the other blobs are closed."""
+        self.slow(3)
         _, ended = self.listen(self.pull())
-        first, *others = [self.upstream.blobs[named.digest] for named in one.references()]
-        first.fail(UpstreamTimeout("silent"))
+        self.assertEqual(3, self.subscribers())
+        self.break_off(self.hub.bodies[0])
 
-        self.failureResultOf(ended, UpstreamTimeout)
-        self.assertTrue(all(blob.is_closed for blob in (first, *others)))
+        self.failureResultOf(ended, UpstreamRefused)
+        self.assertEqual(0, self.subscribers())
+        self.assertEqual(2, len(self.repositories.downloads.running))
 
-    def test_leaving(self) -> None:
-        """An operator who leaves lets go of the blobs, and nothing else happens to them."""
+    def break_off(self, body: FakeBlobBody) -> None:
+        """Fail a download for good."""
+        body.send(1)
+        body.fail(UpstreamRefused("busy", retry_after_seconds=3600.0))
+
+    def test_disconnected_operator(self) -> None:
+        """If the operator disconnects, the blobs are closed, and their downloads continue."""
         one = self.slow(3)
         _, ended = self.listen(self.pull())
         ended.cancel()
         self.failureResultOf(ended)
-        for named in one.references():
-            self.assertTrue(self.upstream.blobs[named.digest].is_closed)
-            self.upstream.blobs[named.digest].grow(300)
+        self.assertEqual(0, self.subscribers())
+        for body in self.hub.bodies:
+            body.finish()
+        for descriptor in one.references():
+            self.assertTrue(self.store.has(descriptor.digest))
 
     def test_not_mirrored(self) -> None:
-        """What is not configured to be mirrored is refused before anybody is asked."""
+        """A repository that is not mirrored is rejected without a request."""
         for reference, error in {"private/x": Denied, "nowhere.example/x": NameUnknown}.items():
             _, ended = self.listen(self.pull(reference))
             self.failureResultOf(ended, error)
-        self.assertEqual([], self.upstream.asked)
+        self.assertEqual([], self.hub.requests)
+
+    def test_hosted(self) -> None:
+        """An image of a hosted repository cannot be pulled from an upstream."""
+        reference = ImageReference.parse("team/app", lambda name: name.name == "team/app")
+        _, ended = self.listen(ImagePuller(self.router, self.clock).pull(reference, None))
+        self.failureResultOf(ended, Unsupported)

@@ -1,136 +1,285 @@
+"""Tests of the removal of content by the operator (mirrored/removal.py, hosted/deletion.py)."""
+
 from twisted.internet.defer import Deferred
 
 from mirrord.admin.operations import Remover
-from mirrord.oci.content import TagObservation, TagRecord
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.manifests import Manifest
-from mirrord.oci.names import RepositoryKey, Tag
+from mirrord.oci.names import HOSTED, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
-from tests.unit.admin.case import DEBIAN, UBUNTU, OperateCase, image, index, layer
+from mirrord.store.layout import footprint
+from tests.unit.admin.cases import APP, DEBIAN, EMPTY, UBUNTU, WEB, OperatorCase, image, index, layer
+
+CONFIG = Digest.of(EMPTY)
+X = layer(b"x")
 
 
-class RemovalTests(OperateCase):
-    def tag(self, source: RepositoryKey, tag: str, manifest: Manifest) -> None:
-        self.shelves.known[source, Tag(tag)] = TagRecord(cached=TagObservation(manifest.descriptor, 0.0))
+def removed(removal: Removal) -> set[Digest]:
+    return {one.digest for one in removal.removed if isinstance(one, RemovedContent)}
 
-    def remover(self) -> Remover:
-        return Remover(self.router)
+
+def removed_tags(removal: Removal) -> list[str]:
+    return [str(one.reference) for one in removal.removed if isinstance(one, RemovedTag)]
+
+
+class MirroredRemovalTests(OperatorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.remover = Remover(self.router)
 
     def remove(self, reference: str) -> Removal:
-        return self.result(self.remover().remove(ImageReference.parse(reference)))
+        return self.result(self.remover.remove(ImageReference.parse(reference)))
 
-    def gone(self, removal: Removal) -> set[Digest]:
-        return {one.digest for one in removal.removed if isinstance(one, RemovedContent)}
+    def tags(self) -> list[Tag]:
+        self.store.flush()
+        return [one.tag for page in self.store.opened.browser.tags(UBUNTU) for one in page]
 
     def test_repository(self) -> None:
-        """All of a repository goes: tags, links, and what of its content no other repository needs."""
+        """A repository is removed with its tags, its links and the content that no other one links."""
         mine, shared = layer(b"mine"), layer(b"shared")
         here, there = image(mine, shared), image(shared)
-        self.shelves.hold(UBUNTU, here)
-        self.shelves.hold(DEBIAN, there)
-        self.tag(UBUNTU, "1", here)
+        self.store.cache(UBUNTU, EMPTY, b"mine", b"shared", here)
+        self.store.cache(DEBIAN, there)
+        self.store.observe(UBUNTU, "1", here)
 
         removal = self.remove("ubuntu")
 
         self.assertEqual(RemovedTag(ImageReference.parse("ubuntu:1")), removal.removed[0])
-        self.assertEqual({here.digest, mine.digest, shared.digest}, self.gone(removal))
-        self.assertEqual(len(here.body) + mine.size, removal.bytes)
-        self.assertEqual({shared.digest}, set(self.shelves.blobs))
-        self.assertEqual([DEBIAN], list(self.shelves.sources()))
+        self.assertEqual({here.digest, mine.digest, shared.digest, CONFIG}, removed(removal))
+        self.assertEqual(footprint(len(here.body)) + footprint(mine.size), removal.bytes)
+        self.assertEqual(
+            [False, False, True, True, True],
+            [
+                self.store.has(digest)
+                for digest in (here.digest, mine.digest, shared.digest, CONFIG, there.digest)
+            ],
+        )
+        self.store.flush()
+        self.assertEqual([DEBIAN], list(self.store.opened.browser.sources()))
 
     def test_tag(self) -> None:
-        """With a tag goes what hangs on it, but nothing that another tag or manifest names."""
+        """A tag is removed with what depends on it alone."""
         old, base, new = layer(b"old"), layer(b"base"), layer(b"new")
         first, second = image(old, base), image(base, new)
-        self.shelves.hold(UBUNTU, first, second)
-        self.tag(UBUNTU, "1", first)
-        self.tag(UBUNTU, "2", second)
+        self.store.cache(UBUNTU, b"old", b"base", b"new", first, second)
+        self.store.observe(UBUNTU, "1", first)
+        self.store.observe(UBUNTU, "2", second)
 
         removal = self.remove("ubuntu:1")
 
-        self.assertEqual({first.digest, old.digest}, self.gone(removal))
-        self.assertEqual([Tag("2")], [tag for _, tag in self.shelves.known])
+        self.assertEqual({first.digest, old.digest}, removed(removal))
+        self.assertEqual([Tag("2")], self.tags())
+        self.assertEqual(
+            [False, False, True, True],
+            [self.store.has(one.digest) for one in (first.descriptor, old, base, second.descriptor)],
+        )
 
-    def test_tag_of_the_same(self) -> None:
-        """A tag whose manifest has another tag goes alone."""
-        one = image(layer(b"x"))
-        self.shelves.hold(UBUNTU, one)
-        self.tag(UBUNTU, "1", one)
-        self.tag(UBUNTU, "2", one)
+    def test_tag_of_the_same_manifest(self) -> None:
+        """A tag whose manifest has another tag is removed alone."""
+        one = image(X)
+        self.store.cache(UBUNTU, EMPTY, b"x", one)
+        self.store.observe(UBUNTU, "1", one)
+        self.store.observe(UBUNTU, "2", one)
 
         self.assertEqual((RemovedTag(ImageReference.parse("ubuntu:1")),), self.remove("ubuntu:1").removed)
-        self.assertEqual({one.digest, layer(b"x").digest}, self.gone(self.remove("ubuntu:2")))
+        self.assertEqual({one.digest, X.digest, CONFIG}, removed(self.remove("ubuntu:2")))
 
     def test_index(self) -> None:
-        """With an index go its images, unless another index has them too."""
+        """An index is removed with its images, except those that are in another index."""
         amd, arm = image(layer(b"amd")), image(layer(b"arm"))
         both, only = index(amd64=amd, arm64=arm), index(arm64=arm)
-        self.shelves.hold(UBUNTU, both, only, amd, arm)
-        self.tag(UBUNTU, "both", both)
-        self.tag(UBUNTU, "arm", only)
+        self.store.cache(UBUNTU, b"amd", b"arm", amd, arm, both, only)
+        self.store.observe(UBUNTU, "both", both)
+        self.store.observe(UBUNTU, "arm", only)
 
+        self.assertEqual({both.digest, amd.digest, layer(b"amd").digest}, removed(self.remove("ubuntu:both")))
         self.assertEqual(
-            {both.digest, amd.digest, layer(b"amd").digest}, self.gone(self.remove("ubuntu:both"))
+            {only.digest, arm.digest, layer(b"arm").digest, CONFIG}, removed(self.remove("ubuntu:arm"))
         )
-        self.assertEqual(
-            {only.digest, arm.digest, layer(b"arm").digest}, self.gone(self.remove("ubuntu:arm"))
-        )
-        self.assertEqual({}, self.shelves.manifests)
+        for manifest in (both, only, amd, arm):
+            self.assertFalse(self.store.has(manifest.digest))
 
     def test_image_of_an_index(self) -> None:
-        """An image that has a tag of its own outlives the index that names it."""
+        """An image with a tag of its own survives the index that references it."""
         amd, arm = image(layer(b"amd")), image(layer(b"arm"))
         both = index(amd64=amd, arm64=arm)
-        self.shelves.hold(UBUNTU, both, amd, arm)
-        self.tag(UBUNTU, "both", both)
-        self.tag(UBUNTU, "amd", amd)
+        self.store.cache(UBUNTU, b"amd", b"arm", amd, arm, both)
+        self.store.observe(UBUNTU, "both", both)
+        self.store.observe(UBUNTU, "amd", amd)
 
-        gone = self.gone(self.remove("ubuntu:both"))
-        self.assertEqual({both.digest, arm.digest, layer(b"arm").digest}, gone)
+        expected = {both.digest, arm.digest, layer(b"arm").digest}
+        self.assertEqual(expected, removed(self.remove("ubuntu:both")))
 
     def test_digest(self) -> None:
-        """A digest goes whatever names it, with the tags of it and what hangs on nothing else."""
+        """A digest is removed though manifests reference it, with its tags and what depends on it alone."""
         amd, arm = image(layer(b"amd"), layer(b"base")), image(layer(b"arm"), layer(b"base"))
         both = index(amd64=amd, arm64=arm)
-        self.shelves.hold(UBUNTU, both, amd, arm)
-        self.tag(UBUNTU, "both", both)
+        self.store.cache(UBUNTU, b"amd", b"arm", b"base", amd, arm, both)
+        self.store.observe(UBUNTU, "both", both)
 
-        self.assertEqual({amd.digest, layer(b"amd").digest}, self.gone(self.remove(f"ubuntu@{amd.digest}")))
+        self.assertEqual({amd.digest, layer(b"amd").digest}, removed(self.remove(f"ubuntu@{amd.digest}")))
         blob = self.remove(f"ubuntu@{layer(b'base').digest}")
-        self.assertEqual(({layer(b"base").digest}, 4), (self.gone(blob), blob.bytes))
-        self.assertEqual(
-            [RemovedTag(ImageReference.parse("ubuntu:both"))],
-            [one for one in self.remove(f"ubuntu@{both.digest}").removed if isinstance(one, RemovedTag)],
-        )
+        self.assertEqual(({layer(b"base").digest}, footprint(4)), (removed(blob), blob.bytes))
+        self.assertEqual(["ubuntu:both"], removed_tags(self.remove(f"ubuntu@{both.digest}")))
 
-    def test_seen_only(self) -> None:
-        """A tag that was only seen can be forgotten, though nothing of it is held."""
-        self.shelves.known[UBUNTU, Tag("1")] = TagRecord(pending=TagObservation(image().descriptor, 0.0))
+    def test_pending(self) -> None:
+        """A tag that was only observed can be removed, though nothing of it is stored."""
+        self.store.observe(UBUNTU, "1", image())
         self.assertEqual(Removal((RemovedTag(ImageReference.parse("ubuntu:1")),), 0), self.remove("ubuntu:1"))
+        self.assertEqual([], self.tags())
 
-    def test_nothing(self) -> None:
-        """What is not held cannot be removed, and that is said."""
-        remover = self.remover()
-        self.failure(remover.remove(ImageReference.parse("ubuntu")), NameUnknown)
-        self.shelves.hold(UBUNTU, image())
-        self.failure(remover.remove(ImageReference.parse("ubuntu:1")), ManifestUnknown)
-        self.failure(remover.remove(ImageReference.parse(f"ubuntu@{Digest.of(b'x')}")), ManifestUnknown)
+    def test_unknown(self) -> None:
+        """Removing what is not stored is an error."""
+        self.failure(self.remover.remove(ImageReference.parse("ubuntu")), NameUnknown)
+        self.store.cache(UBUNTU, image())
+        self.failure(self.remover.remove(ImageReference.parse("ubuntu:1")), ManifestUnknown)
+        unknown = ImageReference.parse(f"ubuntu@{Digest.of(b'x')}")
+        self.failure(self.remover.remove(unknown), ManifestUnknown)
 
-    def test_being_served(self) -> None:
-        """What is being served goes when its last reader has gone, unless it was linked again by then."""
+    def test_being_read(self) -> None:
+        """A blob that is being read is deleted after its last reader, unless it was linked again by then."""
+        served = layer(b"served")
         for is_linked_again in (False, True):
             with self.subTest(is_linked_again):
-                served, one = layer(b"served"), image(layer(b"served"))
-                self.shelves.hold(UBUNTU, one)
-                self.shelves.reading[served.digest] = Deferred()
+                one = image(served)
+                self.store.cache(UBUNTU, b"served", one)
+                reader = self.store.opened.blobs.open(served.digest)
+                assert reader is not None
 
-                self.assertEqual(len(one.body), self.remove("ubuntu").bytes)
-                self.assertIn(served.digest, self.shelves.blobs)
+                self.assertEqual(footprint(len(one.body)), self.remove("ubuntu").bytes)
+                self.assertTrue(self.store.has(served.digest))
 
                 if is_linked_again:
-                    self.shelves.links[DEBIAN, served.digest] = served
-                self.shelves.close(served.digest)
+                    self.store.link(DEBIAN, served)
+                reader.close()
                 self.clock.pump([0.0] * 10)
-                self.assertEqual(is_linked_again, served.digest in self.shelves.blobs)
+                self.assertEqual(is_linked_again, self.store.has(served.digest))
+
+
+class HostedRemovalTests(OperatorCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.remover = Remover(self.router)
+        self.push(APP, EMPTY, b"x")
+
+    def push(self, name: RepositoryName, *content: Manifest | bytes, tags: tuple[str, ...] = ()) -> None:
+        self.repositories.push(name, *content, tags=tags)
+
+    def remove(self, tag: str | None = None, digest: Digest | None = None) -> Removal:
+        removal = self.result(self.remover.remove(self.reference(tag, digest)))
+        self.assertIsNone(removal.bytes)
+        return removal
+
+    def reference(self, tag: str | None = None, digest: Digest | None = None) -> ImageReference:
+        return ImageReference(
+            registry=HOSTED, repository=APP, tag=None if tag is None else Tag(tag), digest=digest
+        )
+
+    def linked(self, kind: ContentKind, name: RepositoryName = APP) -> set[Digest]:
+        is_manifest = kind is ContentKind.MANIFEST
+        links = (link for page in self.store.opened.hosted.links(name) for link in page)
+        return {link.descriptor.digest for link in links if link.is_manifest is is_manifest}
+
+    def tags(self, name: RepositoryName = APP) -> list[str]:
+        return self.store.opened.hosted.tags(name, "", 100)
+
+    def test_tag(self) -> None:
+        """A tag is removed with its manifest, unless that has another tag; a sweep removes the blobs."""
+        one = image(X)
+        self.push(APP, one, tags=("1", "2"))
+
+        first = self.remove("1")
+        self.assertEqual((["team/app:1"], set()), (removed_tags(first), removed(first)))
+        self.assertEqual({one.digest}, removed(self.remove("2")))
+        self.assertEqual(set(), self.linked(ContentKind.MANIFEST))
+        self.assertEqual({X.digest, CONFIG}, self.linked(ContentKind.BLOB))
+
+    def test_index(self) -> None:
+        """An index is removed with its images that depend on it alone, and with their signatures."""
+        amd, arm, mine = image(note="amd"), image(note="arm"), image(note="mine")
+        signature = image(note="signature", subject=amd)
+        self.push(APP, amd, arm)
+        self.push(APP, mine, tags=("mine",))
+        both, other = index(amd64=amd, arm64=arm, riscv=mine), index(arm64=arm)
+        self.push(APP, both, tags=("both",))
+        self.push(APP, other, tags=("other",))
+        self.push(APP, signature)
+
+        self.assertEqual({both.digest, amd.digest, signature.digest}, removed(self.remove("both")))
+        self.assertEqual({other.digest, arm.digest}, removed(self.remove("other")))
+        self.assertEqual({mine.digest}, self.linked(ContentKind.MANIFEST))
+
+    def test_untagged(self) -> None:
+        """A manifest that was untagged before stays, unless it depends on what is removed."""
+        lone = image(note="lone")
+        self.push(APP, lone)
+        self.push(APP, image(note="1"), tags=("1",))
+        self.remove("1")
+        self.assertEqual({lone.digest}, self.linked(ContentKind.MANIFEST))
+
+    def test_digest(self) -> None:
+        """A digest is removed with its tags and with what depends on it alone."""
+        child, rest = image(note="child"), image(note="rest")
+        both, other = index(amd64=child), index(arm64=rest)
+        signature = image(note="signature", subject=both)
+        self.push(APP, child, rest)
+        self.push(APP, both, tags=("1", "2"))
+        self.push(APP, other, tags=("3",))
+        self.push(APP, signature)
+
+        removal = self.remove(digest=both.digest)
+
+        self.assertEqual(["team/app:1", "team/app:2"], removed_tags(removal))
+        self.assertEqual({both.digest, child.digest, signature.digest}, removed(removal))
+        self.assertEqual(["3"], self.tags())
+
+    def test_part_of_an_index(self) -> None:
+        """An image or a blob is removed by its digest though a manifest references it."""
+        child = image(X)
+        self.push(APP, child)
+        self.push(APP, index(amd64=child), tags=("1",))
+        self.assertEqual({child.digest}, removed(self.remove(digest=child.digest)))
+        self.assertEqual({X.digest}, removed(self.remove(digest=X.digest)))
+        self.assertEqual({CONFIG}, self.linked(ContentKind.BLOB))
+        self.assertEqual(["1"], self.tags())
+
+    def test_repository(self) -> None:
+        """A repository is removed completely, and no other one."""
+        one = image(X)
+        self.push(WEB, EMPTY, b"x")
+        for name in (APP, WEB):
+            self.push(name, one, tags=("1",))
+
+        removal = self.remove()
+
+        self.assertEqual((["team/app:1"], {one.digest}), (removed_tags(removal), removed(removal)))
+        self.assertEqual([WEB], self.store.opened.hosted.repositories("", 10))
+        self.assertEqual(([], ["1"]), (self.tags(), self.tags(WEB)))
+
+    def test_referenced_again(self) -> None:
+        """A manifest that is referenced by a push during the removal stays, and is not reported."""
+        one = image()
+        self.push(APP, one, tags=("1",))
+        removing = self.begin_removal("1")
+        self.push(APP, index(amd64=one))
+        self.clock.pump([0.0] * 200)
+
+        removal = self.successResultOf(removing)
+        self.assertEqual((["team/app:1"], set()), (removed_tags(removal), removed(removal)))
+        self.assertIn(one.digest, self.linked(ContentKind.MANIFEST))
+
+    def begin_removal(self, tag: str) -> Deferred[Removal]:
+        """Begin a removal, which has read the manifests when this returns."""
+        return Deferred.fromCoroutine(self.remover.remove(self.reference(tag)))
+
+    def test_unknown(self) -> None:
+        """Removing what is not stored is an error, and removes nothing."""
+        self.remove()
+        self.failure(self.remover.remove(self.reference()), NameUnknown)
+        self.push(APP, EMPTY, image(), tags=("1",))
+        for reference in (self.reference("2"), self.reference(digest=Digest.of(b"y"))):
+            self.failure(self.remover.remove(reference), ManifestUnknown)
+        self.assertEqual(["1"], self.tags())

@@ -1,4 +1,4 @@
-"""The admin listener answers an operator's tools, and nobody else's questions."""
+"""Tests of mirrord/admin/root.py."""
 
 import json
 
@@ -18,27 +18,27 @@ from mirrord.oci.platforms import Platform
 from tests.fakes.wire import Client, Wire, read_answers
 
 
-class AdminTests(SynchronousTestCase):
+class AdminRootTests(SynchronousTestCase):
     def setUp(self) -> None:
         registry = CollectorRegistry()
         Counter("mirrord_things", "Things.", registry=registry).inc(3)
-        self.troubles: dict[str, str | None] = {"disk": None, "ports": None}
+        self.problems: dict[str, str | None] = {"disk": None, "ports": None}
         self.root = AdminRoot(
             registry,
-            Health(tuple(HealthCheck(name, lambda name=name: self.troubles[name]) for name in self.troubles)),  # type: ignore[misc]
+            Health(tuple(HealthCheck(name, lambda name=name: self.problems[name]) for name in self.problems)),  # type: ignore[misc]
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
             Commands(self.operations, Platform("linux", "amd64")),
         )
         self.client = Client(MirrorSite(Clock(), self.root))
 
     def operations(self) -> Operations:
-        raise NotImplementedError("no test here gives a command")
+        raise NotImplementedError("no test here uses a command")
 
     def uptime(self) -> float:
         return 1.5
 
     def test_metrics(self) -> None:
-        """Metrics come in the format that the scraper asks for."""
+        """Metrics are sent in the format that the scraper accepts."""
         plain = self.client.get("/metrics")
         self.assertIn(b"\nmirrord_things_total 3.0\n", plain.body)
         self.assertTrue(plain.headers["content-type"].startswith("text/plain"))
@@ -50,31 +50,31 @@ class AdminTests(SynchronousTestCase):
         self.assertTrue(modern.headers["content-type"].startswith("application/openmetrics-text"))
 
     def test_health(self) -> None:
-        """Who gets an answer has a reactor that turns."""
+        """A response shows that the reactor is running."""
         got = self.client.get("/healthz")
 
         self.assertEqual((200, b"ok\n"), (got.status, got.body))
 
     def test_ready(self) -> None:
-        """All checks are named; one that says no makes it a 503."""
+        """All checks are listed; one that fails makes it a 503."""
         got = self.client.get("/readyz")
         well = {"ready": True, "checks": {"disk": "ok", "ports": "ok"}}
         self.assertEqual((200, well), (got.status, json.loads(got.body)))
 
-        self.troubles["disk"] = "full"
+        self.problems["disk"] = "full"
         got = self.client.get("/readyz?verbose")
         unwell = {"ready": False, "checks": {"disk": "full", "ports": "ok"}}
         self.assertEqual((503, unwell), (got.status, json.loads(got.body)))
 
     def test_status(self) -> None:
-        """The status is what it is now."""
+        """The status is computed for each request."""
         self.assertEqual(1.5, json.loads(self.client.get("/status").body)["uptime_seconds"])
 
         self.uptime = lambda: 2.5  # type: ignore[method-assign]
         self.assertEqual(2.5, json.loads(self.client.get("/status").body)["uptime_seconds"])
 
     def test_status_under_another_name(self) -> None:
-        """A page in this host's browser, under a name of its own, is not told what is pulled here."""
+        """A web page in a browser of this host, under a name of its own, cannot read the status."""
         wire = Wire(peerAddress=IPv4Address("TCP", "127.0.0.1", 4000), lenient=True)
         client = Client(self.client.site, wire)
         client.send(b"GET /status HTTP/1.1\r\nHost: evil.example\r\n\r\n")
@@ -82,14 +82,14 @@ class AdminTests(SynchronousTestCase):
         client.send(b"GET /status HTTP/1.1\r\nHost: localhost:5001\r\n\r\n")
         self.assertEqual([403, 200, 200], [got.status for got in read_answers(wire.value())])
 
-    def test_others(self) -> None:
-        """There is nothing else, and nothing to change."""
+    def test_other_paths(self) -> None:
+        """Other paths are unknown, and the pages are read-only."""
         self.assertEqual(404, self.client.get("/v2/").status)
         self.assertEqual(404, self.client.get("/").status)
         self.assertEqual(405, self.client.get("/metrics", method="DELETE").status)
 
     def test_bug(self) -> None:
-        """A failure behind it is a 500 that tells nothing; the log tells all."""
+        """A bug is a 500 without details, which are in the log."""
         self.uptime = lambda: 1 // 0  # type: ignore[method-assign]
 
         got = self.client.get("/status")

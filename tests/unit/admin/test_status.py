@@ -15,7 +15,7 @@ from mirrord.oci.names import RepositoryKey, RepositoryName
 DIGEST = Digest.of(b"blob")
 
 
-class Mood(Enum):
+class State(Enum):
     WELL = "well"
 
 
@@ -23,7 +23,7 @@ class Mood(Enum):
 class Running:
     digest: Digest
     source: RepositoryKey
-    mood: Mood
+    state: State
     size: int | None
 
 
@@ -41,7 +41,7 @@ class StatusTests(SynchronousTestCase):
             certificates={"mirror.lan": 5.0},
             trouble="expired",
         )
-        running = Running(DIGEST, RepositoryKey("docker.io", RepositoryName("a/b")), Mood.WELL, None)
+        running = Running(DIGEST, RepositoryKey("docker.io", RepositoryName("a/b")), State.WELL, None)
         status = Status(
             version="1.2",
             clock=clock.seconds,
@@ -75,7 +75,7 @@ class StatusTests(SynchronousTestCase):
                 ],
                 "logs": {"dropped": 1, "access_dropped": 2},
                 "downloads": [
-                    {"digest": str(DIGEST), "source": "docker.io/a/b", "mood": "well", "size": None}
+                    {"digest": str(DIGEST), "source": "docker.io/a/b", "state": "well", "size": None}
                 ],
                 "upstreams": [],
                 "last_sweep": None,

@@ -1,5 +1,7 @@
+"""Tests of mirrord/admin/verification.py."""
+
 from collections.abc import AsyncGenerator
-from typing import Any
+from itertools import count
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 
@@ -12,36 +14,38 @@ from mirrord.admin.results import (
     VerificationProgress,
 )
 from mirrord.admin.verification import Event, Verifier
-from mirrord.oci.content import ContentKind, Entry
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Conflict, UpstreamTimeout
-from mirrord.oci.names import RepositoryName
-from tests.fakes.operating import FakeAudit, FakeExamination
-from tests.unit.admin.case import DEBIAN, QUAY, UBUNTU, OperateCase, image, layer
+from mirrord.oci.errors import CircuitOpen, Conflict
+from mirrord.oci.manifests import Descriptor, Manifest
+from mirrord.oci.names import RepositoryKey
+from mirrord.store.layout import footprint
+from tests.unit.admin.cases import APP, DEBIAN, EMPTY, QUAY, UBUNTU, WEB, OperatorCase, image, layer
 
-ROTTEN = layer(b"rotten")
+CONTENT = b"rotten"
+ROTTEN = layer(CONTENT)
+BLOCK = footprint(1)
 
 
-class VerificationTests(OperateCase):
+class VerifierTests(OperatorCase):
     def setUp(self) -> None:
         super().setUp()
-        self.audit = FakeAudit()
         self.comparing: Deferred[None] = succeed(None)
-        self.turn = DeferredLock()
+        self.lock = DeferredLock()
         self.is_busy = False
+        for upstream in self.repositories.upstreams.values():
+            upstream.sending_clock = self.clock
 
     def verify(self) -> AsyncGenerator[Event, None]:
-        audit: Any = self.audit
-        browser: Any = self.shelves
-        hosted: Any = self.hosted
+        opened = self.store.opened
         verifier = Verifier(
-            audit=audit,
+            audit=opened.audit,
             reconciled=self.reconciled,
-            browser=browser,
-            hosted=hosted,
+            browser=opened.browser,
+            hosted=opened.hosted,
             router=self.router,
             is_busy=lambda: self.is_busy,
-            lock=self.turn,
+            lock=self.lock,
             clock=self.clock,
         )
         return verifier.verify()
@@ -49,174 +53,218 @@ class VerificationTests(OperateCase):
     async def reconciled(self) -> None:
         await self.comparing
 
-    def add(
-        self, digest: Digest, *slices: int | None, kind: ContentKind = ContentKind.BLOB, is_whole: bool = True
-    ) -> FakeExamination:
-        """Content at rest, of 100 bytes on the disk."""
-        examination = FakeExamination(list(slices), is_whole)
-        self.audit.entries[Entry(kind=kind, name=str(digest), size=100, idle_seconds=0.0)] = examination
-        return examination
+    def rot(self, key: RepositoryKey = UBUNTU) -> None:
+        """Cache a blob that is damaged on the disk."""
+        self.store.cache(key, CONTENT)
+        self.store.damage(ContentKind.BLOB, ROTTEN.digest)
 
-    def add_slow(self, *slices: int) -> None:
-        """Content of which each slice takes two seconds."""
-        clock = self.clock
+    def unlinked(self) -> None:
+        """Remove the links of the damaged blob."""
+        for key in (UBUNTU, DEBIAN, QUAY):
+            self.store.opened.browser.unlink(key, ROTTEN.digest)
 
-        class Slow(FakeExamination):
-            async def hash_slice(self) -> int:
-                clock.rightNow += 2.0
-                return await FakeExamination.hash_slice(self)
+    def events(self) -> list[Event]:
+        """Verify, and return what is reported besides the progress."""
+        events = self.all_of(self.verify())
+        return [event for event in events if not isinstance(event, VerificationProgress)]
 
-        self.audit.entries[
-            Entry(kind=ContentKind.BLOB, name=str(Digest.of(b"slow")), size=100, idle_seconds=0.0)
-        ] = Slow(list(slices), True)
+    def done(
+        self, entries: int, size: int, *, corrupt: int = 0, fetched: int = 0, missing: int = 0
+    ) -> VerificationDone:
+        return VerificationDone(
+            entries=entries,
+            bytes=size,
+            corrupt=corrupt,
+            fetched=fetched,
+            seconds=0.0,
+            missing=missing,
+        )
 
-    def rot(self, *slices: int | None, kind: ContentKind = ContentKind.BLOB) -> FakeExamination:
-        return self.add(ROTTEN.digest, *slices, kind=kind, is_whole=False)
-
-    def told(self) -> list[Event]:
-        return [event for event in self.all_of(self.verify()) if not isinstance(event, VerificationProgress)]
-
-    def test_all_well(self) -> None:
-        """Everything is hashed, and the end says how much that was."""
-        examinations = [self.add(Digest.of(b"%d" % number), 60, 30) for number in range(3)]
+    def test_whole(self) -> None:
+        """Everything is hashed, and reported in the end."""
+        digests = [self.store.add_blob(b"%d" % number) for number in range(3)]
+        self.store.flush()
 
         events = self.all_of(self.verify())
 
-        self.assertEqual(VerificationProgress(bytes=0, of_bytes=300, entries=0, of_entries=3), events[0])
+        size = 3 * BLOCK
+        self.assertEqual(VerificationProgress(bytes=0, of_bytes=size, entries=0, of_entries=3), events[0])
         self.assertEqual(
-            [
-                VerificationProgress(bytes=300, of_bytes=300, entries=3, of_entries=3),
-                VerificationDone(entries=3, bytes=300, corrupt=0, fetched=0, seconds=0.0),
-            ],
+            [VerificationProgress(bytes=size, of_bytes=size, entries=3, of_entries=3), self.done(3, size)],
             events[-2:],
         )
-        self.assertTrue(all(one.is_closed and not one.is_set_aside for one in examinations))
+        self.assertEqual(3, self.store.threads.called.count("_hash_cold"))
+        self.assertTrue(all(map(self.store.has, digests)))
 
     def test_corrupt(self) -> None:
-        """What is damaged, or cannot be read, is set aside and fetched through one that may read it."""
-        self.upstream.add(image(ROTTEN))
-        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
-        for slices in ((60,), (60, None), (None,)):
-            examination = self.rot(*slices)
+        """Damaged content is set aside and fetched through a repository that can read it."""
+        self.hub.add_blob(CONTENT)
+        self.rot()
+        self.assertEqual(
+            [
+                CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu",)),
+                ContentFetched(ROTTEN.digest),
+                self.done(1, BLOCK, corrupt=1, fetched=1),
+            ],
+            self.events(),
+        )
+        self.assertEqual(CONTENT, self.store.blob(ROTTEN.digest))
+        self.assertTrue(self.store.layout.broken(ContentKind.BLOB, ROTTEN.digest).exists())
 
-            events = self.told()
-
+    def test_unreadable(self) -> None:
+        """A file that cannot be read, or does not exist, counts as damaged."""
+        self.hub.add_blob(CONTENT)
+        self.store.cache(UBUNTU, CONTENT)
+        for is_deleted in (False, True):
+            if is_deleted:
+                self.store.layout.content(ContentKind.BLOB, ROTTEN.digest).unlink()
+            else:
+                self.store.threads.failures["_hash_cold"] = OSError("cannot be read")
             self.assertEqual(
-                [CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu",)), ContentFetched(ROTTEN.digest)],
-                events[:2],
+                [
+                    CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu",)),
+                    ContentFetched(ROTTEN.digest),
+                    self.done(1, BLOCK, corrupt=1, fetched=1),
+                ],
+                self.events(),
             )
-            self.assertEqual(
-                VerificationDone(entries=1, bytes=100, corrupt=1, fetched=1, seconds=0.0), events[-1]
-            )
-            self.assertTrue(examination.is_set_aside)
-            self.assertTrue(examination.is_closed)
+            self.assertEqual(CONTENT, self.store.blob(ROTTEN.digest))
 
     def test_manifest(self) -> None:
-        """A manifest is fetched as such."""
-        self.rot(kind=ContentKind.MANIFEST)
-        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
-        self.upstream.manifests[ROTTEN.digest] = image()
+        """A damaged manifest is fetched as a manifest."""
+        one = image()
+        self.hub.add(one)
+        self.store.cache(UBUNTU, one)
+        self.store.damage(ContentKind.MANIFEST, one.digest)
 
-        self.assertIn(ContentFetched(ROTTEN.digest), self.told())
+        self.assertIn(ContentFetched(one.digest), self.events())
+        self.assertEqual([("GET manifest", str(one.digest))], [(r.method, r.name) for r in self.hub.requests])
 
-    def test_the_next_source(self) -> None:
-        """Where one repository's upstream fails, the next one that may read it is asked."""
+    def test_next_repository(self) -> None:
+        """If the upstream of one repository fails, the next repository that can read the content is tried."""
         self.rot()
-        self.upstream.add(image(ROTTEN))
-        for source in (UBUNTU, QUAY):
-            self.shelves.links[source, ROTTEN.digest] = ROTTEN
-        self.upstream.refusals[UBUNTU] = UpstreamTimeout("silent")
+        self.store.link(QUAY, Descriptor("", ROTTEN.digest, ROTTEN.size))
+        self.hub.failing = CircuitOpen("silent", retry_after_seconds=60.0)
+        self.repositories.upstreams["quay.io"].add_blob(CONTENT)
 
-        self.assertIn(ContentFetched(ROTTEN.digest), self.told())
-        self.assertEqual([UBUNTU, QUAY], [source for source, _ in self.upstream.asked])
+        self.assertIn(ContentFetched(ROTTEN.digest), self.events())
+        self.assertIn("library/ubuntu", [request.repository for request in self.hub.requests])
 
     def test_lost(self) -> None:
-        """What nobody gives is lost, and the reason is told; the rest is verified all the same."""
+        """Content that no upstream has is reported as lost, with the reason; the rest is verified too."""
         self.rot()
-        self.add(Digest.of(b"well"), 50)
-        self.assertIn(ContentLost(ROTTEN.digest, "no mirrored repository is linked to it"), self.told())
+        self.unlinked()
+        self.store.add_blob(b"whole")
+        self.assertIn(ContentLost(ROTTEN.digest, "no mirrored repository is linked to it"), self.events())
 
-        self.rot()
-        self.shelves.links[DEBIAN, ROTTEN.digest] = ROTTEN
-        self.upstream.refusals[DEBIAN] = UpstreamTimeout("silent")
-        events = self.told()
+        self.rot(DEBIAN)
+        self.hub.failing = CircuitOpen("silent", retry_after_seconds=60.0)
+        events = self.events()
         self.assertIn(ContentLost(ROTTEN.digest, "silent"), events)
-        self.assertEqual(
-            VerificationDone(entries=2, bytes=200, corrupt=1, fetched=0, seconds=0.0), events[-1]
-        )
+        self.assertEqual(self.done(2, 2 * BLOCK, corrupt=1), events[-1])
+
+    def push(self) -> Manifest:
+        """Push an image with the damaged blob."""
+        one = image(ROTTEN)
+        self.repositories.push(APP, EMPTY, CONTENT, one)
+        return one
 
     def test_hosted(self) -> None:
-        """What a hosted repository holds is fetched where a mirrored one has it too; else it is lost."""
-        app = RepositoryName("team/app")
-        self.hosted.push(app, image(ROTTEN))
-        self.hosted.gone.append((ContentKind.BLOB, ROTTEN.digest))
-        self.rot()
-        corrupt = CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("team/app",))
-        lost = ContentLost(ROTTEN.digest, "no mirrored repository is linked to it")
+        """Damaged content of a hosted repository is fetched if a mirrored one links it; else it is lost."""
+        self.push()
+        self.store.damage(ContentKind.BLOB, ROTTEN.digest)
         self.assertEqual(
-            [corrupt, lost, VerificationDone(entries=1, bytes=100, corrupt=1, fetched=0, seconds=0.0)],
-            self.told(),
+            [
+                CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("team/app",)),
+                ContentLost(ROTTEN.digest, "no mirrored repository is linked to it"),
+                self.done(3, 3 * BLOCK, corrupt=1),
+            ],
+            self.events(),
         )
 
+        self.hub.add_blob(CONTENT)
         self.rot()
-        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
-        self.upstream.add(image(ROTTEN))
         self.assertEqual(
-            CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu", "team/app")), self.told()[0]
+            [
+                CorruptFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu", "team/app")),
+                ContentFetched(ROTTEN.digest),
+                self.done(3, 3 * BLOCK, corrupt=1, fetched=1),
+            ],
+            self.events(),
         )
-        self.assertIn(ContentFetched(ROTTEN.digest), self.told())
 
     def test_missing(self) -> None:
-        """What hosted repositories lack is told once, and fetched if it can be."""
-        one = image(ROTTEN)
-        for name in ("team/app", "team/web"):
-            self.hosted.push(RepositoryName(name), one)
-        self.hosted.gone = [(ContentKind.BLOB, ROTTEN.digest), (ContentKind.MANIFEST, one.digest)]
-        self.shelves.links[UBUNTU, ROTTEN.digest] = ROTTEN
-        self.upstream.add(image(ROTTEN))
-        self.upstream.manifests.clear()
+        """Content that is missing in hosted repositories is reported once, and fetched if possible."""
+        one = self.push()
+        self.repositories.push(WEB, EMPTY, CONTENT, one)
+        self.store.link(UBUNTU, ROTTEN)
+        self.store.flush()
+        self.store.lose(ContentKind.BLOB, ROTTEN.digest)
+        self.store.lose(ContentKind.MANIFEST, one.digest)
+        self.hub.add_blob(CONTENT)
 
-        holders = ("team/app", "team/web")
+        repositories = ("team/app", "team/web")
         self.assertCountEqual(
             [
-                MissingFound(one.digest, ContentKind.MANIFEST, holders),
+                MissingFound(one.digest, ContentKind.MANIFEST, repositories),
                 ContentLost(one.digest, "no mirrored repository is linked to it"),
-                MissingFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu", *holders)),
+                MissingFound(ROTTEN.digest, ContentKind.BLOB, ("ubuntu", *repositories)),
                 ContentFetched(ROTTEN.digest),
-                VerificationDone(entries=0, bytes=0, corrupt=0, fetched=1, seconds=0.0, missing=2),
+                self.done(1, BLOCK, fetched=1, missing=2),
             ],
-            self.told(),
+            self.events(),
         )
 
     def test_after_a_start(self) -> None:
-        """Nothing is called missing before it is known what is on the disk."""
+        """Nothing is reported as missing before the index and the files have been compared."""
         self.comparing = Deferred()
-        one = image()
-        self.hosted.push(RepositoryName("team/app"), one)
-        self.hosted.gone = [(ContentKind.MANIFEST, one.digest)]
-        heard, ended = self.listen(self.verify())
-        self.hosted.gone.clear()
+        self.push()
+        self.store.lose(ContentKind.BLOB, ROTTEN.digest)
+        events, ended = self.listen(self.verify())
+        self.store.add_blob(CONTENT)
         self.comparing.callback(None)
         self.clock.pump([0.0] * 20)
         self.successResultOf(ended)
-        self.assertEqual(VerificationDone(entries=0, bytes=0, corrupt=0, fetched=0, seconds=0.0), heard[-1])
+        self.assertEqual(self.done(3, 3 * BLOCK), events[-1])
 
-    def test_gone(self) -> None:
-        """What has gone or changed meanwhile is not called corrupt."""
-        self.rot().is_there = False
-        self.audit.entries[
-            Entry(kind=ContentKind.BLOB, name=str(Digest.of(b"gone")), size=100, idle_seconds=0.0)
-        ] = None
+    def test_replaced_meanwhile(self) -> None:
+        """Content that was removed or replaced since it was listed is not called corrupt."""
+        later = next(content for content in map(bytes, count(1)) if Digest.of(content) > ROTTEN.digest)
+        self.rot()
+        self.store.add_blob(later)
+        events, ended = self.listen_slowly()
+        self.store.threads.release()
+        self.result(self.store.opened.browser.remove([Digest.of(later), ROTTEN.digest]))
+        self.store.add_blob(CONTENT)
+        self.clock.pump([0.0] * 20)
+        self.successResultOf(ended)
+        self.assertEqual({VerificationProgress, VerificationDone}, {type(event) for event in events})
+        self.assertTrue(self.store.has(ROTTEN.digest))
 
-        self.assertEqual(
-            [VerificationDone(entries=1, bytes=100, corrupt=0, fetched=0, seconds=0.0)], self.told()
-        )
+    def listen_slowly(self) -> tuple[list[Event], Deferred[None]]:
+        """Begin to verify on a disk whose slices wait for `slice`."""
+        self.store.flush()
+        events: list[Event] = []
+
+        async def receive() -> None:
+            async for event in self.verify():
+                if not events:
+                    self.store.threads.hold()
+                events.append(event)
+
+        return events, self.begin(receive())
+
+    def slice(self, seconds: float = 0.0) -> None:
+        """Let the slice that is being hashed end after some time; the next one waits again."""
+        self.clock.advance(seconds)
+        self.store.threads.release()
+        self.store.threads.hold()
+        self.clock.pump([0.0] * 5)
 
     def test_one_at_a_time(self) -> None:
-        """A second verification is refused while one runs, and let when that one was left."""
-        self.is_busy = True
-        self.add_slow(50, 50)
-        _, first = self.listen(self.verify())
+        """A second verification is rejected while one is running; a cancelled one releases its lock."""
+        self.rot()
+        _, first = self.listen_slowly()
         self.assertNoResult(first)
 
         _, second = self.listen(self.verify())
@@ -224,18 +272,35 @@ class VerificationTests(OperateCase):
 
         first.cancel()
         self.failureResultOf(first)
-        self.assertFalse(self.turn.locked)
-        self.assertTrue(all(one is not None and one.is_closed for one in self.audit.entries.values()))
+        self.assertFalse(self.lock.locked)
+        self.store.threads.release()
 
-    def test_gentle(self) -> None:
-        """While clients are served it rests as long as it has worked; else it does not rest."""
-        self.add_slow(50, 50)
+    def test_pauses(self) -> None:
+        """While clients are being served, it pauses after each slice for as long as the slice took."""
+        self.store.add_blob(b"one")
+        self.store.add_blob(b"two")
         self.is_busy = True
-        _, ended = self.listen(self.verify())
-        self.assertNoResult(ended)
-        for seconds in (1.9, 0.1, 1.9):
+        _, ended = self.listen_slowly()
+        self.slice(2.0)
+        hashed = self.store.threads.called.count
+        for seconds in (1.9, 0.1):
+            self.assertEqual(1, hashed("_hash_cold"))
             self.clock.advance(seconds)
-            self.assertNoResult(ended)
+            self.clock.pump([0.0] * 5)
+        self.assertEqual(2, hashed("_hash_cold"))
+        self.slice(2.0)
+        self.clock.advance(1.9)
+        self.assertNoResult(ended)
         self.clock.advance(0.1)
         self.clock.pump([0.0] * 5)
+        self.successResultOf(ended)
+
+    def test_no_pauses(self) -> None:
+        """While no clients are being served, it does not pause."""
+        self.store.add_blob(b"one")
+        self.store.add_blob(b"two")
+        _, ended = self.listen_slowly()
+        for _ in range(2):
+            self.assertNoResult(ended)
+            self.slice(2.0)
         self.successResultOf(ended)

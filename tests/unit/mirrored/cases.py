@@ -29,7 +29,7 @@ class PullBlobs(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.upstream = FakeUpstream()
-        self.digest = self.upstream.has_blob(CONTENT)
+        self.digest = self.upstream.add_blob(CONTENT)
         self.index = MemoryIndex()
         self.blobs = MemoryBlobs()
         self.room = FakeRoom()
@@ -48,7 +48,7 @@ class PullBlobs(SynchronousTestCase):
         """End what still runs; what hangs is answered first."""
         stopping = Deferred.fromCoroutine(self.puller.stop())
         self.upstream.failing = self.upstream.failing or UpstreamRefused("down")
-        self.upstream.answers()
+        self.upstream.respond()
         self.clock.pump([10] * 10)
         self.successResultOf(stopping)
 
@@ -77,7 +77,7 @@ class PullBlobs(SynchronousTestCase):
         return Deferred.fromCoroutine(blob.grown(beyond))
 
     def finish(self, which: int = -1) -> None:
-        self.upstream.bodies[which].ends()
+        self.upstream.bodies[which].finish()
 
     def link(self, source: RepositoryKey, size: int = len(CONTENT)) -> None:
         self.index.add_links(source, [Descriptor("layer", self.digest, size)])

@@ -31,7 +31,7 @@ class OneDownloadTests(PullBlobs):
     def test_many_clients(self) -> None:
         """Sixteen clients, some of them late, cost one GET, and all can read all of it."""
         results = [self.open_result() for _ in range(8)]
-        self.upstream.bodies[0].sends(100)
+        self.upstream.bodies[0].send(100)
         results += [self.open_result() for _ in range(8)]
         self.finish()
 
@@ -43,9 +43,9 @@ class OneDownloadTests(PullBlobs):
         """A client may read what is written, but not the last byte before all is verified."""
         blob = self.open()
         more = self.grown(blob, 0)
-        self.upstream.bodies[0].sends(150)
+        self.upstream.bodies[0].send(150)
         self.assertEqual(150, self.successResultOf(more))
-        self.upstream.bodies[0].sends(50)
+        self.upstream.bodies[0].send(50)
 
         self.assertEqual(199, blob.readable)
         self.finish()
@@ -66,14 +66,14 @@ class OneDownloadTests(PullBlobs):
         waiting = self.begin_open()
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        self.upstream.answers()
+        self.upstream.respond()
         self.finish()
 
         self.assertIn(self.digest, self.blobs.committed)
 
     def test_empty_blob(self) -> None:
         """An empty blob is answered when it is verified."""
-        digest = self.upstream.has_blob(b"")
+        digest = self.upstream.add_blob(b"")
         waiting = self.begin_open(digest=digest)
         self.assertNoResult(waiting)
         self.finish()
@@ -82,9 +82,9 @@ class OneDownloadTests(PullBlobs):
 
     def test_upstream_without_sizes(self) -> None:
         """Where neither the upstream nor a manifest tells the size, the answer waits for all of the blob."""
-        self.upstream.tells_sizes = False
+        self.upstream.reports_sizes = False
         waiting = self.begin_open()
-        self.upstream.bodies[0].sends(200)
+        self.upstream.bodies[0].send(200)
         self.assertNoResult(waiting)
         self.finish()
 
@@ -93,14 +93,14 @@ class OneDownloadTests(PullBlobs):
     def test_size_from_the_manifest(self) -> None:
         """Where a manifest tells the size, the answer does not wait for an upstream that does not."""
         self.link(UBUNTU)
-        self.upstream.tells_sizes = False
+        self.upstream.reports_sizes = False
 
         self.assertEqual(200, self.open().size)
 
     def test_stop(self) -> None:
         """When the daemon stops, running downloads are parked."""
         blob = self.open()
-        self.upstream.bodies[0].sends(120)
+        self.upstream.bodies[0].send(120)
         stopping = Deferred.fromCoroutine(self.puller.stop())
 
         self.successResultOf(stopping)
@@ -122,7 +122,7 @@ class OneDownloadTests(PullBlobs):
     def test_readers_read_the_growing_file(self) -> None:
         """A client's own descriptor sees what is written after it was opened, and is closed with it."""
         blob = self.open()
-        self.upstream.bodies[0].sends(150)
+        self.upstream.bodies[0].send(150)
         fd = blob.fd
 
         self.assertEqual(CONTENT[:150], os.pread(fd, 200, 0))
@@ -177,7 +177,7 @@ class PermissionTests(PullBlobs):
         first = self.begin_open()
         self.link(OTHER)
         self.begin_open(OTHER).addCallback(lambda result: result.blob.close())
-        self.upstream.answers()
+        self.upstream.respond()
         self.failureResultOf(first, BlobUnknown)
         self.upstream.repositories = None
 
@@ -212,7 +212,7 @@ class PermissionTests(PullBlobs):
         first = self.begin_open()
         self.link(OTHER)
         second = self.begin_open(OTHER)
-        self.upstream.answers()
+        self.upstream.respond()
 
         self.failureResultOf(first, BlobUnknown)
         self.assertEqual(200, self.successResultOf(second).blob.size)

@@ -32,10 +32,10 @@ class DiskTests(PullBlobs):
 
     def test_no_size_and_no_end(self) -> None:
         """A blob whose size nobody tells grows no further than there is room for it."""
-        self.upstream.tells_sizes = False
+        self.upstream.reports_sizes = False
         self.room.free = 100
         waiting = self.begin_open()
-        self.upstream.bodies[0].sends(50)
+        self.upstream.bodies[0].send(50)
 
         self.failureResultOf(waiting, Unavailable)
         self.assertTrue(self.upstream.bodies[0].is_aborted)
@@ -63,7 +63,7 @@ class DiskTests(PullBlobs):
         """A download that breaks in an unforeseen way is logged and resumed by the next client."""
         self.blobs.refusals = [RuntimeError("unforeseen")]
         end = self.grown(self.open(), 0)
-        self.upstream.bodies[0].sends(50)
+        self.upstream.bodies[0].send(50)
         self.failureResultOf(end, Unavailable)
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
         self.assertEqual("parked", self.blobs.partials[0].ended)

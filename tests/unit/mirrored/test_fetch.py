@@ -18,20 +18,20 @@ class BreakTests(PullBlobs):
         """Three cuts are resumed from where the file ends, and nobody notices more than a pause."""
         blob = self.open()
         for _ in range(3):
-            self.upstream.bodies[-1].sends(50)
-            self.upstream.bodies[-1].breaks()
+            self.upstream.bodies[-1].send(50)
+            self.upstream.bodies[-1].fail()
             self.clock.advance(1)
         self.finish()
 
         self.assertEqual(200, blob.readable)
-        self.assertEqual([0, 50, 100, 150], [asked.offset for asked in self.upstream.asked])
+        self.assertEqual([0, 50, 100, 150], [request.offset for request in self.upstream.requests])
 
     def test_upstream_without_ranges(self) -> None:
         """An upstream that begins at 0 again is read again, and what is there already is skipped."""
-        self.upstream.takes_ranges = False
+        self.upstream.accepts_ranges = False
         blob = self.open()
-        self.upstream.bodies[0].sends(120)
-        self.upstream.bodies[0].breaks()
+        self.upstream.bodies[0].send(120)
+        self.upstream.bodies[0].fail()
         self.clock.advance(1)
         self.finish()
 
@@ -41,9 +41,9 @@ class BreakTests(PullBlobs):
     def test_no_progress(self) -> None:
         """Five tries without a byte are enough: clients end short, what is there is parked and resumed."""
         blob = self.open()
-        self.upstream.bodies[0].sends(120)
+        self.upstream.bodies[0].send(120)
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
-        self.upstream.bodies[0].breaks()
+        self.upstream.bodies[0].fail()
         waiting = self.grown(blob, 120)
         self.clock.pump([10] * 5)
 
@@ -51,15 +51,15 @@ class BreakTests(PullBlobs):
         self.upstream.failing = None
         self.open()
         self.finish()
-        self.assertEqual(120, self.upstream.asked[-1].offset)
+        self.assertEqual(120, self.upstream.requests[-1].offset)
         self.assertEqual(CONTENT, self.blobs.committed[self.digest])
 
     def test_progress_counts_anew(self) -> None:
         """As many breaks as bytes are survived, as long as a byte comes between them."""
         self.open()
         for _ in range(20):
-            self.upstream.bodies[-1].sends(10)
-            self.upstream.bodies[-1].breaks()
+            self.upstream.bodies[-1].send(10)
+            self.upstream.bodies[-1].fail()
             self.clock.advance(8)
         self.finish()
 
@@ -69,7 +69,7 @@ class BreakTests(PullBlobs):
         """A break after the headers and before the first byte is asked again, however late it comes."""
         blob = self.open()
         self.clock.advance(30)
-        self.upstream.bodies[0].breaks()
+        self.upstream.bodies[0].fail()
         self.clock.advance(1)
         self.finish()
 
@@ -84,7 +84,7 @@ class BreakTests(PullBlobs):
         self.clock.advance(1)
 
         self.assertEqual(
-            ["library/ubuntu", "team/other"], [asked.repository for asked in self.upstream.asked[:2]]
+            ["library/ubuntu", "team/other"], [request.repository for request in self.upstream.requests[:2]]
         )
 
     def test_leftover_without_room(self) -> None:
@@ -114,7 +114,7 @@ class BreakTests(PullBlobs):
 
         self.assertEqual(120, blob.readable)
         self.finish()
-        self.assertEqual(120, self.upstream.asked[0].offset)
+        self.assertEqual(120, self.upstream.requests[0].offset)
         self.assertEqual(CONTENT, self.blobs.committed[self.digest])
 
     def test_complete_partial(self) -> None:
@@ -123,7 +123,7 @@ class BreakTests(PullBlobs):
         self.blobs.parked[self.digest] = CONTENT
 
         self.assertEqual(200, self.open().readable)
-        self.assertEqual([], self.upstream.asked)
+        self.assertEqual([], self.upstream.requests)
         self.assertIn(self.digest, self.blobs.committed)
 
     def test_complete_partial_of_unknown_size(self) -> None:
@@ -131,7 +131,7 @@ class BreakTests(PullBlobs):
         self.blobs.parked[self.digest] = CONTENT
 
         self.assertEqual(200, self.open().size)
-        self.assertEqual([200], [asked.offset for asked in self.upstream.asked])
+        self.assertEqual([200], [request.offset for request in self.upstream.requests])
         self.assertEqual(CONTENT, self.blobs.committed[self.digest])
 
     def test_wrong_partial_of_unknown_size(self) -> None:
@@ -151,29 +151,29 @@ class BreakTests(PullBlobs):
         self.upstream.validators = ["one", "two"]
         self.open()
         for _ in range(2):
-            self.upstream.bodies[-1].sends(50)
-            self.upstream.bodies[-1].breaks()
+            self.upstream.bodies[-1].send(50)
+            self.upstream.bodies[-1].fail()
             self.clock.advance(1)
 
-        self.assertEqual([None, "one", "two"], [asked.validator for asked in self.upstream.asked])
+        self.assertEqual([None, "one", "two"], [request.validator for request in self.upstream.requests])
 
     def test_retry_after(self) -> None:
         """In the midst of a blob an upstream that asks for time gets it."""
         self.open()
-        self.upstream.bodies[0].sends(50)
-        self.upstream.bodies[0].breaks(UpstreamRefused("busy", retry_after_seconds=30.0))
+        self.upstream.bodies[0].send(50)
+        self.upstream.bodies[0].fail(UpstreamRefused("busy", retry_after_seconds=30.0))
         self.clock.advance(29)
-        self.assertEqual(1, len(self.upstream.asked))
+        self.assertEqual(1, len(self.upstream.requests))
         self.clock.advance(1)
 
-        self.assertEqual([0, 50], [asked.offset for asked in self.upstream.asked])
+        self.assertEqual([0, 50], [request.offset for request in self.upstream.requests])
 
     def test_retry_after_too_long(self) -> None:
         """An upstream that asks for more than a minute ends the download, and what is there is kept."""
         blob = self.open()
-        self.upstream.bodies[0].sends(50)
+        self.upstream.bodies[0].send(50)
         end = self.grown(blob, 50)
-        self.upstream.bodies[0].breaks(UpstreamRefused("busy", retry_after_seconds=61.0))
+        self.upstream.bodies[0].fail(UpstreamRefused("busy", retry_after_seconds=61.0))
 
         self.failureResultOf(end, UpstreamRefused)
         self.assertEqual({self.digest: CONTENT[:50]}, self.blobs.parked)

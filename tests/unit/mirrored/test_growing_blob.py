@@ -12,7 +12,7 @@ class FarRangeTests(PullBlobs):
 
     def setUp(self) -> None:
         super().setUp()
-        self.digest = self.upstream.has_blob(bytes(FAR_BYTES + 1000))
+        self.digest = self.upstream.add_blob(bytes(FAR_BYTES + 1000))
 
     def far(self, blob: BlobReader, first: int = FAR_BYTES + 500) -> object:
         return self.successResultOf(Deferred.fromCoroutine(blob.pass_through(first, first + 10)))
@@ -26,7 +26,8 @@ class FarRangeTests(PullBlobs):
         """A far range is one request of its own for just these bytes."""
         self.assertIsNotNone(self.far(self.open()))
         self.assertEqual(
-            (FAR_BYTES + 500, FAR_BYTES + 510), (self.upstream.asked[-1].offset, self.upstream.asked[-1].stop)
+            (FAR_BYTES + 500, FAR_BYTES + 510),
+            (self.upstream.requests[-1].offset, self.upstream.requests[-1].stop),
         )
 
     def test_four_at_a_time(self) -> None:
@@ -48,7 +49,7 @@ class FarRangeTests(PullBlobs):
             waiting = Deferred.fromCoroutine(blob.pass_through(FAR_BYTES + 500, FAR_BYTES + 510))
             waiting.cancel()
             self.failureResultOf(waiting, CancelledError)
-        self.upstream.answers()
+        self.upstream.respond()
 
         self.assertIsNotNone(self.far(blob))
 
@@ -61,7 +62,7 @@ class FarRangeTests(PullBlobs):
 
     def test_upstream_without_ranges(self) -> None:
         """Where the upstream takes no ranges, a far range follows the download."""
-        self.upstream.takes_ranges = False
+        self.upstream.accepts_ranges = False
 
         self.assertIsNone(self.far(self.open()))
         self.assertTrue(self.upstream.bodies[-1].is_aborted)

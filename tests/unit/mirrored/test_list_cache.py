@@ -27,7 +27,7 @@ class TagListerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.upstream = FakeUpstream()
-        self.upstream.has(b"{}", "b", "a")
+        self.upstream.add_manifest(b"{}", "b", "a")
         upstreams = {"docker.io": self.upstream}
         lists: ListCache[RepositoryKey, tuple[str, ...]] = ListCache(
             StaleIfError(upstreams, self.clock), 1000.0, AgedCache(self.clock.seconds, 100)
@@ -54,7 +54,7 @@ class TagListerTests(SynchronousTestCase):
         """Who asks while a list is being fetched shares it."""
         self.upstream.is_hanging = True
         waiting = [self.begin() for _ in range(3)]
-        self.upstream.answers()
+        self.upstream.respond()
 
         self.assertEqual("mirrord; fwd=uri-miss; collapsed", self.shown(self.successResultOf(waiting[2]))[1])
         self.assertEqual(1, self.upstream.count("GET tags"))

@@ -41,7 +41,7 @@ class PullManifests(SynchronousTestCase):
         self.index = MemoryIndex()
         self.manifests = MemoryManifests(self.index)
         self.room = FakeRoom()
-        self.one = self.upstream.has(manifest_body("one"), "latest")
+        self.one = self.upstream.add_manifest(manifest_body("one"), "latest")
         self.start()
 
     def start(self) -> None:
@@ -98,12 +98,12 @@ class FreshTests(PullManifests):
     def test_hits(self) -> None:
         """Twenty pulls of a fresh tag ask nobody."""
         self.get()
-        self.upstream.asked.clear()
+        self.upstream.requests.clear()
         self.clock.advance(100)
         outcomes = {str(self.get().cache) for _ in range(20)}
 
         self.assertEqual({"mirrord; hit; ttl=200"}, outcomes)
-        self.assertEqual([], self.upstream.asked)
+        self.assertEqual([], self.upstream.requests)
 
     def test_tries(self) -> None:
         """Where a held manifest can stand in the upstream is asked once, else it may be asked again."""
@@ -111,7 +111,7 @@ class FreshTests(PullManifests):
         self.clock.advance(301)
         self.get()
 
-        heads = [asked.attempts for asked in self.upstream.asked if asked.method == "HEAD manifest"]
+        heads = [request.attempts for request in self.upstream.requests if request.method == "HEAD manifest"]
         self.assertEqual([3, 1], heads)
 
     def test_digest_is_immutable(self) -> None:
@@ -125,16 +125,16 @@ class FreshTests(PullManifests):
         """After its ttl an unchanged tag costs one HEAD and no GET, and is fresh again."""
         self.get()
         self.clock.advance(301)
-        self.upstream.asked.clear()
+        self.upstream.requests.clear()
 
         self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().cache))
-        self.assertEqual(["HEAD manifest"], [asked.method for asked in self.upstream.asked])
+        self.assertEqual(["HEAD manifest"], [request.method for request in self.upstream.requests])
         self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
 
     def test_changed_after_ttl(self) -> None:
         """After its ttl a changed tag is fetched by its new digest and takes the old one's place."""
         self.get()
-        two = self.upstream.has(manifest_body("two"), "latest")
+        two = self.upstream.add_manifest(manifest_body("two"), "latest")
         self.clock.advance(301)
         pulled = self.get()
 
@@ -145,7 +145,7 @@ class FreshTests(PullManifests):
         """Sixteen clients of an uncached tag cost one HEAD and one GET between them."""
         self.upstream.is_hanging = True
         waiting = [self.begin_get() for _ in range(16)]
-        self.upstream.answers()
+        self.upstream.respond()
 
         self.assertEqual({self.one}, {self.successResultOf(pulled).manifest for pulled in waiting})
         self.assertEqual((1, 1), (self.upstream.count("HEAD manifest"), self.upstream.count("GET manifest")))
@@ -154,7 +154,7 @@ class FreshTests(PullManifests):
         """Clients of a tag and clients of its digest share one GET."""
         self.upstream.is_hanging = True
         waiting = [self.begin_get(), self.begin_get(self.one.digest)]
-        self.upstream.answers()
+        self.upstream.respond()
         for pulled in waiting:
             self.successResultOf(pulled)
 
@@ -162,7 +162,7 @@ class FreshTests(PullManifests):
 
     def test_upstream_without_digests(self) -> None:
         """Where HEAD does not tell the digest, the tag itself is read and hashed."""
-        self.upstream.tells_digests = False
+        self.upstream.reports_digests = False
 
         self.assertEqual(self.one, self.get().manifest)
         self.assertEqual(self.one.digest, self.head().descriptor.digest)
@@ -176,7 +176,7 @@ class FreshTests(PullManifests):
             for key, record in self.index.tags.items()
             if record.cached
         }
-        self.upstream.asked.clear()
+        self.upstream.requests.clear()
         self.get()
 
         self.assertEqual(1, self.upstream.count("HEAD manifest"))
@@ -187,7 +187,7 @@ class FreshTests(PullManifests):
         leaver, stayer = self.begin_get(), self.begin_get()
         leaver.cancel()
         self.failureResultOf(leaver)
-        self.upstream.answers()
+        self.upstream.respond()
 
         self.assertEqual(self.one, self.successResultOf(stayer).manifest)
         self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
@@ -214,7 +214,7 @@ class HeadTests(PullManifests):
     def test_pending_does_not_replace_held(self) -> None:
         """A new digest that was only seen by HEAD does not cost the held one when the upstream fails."""
         self.get()
-        self.upstream.has(manifest_body("two"), "latest")
+        self.upstream.add_manifest(manifest_body("two"), "latest")
         self.clock.advance(301)
         self.head()
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
@@ -233,7 +233,7 @@ class HeadTests(PullManifests):
         """A tag whose seen digest the upstream no longer has is resolved again."""
         self.head()
         del self.upstream.manifests[self.one.digest]
-        two = self.upstream.has(manifest_body("two"), "latest")
+        two = self.upstream.add_manifest(manifest_body("two"), "latest")
 
         self.assertEqual(two, self.get().manifest)
 
@@ -282,7 +282,7 @@ class StaleTests(PullManifests):
         waiting = self.begin_get()
         self.clock.advance(2.9)
         self.successResultOf(waiting)
-        self.upstream.answers()
+        self.upstream.respond()
 
         self.assertEqual("mirrord; hit; ttl=297", str(self.get().cache))
 
@@ -290,10 +290,10 @@ class StaleTests(PullManifests):
         """A held tag that the upstream says is gone is gone, and that is remembered for a moment."""
         self.upstream.tags.clear()
         self.failure(ManifestUnknown)
-        self.upstream.asked.clear()
+        self.upstream.requests.clear()
         error = self.failure(ManifestUnknown)
 
-        self.assertEqual([], self.upstream.asked)
+        self.assertEqual([], self.upstream.requests)
         self.assertEqual("mirrord; hit; ttl=10", error.cache_status)
 
     def test_gone_stays_gone(self) -> None:
@@ -318,7 +318,7 @@ class StaleTests(PullManifests):
 
     def test_limit_on_manifests(self) -> None:
         """A changed tag whose new manifest is refused by a pull limit is answered with the held one."""
-        self.upstream.has(manifest_body("two"), "latest")
+        self.upstream.add_manifest(manifest_body("two"), "latest")
         self.upstream.failing = UpstreamBusy("limit", upstream_status=429)
         self.upstream.failing_method = "GET manifest"
 
@@ -374,10 +374,10 @@ class UnheldTests(PullManifests):
 
     def test_pushed_a_moment_later(self) -> None:
         """A digest that was absent and is there now is found through its tag, at once."""
-        two = self.upstream.has(manifest_body("two"))
+        two = self.upstream.add_manifest(manifest_body("two"))
         del self.upstream.manifests[two.digest]
         self.failure(ManifestUnknown, two.digest)
-        self.upstream.has(two.body, "new")
+        self.upstream.add_manifest(two.body, "new")
 
         self.assertEqual(two, self.get(Tag("new")).manifest)
 
@@ -413,16 +413,16 @@ class LinkTests(PullManifests):
     def test_link_is_earned(self) -> None:
         """A stored manifest becomes readable through another repository by a HEAD there, without a GET."""
         self.get()
-        self.upstream.asked.clear()
+        self.upstream.requests.clear()
 
         self.assertEqual(self.one, self.get(self.one.digest, OTHER).manifest)
-        self.assertEqual(["HEAD manifest"], [asked.method for asked in self.upstream.asked])
+        self.assertEqual(["HEAD manifest"], [request.method for request in self.upstream.requests])
         self.assertEqual("mirrord; hit", str(self.get(self.one.digest, OTHER).cache))
 
     def test_head_without_words_is_no_permission(self) -> None:
         """Where an upstream's HEAD does not say what it answers to, only a GET earns the link."""
         self.get()
-        self.upstream.tells_digests = False
+        self.upstream.reports_digests = False
         self.upstream.repositories = {"library/ubuntu"}
         self.upstream.hides_absence = True
 

@@ -21,7 +21,7 @@ class ProgressTests(PullBlobs):
         first, second = self.open(), self.open()
         self.assertEqual([self.progress(0, subscribers=2, bytes_per_second=0)], self.puller.running)
 
-        self.upstream.bodies[0].sends(100)
+        self.upstream.bodies[0].send(100)
         self.clock.advance(2)
         first.close()
         first.close()
@@ -35,6 +35,6 @@ class ProgressTests(PullBlobs):
         """What an earlier download had left is written, and did not come in this one's time."""
         self.blobs.parked[self.digest] = CONTENT[:120]
         self.open()
-        self.upstream.bodies[0].sends(20)
+        self.upstream.bodies[0].send(20)
         self.clock.advance(2)
         self.assertEqual([self.progress(140, subscribers=1, bytes_per_second=10)], self.puller.running)

@@ -1,0 +1,34 @@
+"""Room on the disk, in place of a collector."""
+
+import attrs
+
+from mirrord.oci.digest import Digest
+
+
+@attrs.define(eq=False)
+class FakeSpace:
+    """Has room for `free` bytes that are kept, and for `disk` bytes that are not.
+
+    `pushes` are the sizes for which pushes requested room; `emergencies` counts the times that the disk was
+    full, after which a retry makes sense if `can_evict`.
+    """
+
+    free: int = 1 << 40
+    disk: int = 1 << 40
+    can_evict: bool = True
+    emergencies: int = 0
+    pushes: list[int] = attrs.field(factory=list)
+
+    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
+        return size <= self.free
+
+    async def lend_room(self, size: int, digest: Digest) -> bool:
+        return size <= self.disk
+
+    async def free_in_emergency(self, size: int) -> bool:
+        self.emergencies += 1
+        return self.can_evict
+
+    async def make_room_for_push(self, size: int) -> bool:
+        self.pushes.append(size)
+        return size <= self.free
