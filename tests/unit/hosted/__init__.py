@@ -1,1 +1,1 @@
-"""Unit tests of mirrord/push."""
+"""Unit tests of mirrord/hosted."""

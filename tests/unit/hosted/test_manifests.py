@@ -1,4 +1,4 @@
-"""Manifests are taken when all that they name is there, and kept as they came."""
+"""Tests of mirrord/hosted/manifests.py, pushed_manifest.py and deletion.py."""
 
 import json
 from typing import Any
@@ -7,6 +7,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.hosted.manifests import ManifestPusher
+from mirrord.hosted.ports import HostedLinks
 from mirrord.hosted.pushed_manifest import PushedManifest
 from mirrord.hosted.repository import HostedRepository
 from mirrord.oci.digest import Digest
@@ -23,8 +24,8 @@ from mirrord.oci.errors import (
 from mirrord.oci.manifests import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, MAX_REFERENCES, OCI_INDEX, OCI_MANIFEST
 from mirrord.oci.names import HOSTED, Reference, RepositoryKey, Tag
 from mirrord.oci.routes import Page
-from tests.fakes.hosted import NOW, MemoryHosted
-from tests.unit.hosted.cases import APP, FakeBody, PushCase
+from tests.fakes.repositories import FakeRequestBody
+from tests.unit.hosted.cases import APP, CountingLinks, HostedCase
 
 CONFIG = {"mediaType": "application/x-config", "digest": str(Digest.of(b"{}")), "size": 2}
 IMAGE: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": CONFIG, "layers": []}
@@ -32,25 +33,24 @@ INDEX: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests"
 SUBJECT = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"subject")), "size": 7}
 
 
-def written(document: dict[str, Any], **more: Any) -> bytes:
+def encoded(document: dict[str, Any], **more: Any) -> bytes:
     return json.dumps(document | more).encode()
 
 
 @attrs.frozen(eq=False)
-class ForgetfulRoom:
-    """While it makes room, all that was held goes."""
+class DeletingSpace:
+    """Deletes a repository while it makes room."""
 
-    index: MemoryHosted
+    links: HostedLinks
 
     async def make_room_for_push(self, size: int) -> bool:
-        self.index.linked.clear()
-        return True
+        return await self.links.delete_repository(APP)
 
 
-class ManifestCase(PushCase):
+class ManifestCase(HostedCase):
     def setUp(self) -> None:
         super().setUp()
-        self.hold(b"{}")
+        self.push_blob(b"{}")
 
     def push(
         self,
@@ -64,144 +64,152 @@ class ManifestCase(PushCase):
             reference or Tag("v1"),
             tags=map(Tag, tags),
             content_type=media_type,
-            body=FakeBody.of(body),
+            body=FakeRequestBody.of(body),
         )
         return Deferred.fromCoroutine(pushing)
 
-    def assert_refused(
+    def assert_rejected(
         self, error: type[Exception], body: bytes, media_type: str | None = OCI_MANIFEST
     ) -> None:
         self.failureResultOf(self.push(body, media_type=media_type), error)
-        self.assertIsNone(self.index.tag(APP, Tag("v1")))
+        self.assertIsNone(self.links.tag(APP, Tag("v1")))
 
 
-class TakingTests(ManifestCase):
+class ManifestPusherTests(ManifestCase):
     def test_verbatim(self) -> None:
-        """A manifest is kept as it came, under its sha256 and its tag."""
-        body = b"  " + written(IMAGE, unknown={"a": None})
+        """A manifest is stored verbatim, under its sha256 digest and its tag."""
+        body = b"  " + encoded(IMAGE, unknown={"a": None})
         manifest = self.successResultOf(self.push(body)).manifest
 
         self.assertEqual((body, Digest.of(body)), (manifest.body, manifest.digest))
-        self.assertEqual(manifest.descriptor, self.index.tag(APP, Tag("v1")))
+        self.assertEqual(manifest.descriptor, self.links.tag(APP, Tag("v1")))
+        self.assertEqual(manifest, self.result(self.store.opened.manifests.read(manifest.digest)))
 
     def test_by_digest(self) -> None:
-        """By a digest of whichever algorithm it is kept under that, with the tags that are given."""
-        body = written(IMAGE)
+        """A manifest pushed by digest is stored under that digest, whatever its algorithm, with the tags."""
+        body = encoded(IMAGE)
         digest = Digest.of(body, "sha512")
         self.successResultOf(self.push(body, digest, "a", "b"))
 
-        self.assertEqual(digest, self.index.named[APP, Tag("b")])
+        tagged = self.links.tag(APP, Tag("b"))
+        assert tagged is not None
+        self.assertEqual(digest, tagged.digest)
         self.failureResultOf(self.push(body + b" ", digest), DigestInvalid)
 
     def test_media_types(self) -> None:
-        """It is what the client calls it, or says itself where the client says nothing."""
+        """The media type is that of the client, or the manifest's own if the client sends a generic one."""
         for called, body, found in (
-            (f"{OCI_MANIFEST}; charset=utf-8", written(IMAGE), OCI_MANIFEST),
-            (None, written(IMAGE), OCI_MANIFEST),
-            ("application/json", written(INDEX), OCI_INDEX),
-            (DOCKER_MANIFEST, written(IMAGE, mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
+            (f"{OCI_MANIFEST}; charset=utf-8", encoded(IMAGE), OCI_MANIFEST),
+            (None, encoded(IMAGE), OCI_MANIFEST),
+            ("application/json", encoded(INDEX), OCI_INDEX),
+            (DOCKER_MANIFEST, encoded(IMAGE, mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
             ("application/vnd.example+json", b'{"any":"thing"}', "application/vnd.example+json"),
         ):
             pushed = self.successResultOf(self.push(body, media_type=called))
             self.assertEqual(found, pushed.manifest.media_type)
 
-    def test_page(self) -> None:
-        """What a browser would show as a page, and run the scripts of, is not taken, whoever calls it so."""
+    def test_html(self) -> None:
+        """A media type that a browser would show as a page, with its scripts, is rejected."""
         page = {"layers": [], "x": "<script>alert(1)</script>"}
-        self.assert_refused(ManifestInvalid, written(page), "text/html; charset=utf-8")
-        self.assert_refused(ManifestInvalid, written(page, mediaType="text/html"), None)
+        self.assert_rejected(ManifestInvalid, encoded(page), "text/html; charset=utf-8")
+        self.assert_rejected(ManifestInvalid, encoded(page, mediaType="text/html"), None)
 
     def test_missing(self) -> None:
-        """Of a blob or a manifest that is not in the repository, or of another size there, it is told so."""
+        """A reference to content that the repository lacks, or has in another size, is rejected."""
         absent = {**CONFIG, "digest": str(Digest.of(b"absent"))}
-        self.assert_refused(ManifestBlobUnknown, written(IMAGE, layers=[absent]))
-        self.assert_refused(ManifestBlobUnknown, written(IMAGE, config=absent))
-        self.assert_refused(ManifestBlobUnknown, written(INDEX, manifests=[absent]), OCI_INDEX)
-        self.assert_refused(ManifestInvalid, written(IMAGE, config={**CONFIG, "size": 3}))
+        self.assert_rejected(ManifestBlobUnknown, encoded(IMAGE, layers=[absent]))
+        self.assert_rejected(ManifestBlobUnknown, encoded(IMAGE, config=absent))
+        self.assert_rejected(ManifestBlobUnknown, encoded(INDEX, manifests=[absent]), OCI_INDEX)
+        self.assert_rejected(ManifestInvalid, encoded(IMAGE, config={**CONFIG, "size": 3}))
 
-    def test_thousands(self) -> None:
-        """Of a manifest that names thousands each is looked up once, and others have turns."""
+    def test_many_references(self) -> None:
+        """Thousands of references are looked up once each, in slices."""
+        links: Any = CountingLinks(self.links)
+        pusher = ManifestPusher(links=links, space=self.space, now=self.store.now, clock=self.clock)
         layers = [
-            {**CONFIG, "digest": str(self.hold(b"%d" % number)), "size": 4} for number in range(1000, 4000)
+            {**CONFIG, "digest": str(self.push_blob(b"%d" % number)), "size": 1} for number in range(10)
         ]
-        pushed = self.successResultOf(self.push(written(IMAGE, layers=layers)))
+        body = FakeRequestBody.of(encoded(IMAGE, layers=layers * 300))
+        pushed = self.result(pusher.push(APP, Tag("v1"), tags=(), content_type=OCI_MANIFEST, body=body))
 
-        self.assertEqual((3001, 30), (len(self.index.looked_up), self.hosting.clock.yields))
+        self.assertEqual((3001, 30), (links.look_ups, self.clock.yields))
         self.assertEqual(pushed.blobs, pushed.manifest.references())
-        self.assertIs(pushed.manifest.references(), pushed.manifest.references(), "it is read again")
+        self.assertIs(pushed.manifest.references(), pushed.manifest.references(), "parsed again")
 
-    def test_what_goes_in_the_meantime(self) -> None:
-        """What goes between the first look and the commit is missed all the same."""
+    def test_deleted_meanwhile(self) -> None:
+        """Content that is deleted between the first check and the commit is missed."""
         pusher = ManifestPusher(
-            links=self.index,
-            space=ForgetfulRoom(self.index),
-            now=lambda: NOW,
-            clock=self.hosting.clock,
+            links=self.links,
+            space=DeletingSpace(self.links),
+            now=self.store.now,
+            clock=self.clock,
         )
-        for body, media_type in ((written(IMAGE), None), (written(INDEX, manifests=[CONFIG]), OCI_INDEX)):
-            self.hold(b"{}")
-            pushing = pusher.push(APP, Tag("v1"), tags=(), content_type=media_type, body=FakeBody.of(body))
+        for body, media_type in ((encoded(IMAGE), None), (encoded(INDEX, manifests=[CONFIG]), OCI_INDEX)):
+            self.push_blob(b"{}")
+            pushing = pusher.push(
+                APP, Tag("v1"), tags=(), content_type=media_type, body=FakeRequestBody.of(body)
+            )
             self.failureResultOf(Deferred.fromCoroutine(pushing), ManifestBlobUnknown)
-            self.assertIsNone(self.index.tag(APP, Tag("v1")))
+            self.assertIsNone(self.links.tag(APP, Tag("v1")))
 
     def test_exempt(self) -> None:
-        """What may not be distributed need not be there, and neither need the subject."""
+        """Layers that may not be distributed, and the subject, need not be in the repository."""
         for kind in (
             "application/vnd.oci.image.layer.nondistributable.v1.tar",
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         ):
             layer = {"mediaType": kind, "digest": str(Digest.of(b"far")), "size": 3}
-            pushed = self.successResultOf(self.push(written(IMAGE, layers=[layer], subject=SUBJECT)))
+            pushed = self.successResultOf(self.push(encoded(IMAGE, layers=[layer], subject=SUBJECT)))
             self.assertEqual(Digest.of(b"subject"), pushed.subject)
 
     def test_invalid(self) -> None:
-        """What is none, is two things at once, or is another than it is called, is refused."""
+        """An invalid or ambiguous manifest, or one of another media type than announced, is rejected."""
         for body, called in (
             (b"", OCI_MANIFEST),
             (b"[]", OCI_MANIFEST),
             (b"{}", "application/json"),
-            (written(IMAGE), OCI_INDEX),
-            (written(IMAGE, schemaVersion=1), OCI_MANIFEST),
-            (written(IMAGE, manifests=[]), OCI_MANIFEST),
-            (written(INDEX, layers=[]), OCI_INDEX),
-            (written(IMAGE, layers={}), OCI_MANIFEST),
-            (written(IMAGE, layers=[{"digest": "x"}]), OCI_MANIFEST),
-            (written(IMAGE, config=None), OCI_MANIFEST),
-            (written(IMAGE, mediaType=5), OCI_MANIFEST),
-            (written(IMAGE, subject={}), OCI_MANIFEST),
-            (written({"fsLayers": []}), "application/vnd.docker.distribution.manifest.v1+json"),
-            (written(INDEX, manifests=[CONFIG] * MAX_REFERENCES), OCI_INDEX),
+            (encoded(IMAGE), OCI_INDEX),
+            (encoded(IMAGE, schemaVersion=1), OCI_MANIFEST),
+            (encoded(IMAGE, manifests=[]), OCI_MANIFEST),
+            (encoded(INDEX, layers=[]), OCI_INDEX),
+            (encoded(IMAGE, layers={}), OCI_MANIFEST),
+            (encoded(IMAGE, layers=[{"digest": "x"}]), OCI_MANIFEST),
+            (encoded(IMAGE, config=None), OCI_MANIFEST),
+            (encoded(IMAGE, mediaType=5), OCI_MANIFEST),
+            (encoded(IMAGE, subject={}), OCI_MANIFEST),
+            (encoded({"fsLayers": []}), "application/vnd.docker.distribution.manifest.v1+json"),
+            (encoded(INDEX, manifests=[CONFIG] * MAX_REFERENCES), OCI_INDEX),
         ):
             with self.subTest(body=body[:60]):
-                self.assert_refused(ManifestInvalid, body, called)
+                self.assert_rejected(ManifestInvalid, body, called)
 
     def test_bounds(self) -> None:
-        """More than MAX_MANIFEST_BYTES is refused, by its length unread; and what there is no room for."""
-        body = FakeBody([b""], MAX_MANIFEST_BYTES + 1)
+        """A manifest is rejected if it is too large (unread if it announces that), or if there is no room."""
+        body = FakeRequestBody([b""], MAX_MANIFEST_BYTES + 1)
         pushing = self.services.pusher.push(APP, Tag("x"), tags=(), content_type=None, body=body)
         self.failureResultOf(Deferred.fromCoroutine(pushing), ContentTooLarge)
         self.assertFalse(body.is_read)
-        stream = FakeBody([b"x" * (MAX_MANIFEST_BYTES // 2)] * 3)
+        stream = FakeRequestBody([b"x" * (MAX_MANIFEST_BYTES // 2)] * 3)
         pushing = self.services.pusher.push(APP, Tag("x"), tags=(), content_type=None, body=stream)
         self.failureResultOf(Deferred.fromCoroutine(pushing), ContentTooLarge)
-        self.hosting.room.free = 3
+        self.space.free = 3
 
-        self.assert_refused(Unavailable, written(IMAGE))
+        self.assert_rejected(Unavailable, encoded(IMAGE))
 
 
-class DeletionTests(ManifestCase):
+class HostedDeletionTests(ManifestCase):
     def tags(self, repository: HostedRepository) -> tuple[str, ...]:
-        return self.successResultOf(Deferred.fromCoroutine(repository.list_tags(Page()))).tags
+        return self.result(repository.list_tags(Page())).tags
 
     def test_delete(self) -> None:
-        """A tag goes alone, a manifest with its tags, a blob by itself; what is gone is unknown."""
-        digest = self.successResultOf(self.push(written(IMAGE), Tag("a"), "b", "c")).manifest.digest
-        repository = self.hosting.open(RepositoryKey(HOSTED, APP))
-        self.successResultOf(Deferred.fromCoroutine(repository.delete_manifest(Tag("a"))))
+        """A tag is deleted alone, a manifest with its tags, a blob alone; what was deleted is unknown."""
+        digest = self.successResultOf(self.push(encoded(IMAGE), Tag("a"), "b", "c")).manifest.digest
+        repository = self.repositories.hosted(RepositoryKey(HOSTED, APP))
+        self.result(repository.delete_manifest(Tag("a")))
         self.assertEqual(("b", "c"), self.tags(repository))
-        self.successResultOf(Deferred.fromCoroutine(repository.delete_manifest(digest)))
+        self.result(repository.delete_manifest(digest))
         self.assertEqual((), self.tags(repository))
-        self.successResultOf(Deferred.fromCoroutine(repository.delete_blob(Digest.of(b"{}"))))
+        self.result(repository.delete_blob(Digest.of(b"{}")))
 
         for deleting, error in (
             (repository.delete_manifest(Tag("b")), ManifestUnknown),
@@ -211,10 +219,10 @@ class DeletionTests(ManifestCase):
             self.failureResultOf(Deferred.fromCoroutine(deleting), error)
 
     def test_forbidden(self) -> None:
-        """Where the configuration says no, nothing is deleted."""
-        self.hosting.can_delete = False
-        deletion = self.hosting.services().deletion
+        """Nothing is deleted if the configuration does not allow it."""
+        self.repositories.can_delete = False
+        deletion = self.repositories.hosted_services().deletion
         deleting = deletion.delete_blob(APP, Digest.of(b"{}"))
 
         self.failureResultOf(Deferred.fromCoroutine(deleting), Unsupported)
-        self.assertIsNotNone(self.index.link(APP, Digest.of(b"{}")))
+        self.assertIsNotNone(self.links.link(APP, Digest.of(b"{}")))

@@ -1,63 +1,67 @@
-"""A mount costs no bytes, and tells nobody what they may not read."""
-
-from twisted.internet.defer import Deferred
+"""Tests of mirrord/hosted/mounts.py."""
 
 from mirrord.oci.digest import Digest
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
-from tests.fakes.pulling import FakePulling
-from tests.unit.hosted.cases import APP, OTHER, PushCase
+from tests.unit.hosted.cases import APP, OTHER, HostedCase
 
 DIGEST = Digest.of(b"blob")
-THERE = RepositoryKey(HOSTED, OTHER)
+HOSTED_OTHER = RepositoryKey(HOSTED, OTHER)
 HUB = RepositoryKey("docker.io", RepositoryName("library/x"))
 
 
-class MountTests(PushCase):
+class MounterTests(HostedCase):
     def setUp(self) -> None:
         super().setUp()
-        self.readable = {THERE, HUB}
-        self.pulling = FakePulling(hosting=self.hosting)
+        self.readable = {HOSTED_OTHER, HUB}
+        self.checked: list[RepositoryKey] = []
+
+    def may_read(self, key: RepositoryKey) -> bool:
+        self.checked.append(key)
+        return key in self.readable
 
     def mount(self, origin: RepositoryKey | None = None) -> bool:
-        repository = None if origin is None else self.pulling.router().open(origin)
-        mounting = self.services.mounter.mount(APP, DIGEST, repository, self.readable.__contains__)
-        return self.successResultOf(Deferred.fromCoroutine(mounting))
+        repository = None if origin is None else self.repositories.open(origin)
+        return self.result(self.services.mounter.mount(APP, DIGEST, repository, self.may_read))
 
     def test_hosted(self) -> None:
-        """A blob that another repository holds is mounted, and is then here too."""
-        self.hold(b"blob", OTHER)
+        """A blob of another hosted repository is linked, and can be read here."""
+        self.push_blob(b"blob", OTHER)
 
-        self.assertTrue(self.mount(THERE))
-        self.assertIsNotNone(self.index.link(APP, DIGEST))
+        self.assertTrue(self.mount(HOSTED_OTHER))
+        self.assertIsNotNone(self.links.link(APP, DIGEST))
 
     def test_mirrored(self) -> None:
-        """A blob that is mirrored and held is mounted; one that is only known of is not."""
-        self.pulling.add_blob(b"blob")
+        """A blob of a mirrored repository is linked if it is cached."""
+        self.store.link(HUB, Descriptor(OCTET_STREAM, DIGEST, 4))
         self.assertFalse(self.mount(HUB))
-        self.index.blobs.committed[DIGEST] = b"blob"
+        self.store.add_blob(b"blob")
 
         self.assertTrue(self.mount(HUB))
+        self.assertEqual([], self.repositories.hub.requests)
 
     def test_anonymous(self) -> None:
-        """Without an origin the blob is found wherever the caller may read it."""
-        self.hold(b"blob", RepositoryName("team/hidden"))
+        """Without an origin, the blob is found in any repository that the client may read."""
+        self.push_blob(b"blob", RepositoryName("team/hidden"))
         self.assertFalse(self.mount())
-        self.hold(b"blob", OTHER)
+        self.push_blob(b"blob", OTHER)
 
         self.assertTrue(self.mount())
 
     def test_forbidden(self) -> None:
-        """What the caller may not read is not even looked up."""
-        self.hold(b"blob", OTHER)
+        """A repository that the client may not read is not mounted from, whether it has the blob or not."""
+        self.push_blob(b"blob", OTHER)
         self.readable.clear()
 
-        self.assertFalse(self.mount(THERE))
-        self.assertEqual([], self.index.looked_up)
+        self.assertFalse(self.mount(HOSTED_OTHER))
+        self.assertEqual([HOSTED_OTHER], self.checked)
         self.assertFalse(self.mount())
+        self.assertIsNone(self.links.link(APP, DIGEST))
 
     def test_own(self) -> None:
-        """What the repository has itself needs no other."""
-        self.hold(b"blob")
+        """A blob that the repository has itself needs no other repository."""
+        self.push_blob(b"blob")
         self.readable.clear()
 
         self.assertTrue(self.mount())
+        self.assertEqual([], self.checked)

@@ -1,47 +1,48 @@
-"""Referrers are listed in order of digest, filtered, in pages that clients read."""
+"""Tests of mirrord/hosted/referrers.py."""
 
 import json
 from typing import Any
 
-import attrs
-from twisted.internet.defer import Deferred
-
-from mirrord.hosted.referrers import MAX_PAGE_BYTES, ReferrersPage, fallback_tag
+from mirrord.hosted.referrers import MAX_PAGE_BYTES, HostedReferrers, ReferrersPage, fallback_tag
 from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.names import Tag
-from tests.unit.hosted.cases import APP, PushCase
+from tests.unit.hosted.cases import APP, CountingLinks, HostedCase
 
 SUBJECT = Digest.of(b"subject")
 
 
-class ReferrersTests(PushCase):
+class HostedReferrersTests(HostedCase):
     def refer(
-        self, content: bytes, kind: str | None = None, subject: Digest | None = SUBJECT, **notes: str
+        self,
+        content: bytes,
+        artifact_type: Any = None,
+        subject: Digest | None = SUBJECT,
+        annotations: dict[str, Any] | None = None,
+        tags: tuple[Tag, ...] = (),
     ) -> str:
+        """Store a manifest that refers to `subject`."""
         digest = Digest.of(content)
-        descriptor = Descriptor(OCI_MANIFEST, digest, len(content))
         link = HostedLink(
-            descriptor=descriptor,
+            descriptor=Descriptor(OCI_MANIFEST, digest, len(content)),
             is_manifest=True,
             linked_at=0.0,
             subject=subject,
-            artifact_type=kind,
-            annotations=notes or None,
+            artifact_type=artifact_type,
+            annotations=annotations,
         )
-        self.index.linked[APP, digest, True] = link
-        self.index.manifests[digest] = Manifest(digest, OCI_MANIFEST, content)
+        manifest = Manifest(digest, OCI_MANIFEST, content, references=())
+        self.result(self.links.put_manifest(APP, manifest, link, tags))
         return str(digest)
 
     def list_by_tag(self, *entries: object) -> None:
-        """Push a list as clients keep it that know no better."""
-        tagged = self.refer(json.dumps({"manifests": entries}).encode(), subject=None)
-        self.index.named[APP, fallback_tag(SUBJECT)] = Digest.parse(tagged)
+        """Push a list under the fallback tag, as clients do that do not know the referrers API."""
+        index = json.dumps({"manifests": entries}).encode()
+        self.refer(index, subject=None, tags=(fallback_tag(SUBJECT),))
 
-    def page(self, kind: str | None = None, after: str = "") -> ReferrersPage:
-        listing = self.services.referrers.page(APP, SUBJECT, kind, after)
-        return self.successResultOf(Deferred.fromCoroutine(listing))
+    def page(self, artifact_type: str | None = None, after: str = "") -> ReferrersPage:
+        return self.result(self.services.referrers.page(APP, SUBJECT, artifact_type, after))
 
     def entries(self, page: ReferrersPage) -> list[dict[str, Any]]:
         document = json.loads(page.body)
@@ -50,15 +51,15 @@ class ReferrersTests(PushCase):
         return listed
 
     def test_entry(self) -> None:
-        """An entry is a descriptor, with the type and the annotations of what it names, where it has any."""
-        digest = self.refer(b"sig", "a/b", note="yes")
+        """An entry is a descriptor with the artifact type and the annotations of the manifest."""
+        digest = self.refer(b"signature", "a/b", annotations={"note": "yes"})
 
         self.assertEqual(
             [
                 {
                     "mediaType": OCI_MANIFEST,
                     "digest": digest,
-                    "size": 3,
+                    "size": 9,
                     "artifactType": "a/b",
                     "annotations": {"note": "yes"},
                 }
@@ -67,11 +68,9 @@ class ReferrersTests(PushCase):
         )
 
     def test_odd_entries(self) -> None:
-        """What is no string is left out of an entry, for it would cost clients the list."""
-        own, listed = self.refer(b"own"), self.refer(b"listed", subject=None)
-        link = self.index.linked[APP, Digest.parse(own), True]
+        """Values that are not strings are left out of an entry: some clients would reject the whole list."""
         notes = {"good": "yes", "bad": {"deep": 1}}
-        self.index.linked[APP, Digest.parse(own), True] = attrs.evolve(link, annotations=notes)
+        own, listed = self.refer(b"own", annotations=notes), self.refer(b"listed", subject=None)
         self.list_by_tag({"digest": listed, "size": 6, "artifactType": 5, "annotations": notes})
 
         entries = self.entries(self.page())
@@ -80,37 +79,39 @@ class ReferrersTests(PushCase):
         self.assertFalse(any("artifactType" in entry for entry in entries))
 
     def test_filter(self) -> None:
-        """Only those of the artifact type that is asked for are listed."""
-        wanted = self.refer(b"one", "a/b")
+        """With an artifact type, only the referrers of that type are listed."""
+        one = self.refer(b"one", "a/b")
         self.refer(b"two", "c/d")
         self.refer(b"three")
 
-        self.assertEqual([wanted], [entry["digest"] for entry in self.entries(self.page("a/b"))])
+        self.assertEqual([one], [entry["digest"] for entry in self.entries(self.page("a/b"))])
 
     def test_pages(self) -> None:
-        """A list of more than clients read is given in pages, each of which says where the next begins."""
-        digests = sorted(self.refer(bytes([n]), note="x" * (MAX_PAGE_BYTES // 3)) for n in range(5))
-        seen, after = [], ""
+        """A long list is split into pages that clients accept, each with the beginning of the next."""
+        note = {"note": "x" * (MAX_PAGE_BYTES // 3)}
+        digests = sorted(self.refer(bytes([number]), annotations=note) for number in range(5))
+        listed, after = [], ""
         while True:
             page = self.page(after=after)
             self.assertLessEqual(len(page.body), MAX_PAGE_BYTES)
-            seen += [entry["digest"] for entry in self.entries(page)]
+            listed += [entry["digest"] for entry in self.entries(page)]
             if page.next_after is None:
                 break
             after = page.next_after
 
-        self.assertEqual(digests, seen)
+        self.assertEqual(digests, listed)
 
-    def test_no_more_than_told(self) -> None:
-        """Of a list that is longer than a page no more is read than is told, and the one after it."""
+    def test_rest_is_not_parsed(self) -> None:
+        """Of a list longer than a page, no more is read than the page and the entry after it."""
+        links: Any = CountingLinks(self.links)
         for number in range(9):
-            self.refer(bytes([number]), note="x" * (MAX_PAGE_BYTES // 3))
-        shown = self.entries(self.page())
+            self.refer(bytes([number]), annotations={"note": "x" * (MAX_PAGE_BYTES // 3)})
+        page = self.result(HostedReferrers(links, self.store.opened.manifests).page(APP, SUBJECT, None, ""))
 
-        self.assertEqual(len(shown) + 1, len(self.index.told))
+        self.assertEqual(len(self.entries(page)) + 1, links.referrers_read)
 
     def test_fallback(self) -> None:
-        """What clients list under the fallback tag is listed too, once, if it is here."""
+        """Stored manifests listed under the fallback tag are listed too, each once."""
         own = self.refer(b"own")
         listed = self.refer(b"listed", subject=None)
         self.list_by_tag(
@@ -121,6 +122,6 @@ class ReferrersTests(PushCase):
         self.assertEqual(sorted([own, listed]), [entry["digest"] for entry in self.entries(self.page())])
 
     def test_fallback_tag(self) -> None:
-        """The tag is the digest with a dash, cut where a tag would get too long."""
+        """The fallback tag is the digest with a dash, cut where it would be too long for a tag."""
         self.assertEqual(Tag(f"sha256-{SUBJECT.encoded}"), fallback_tag(SUBJECT))
         self.assertEqual(71, len(fallback_tag(Digest.of(b"x", "sha512")).name))

@@ -1,32 +1,34 @@
+"""Tests of mirrord/hosted/space.py."""
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.hosted.space import SpaceReservations
 from mirrord.oci.errors import Unavailable
-from tests.fakes.hosted import FakeHostedRoom
+from tests.fakes.space import FakeSpace
 
 
-class ClaimsTests(SynchronousTestCase):
+class SpaceReservationsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.claims = SpaceReservations(FakeHostedRoom(free=10))
+        self.reservations = SpaceReservations(FakeSpace(free=10))
 
     def test_together(self) -> None:
-        """What one body has claimed another cannot have, until it is written or let go."""
-        with self.claims.open() as first, self.claims.open() as second:
+        """Bytes reserved for one body are not available to another until they are written or released."""
+        with self.reservations.open() as first, self.reservations.open() as second:
             self.successResultOf(Deferred.fromCoroutine(first.renew(6)))
             self.failureResultOf(Deferred.fromCoroutine(second.renew(5)), Unavailable)
-        self.assertEqual(0, self.claims.total)
+        self.assertEqual(0, self.reservations.total)
 
-        with self.claims.open() as third:
+        with self.reservations.open() as third:
             self.successResultOf(Deferred.fromCoroutine(third.renew(10)))
 
     def test_filled(self) -> None:
-        """What is written is claimed no longer: the file system counts it."""
-        with self.claims.open() as claim:
-            self.successResultOf(Deferred.fromCoroutine(claim.renew(6)))
-            claim.consume(4)
-            self.assertEqual((2, 2), (claim.left, self.claims.total))
-            self.failureResultOf(Deferred.fromCoroutine(self.claims.check(9)), Unavailable)
+        """Written bytes are not reserved any more: the file system counts them."""
+        with self.reservations.open() as reservation:
+            self.successResultOf(Deferred.fromCoroutine(reservation.renew(6)))
+            reservation.consume(4)
+            self.assertEqual((2, 2), (reservation.left, self.reservations.total))
+            self.failureResultOf(Deferred.fromCoroutine(self.reservations.check(9)), Unavailable)
 
-            self.successResultOf(Deferred.fromCoroutine(claim.renew(10)))
-            self.assertEqual(10, self.claims.total)
+            self.successResultOf(Deferred.fromCoroutine(reservation.renew(10)))
+            self.assertEqual(10, self.reservations.total)

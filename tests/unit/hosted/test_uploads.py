@@ -1,4 +1,4 @@
-"""Uploads take bytes in order, keep what they have, and are bounded before they fill the disk."""
+"""Tests of mirrord/hosted/uploads.py."""
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -15,141 +15,157 @@ from mirrord.oci.errors import (
 )
 from mirrord.oci.routes import ChunkRange
 from mirrord.repository import ChunkOutOfOrder, UploadProgress
-from tests.unit.hosted.cases import APP, OTHER, FakeBody, PushCase
+from tests.fakes.repositories import FakeRequestBody
+from tests.unit.hosted.cases import APP, OTHER, HostedCase
 
 CONTENT = b"0123456789"
 DIGEST = Digest.of(CONTENT)
 
 
-class UploadCase(PushCase):
+class UploaderCase(HostedCase):
     def setUp(self) -> None:
         super().setUp()
         self.uploader = self.services.uploader
-        self.uploads = self.hosting.uploads
+        self.uploads = self.store.opened.uploads
         self.session = self.uploader.begin(APP).session
 
-    def append(self, body: FakeBody, span: ChunkRange | None = None) -> "Deferred[UploadProgress]":
-        return Deferred.fromCoroutine(self.uploader.append(APP, self.session, body, span))
+    def append(self, body: FakeRequestBody, chunk: ChunkRange | None = None) -> "Deferred[UploadProgress]":
+        return Deferred.fromCoroutine(self.uploader.append(APP, self.session, body, chunk))
 
-    def finish(self, body: FakeBody | None = None, digest: Digest = DIGEST) -> "Deferred[None]":
-        finishing = self.uploader.finish(APP, self.session, digest, body=body or FakeBody.of(b""), chunk=None)
+    def finish(self, body: FakeRequestBody | None = None, digest: Digest = DIGEST) -> "Deferred[None]":
+        finishing = self.uploader.finish(
+            APP, self.session, digest, body=body or FakeRequestBody.of(b""), chunk=None
+        )
         return Deferred.fromCoroutine(finishing)
 
-    def assert_refused(self, body: FakeBody, error: type[Exception], span: ChunkRange | None = None) -> None:
-        """It is refused by its head: nothing of it is read, and the session can be had again."""
-        self.failureResultOf(self.append(body, span), error)
+    def assert_rejected(
+        self, body: FakeRequestBody, error: type[Exception], chunk: ChunkRange | None = None
+    ) -> None:
+        """Check that nothing of a body is read, and that the session is released."""
+        self.failureResultOf(self.append(body, chunk), error)
         self.assertFalse(body.is_read)
         self.uploader.progress(APP, self.session)
 
 
-class OrderTests(UploadCase):
+class ChunkTests(UploaderCase):
     def test_chunks(self) -> None:
-        """Chunks that follow each other make the blob."""
-        self.successResultOf(self.append(FakeBody.of(CONTENT[:4]), ChunkRange(0, 4)))
-        progress = self.successResultOf(self.append(FakeBody.of(CONTENT[4:]), ChunkRange(4, 10)))
+        """Consecutive chunks become the blob."""
+        self.successResultOf(self.append(FakeRequestBody.of(CONTENT[:4]), ChunkRange(0, 4)))
+        progress = self.successResultOf(self.append(FakeRequestBody.of(CONTENT[4:]), ChunkRange(4, 10)))
         self.successResultOf(self.finish())
 
         self.assertEqual(10, progress.offset)
-        self.assertEqual(CONTENT, self.index.blobs.committed[DIGEST])
+        self.assertEqual(CONTENT, self.store.blob(DIGEST))
 
     def test_out_of_order(self) -> None:
-        """A chunk that does not follow is told where the upload is, unread."""
-        self.successResultOf(self.append(FakeBody.of(CONTENT[:4])))
-        body = FakeBody.of(CONTENT[5:])
+        """A chunk out of order is rejected unread, with the progress of the upload."""
+        self.successResultOf(self.append(FakeRequestBody.of(CONTENT[:4])))
+        body = FakeRequestBody.of(CONTENT[5:])
         failure = self.failureResultOf(self.append(body, ChunkRange(5, 10)), ChunkOutOfOrder)
 
         self.assertEqual(UploadProgress(self.session, 4), failure.value.progress)
         self.assertFalse(body.is_read)
 
     def test_length(self) -> None:
-        """A chunk that is not as long as its range is refused; one of unknown length when it has ended."""
-        self.assert_refused(FakeBody.of(CONTENT), SizeInvalid, ChunkRange(0, 9))
-        self.failureResultOf(self.append(FakeBody([CONTENT]), ChunkRange(0, 9)), SizeInvalid)
+        """A chunk that is not as long as its range is rejected; one of unknown length at its end."""
+        self.assert_rejected(FakeRequestBody.of(CONTENT), SizeInvalid, ChunkRange(0, 9))
+        self.failureResultOf(self.append(FakeRequestBody([CONTENT]), ChunkRange(0, 9)), SizeInvalid)
 
-    def test_spans(self) -> None:
-        """A Content-Range reads as docker, the specification or RFC 9110 writes it."""
+    def test_ranges(self) -> None:
+        """A Content-Range may have the form of docker, of the specification or of RFC 9110."""
         for text in ("0-99", "bytes 0-99/100", "bytes=0-99", " 0-99 ", "0-99/*"):
             self.assertEqual(ChunkRange(0, 100), ChunkRange.parse(text))
         for text in ("", "0-", "-9", "9-0", "a-b", "0-99,200-299", f"0-{10**30}"):
             self.assertRaises(BlobUploadInvalid, ChunkRange.parse, text)
 
 
-class SessionTests(UploadCase):
-    def test_broken(self) -> None:
-        """A client that leaves keeps what it had sent, and lets go of the session."""
-        self.failureResultOf(self.append(FakeBody([CONTENT[:4]], 10, breaks=True)), CancelledError)
+class SessionTests(UploaderCase):
+    def test_disconnect(self) -> None:
+        """If the client disconnects, its bytes are kept, and the session is released."""
+        self.failureResultOf(self.append(FakeRequestBody([CONTENT[:4]], 10, breaks=True)), CancelledError)
 
         self.assertEqual(4, self.uploader.progress(APP, self.session).offset)
-        self.successResultOf(self.finish(FakeBody.of(CONTENT[4:])))
-        self.assertIn(DIGEST, self.index.blobs.committed)
+        self.successResultOf(self.finish(FakeRequestBody.of(CONTENT[4:])))
+        self.assertEqual(CONTENT, self.store.blob(DIGEST))
 
-    def test_refusing_disk(self) -> None:
-        """A disk that refuses leaves the session where it was."""
-        self.uploads.refusals = [OSError("full")]
-        self.failureResultOf(self.append(FakeBody.of(CONTENT)), OSError)
+    def test_full_disk(self) -> None:
+        """A failed write does not change the session."""
+        self.store.threads.failures["append"] = OSError("full")
+        self.failureResultOf(self.append(FakeRequestBody.of(CONTENT)), OSError)
 
         self.assertEqual(0, self.uploader.progress(APP, self.session).offset)
 
     def test_unknown(self) -> None:
-        """A session that is over, or of another repository, is unknown to every question."""
+        """A session that is over, or of another repository, is unknown."""
         self.assertRaises(BlobUploadUnknown, self.uploader.progress, OTHER, self.session)
         self.successResultOf(Deferred.fromCoroutine(self.uploader.cancel(APP, self.session)))
 
         self.assertRaises(BlobUploadUnknown, self.uploader.progress, APP, self.session)
-        self.failureResultOf(self.append(FakeBody.of(CONTENT)), BlobUploadUnknown)
+        self.failureResultOf(self.append(FakeRequestBody.of(CONTENT)), BlobUploadUnknown)
         self.failureResultOf(self.finish(), BlobUploadUnknown)
 
     def test_busy(self) -> None:
-        """While a request has the session, no other gets it."""
-        self.uploads.sessions[self.session].is_busy = True
-
+        """A session is used by one request at a time."""
+        upload = self.uploads.find(APP, self.session)
+        assert upload is not None
         self.assertRaises(UploadBusy, self.uploader.progress, APP, self.session)
 
+        upload.release()
+        self.assertEqual(0, self.uploader.progress(APP, self.session).offset)
+
     def test_wrong_digest(self) -> None:
-        """Other bytes than the digest names are no blob; the session stays for the right one."""
-        self.successResultOf(self.append(FakeBody.of(CONTENT)))
+        """If the bytes do not match the digest, the session stays."""
+        self.successResultOf(self.append(FakeRequestBody.of(CONTENT)))
         self.failureResultOf(self.finish(digest=Digest.of(b"other")), DigestInvalid)
 
-        self.successResultOf(self.finish())
+        self.assertFalse(self.store.has(Digest.of(b"other")))
 
-    def test_one_piece(self) -> None:
-        """A blob that comes in one request leaves no session, whether it is right or wrong or broken."""
-        for body in (FakeBody.of(CONTENT), FakeBody.of(b"other"), FakeBody([b"x"], 9, breaks=True)):
+        self.successResultOf(self.finish())
+        self.assertEqual(CONTENT, self.store.blob(DIGEST))
+
+    def test_single_request(self) -> None:
+        """A blob that is sent in one request leaves no session, whether it is valid or not."""
+        for body in (
+            FakeRequestBody.of(CONTENT),
+            FakeRequestBody.of(b"other"),
+            FakeRequestBody([b"x"], 9, breaks=True),
+        ):
             Deferred.fromCoroutine(self.uploader.push(APP, DIGEST, body)).addErrback(
                 lambda failure: failure.trap(DigestInvalid, CancelledError)
             )
-        self.assertEqual([self.session], list(self.uploads.sessions))
-        self.assertEqual(CONTENT, self.index.blobs.committed[DIGEST])
+        self.assertEqual(1, self.uploads.total_entries)
+        self.uploader.progress(APP, self.session)
+        self.assertEqual(CONTENT, self.store.blob(DIGEST))
 
 
-class BoundTests(UploadCase):
+class LimitTests(UploaderCase):
     def test_too_large(self) -> None:
-        """A blob of more bytes than are allowed is refused by its length, or where it gets too long."""
-        self.hosting.max_bytes = 9
-        self.uploader = self.hosting.services().uploader
-        self.assert_refused(FakeBody.of(CONTENT), ContentTooLarge)
-        self.failureResultOf(self.append(FakeBody([CONTENT[:5], CONTENT[5:]])), ContentTooLarge)
+        """A blob that is too large is rejected by its length, or as soon as it is too long."""
+        self.repositories.max_upload_bytes = 9
+        self.uploader = self.repositories.hosted_services().uploader
+        self.assert_rejected(FakeRequestBody.of(CONTENT), ContentTooLarge)
+        self.failureResultOf(self.append(FakeRequestBody([CONTENT[:5], CONTENT[5:]])), ContentTooLarge)
 
         self.assertEqual(5, self.uploader.progress(APP, self.session).offset)
 
     def test_no_room(self) -> None:
-        """Without room for all of a body nothing of it is read; of one of unknown length nothing is kept."""
-        self.hosting.room.free = 9
-        self.assert_refused(FakeBody.of(CONTENT), Unavailable)
-        self.failureResultOf(self.append(FakeBody([CONTENT])), Unavailable)
+        """Without room for a whole body nothing of it is read; of one of unknown length nothing is kept."""
+        self.space.free = 9
+        self.assert_rejected(FakeRequestBody.of(CONTENT), Unavailable)
+        self.failureResultOf(self.append(FakeRequestBody([CONTENT])), Unavailable)
 
-        self.assertEqual([10, STRETCH_BYTES], self.hosting.room.asked)
+        self.assertEqual([10, STRETCH_BYTES], self.space.pushes)
         self.assertEqual(0, self.uploader.progress(APP, self.session).offset)
 
-    def test_asks_ahead(self) -> None:
-        """Room for a body of unknown length is asked for a stretch at a time, not for each chunk."""
-        self.successResultOf(self.append(FakeBody([b"x"] * 100)))
+    def test_stretches(self) -> None:
+        """Room for a body of unknown length is requested in stretches, not for each chunk."""
+        self.successResultOf(self.append(FakeRequestBody([b"x"] * 100)))
 
-        self.assertEqual([STRETCH_BYTES], self.hosting.room.asked)
+        self.assertEqual([STRETCH_BYTES], self.space.pushes)
 
-    def test_asks_again(self) -> None:
-        """While a long body comes it is looked at again whether there is room: others push too."""
+    def test_long_body(self) -> None:
+        """Room for a long body is requested again on the way, as other clients push too."""
         half = bytes(STRETCH_BYTES // 2)
-        self.successResultOf(self.append(FakeBody([half, half, half], len(half) * 3)))
+        self.successResultOf(self.append(FakeRequestBody([half, half, half], len(half) * 3)))
 
-        self.assertEqual([len(half) * 3, STRETCH_BYTES, len(half)], self.hosting.room.asked)
+        self.assertEqual([len(half) * 3, STRETCH_BYTES, len(half)], self.space.pushes)
