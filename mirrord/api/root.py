@@ -45,7 +45,16 @@ from mirrord.oci.routes import (
 from mirrord.repository import RepositoryWriter
 from mirrord.routing import Router
 
-_WRITING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
+_ACTIONS = {
+    b"GET": Action.PULL,
+    b"HEAD": Action.PULL,
+    b"POST": Action.PUSH,
+    b"PUT": Action.PUSH,
+    b"PATCH": Action.PUSH,
+    b"DELETE": Action.DELETE,
+}
+"""The action that each method needs permission for; except of uploads, which are always pushes."""
+
 _TOKEN = TOKEN_PATH.removeprefix("/v2/").encode("ascii")
 
 
@@ -147,7 +156,7 @@ class APIResource(AsyncResource):
 
     async def respond(self, request: MirrorRequest) -> None:
         """Find the repository, authorize the client, and respond."""
-        if request.method not in READING and request.method not in _WRITING:
+        if request.method not in _ACTIONS:
             raise _read_only()
         target = self._without_own_name(request, parse(request.target))
         caller = await self._authenticator.authenticate(identify(request))
@@ -253,15 +262,12 @@ def _authorize(request: RegistryRequest, route: RepositoryRoute) -> None:
     Raises:
         Unauthorized, Denied: As `Caller.require`.
     """
-    action = _action(request.method, is_upload=isinstance(route, UploadRoute))
-    request.caller.require(action, request.repository.key, route.repository, *scopes_of_mount(route))
-
-
-def _action(method: bytes, *, is_upload: bool) -> Action:
-    """Return the action that needs permission; to inspect or cancel an upload, that is pushing."""
-    if is_upload or method in {b"POST", b"PUT", b"PATCH"}:
-        return Action.PUSH
-    return Action.DELETE if method == b"DELETE" else Action.PULL
+    match route:
+        case UploadRoute():
+            action, scopes = Action.PUSH, scopes_of_mount(route)
+        case _:
+            action, scopes = _ACTIONS[request.method], ()
+    request.caller.require(action, request.repository.key, route.repository, *scopes)
 
 
 def _read_only() -> Unsupported:

@@ -14,7 +14,7 @@ from mirrord.http.response import API_VERSION, Header, Response
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, RegistryError, Unsupported
 from mirrord.oci.names import RepositoryKey, RepositoryName
-from mirrord.oci.routes import ChunkRange, RepositoryRoute, Target, UploadRoute
+from mirrord.oci.routes import ChunkRange, Target, UploadRoute
 from mirrord.repository import ChunkOutOfOrder, RepositoryWriter, UploadProgress
 from mirrord.routing import Router
 
@@ -96,13 +96,13 @@ class UploadHandler:
         return await writer.mount_blob(digest, origin, may_read)
 
 
-def scopes_of_mount(route: RepositoryRoute) -> tuple[Scope, ...]:
+def scopes_of_mount(route: UploadRoute) -> tuple[Scope, ...]:
     """Return the scopes that a token for a mount needs besides its own repository's: that of the origin.
 
     Many clients request it by themselves; those that only follow the challenge would otherwise have to upload
     a blob that is stored already.
     """
-    if not isinstance(route, UploadRoute) or route.mount is None or route.origin is None:
+    if route.mount is None or route.origin is None:
         return ()
     return (Scope(route.origin, frozenset({Action.PULL})),)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from mirrord.config.config import Config
 from mirrord.daemon.runtime import Runtime
@@ -38,8 +39,8 @@ def build_router(runtime: Runtime, config: Config, upstreams: Mapping[str, Upstr
     router = Router.of(
         (UpstreamRoute(each.name, each.prefix, allow=each.allow, deny=each.deny) for each in config.upstream),
         hosted_patterns=config.hosted.repositories if config.hosted.enabled else (),
-        open_mirrored=lambda key: MirroredRepository(key, mirrored),
-        open_hosted=lambda key: HostedRepository(key, hosted),
+        open_mirrored=partial(MirroredRepository, services=mirrored),
+        open_hosted=partial(HostedRepository, services=hosted),
         stored=StoredRepositories(
             of_upstream=store.index.repositories,
             hosted=store.hosted.repositories,
