@@ -465,7 +465,7 @@ class Repository(ABC):
     def unavailable_because(self, *, is_known: bool, is_complete: bool) -> str | None:
         """Return why a client would not get an image now; None if it would.
 
-        `is_known` says whether the reference names anything here, `is_complete` whether all of it is stored.
+        `is_known` is whether the reference names anything here, `is_complete` whether all of it is stored.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Routing: which repository a request means (contract.md, "Which upstream").
+"""Routing: find the repository of a request (contract.md, "Which upstream").
 
 `?ns=` decides. Without it a prefix before `/v2/` does, then the first component of the repository's name if
 that is a prefix, then whether the name is hosted, then the listener's own upstream. With `ns` first,
@@ -41,11 +41,11 @@ class UpstreamRoute:
 
 @attrs.frozen(kw_only=True)
 class StoredRepositories:
-    """The repositories of which the store knows something, in the order of their names.
+    """The repositories in the store's index, in the order of their names.
 
     `of_upstream` returns the next `limit` names of an upstream after one, each with whether it has a stored
     manifest; `hosted` the next `limit` hosted names; `mirrored` iterates over the keys of all mirrored ones;
-    `has_hosted` says whether a hosted repository of that name exists.
+    `has_hosted` returns whether a hosted repository of that name exists.
     """
 
     of_upstream: Callable[[str, str, int], list[tuple[RepositoryName, bool]]]
@@ -123,7 +123,7 @@ class Router:
         return self.locate(target, reference.registry)
 
     def open(self, key: RepositoryKey) -> Repository:
-        """Return the repository of a key, whether or not the configuration still lets clients read it."""
+        """Return the repository of a key, also if the configuration no longer lets clients read it."""
         return self._open_hosted(key) if key.is_hosted else self._open_mirrored(key)
 
     def is_known(self, namespace: str) -> bool:
@@ -154,7 +154,7 @@ class Router:
             yield RepositoryKey(prefixed.name, _official(prefixed, rest))
 
     def stored(self) -> Iterator[RepositoryKey]:
-        """Iterate over the repositories that something is stored of, hosted ones first, each kind sorted."""
+        """Iterate over the stored repositories, hosted ones first, each kind sorted."""
         for name in self._hosted_after(""):
             yield RepositoryKey.hosted(name)
         yield from self._stored.mirrored()
@@ -186,7 +186,7 @@ class Router:
         return merge(*streams, key=lambda item: item[0])
 
     def check_upstream(self, target: Target) -> None:
-        """Check that the upstream which `target` names, if any, is known.
+        """Check that the upstream that `target` names, if any, is known.
 
         Raises:
             NameUnknown: It is not.
@@ -242,7 +242,7 @@ def _matches(name: RepositoryName, patterns: tuple[str, ...]) -> bool:
 
 
 def _official(upstream: UpstreamRoute, name: RepositoryName) -> RepositoryName:
-    """Put Docker Hub's official images under `library/`, which people who type a prefix leave out."""
+    """Put Docker Hub's official images under `library/`, which users leave out after a prefix."""
     if upstream.name == DOCKER_HUB and "/" not in name.name:
         return RepositoryName(f"library/{name.name}")
     return name

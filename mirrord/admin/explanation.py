@@ -1,4 +1,4 @@
-"""Explanation of a reference, for `mirrord why`: its origin, what of it is stored, and what prevents a pull.
+"""Explanation of a reference, for `mirrord why`: its origin, what is stored, and what prevents a pull.
 
 Nothing is requested from an upstream.
 """
@@ -30,7 +30,7 @@ class Explainer:
     _last_clients: LastClients
 
     async def explain(self, reference: ImageReference) -> Explanation:
-        """Return everything that is known of a reference.
+        """Return the state of a reference.
 
         Raises:
             OSError: The disk failed.
@@ -42,7 +42,7 @@ class Explainer:
         is_complete = is_stored and all(blob.state == "held" for blob in blobs)
         is_known = bool(found.tag or found.manifest or blobs)
         digests = [] if found.digest is None else [found.digest]
-        visit = self._last_clients.last(repository.key, reference.manifest_reference, *digests)
+        request = self._last_clients.last(repository.key, reference.manifest_reference, *digests)
         return Explanation(
             reference=reference,
             upstream=repository.key.upstream,
@@ -51,8 +51,8 @@ class Explainer:
             tag=found.tag,
             manifest=found.manifest,
             blobs=blobs,
-            last_client=None if visit is None else visit.client,
-            last_asked_at=None if visit is None else visit.requested_at,
+            last_client=None if request is None else request.client,
+            last_asked_at=None if request is None else request.requested_at,
             why_not=denial or repository.unavailable_because(is_known=is_known, is_complete=is_complete),
             may=self._permissions(repository),
         )
@@ -79,13 +79,13 @@ async def _blobs(repository: Repository, found: ReferenceState) -> tuple[BlobSta
 
 async def _images(repository: Repository, digest: Digest) -> AsyncIterator[Manifest]:
     """Iterate over the image of this digest, or over the stored images of an index."""
-    waiting, known = [digest], {digest}
+    waiting, found = [digest], {digest}
     while waiting:
         manifest = await repository.stored_manifest(waiting.pop(0))
         if manifest is None:
             continue
-        offered = [offer.descriptor.digest for offer in platform_manifests(manifest)]
-        if not offered:
+        children = [child.descriptor.digest for child in platform_manifests(manifest)]
+        if not children:
             yield manifest
-        waiting += [each for each in offered if each not in known]
-        known.update(offered)
+        waiting += [each for each in children if each not in found]
+        found.update(children)

@@ -1,4 +1,4 @@
-"""Listing of the stored repositories, with their tags and the room that they take on the disk."""
+"""Listing of the stored repositories, with their tags and sizes on the disk."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from fnmatch import fnmatchcase
@@ -16,12 +16,12 @@ from mirrord.repository import Repository
 from mirrord.routing import Router
 
 _MAX_PATTERN = 512
-"""Names are shorter. A pattern of 20,000 brackets would block the reactor for half a minute."""
+"""The longest pattern; names are shorter. 20,000 brackets would block the reactor for half a minute."""
 
 
 @attrs.frozen(eq=False)
 class RepositoryLister:
-    """Lists repositories; `flush` brings what the store lists up to date."""
+    """Lists repositories; `flush` brings the lists of the store up to date."""
 
     _router: Router
     _flush: Callable[[], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""Operations: everything that the operator can do with a running daemon, by name."""
+"""Operations: the operator's use cases of a running daemon."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from mirrord.routing import Router
 
 @attrs.frozen(eq=False)
 class Remover:
-    """Removes from repositories, whether or not the configuration still has them."""
+    """Removes content from repositories, also from those that the configuration no longer has."""
 
     _router: Router
 
@@ -35,7 +35,7 @@ class Remover:
 class Operations:
     """The operator's use cases for one configuration.
 
-    `is_hosted` says which names without a registry mean hosted repositories.
+    `is_hosted` returns whether a name without a registry means a hosted repository.
     """
 
     lister: RepositoryLister

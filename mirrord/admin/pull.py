@@ -1,7 +1,7 @@
-"""Pulling ahead: storing an image before a client requests it.
+"""Pulling ahead: store an image before a client requests it.
 
-It takes the way of a client's pull, so everything that holds for those holds here; a download that has begun
-continues when the operator disconnects.
+It uses the same interface as a client's pull and has the same guarantees; a download that has begun continues
+when the operator disconnects.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -34,10 +34,10 @@ class ImagePuller:
     async def pull(
         self, reference: ImageReference, platform: Platform | None
     ) -> AsyncGenerator[ReferenceResolved | ManifestPulled | BlobProgress | PullDone, None]:
-        """Store an image, for a platform or (None) for every platform that it is offered for.
+        """Store an image, for one platform or (None) for all platforms in its index.
 
         Raises:
-            RegistryError: Not all of it could be pulled; what was is kept.
+            RegistryError: Not all of it could be pulled; the rest is kept.
         """
         repository = self._router.locate_image(reference)
         if repository.writer is not None:
@@ -52,14 +52,14 @@ class ImagePuller:
         )
         yield ManifestPulled(top.digest, None)
         images = {top.digest: top}
-        waiting = list(_chosen(top, platform))
+        waiting = list(_selected(top, platform))
         while waiting:
             offer = waiting.pop(0)
             manifest = (await repository.get_manifest(offer.descriptor.digest)).manifest
             yield ManifestPulled(manifest.digest, offer.platform)
             if manifest.digest not in images:
                 images[manifest.digest] = manifest
-                waiting += _chosen(manifest, platform)
+                waiting += _selected(manifest, platform)
         blob_pull = _BlobPull(repository, self._clock)
         blobs = _blobs_of(images.values())
         async for event in blob_pull.run(blobs):
@@ -147,8 +147,8 @@ class _BlobPull:
             waiting.callback(None)
 
 
-def _chosen(manifest: Manifest, platform: Platform | None) -> tuple[PlatformManifest, ...]:
-    """Return what of an index is wanted; nothing of an image, which is wanted itself."""
+def _selected(manifest: Manifest, platform: Platform | None) -> tuple[PlatformManifest, ...]:
+    """Return the manifests of an index that the platform selects; none of an image."""
     offered = platform_manifests(manifest)
     if platform is None or not offered:
         return offered

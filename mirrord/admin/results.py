@@ -1,8 +1,7 @@
-"""The results of the operator's use cases, and the events that they report on the way.
+"""The results of the operator's use cases, and the events that they report while they run.
 
-They consist of numbers, strings and tuples of such, and their attributes are the keys of the admin listener's
-JSON. Times are wall clock, in seconds. Bytes are those that content takes of the disk, or, of hosted content,
-those that were pushed. Classes with an `event` are items of a stream.
+Their attributes are the keys of the admin listener's JSON. Times are wall clock, in seconds. Sizes are those
+on the disk; for hosted content, those that were pushed. Classes with an `event` are items of a stream.
 """
 
 from typing import ClassVar, Self
@@ -19,9 +18,9 @@ from mirrord.repository import BlobState, ManifestState, StoredTag, TagState
 
 @attrs.frozen
 class ListedTag:
-    """A tag and what it names, when that was last confirmed, and until when it is served without a request.
+    """A tag, its digest, when that was last confirmed, and until when it is served without revalidation.
 
-    A hosted tag was pushed at `checked_at` and needs no confirmation: `fresh_until` is None.
+    A hosted tag was pushed at `checked_at`; its `fresh_until` is None.
     """
 
     tag: Tag
@@ -38,7 +37,7 @@ class ListedTag:
 
 @attrs.frozen(kw_only=True)
 class ListedRepository:
-    """A repository and what of it is on the disk; `name` is what people type.
+    """A repository and its content on the disk; `name` is the short one, as in `docker pull`.
 
     The upstream of a hosted one is HOSTED, and its `last_used` is the time of the last push.
     """
@@ -67,7 +66,7 @@ class ReferenceResolved:
 
 @attrs.frozen
 class ManifestPulled:
-    """A manifest is stored; `platform` is its platform, if an index says so."""
+    """A manifest is stored; `platform` is its platform according to the index, None without one."""
 
     event: ClassVar[str] = "manifest"
 
@@ -112,7 +111,7 @@ class CommandFailed:
 
 @attrs.frozen(kw_only=True)
 class VerificationProgress:
-    """The content hashed so far, and all that there is to hash."""
+    """The bytes and entries hashed so far, and their totals."""
 
     event: ClassVar[str] = "progress"
 

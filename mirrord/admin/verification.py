@@ -1,7 +1,7 @@
-"""Verification: hashing everything that is stored, and fetching again what is damaged.
+"""Verification: hash everything that is stored, and fetch damaged content again.
 
-One file at a time, a slice at a time. While clients are served, it pauses after each slice for as long as the
-slice took: half of a slow disk stays theirs, however much there is to verify.
+Files are hashed one at a time, in slices. While clients are served, each slice is followed by a pause of the
+same length: half of a slow disk's time stays theirs, however much there is to verify.
 
 Content of hosted repositories may be mirrored too, so it is lost only if no upstream has it. Pushing it again
 repairs it.
@@ -62,8 +62,8 @@ class _Course:
 class Verifier:
     """Verifies stored content, one verification at a time.
 
-    `reconciled` waits until everything on the disk is known; `is_busy` says whether clients are being served;
-    `lock` is shared by all verifiers of a store.
+    `reconciled` waits until everything on the disk is known; `is_busy` returns whether clients are being
+    served; `lock` is shared by all verifiers of a store.
     """
 
     _audit: ContentAudit
@@ -76,7 +76,7 @@ class Verifier:
     _clock: IReactorTime
 
     async def verify(self) -> AsyncGenerator[Event, None]:
-        """Verify everything; stops where it is when the generator is closed.
+        """Verify everything; closing the generator stops it.
 
         Raises:
             Conflict: Another verification is running.

@@ -1,7 +1,7 @@
 """RequestLog: a request for content and its response, in metrics and logs.
 
 An operator reads one line per pull, and a pull is the GET of a manifest: that is what upstreams count, and
-what a person has requested. Blobs, HEADs and lists are logged at debug level. Why an upstream fails is logged
+what a user has requested. Blobs, HEADs and lists are logged at debug level. Why an upstream fails is logged
 once, by the upstream (upstream/outages.py), and not again for every client that waits.
 
 A response from memory takes 90 microseconds, and a line about it 70 more (measured). So a line that is not
@@ -32,7 +32,7 @@ ReadRoute = ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute
 
 @attrs.define(eq=False, kw_only=True)
 class RequestLog:
-    """One request, until it has ended; `is_debugging` says whether debug lines are logged."""
+    """One request, until it has ended; `is_debugging` returns whether debug lines are logged."""
 
     _request: MirrorRequest
     _route: ReadRoute

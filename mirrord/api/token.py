@@ -80,7 +80,7 @@ async def _read_form(body: RequestBodyStream | None) -> bytes:
     while body is not None and (chunk := await body.read()):
         form += chunk
         if len(form) > MAX_FORM_BYTES:
-            raise SizeInvalid(f"a token request may have {MAX_FORM_BYTES} bytes")
+            raise SizeInvalid(f"a token request may have at most {MAX_FORM_BYTES} bytes")
     return form
 
 

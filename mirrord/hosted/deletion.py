@@ -1,13 +1,13 @@
 """Deletion of tags, manifests and blobs: by clients through the API, and by the operator.
 
-What is deleted is a link, and every request sees that at once. Content is shared between repositories, and
-leaves the disk with a sweep when no repository links it any more.
+Deletion removes a link, which takes effect at once. Content is shared between repositories; a sweep removes
+it from the disk when no repository links it.
 
 A client deletes exactly what it names (distribution-spec, "Content Management"). The operator's `rm` also
-removes what would be unreachable then: with a tag its manifest, if it has no other tag, and what depends on
-that alone, such as the images of an index and the signatures that have it as their subject. A manifest that
-was untagged before stays. Blobs stay until a sweep, for the grace time: a client may be about to push an
-image that has them.
+removes what becomes unreachable: with a tag its manifest, if it has no other tag, and what depends on that
+alone, such as the images of an index and the signatures that have it as their subject. A manifest that was
+untagged before stays. Blobs stay until a sweep after the grace time: a client may be about to push an image
+that has them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ from mirrord.repository import Removal, RemovedContent, RemovedTag
 
 @attrs.frozen(eq=False, kw_only=True)
 class HostedDeletion:
-    """Deletes from hosted repositories; `is_allowed` says whether clients may."""
+    """Deletes from hosted repositories; `is_allowed` is false if clients may not."""
 
     _links: HostedLinks
     _graph: HostedGraph

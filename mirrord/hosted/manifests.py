@@ -123,4 +123,4 @@ async def _read(body: RequestBody, algorithm: str) -> tuple[bytes, Digest]:
 
 
 def _too_large() -> ContentTooLarge:
-    return ContentTooLarge(f"a manifest may have {MAX_MANIFEST_BYTES} bytes")
+    return ContentTooLarge(f"a manifest may have at most {MAX_MANIFEST_BYTES} bytes")

@@ -1,8 +1,8 @@
-"""Space on the disk that is reserved for request bodies on their way, and not written yet.
+"""Space on the disk that is reserved for request bodies that have not arrived yet.
 
-The file system reports what is free now. Eight clients that begin to push at once would each find that there
-is room, and fill the disk together. So reserved bytes count as used until they are written or released. They
-are reserved a stretch at a time: a client that announces much and sends little takes little from the others.
+The file system reports what is free now. Eight clients that begin to push at once would each find enough
+room, and fill the disk together. So reserved bytes count as used until they are written or released. They are
+reserved a stretch at a time: a client that announces much and sends little blocks little room.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,11 @@
 """Pushing blobs: upload sessions that are begun, appended to, finished or cancelled.
 
-The bytes of a session stay on the disk whatever becomes of the request that sent them: a client that
-disconnected continues where it stopped. So nothing is undone when a request fails in the middle; it releases
-the session, and that is all. Only a blob that was to arrive in a single request has no session by which a
-client could continue.
+The bytes of a session stay on the disk even if the request that sent them fails: a client that disconnected
+continues where it stopped. So a failed request only releases the session. An exception is a blob that arrives
+in a single request: it has no session by which a client could continue.
 
-Room is checked before bytes are accepted: for all of them if the client announces how many there will be, and
-then for each stretch ahead of what has arrived, since others consume the same room.
+Room on the disk is checked before bytes are accepted: for all of them if the client announces their number,
+and then for each stretch ahead of what has arrived, since other uploads consume the same room.
 """
 
 from collections.abc import Iterator
@@ -122,14 +121,14 @@ class Uploader:
             upload.release()
 
     def _check(self, offset: int, body: RequestBody, chunk: ChunkRange | None) -> None:
-        """Refuse what the head of the request alone shows to be wrong."""
+        """Check the sizes that the head of the request announces."""
         if chunk is not None and body.length not in {None, chunk.stop - chunk.first}:
-            raise SizeInvalid("the body is not as long as its Content-Range says")
+            raise SizeInvalid("Content-Length and Content-Range do not match")
         self._check_size(offset + (body.length or 0))
 
     def _check_size(self, size: int) -> None:
         if self._max_bytes is not None and size > self._max_bytes:
-            raise ContentTooLarge(f"a blob may have {self._max_bytes} bytes here")
+            raise ContentTooLarge(f"a blob may have at most {self._max_bytes} bytes")
 
     async def _write(self, upload: UploadFile, body: RequestBody, chunk: ChunkRange | None) -> None:
         first, length = upload.offset, body.length
@@ -146,6 +145,6 @@ class Uploader:
                     await reservation.renew(min(STRETCH_BYTES, rest))
                 await upload.write(data)
                 reservation.consume(len(data))
-                del data  # the next may take long to arrive, and a thousand clients wait
+                del data  # not kept during the wait for the next, by a thousand clients
         if chunk is not None and upload.offset != chunk.stop:
-            raise SizeInvalid("the body was not as long as its Content-Range says")
+            raise SizeInvalid("the body does not match Content-Range")

@@ -1,4 +1,4 @@
-"""BlobDownloads: blobs from the store, or from the one download that there is of each.
+"""BlobDownloads: blobs from the store, or from the one running download of each.
 
 Downloads are kept by digest alone, permission by repository (design.md, invariants 1 and 7): a blob that is
 stored, or being downloaded, is read through a repository that has no link to it only after that repository's
@@ -154,7 +154,7 @@ class BlobDownloads:
         return BlobResult(blob, cache)
 
     def _may_read(self, key: RepositoryKey, digest: Digest) -> bool:
-        """Return whether the blob is linked, or the download itself will show that it may be read."""
+        """Return whether the blob is linked, or its download will be the permission to read it."""
         fetch = self._running.get(digest)
         if self._index.link(key, digest) is not None:
             return True
@@ -163,7 +163,7 @@ class BlobDownloads:
         return self._files.size_of(digest) is None
 
     async def _confirm(self, key: RepositoryKey, digest: Digest) -> int | None:
-        """Return the size of a blob by HEAD; what is stored of it may then be read through the repository.
+        """Return the size of a blob by HEAD; the repository may then read what is stored or being downloaded.
 
         The size itself is not stored: it is not verified.
         """
@@ -237,21 +237,21 @@ class BlobDownloads:
         )
 
     def _raise_if_corrupt(self, key: RepositoryKey, digest: Digest) -> None:
-        """Refuse to fetch again what was corrupt several times in a row."""
+        """Refuse to download a blob that was corrupt several times in a row."""
         corrupt = self._corrupt.get((key, digest))
         if (
             corrupt is not None
             and corrupt.value >= _MAX_CORRUPT_IN_A_ROW
             and corrupt.age_seconds < _CORRUPT_SECONDS
         ):
-            raise UpstreamCorrupt("the upstream sent wrong bytes for this blob, more than once")
+            raise UpstreamCorrupt("the upstream repeatedly sent wrong bytes for this blob")
 
 
 async def _size_of(fetch: BlobFetch, key: RepositoryKey) -> int:
-    """Return the size of a running download; of an empty one after verification, as nothing can be held back.
+    """Return the size of a running download; that of an empty blob only after verification.
 
     Raises:
-        RegistryError: It failed, or the upstream refused `key`, whatever it sent to others.
+        RegistryError: It failed, or the upstream refused `key`, even if it sent the blob for others.
     """
     refusals = fetch.policy.refusals
     try:

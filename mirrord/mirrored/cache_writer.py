@@ -17,7 +17,7 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @attrs.define(eq=False)
 class CacheWriter:
-    """Writes to the store, and has room made when the disk is full."""
+    """Writes to the store, and makes room if the disk is full."""
 
     _manifests: ManifestFiles
     _space: CacheSpace
@@ -42,9 +42,9 @@ class CacheWriter:
     async def store_manifest(self, key: RepositoryKey, manifest: Manifest) -> bool:
         """Store a verified manifest for a repository, whether or not a client still waits for it.
 
-        It can be read from now on. The caller does not wait for the disk: an SD card that is busy with a
-        layer may take half a minute for an fsync. Return False if it is known already that there is no room,
-        or that the disk refused; that is logged, also if it turns out later.
+        It can be read from now on. The caller does not wait for the disk: on an SD card that is busy with a
+        layer, an fsync may last half a minute. Return False if there is no room or the write has failed
+        already; a failure is logged, also a later one.
         """
         if not await self.has_room(len(manifest.body)):
             return False

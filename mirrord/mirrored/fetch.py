@@ -1,8 +1,8 @@
-"""BlobFetch: how one blob gets from an upstream into a partial, whatever happens on the way.
+"""BlobFetch: downloads one blob from an upstream into a partial, and resumes after failures.
 
 A fetch is not tied to a client: it begins for the first one and continues when all have disconnected. It is a
 loop around one request, "the bytes from where we are" (fetch_policy.py). A broken connection, a stall, an
-expired URL and a 5xx in the middle are all the same: request again from where the file ends, a little later.
+expired URL and a 5xx in the middle are handled alike: request again from where the file ends, a little later.
 Clients notice a pause.
 
 Two things it does not do: fetch segments in parallel (the hash needs the bytes in order, and one connection
@@ -29,7 +29,7 @@ from mirrord.oci.errors import (
 _STRIDE_BYTES = 64 * 1024 * 1024
 
 MAX_FAR_REQUESTS = 4
-"""How many ranges of one blob may be passed through at a time."""
+"""The most ranges of one blob that are passed through at a time."""
 
 
 @attrs.define(eq=False)
@@ -84,7 +84,7 @@ class BlobFetch:
         self._far_requests -= 1
 
     async def run(self) -> None:
-        """Download the blob; the result is in `download`. Raises unforeseen errors only."""
+        """Download the blob; `download` has the result. Raises unforeseen errors only."""
         try:
             self._partial = self._files.find_partial(self.policy.digest)
             partial = await self._fill()
@@ -93,7 +93,7 @@ class BlobFetch:
         except (RegistryError, OSError) as error:
             await self._fail(error)
         except Exception:
-            # Unforeseen, and the caller's to log; but the digest must not stay locked for that.
+            # An unforeseen error, which the caller logs; but the partial must not stay locked.
             if self._partial is not None:
                 self._partial.park()
             raise
@@ -102,13 +102,13 @@ class BlobFetch:
             await self._commit(partial)
 
     def stop(self) -> None:
-        """End soon, as the daemon is stopping: what has arrived stays as a partial."""
+        """End soon, since the daemon is stopping; the partial stays."""
         self.policy.stop()
         if self._body is not None:
             self._body.abort()
 
     async def _fill(self) -> PartialBlob:
-        """Return the partial with all bytes in it, after as many requests as it takes."""
+        """Return the partial with all bytes in it, after as many requests as necessary."""
         while self._partial is None or self._partial.offset != self.known_size:
             before = self._written
             try:
@@ -131,7 +131,7 @@ class BlobFetch:
         return True
 
     async def _follow(self, body: BlobBody) -> None:
-        """Write all that `body` brings; nothing if it begins beyond what is there."""
+        """Write the bytes of `body`; nothing if it begins beyond the end of the partial."""
         self._body = body
         try:
             self._agree_on_size(body.size)
@@ -170,7 +170,7 @@ class BlobFetch:
         self.download.grew(partial.offset)
 
     async def _prepare(self) -> PartialBlob:
-        """Return the partial to write to. A blob that does not fit goes through a file without a name."""
+        """Return the partial to write to; for a blob that does not fit, a file without a name."""
         if self._partial is not None and not isinstance(self.download.state, Opening):
             return self._partial
         size = self.known_size

@@ -1,7 +1,7 @@
 """BlobFetchPolicy: from which upstream a blob is requested, how often, and for how long.
 
-While clients wait for their headers, the time is short: they must get a response before they give up. After
-that it is long, and starts anew whenever bytes have arrived.
+While clients wait for their headers, time is limited: they must get a response before they give up. After
+that the limit is one of attempts, counted from the last bytes that arrived.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,8 @@ class BlobFetchPolicy:
     """The requests of one download.
 
     `repositories` are those through which the blob may be requested, the next one first. `refusals` are the
-    definite errors of those whose upstream refused: their clients get that error, whatever the others get.
+    definite errors of those whose upstream refused: their clients get that error, even if others get
+    the blob.
     """
 
     digest: Digest
@@ -69,7 +70,7 @@ class BlobFetchPolicy:
             self.repositories.append(key)
 
     def begin(self) -> None:
-        """Record that headers were sent or bytes have arrived: from now on there is time."""
+        """Record that headers were sent or bytes have arrived: no client waits for headers any more."""
         self.has_begun = True
 
     def stop(self) -> None:
@@ -84,8 +85,7 @@ class BlobFetchPolicy:
         A repository whose upstream refused is not tried again while there are others.
 
         Raises:
-            UpstreamError: None returned them, and that may pass; the next request goes to the next
-                repository.
+            UpstreamError: A transient failure; the next request goes to the next repository.
             RegistryError: The upstream of the last repository refused.
         """
         if self._has_failed:
@@ -110,7 +110,7 @@ class BlobFetchPolicy:
                 return body
 
     async def back_off(self, error: UpstreamError, *, has_progressed: bool) -> None:
-        """Wait before the next request, or raise `error` if there is no use in one."""
+        """Wait before the next request, or raise `error` if another one is pointless."""
         self._attempts = 1 if has_progressed else self._attempts + 1
         seconds = backoff_seconds(
             self._attempts, first=_FIRST_PAUSE_SECONDS, longest=_LONGEST_PAUSE_SECONDS, random=self._random

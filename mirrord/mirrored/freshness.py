@@ -1,9 +1,9 @@
 """Freshness: may this cached tag be served now? Pure: times are wall clock seconds, passed by the caller.
 
-A tag has up to two observations: *cached*, whose manifest is stored, and *pending*, which was only seen by
-HEAD. The newer one says what the tag names; the cached one is what can be served if the upstream fails. A
-clock that was set back makes an observation look as if it came from the future: that tag is revalidated, and
-counts as new while it has to be served stale.
+A tag has up to two observations: *cached*, whose manifest is stored, and *pending*, which is only known by
+HEAD. The newer one is what the tag names; the cached one can be served if the upstream fails. After the clock
+was set back, an observation may be in the future: that tag is revalidated, and its age counts as 0 while it
+has to be served stale.
 """
 
 import attrs
@@ -39,7 +39,7 @@ class FreshnessPolicy:
     stale_if_error_seconds: float
 
     def fresh(self, record: TagRecord | None, now: float) -> FreshTag | None:
-        """Return what the tag names at `now`; None if the upstream has to be requested."""
+        """Return what the tag names at `now`; None if it has to be revalidated."""
         newest = None if record is None else record.newest
         if newest is None or not _is_credible(newest, now) or self._ttl(newest, now) <= 0:
             return None

@@ -13,10 +13,10 @@ from mirrord.oci.names import RepositoryName
 from mirrord.repository import RangeBody
 
 FAR_BYTES = 32 * 1024 * 1024
-"""How far ahead of a download a range may begin and still be waited for."""
+"""The distance from the download's end up to which a range waits for it."""
 
 _MIN_SECONDS = 1.0
-"""With less time than this before the headers are due, following the file is the better choice."""
+"""The least time before the headers are due in which a request for a far range is worth trying."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -42,7 +42,7 @@ class GrowingBlob:
 
     @property
     def readable(self) -> int:
-        """How many bytes may leave now."""
+        """The number of bytes that may be sent now."""
         return max(0, self._fetch.download.readable)
 
     async def grown(self, beyond: int) -> int:

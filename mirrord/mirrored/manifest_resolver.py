@@ -1,6 +1,6 @@
 """ManifestResolver: what tags name at their upstream, and which manifests a repository may read.
 
-All requests about the names of manifests go through here, so everything learned from their responses is
+All requests that resolve or fetch manifests are sent here, and everything learned from their responses is
 recorded here: what a tag names, which links are confirmed, what does not exist. Requests are shared
 (flight/single.py) and not tied to a client: a response that arrives after its client has disconnected is
 recorded all the same.
@@ -68,7 +68,7 @@ class ManifestResolver:
         self._resolving.forget((key, tag))
 
     async def confirm(self, key: RepositoryKey, digest: Digest) -> Descriptor | None:
-        """Confirm that the upstream lets a repository read this manifest; None if its HEAD does not say so.
+        """Confirm that the upstream lets a repository read this manifest; None if its HEAD does not show it.
 
         Some upstreams respond to HEAD without a digest, and some not at all; that is no permission.
         """

@@ -1,8 +1,8 @@
 """Removal of a tag, of content or of a whole repository from the mirror, by the operator.
 
 A repository is a graph of links: tags name manifests, indexes reference manifests, manifests reference blobs.
-What is removed is what can be reached from the named thing and from nothing else in its repository. It leaves
-the disk unless another repository links it too; what a client is reading stays until the client has it.
+Everything is removed that is reachable from the given reference and from nothing else in its repository. It
+is removed from the disk unless another repository links it too, but not while a client reads it.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -82,9 +82,9 @@ class MirroredRemoval:
     async def _dependants(
         self, key: RepositoryKey, roots: set[Digest], *, staying: set[Digest], forced: set[Digest]
     ) -> list[Digest]:
-        """Return what is linked and can be reached from `roots`, but from nothing else in the repository.
+        """Return the linked digests that are reachable from `roots`, and from nothing else in the repository.
 
-        What is `forced` is removed in any case, and keeps nothing any more.
+        Digests of `forced` are removed in any case, and preserve nothing themselves.
         """
         linked = {digest: is_manifest async for digest, is_manifest in self._links(key)}
         edges: dict[Digest, list[Digest]] = {}
@@ -104,7 +104,7 @@ class MirroredRemoval:
         return await run_in_slices(self._clock, walk)
 
     async def _free(self, digests: Collection[Digest]) -> int:
-        """Remove from the disk what no repository links any more; return the bytes freed now."""
+        """Remove from the disk what no repository links; return the bytes freed now."""
         linked: set[Digest] = set()
         async for links in cooperate(self._clock, self._content.links_to(digests)):
             linked.update(digest for _, digest in links)

@@ -73,7 +73,7 @@ class StaleIfError:
             self._upstreams[key.upstream].mark_degraded()
             abandon()
             reason, status = "no response in time", None
-        # The upstream logs its outage once, and the line of the pull says that the response is stale.
+        # The upstream logs its outage once, and the log line of the pull shows that it was stale.
         self._log.debug(
             "serving {source} stale: {reason}",
             source=str(key),

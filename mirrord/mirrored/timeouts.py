@@ -1,7 +1,7 @@
 """How long a client waits, and for what (design.md, section 3.10).
 
-containerd gives up on headers after 30 s, docker never does. So whatever an upstream does, a response starts
-within 25 s, and within 3 s if cached content can be served instead.
+containerd waits 30 s for headers, docker for ever. So a response starts within 25 s whatever the upstream
+does, and within 3 s if cached content can be served instead.
 """
 
 from collections.abc import Coroutine
@@ -24,17 +24,17 @@ REQUEST_SECONDS = 18.0
 
 
 def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    """Fire after `seconds`; may be cancelled."""
+    """Return a Deferred that fires after `seconds`; may be cancelled."""
     sleeping: Deferred[None] = Deferred(lambda _: call.cancel())
     call = clock.callLater(seconds, sleeping.callback, None)
     return sleeping
 
 
 async def with_timeout(clock: IReactorTime, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work` if it is there in time; what `work` shares with others continues.
+    """Return the result of `work` if it finishes in time; a flight that it has joined continues.
 
     Raises:
-        TimeoutError: It is not.
+        TimeoutError: It does not.
     """
     result = Deferred.fromCoroutine(work)
     result.addTimeout(seconds, clock)

@@ -31,7 +31,7 @@ class CacheResult:
     """How a response came about; `str()` of it is the value of the Cache-Status header (contract.md).
 
     `ttl_seconds` is how long the response stays fresh, None if it is immutable or was just requested from the
-    upstream. `age_seconds` is set for tags and lists: how long ago the upstream was last asked.
+    upstream. `age_seconds` is set for tags and lists: the time since the last request to the upstream.
     """
 
     status: CacheStatus

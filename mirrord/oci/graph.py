@@ -1,4 +1,4 @@
-"""The graph of a repository: what has to stay because something that stays leads to it.
+"""The graph of a repository, and what is reachable in it.
 
 An edge leads from an index to its manifests, from a manifest to its blobs, and from a subject to its
 referrers, which cannot be found without it. Tags are the usual roots. Each function is a generator that
