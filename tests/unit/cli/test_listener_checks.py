@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.pull_probe import ProbeFailed, PullProbe
+from mirrord.cli.listener_checks import ProbeFailed, PullProbe
 from mirrord.oci.digest import Digest
 
 
