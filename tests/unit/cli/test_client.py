@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.client_files import install_client_file
+from mirrord.cli.client import install_client_file
 from mirrord.cli.exit_status import CommandError
 from mirrord.client_config import ClientFile
 
