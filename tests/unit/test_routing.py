@@ -5,13 +5,12 @@ from itertools import islice
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci import routes
-from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, NameUnknown
-from mirrord.oci.manifests import Descriptor
+from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName
 from mirrord.routing import StoredRepositories, UpstreamRoute
 from tests.fakes.routing import router_of
-from tests.fakes.store import MemoryIndex
+from tests.fakes.stores import TemporaryStore
 
 ROUTER = router_of(
     UpstreamRoute("docker.io", "dockerhub"),
@@ -25,11 +24,11 @@ def locate(uri: str, default: str = "docker.io") -> str:
 
 
 class LocateTests(SynchronousTestCase):
-    """Which upstream and repository a request means."""
+    """The upstream and the repository that a request means."""
 
     def test_layouts(self) -> None:
         """Every layout that clients use finds its upstream and repository."""
-        for uri, source in (
+        for uri, key in (
             ("/v2/library/ubuntu/tags/list", "docker.io/library/ubuntu"),
             ("/v2/coreos/etcd/tags/list?ns=quay.io", "quay.io/coreos/etcd"),
             ("/quay/v2/coreos/etcd/tags/list", "quay.io/coreos/etcd"),
@@ -40,7 +39,7 @@ class LocateTests(SynchronousTestCase):
             ("/v2/library/ubuntu/tags/list?ns=registry-1.docker.io", "docker.io/library/ubuntu"),
             ("/v2/library/ubuntu/tags/list?ns=index.docker.io", "docker.io/library/ubuntu"),
         ):
-            self.assertEqual(source, locate(uri), uri)
+            self.assertEqual(key, locate(uri), uri)
 
     def test_namespace_wins(self) -> None:
         """With `ns` first, a prefix of another upstream is part of the repository's name."""
@@ -58,32 +57,32 @@ class LocateTests(SynchronousTestCase):
                 locate(uri)
 
     def test_default_of_the_listener(self) -> None:
-        """Where nothing else is said, the listener's own upstream is meant."""
+        """Without `ns` and prefix, the listener's own upstream is meant."""
         self.assertEqual("registry.lan:5000/a/b", locate("/v2/a/b/tags/list", "registry.lan:5000"))
 
     def test_official_images(self) -> None:
-        """`library/` is added for people who type a prefix, and for nobody else."""
-        for uri, source in (
+        """`library/` is added only to names behind a prefix, which people type."""
+        for uri, key in (
             ("/v2/dockerhub/ubuntu/tags/list", "docker.io/library/ubuntu"),
             ("/dockerhub/v2/ubuntu/tags/list", "docker.io/library/ubuntu"),
             ("/v2/dockerhub/grafana/loki/tags/list", "docker.io/grafana/loki"),
             ("/v2/ubuntu/tags/list", "docker.io/ubuntu"),
         ):
-            self.assertEqual(source, locate(uri), uri)
+            self.assertEqual(key, locate(uri), uri)
 
     def test_a_repository_called_like_a_prefix(self) -> None:
-        """A repository that is nothing but a prefix keeps its name."""
+        """A repository that is called like a prefix keeps its name."""
         self.assertEqual("docker.io/quay", locate("/v2/quay/tags/list"))
 
     def test_allow_and_deny(self) -> None:
-        """What is not allowed, or denied, is refused without asking anyone."""
+        """A repository that is denied, or not allowed, is rejected."""
         self.assertEqual("quay.io/team/app", locate("/quay/v2/team/app/tags/list"))
         for uri in ("/quay/v2/team/secrets/tags/list", "/quay/v2/other/app/tags/list"):
             with self.assertRaises(Denied):
                 locate(uri)
 
-    def test_round_trip(self) -> None:
-        """The same repository name at two upstreams is two sources."""
+    def test_same_name(self) -> None:
+        """The same name at two upstreams is two repositories."""
         one = ROUTER.locate_key(routes.parse(b"/v2/coreos/etcd/tags/list?ns=quay.io"), "docker.io")
         two = ROUTER.locate_key(routes.parse(b"/v2/coreos/etcd/tags/list"), "docker.io")
         self.assertIsInstance(one, RepositoryKey)
@@ -91,7 +90,7 @@ class LocateTests(SynchronousTestCase):
 
 
 class ResolveScopeTests(SynchronousTestCase):
-    """What a name can stand for in the scope of a token, where no request says which is meant."""
+    """The repositories that a name in the scope of a token can mean."""
 
     def resolve_scope(self, name: str) -> set[str]:
         router = router_of(
@@ -122,20 +121,30 @@ class CatalogTests(SynchronousTestCase):
     """The catalog of stored repositories."""
 
     def setUp(self) -> None:
-        self.index = MemoryIndex()
+        self.listed = 0
+        self.store = TemporaryStore.of(self)
         for upstream, name in (("docker.io", "b"), ("docker.io", "a"), ("quay.io", "c")):
-            source = RepositoryKey(upstream, RepositoryName(name))
-            self.index.add_links(source, [Descriptor("", Digest.of(name.encode()), 1)])
+            self.cache(upstream, name)
+        self.store.flush()
         self.router = router_of(
             UpstreamRoute("docker.io", "dockerhub"),
             UpstreamRoute("quay.io", "quay"),
             stored=StoredRepositories(
-                of_upstream=self.index.repositories,
+                of_upstream=self.of_upstream,
                 hosted=self.hosted,
                 mirrored=lambda: iter(()),
                 has_hosted=lambda name: name.name == "team/app",
             ),
         )
+
+    def cache(self, upstream: str, name: str) -> None:
+        key = RepositoryKey(upstream, RepositoryName(name))
+        self.store.opened.index.manifest_stored(key, Manifest.parse(b'{"layers": []}', None))
+
+    def of_upstream(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
+        found = self.store.opened.index.repositories(upstream, after, limit)
+        self.listed += len(found)
+        return found
 
     def hosted(self, after: str, limit: int) -> list[RepositoryName]:
         return [RepositoryName("team/app")][:limit] if after < "team/app" else []
@@ -151,7 +160,7 @@ class CatalogTests(SynchronousTestCase):
         )
 
     def test_last(self) -> None:
-        """What sorts after a name is told, whether that is before, inside or after a prefix."""
+        """The names after `last` are listed, whether it is before, inside or after a prefix."""
         for last, names in (
             ("a", ["b", "quay/c", "team/app"]),
             ("quay", ["quay/c", "team/app"]),
@@ -161,18 +170,18 @@ class CatalogTests(SynchronousTestCase):
         ):
             self.assertEqual(names, self.names(b"/v2/_catalog", last=last))
 
-    def test_as_it_is_taken(self) -> None:
-        """Whoever takes a few of thousands has a few pages read."""
+    def test_lazy(self) -> None:
+        """Only the pages that are consumed are read."""
         for number in range(1000):
-            source = RepositoryKey("docker.io", RepositoryName(f"r{number:03}"))
-            self.index.add_links(source, [Descriptor("", Digest.of(b"a"), 1)])
-        taken = islice(self.router.catalog(routes.parse(b"/v2/_catalog"), "docker.io", "r5"), 60)
+            self.cache("docker.io", f"r{number:03}")
+        self.store.flush()
+        names = islice(self.router.catalog(routes.parse(b"/v2/_catalog"), "docker.io", "r5"), 60)
 
-        self.assertEqual("r559", list(taken)[-1][0])
-        self.assertGreaterEqual(101, self.index.listed)
+        self.assertEqual("r559", list(names)[-1][0])
+        self.assertGreaterEqual(101, self.listed)
 
     def test_one(self) -> None:
-        """Who names an upstream sees its repositories alone."""
+        """With `ns` or a prefix, only the repositories of that upstream are listed."""
         self.assertEqual(["c"], self.names(b"/v2/_catalog?ns=quay.io"))
         self.assertEqual(["c"], self.names(b"/quay/v2/_catalog"))
         with self.assertRaises(NameUnknown):

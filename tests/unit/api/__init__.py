@@ -1,1 +1,1 @@
-"""Unit tests of mirrord/web."""
+"""Unit tests of mirrord/api."""

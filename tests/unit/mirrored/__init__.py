@@ -1,1 +1,1 @@
-"""Unit tests of mirrord/pull."""
+"""Unit tests of mirrord/mirrored."""

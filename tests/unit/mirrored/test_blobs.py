@@ -2,34 +2,35 @@
 
 import os
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 
+from mirrord.mirrored.blobs import DownloadProgress
 from mirrord.oci.errors import (
     BlobUnknown,
     UpstreamUnreachable,
 )
 from mirrord.repository import BlobSizeResult
-from tests.unit.mirrored.cases import CONTENT, OTHER, UBUNTU, PullBlobs
+from tests.unit.mirrored.cases import CONTENT, OTHER, UBUNTU, DownloadCase
 
 
-class OneDownloadTests(PullBlobs):
-    """One upstream download a blob, whoever wants it."""
+class SingleDownloadTests(DownloadCase):
+    """A blob is downloaded once, whatever the number of clients."""
 
     def test_miss_and_hit(self) -> None:
-        """The first pull downloads and stores, the next one is local."""
+        """The first pull downloads and stores a blob, the next one is a hit."""
         self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.open_result().cache))
         self.finish()
 
-        self.assertEqual({self.digest: CONTENT}, self.blobs.committed)
+        self.assert_committed()
         self.assertEqual("mirrord; hit", str(self.open_result().cache))
         self.assertEqual(1, self.upstream.count("GET blob"))
 
     def test_headers_before_bytes(self) -> None:
-        """A client can answer its headers as soon as the size is known, before any byte has come."""
+        """A blob can be opened as soon as its size is known, before any byte has arrived."""
         self.assertEqual((200, 0), (self.open().size, self.open().readable))
 
     def test_many_clients(self) -> None:
-        """Sixteen clients, some of them late, cost one GET, and all can read all of it."""
+        """Sixteen clients, some of them late, cause one GET, and all can read the whole blob."""
         results = [self.open_result() for _ in range(8)]
         self.upstream.bodies[0].send(100)
         results += [self.open_result() for _ in range(8)]
@@ -39,8 +40,8 @@ class OneDownloadTests(PullBlobs):
         self.assertEqual({200}, {result.blob.readable for result in results})
         self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(results[-1].cache))
 
-    def test_followers_read_what_is_written(self) -> None:
-        """A client may read what is written, but not the last byte before all is verified."""
+    def test_growth(self) -> None:
+        """Clients may read what is written, but not the last byte before the digest is verified."""
         blob = self.open()
         more = self.grown(blob, 0)
         self.upstream.bodies[0].send(150)
@@ -51,17 +52,17 @@ class OneDownloadTests(PullBlobs):
         self.finish()
         self.assertEqual(200, blob.readable)
 
-    def test_the_only_client_leaves(self) -> None:
-        """A download whose clients have gone goes on, and the next client costs nothing."""
+    def test_last_client_disconnects(self) -> None:
+        """A download without clients continues."""
         waiting = self.grown(self.open(), 0)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.finish()
 
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
-    def test_a_client_leaves_before_the_headers(self) -> None:
-        """A download whose first client left before the size was known goes on."""
+    def test_client_disconnects_before_the_headers(self) -> None:
+        """A download whose first client disconnected before the size was known continues."""
         self.upstream.is_hanging = True
         waiting = self.begin_open()
         waiting.cancel()
@@ -69,10 +70,10 @@ class OneDownloadTests(PullBlobs):
         self.upstream.respond()
         self.finish()
 
-        self.assertIn(self.digest, self.blobs.committed)
+        self.assert_committed()
 
     def test_empty_blob(self) -> None:
-        """An empty blob is answered when it is verified."""
+        """An empty blob is opened after it was verified."""
         digest = self.upstream.add_blob(b"")
         waiting = self.begin_open(digest=digest)
         self.assertNoResult(waiting)
@@ -81,7 +82,7 @@ class OneDownloadTests(PullBlobs):
         self.assertEqual(0, self.successResultOf(waiting).blob.size)
 
     def test_upstream_without_sizes(self) -> None:
-        """Where neither the upstream nor a manifest tells the size, the answer waits for all of the blob."""
+        """If neither the upstream nor a manifest has the size, the blob is opened when it is complete."""
         self.upstream.reports_sizes = False
         waiting = self.begin_open()
         self.upstream.bodies[0].send(200)
@@ -91,36 +92,37 @@ class OneDownloadTests(PullBlobs):
         self.assertEqual(200, self.successResultOf(waiting).blob.size)
 
     def test_size_from_the_manifest(self) -> None:
-        """Where a manifest tells the size, the answer does not wait for an upstream that does not."""
+        """With the size from a manifest, the blob is opened though the upstream does not report a size."""
         self.link(UBUNTU)
         self.upstream.reports_sizes = False
 
         self.assertEqual(200, self.open().size)
 
     def test_stop(self) -> None:
-        """When the daemon stops, running downloads are parked."""
+        """Running downloads are parked when the daemon stops."""
         blob = self.open()
         self.upstream.bodies[0].send(120)
-        stopping = Deferred.fromCoroutine(self.puller.stop())
+        stopping = self.begin(self.downloads.stop())
 
         self.successResultOf(stopping)
-        self.assertEqual({self.digest: CONTENT[:120]}, self.blobs.parked)
+        self.assertEqual(CONTENT[:120], self.store.partial(self.digest))
         self.failureResultOf(self.grown(blob, 120), UpstreamUnreachable)
 
-    def test_nobody_waits_for_the_disk(self) -> None:
-        """The last byte may leave when the digest agrees, however long the commit takes."""
-        self.blobs.slow_disk = Deferred()
+    def test_slow_disk(self) -> None:
+        """The last byte may be sent when the digest is verified, however long the commit takes."""
         blob = self.open()
+        self.upstream.bodies[0].send(200)
+        self.threads.hold()
         self.finish()
 
         self.assertEqual(200, blob.readable)
         self.assertEqual(200, self.open().readable)
-        self.assertEqual({}, self.blobs.committed)
-        self.blobs.slow_disk.callback(None)
-        self.assertIn(self.digest, self.blobs.committed)
+        self.assertFalse(self.store.has(self.digest))
+        self.threads.release()
+        self.assert_committed()
 
-    def test_readers_read_the_growing_file(self) -> None:
-        """A client's own descriptor sees what is written after it was opened, and is closed with it."""
+    def test_descriptors(self) -> None:
+        """The descriptor of a reader sees what is written after it was opened, and is closed with it."""
         blob = self.open()
         self.upstream.bodies[0].send(150)
         fd = blob.fd
@@ -130,28 +132,28 @@ class OneDownloadTests(PullBlobs):
         with self.assertRaises(OSError):
             os.pread(fd, 1, 0)
 
-    def test_stop_while_asking(self) -> None:
-        """When the daemon stops, a question that hangs is not waited for."""
+    def test_stop_before_the_headers(self) -> None:
+        """A request that hangs does not delay the stop of the daemon."""
         self.upstream.is_hanging = True
         waiting = self.begin_open()
-        stopping = Deferred.fromCoroutine(self.puller.stop())
+        stopping = self.begin(self.downloads.stop())
 
         self.successResultOf(stopping)
         self.failureResultOf(waiting, UpstreamUnreachable)
 
 
-class PermissionTests(PullBlobs):
-    """Who may read what is there, or on its way."""
+class PermissionTests(DownloadCase):
+    """Stored blobs, and those being downloaded, are readable through repositories that have them."""
 
-    def test_stored_is_not_permitted(self) -> None:
-        """A stored blob is not readable through a repository that does not have it upstream."""
+    def test_stored_elsewhere(self) -> None:
+        """A stored blob is not readable through a repository whose upstream does not have it."""
         self.open()
         self.finish()
         self.upstream.repositories = {"library/ubuntu"}
 
         self.failure(BlobUnknown, OTHER)
 
-    def test_link_is_earned(self) -> None:
+    def test_confirmed(self) -> None:
         """A stored blob becomes readable through another repository by one HEAD, without a GET."""
         self.open()
         self.finish()
@@ -160,18 +162,18 @@ class PermissionTests(PullBlobs):
 
         self.assertEqual((1, 1), (self.upstream.count("HEAD blob"), self.upstream.count("GET blob")))
 
-    def test_head_is_not_permitted(self) -> None:
-        """HEAD tells nobody of a stored or running blob who may not read it."""
+    def test_head_elsewhere(self) -> None:
+        """HEAD does not reveal a stored blob, or one being downloaded, to other repositories."""
         self.open()
         self.upstream.repositories = {"library/ubuntu"}
         for _ in ("running", "stored"):
-            waiting = Deferred.fromCoroutine(self.puller.head(OTHER, self.digest))
+            waiting = self.begin(self.downloads.head(OTHER, self.digest))
             self.failureResultOf(waiting, BlobUnknown)
-            if not self.blobs.committed:
+            if not self.store.has(self.digest):
                 self.finish()
 
-    def test_refused_and_then_confirmed(self) -> None:
-        """A source that was refused and is confirmed later joins the running download."""
+    def test_confirmed_after_refusal(self) -> None:
+        """A repository that was refused and is confirmed later joins the running download."""
         self.upstream.repositories = {"team/other"}
         self.upstream.is_hanging = True
         first = self.begin_open()
@@ -183,30 +185,30 @@ class PermissionTests(PullBlobs):
 
         self.assertEqual(200, self.open().size)
 
-    def test_joining_is_not_permitted(self) -> None:
-        """A running download is not readable through a repository that does not have the blob upstream."""
+    def test_join_elsewhere(self) -> None:
+        """A running download is not readable through a repository whose upstream does not have the blob."""
         self.open()
         self.upstream.repositories = {"library/ubuntu"}
 
         self.failure(BlobUnknown, OTHER)
 
-    def test_joining(self) -> None:
-        """A running download is joined from another repository after one HEAD there."""
+    def test_join(self) -> None:
+        """Another repository joins a running download after one HEAD."""
         self.open()
 
         self.assertEqual("mirrord; fwd=uri-miss; collapsed", str(self.open_result(OTHER).cache))
         self.assertEqual((1, 1), (self.upstream.count("HEAD blob"), self.upstream.count("GET blob")))
 
-    def test_linked_joins_at_once(self) -> None:
-        """Who has a link joins a running download without asking."""
+    def test_linked_join(self) -> None:
+        """A linked repository joins a running download without a request."""
         self.link(OTHER)
         self.open()
         self.open(OTHER)
 
         self.assertEqual(0, self.upstream.count("HEAD blob"))
 
-    def test_the_first_is_refused(self) -> None:
-        """If the first client's repository lacks the blob, it alone gets the 404."""
+    def test_first_refused(self) -> None:
+        """If the first repository lacks the blob, its clients get a 404 and the others the blob."""
         self.upstream.repositories = {"team/other"}
         self.upstream.is_hanging = True
         first = self.begin_open()
@@ -218,12 +220,12 @@ class PermissionTests(PullBlobs):
         self.assertEqual(200, self.successResultOf(second).blob.size)
 
     def test_unknown(self) -> None:
-        """A blob that the upstream does not have is a 404."""
+        """A blob that the upstream does not have is unknown."""
         self.upstream.blobs.clear()
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=404", self.failure(BlobUnknown).cache_status)
 
     def test_head(self) -> None:
-        """HEAD of a miss asks by HEAD and begins no download; of a held blob it asks nobody."""
+        """HEAD of a miss is forwarded and starts no download; of a stored blob it is a hit."""
         self.assertEqual(BlobSizeResult, type(self.head()))
         self.assertEqual(0, self.upstream.count("GET blob"))
         self.open()
@@ -232,3 +234,39 @@ class PermissionTests(PullBlobs):
 
         self.assertEqual("mirrord; hit", str(self.head().cache))
         self.assertEqual(1, self.upstream.count("HEAD blob"))
+
+
+class DownloadProgressTests(DownloadCase):
+    def progress(self, written: int, *, subscribers: int, bytes_per_second: int) -> DownloadProgress:
+        return DownloadProgress(
+            digest=self.digest,
+            source=UBUNTU,
+            written=written,
+            size=200,
+            subscribers=subscribers,
+            bytes_per_second=bytes_per_second,
+        )
+
+    def test_running(self) -> None:
+        """The progress has the bytes written, the number of readers and the average rate."""
+        self.assertEqual([], self.downloads.running)
+        first, second = self.open(), self.open()
+        self.assertEqual([self.progress(0, subscribers=2, bytes_per_second=0)], self.downloads.running)
+
+        self.upstream.bodies[0].send(100)
+        self.clock.advance(2)
+        first.close()
+        first.close()
+        self.assertEqual([self.progress(100, subscribers=1, bytes_per_second=50)], self.downloads.running)
+
+        second.close()
+        self.finish()
+        self.assertEqual([], self.downloads.running)
+
+    def test_resumed(self) -> None:
+        """The bytes of an earlier download count as written, and not in the rate."""
+        self.store.park(self.digest, CONTENT[:120])
+        self.open()
+        self.upstream.bodies[0].send(20)
+        self.clock.advance(2)
+        self.assertEqual([self.progress(140, subscribers=1, bytes_per_second=10)], self.downloads.running)

@@ -1,4 +1,4 @@
-"""Tests of mirrored/cache_writer.py, by what happens to a blob."""
+"""Tests of mirrored/cache_writer.py and of full disks in mirrored/fetch.py."""
 
 import errno
 import os
@@ -6,98 +6,100 @@ import os
 from mirrord.oci.errors import (
     Unavailable,
 )
-from tests.unit.mirrored.cases import CONTENT, PullBlobs
+from tests.unit.mirrored.cases import CONTENT, DownloadCase
 
 
-class DiskTests(PullBlobs):
-    """The disk refuses."""
+class CacheWriterTests(DownloadCase):
+    """Downloads to a disk that is full, or fails."""
 
-    def test_cannot_fit(self) -> None:
-        """What cannot fit reaches its client and is not kept."""
-        self.room.free = 100
+    def test_no_room(self) -> None:
+        """A blob for which the cache has no room is served and not stored."""
+        self.space.free = 100
         result = self.open_result()
         self.finish()
 
         self.assertEqual(200, result.blob.readable)
         self.assertEqual(CONTENT, os.pread(result.blob.fd, 200, 0))
-        self.assertEqual({}, self.blobs.committed)
+        self.assertFalse(self.store.has(self.digest))
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(result.cache))
 
-    def test_cannot_be_on_the_disk(self) -> None:
-        """What the disk cannot hold even for a while is a 503 before any header leaves."""
-        self.room.free = self.room.disk = 100
+    def test_no_room_on_the_disk(self) -> None:
+        """A blob that does not fit on the disk even temporarily is unavailable before the headers."""
+        self.space.free = self.space.disk = 100
 
         self.failure(Unavailable)
         self.assertTrue(self.upstream.bodies[0].is_aborted)
 
-    def test_no_size_and_no_end(self) -> None:
-        """A blob whose size nobody tells grows no further than there is room for it."""
+    def test_endless_blob(self) -> None:
+        """A blob of unknown size grows only as far as there is room."""
         self.upstream.reports_sizes = False
-        self.room.free = 100
+        self.space.free = 100
         waiting = self.begin_open()
         self.upstream.bodies[0].send(50)
 
         self.failureResultOf(waiting, Unavailable)
         self.assertTrue(self.upstream.bodies[0].is_aborted)
 
-    def test_no_emergency_for_what_is_not_kept(self) -> None:
-        """What is not kept evicts nothing: a full disk ends it."""
-        self.room.free = 100
-        self.blobs.refusals = [OSError(errno.ENOSPC, "full")]
+    def test_emergency_without_storing(self) -> None:
+        """A full disk ends a download that is not stored, and nothing is evicted for it."""
+        self.space.free = 100
+        self.threads.failures["append"] = OSError(errno.ENOSPC, "full")
         end = self.grown(self.open(), 0)
         self.finish()
 
         self.failureResultOf(end, Unavailable)
-        self.assertEqual(0, self.room.emergencies)
+        self.assertEqual(0, self.space.emergencies)
 
-    def test_full_disk_is_swept(self) -> None:
-        """A full disk in the middle is swept, and the download goes on."""
-        self.blobs.refusals = [OSError(errno.ENOSPC, "full")]
+    def test_emergency(self) -> None:
+        """If the disk becomes full, content is evicted and the download continues."""
+        self.threads.failures["append"] = OSError(errno.ENOSPC, "full")
         self.open()
         self.finish()
 
-        self.assertEqual(1, self.room.emergencies)
-        self.assertIn(self.digest, self.blobs.committed)
+        self.assertEqual(1, self.space.emergencies)
+        self.assert_committed()
 
-    def test_what_nobody_foresaw(self) -> None:
-        """A download that breaks in an unforeseen way is logged and resumed by the next client."""
-        self.blobs.refusals = [RuntimeError("unforeseen")]
-        end = self.grown(self.open(), 0)
+    def test_bug(self) -> None:
+        """An unforeseen failure of a download is logged, and the next client resumes it."""
+        blob = self.open()
+        self.upstream.bodies[0].send(50)
+        end = self.grown(blob, 50)
+        self.threads.failures["append"] = RuntimeError("unforeseen")
         self.upstream.bodies[0].send(50)
         self.failureResultOf(end, Unavailable)
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
-        self.assertEqual("parked", self.blobs.partials[0].ended)
+        self.assertEqual(CONTENT[:50], self.store.partial(self.digest))
 
         self.open()
         self.finish()
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
-    def test_a_commit_that_may_be_tried_again(self) -> None:
-        """A commit for which the disk has no room is tried again after a sweep."""
-        self.blobs.commit_refusals = [OSError(errno.ENOSPC, "full")]
+    def test_commit_retried(self) -> None:
+        """A commit for which the disk has no room is retried after evictions."""
+        self.threads.failures["commit"] = OSError(errno.ENOSPC, "full")
         self.open()
         self.finish()
 
-        self.assertEqual((1, 2), (self.room.emergencies, self.blobs.commits))
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assertEqual((1, 2), (self.space.emergencies, self.threads.called.count("commit")))
+        self.assert_committed()
 
-    def test_a_commit_that_may_not(self) -> None:
-        """A commit that failed for good reaches its client, is not tried again, and leaves nothing."""
-        self.blobs.commit_refusals = [OSError(errno.EIO, "fsync failed")]
+    def test_commit_failed(self) -> None:
+        """After a failed fsync the blob has been served, the commit is not retried, and nothing is left."""
+        self.threads.failures["commit"] = OSError(errno.EIO, "fsync failed")
         blob = self.open()
         self.finish()
 
         self.assertEqual(200, blob.readable)
-        self.assertEqual((0, 1), (self.room.emergencies, self.blobs.commits))
-        self.assertEqual(("discarded", {}), (self.blobs.partials[0].ended, self.blobs.committed))
+        self.assertEqual((0, 1), (self.space.emergencies, self.threads.called.count("commit")))
+        self.assert_absent()
 
     def test_full_disk(self) -> None:
-        """A disk that stays full ends the download, leaves nothing, and is a 503."""
-        self.room.can_help = False
-        self.blobs.refusals = [OSError(errno.ENOSPC, "full")]
+        """If nothing can be evicted, a full disk ends the download and nothing is left."""
+        self.space.can_evict = False
+        self.threads.failures["append"] = OSError(errno.ENOSPC, "full")
         blob = self.open()
         end = self.grown(blob, 0)
         self.finish()
 
         self.failureResultOf(end, Unavailable)
-        self.assertEqual("discarded", self.blobs.partials[0].ended)
+        self.assert_absent()

@@ -1,4 +1,4 @@
-"""Tests of mirrored/fetch.py and asking.py."""
+"""Tests of mirrored/fetch.py and fetch_policy.py."""
 
 import os
 
@@ -8,14 +8,14 @@ from mirrord.oci.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from tests.unit.mirrored.cases import CONTENT, OTHER, UBUNTU, PullBlobs
+from tests.unit.mirrored.cases import CONTENT, OTHER, UBUNTU, DownloadCase
 
 
-class BreakTests(PullBlobs):
-    """The upstream breaks in the middle."""
+class InterruptedTests(DownloadCase):
+    """Downloads that are interrupted and resumed."""
 
-    def test_three_cuts(self) -> None:
-        """Three cuts are resumed from where the file ends, and nobody notices more than a pause."""
+    def test_three_interruptions(self) -> None:
+        """An interrupted download is resumed from the end of the file, unnoticed by its readers."""
         blob = self.open()
         for _ in range(3):
             self.upstream.bodies[-1].send(50)
@@ -27,7 +27,7 @@ class BreakTests(PullBlobs):
         self.assertEqual([0, 50, 100, 150], [request.offset for request in self.upstream.requests])
 
     def test_upstream_without_ranges(self) -> None:
-        """An upstream that begins at 0 again is read again, and what is there already is skipped."""
+        """If the upstream starts at 0 again, the bytes that are written already are skipped."""
         self.upstream.accepts_ranges = False
         blob = self.open()
         self.upstream.bodies[0].send(120)
@@ -35,11 +35,11 @@ class BreakTests(PullBlobs):
         self.clock.advance(1)
         self.finish()
 
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
         self.assertEqual(200, blob.readable)
 
     def test_no_progress(self) -> None:
-        """Five tries without a byte are enough: clients end short, what is there is parked and resumed."""
+        """After five attempts without progress the download fails; the next one resumes its partial."""
         blob = self.open()
         self.upstream.bodies[0].send(120)
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
@@ -52,10 +52,10 @@ class BreakTests(PullBlobs):
         self.open()
         self.finish()
         self.assertEqual(120, self.upstream.requests[-1].offset)
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
-    def test_progress_counts_anew(self) -> None:
-        """As many breaks as bytes are survived, as long as a byte comes between them."""
+    def test_progress_resets_the_attempts(self) -> None:
+        """A download survives any number of interruptions with progress between them."""
         self.open()
         for _ in range(20):
             self.upstream.bodies[-1].send(10)
@@ -63,10 +63,10 @@ class BreakTests(PullBlobs):
             self.clock.advance(8)
         self.finish()
 
-        self.assertIn(self.digest, self.blobs.committed)
+        self.assert_committed()
 
     def test_silence_after_the_headers(self) -> None:
-        """A break after the headers and before the first byte is asked again, however late it comes."""
+        """An interruption between the headers and the first byte is retried, however late it is."""
         blob = self.open()
         self.clock.advance(30)
         self.upstream.bodies[0].fail()
@@ -75,8 +75,8 @@ class BreakTests(PullBlobs):
 
         self.assertEqual(200, blob.readable)
 
-    def test_another_source(self) -> None:
-        """Where the first client's source fails, another subscriber's is asked."""
+    def test_another_repository(self) -> None:
+        """If the first repository fails, another subscriber's repository is requested."""
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
         self.link(OTHER)
         self.begin_open().addErrback(lambda _: None)
@@ -87,10 +87,10 @@ class BreakTests(PullBlobs):
             ["library/ubuntu", "team/other"], [request.repository for request in self.upstream.requests[:2]]
         )
 
-    def test_leftover_without_room(self) -> None:
-        """What an earlier daemon left and cannot be kept is read again from its beginning."""
-        self.room.free = 10
-        self.blobs.parked[self.digest] = CONTENT[:120]
+    def test_partial_without_room(self) -> None:
+        """A partial that cannot be kept is discarded, and the blob downloaded from its beginning."""
+        self.space.free = 10
+        self.store.park(self.digest, CONTENT[:120])
         blob = self.open()
         self.finish()
 
@@ -98,56 +98,64 @@ class BreakTests(PullBlobs):
         self.assertEqual(200, blob.readable)
 
     def test_short_body(self) -> None:
-        """A body that ends early, politely, is resumed like a break."""
+        """A body that ends early is resumed like an interruption."""
         self.open()
         self.upstream.bodies[0].content = CONTENT[:70]
         self.finish()
         self.clock.advance(1)
         self.finish()
 
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
-    def test_partial_of_an_earlier_life(self) -> None:
-        """What an earlier daemon left is not downloaded again, and can be read at once."""
-        self.blobs.parked[self.digest] = CONTENT[:120]
+    def test_partial(self) -> None:
+        """The partial of an earlier run is not downloaded again, and can be read at once."""
+        self.store.park(self.digest, CONTENT[:120])
         blob = self.open()
 
         self.assertEqual(120, blob.readable)
         self.finish()
         self.assertEqual(120, self.upstream.requests[0].offset)
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
     def test_complete_partial(self) -> None:
-        """A partial to which nothing but the commit is missing asks nobody, if its size is known."""
+        """A complete partial of known size is committed without a request."""
         self.link(UBUNTU)
-        self.blobs.parked[self.digest] = CONTENT
+        self.store.park(self.digest, CONTENT)
 
-        self.assertEqual(200, self.open().readable)
+        self.threads.hold()
+        blob = self.open()
+        self.threads.release()
+        self.assertEqual(200, blob.readable)
         self.assertEqual([], self.upstream.requests)
-        self.assertIn(self.digest, self.blobs.committed)
+        self.assert_committed()
 
     def test_complete_partial_of_unknown_size(self) -> None:
-        """A partial that is the whole blob, as a 416 suggests, is verified and not read again."""
-        self.blobs.parked[self.digest] = CONTENT
+        """A partial that a 416 suggests to be the whole blob is verified and committed."""
+        self.store.park(self.digest, CONTENT)
 
-        self.assertEqual(200, self.open().size)
+        self.threads.hold()
+        waiting = self.begin_open()
+        self.threads.release()
+        blob = self.successResultOf(waiting).blob
+        self.addCleanup(blob.close)
+        self.assertEqual(200, blob.size)
         self.assertEqual([200], [request.offset for request in self.upstream.requests])
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
     def test_wrong_partial_of_unknown_size(self) -> None:
-        """A partial as long as the blob that is not the blob is thrown away; the next pull is right."""
-        self.blobs.parked[self.digest] = bytes(200)
+        """A partial of the right size and wrong content is discarded; the next pull succeeds."""
+        self.store.park(self.digest, bytes(200))
         self.begin_open()
         self.clock.advance(1)
         self.finish()
-        self.assertEqual({}, self.blobs.committed)
+        self.assert_absent()
 
         self.open()
         self.finish()
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
-    def test_the_validator_is_the_last_body_s(self) -> None:
-        """Each question after a break carries what the body before it called itself."""
+    def test_validators(self) -> None:
+        """Each request has the validator of the body before it."""
         self.upstream.validators = ["one", "two"]
         self.open()
         for _ in range(2):
@@ -158,7 +166,7 @@ class BreakTests(PullBlobs):
         self.assertEqual([None, "one", "two"], [request.validator for request in self.upstream.requests])
 
     def test_retry_after(self) -> None:
-        """In the midst of a blob an upstream that asks for time gets it."""
+        """Retry-After is respected between the parts of a blob."""
         self.open()
         self.upstream.bodies[0].send(50)
         self.upstream.bodies[0].fail(UpstreamRefused("busy", retry_after_seconds=30.0))
@@ -168,18 +176,18 @@ class BreakTests(PullBlobs):
 
         self.assertEqual([0, 50], [request.offset for request in self.upstream.requests])
 
-    def test_retry_after_too_long(self) -> None:
-        """An upstream that asks for more than a minute ends the download, and what is there is kept."""
+    def test_long_retry_after(self) -> None:
+        """A Retry-After of more than a minute ends the download, and its partial is kept."""
         blob = self.open()
         self.upstream.bodies[0].send(50)
         end = self.grown(blob, 50)
         self.upstream.bodies[0].fail(UpstreamRefused("busy", retry_after_seconds=61.0))
 
         self.failureResultOf(end, UpstreamRefused)
-        self.assertEqual({self.digest: CONTENT[:50]}, self.blobs.parked)
+        self.assertEqual(CONTENT[:50], self.store.partial(self.digest))
 
     def test_down_before_the_headers(self) -> None:
-        """An upstream that fails before the size is known is asked for a while, then it is a 5xx."""
+        """Requests that fail before the headers are retried for a while, then the download fails."""
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
         waiting = self.begin_open()
         self.clock.pump([1] * 20)
@@ -188,21 +196,21 @@ class BreakTests(PullBlobs):
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=503", error.cache_status)
 
     def test_partial_longer_than_the_blob(self) -> None:
-        """A partial that is longer than the blob is thrown away, and the blob read from its beginning."""
-        self.blobs.parked[self.digest] = CONTENT + b"more"
+        """A partial that is longer than the blob is discarded, and the blob downloaded from its beginning."""
+        self.store.park(self.digest, CONTENT + b"more")
         self.begin_open()
         self.clock.advance(1)
         self.finish()
 
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
     def test_circuit(self) -> None:
-        """With the circuit open a miss fails at once."""
+        """A miss fails at once if the circuit is open."""
         self.upstream.failing = CircuitOpen("failed a moment ago", retry_after_seconds=4)
         self.failure(CircuitOpen)
 
     def test_probe(self) -> None:
-        """Who is turned away for a moment, because another's probe is under way, waits for it."""
+        """A request that is rejected while another one probes the upstream is retried after the probe."""
         self.upstream.failing = CircuitOpen("a probe is under way", retry_after_seconds=1.5)
         waiting = self.begin_open()
         self.upstream.failing = None
@@ -211,7 +219,7 @@ class BreakTests(PullBlobs):
         self.assertEqual(200, self.successResultOf(waiting).blob.size)
 
     def test_silence_before_the_headers(self) -> None:
-        """A silent upstream is a timeout before 25 seconds."""
+        """A silent upstream is a timeout within 25 seconds."""
         self.upstream.is_hanging = True
         waiting = self.begin_open()
         self.clock.advance(24)
@@ -219,25 +227,25 @@ class BreakTests(PullBlobs):
         self.failureResultOf(waiting, UpstreamTimeout)
 
 
-class IntegrityTests(PullBlobs):
-    """Wrong bytes."""
+class IntegrityTests(DownloadCase):
+    """Downloads of corrupt content."""
 
     def test_flipped_byte(self) -> None:
-        """A wrong byte fails every client short of the end, commits nothing, and the next pull is right."""
+        """A download with a wrong byte fails before its end and leaves nothing; the next pull succeeds."""
         self.upstream.corrupt = lambda content: content[:-1] + b"!"
         blob = self.open()
         end = self.grown(blob, 199)
         self.finish()
         self.failureResultOf(end, UpstreamCorrupt)
-        self.assertEqual(({}, {}), (self.blobs.committed, self.blobs.parked))
+        self.assert_absent()
 
         self.upstream.corrupt = lambda content: content
         self.open()
         self.finish()
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
-    def test_wrong_twice(self) -> None:
-        """What came wrong twice in a row is not fetched again for a minute."""
+    def test_corrupt_twice(self) -> None:
+        """A blob that was corrupt twice in a row is not downloaded again for a minute."""
         self.upstream.corrupt = lambda content: content[:-1] + b"!"
         for _ in range(2):
             self.open()
@@ -249,37 +257,37 @@ class IntegrityTests(PullBlobs):
         self.open()
         self.assertEqual(3, self.upstream.count("GET blob"))
 
-    def test_wrong_and_right_and_wrong(self) -> None:
-        """What came right in between is not held against the upstream: only twice in a row is."""
+    def test_corrupt_now_and_then(self) -> None:
+        """A valid download in between resets the count of corrupt ones."""
         right, wrong = (lambda content: content), (lambda content: content[:-1] + b"!")
         for corrupt in (wrong, right, wrong, right):
             self.upstream.corrupt = corrupt
-            self.blobs.committed.clear()
+            self.successResultOf(self.begin(self.store.opened.browser.remove([self.digest])))
             self.open()
             self.finish()
 
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
     def test_too_many_bytes(self) -> None:
-        """Bytes beyond the size are never written."""
+        """A body with more bytes than the blob is corrupt, and nothing is left."""
         self.open()
         self.upstream.bodies[0].content += b"more"
         self.finish()
 
-        self.assertEqual("discarded", self.blobs.partials[0].ended)
+        self.assert_absent()
 
     def test_size_against_the_manifest(self) -> None:
-        """Where manifest and upstream disagree about the size, the answer waits for the digest."""
+        """If the sizes of the manifest and the upstream differ, the blob is opened when it is verified."""
         self.link(UBUNTU, size=190)
         waiting = self.begin_open()
         self.assertNoResult(waiting)
         self.finish()
 
         self.assertEqual(200, self.successResultOf(waiting).blob.size)
-        self.assertEqual(CONTENT, self.blobs.committed[self.digest])
+        self.assert_committed()
 
     def test_size_of_a_head(self) -> None:
-        """A size that an upstream's HEAD told, and nobody has verified, is not held against its GET."""
+        """The size in a response to HEAD is not compared with that of the GET."""
         self.upstream.head_size = 0
         self.assertEqual(0, self.head().size)
 

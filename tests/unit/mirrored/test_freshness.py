@@ -12,48 +12,48 @@ from mirrord.oci.manifests import OCI_MANIFEST, Descriptor
 FRESHNESS = FreshnessPolicy(tag_ttl_seconds=300.0, stale_if_error_seconds=1000.0)
 
 
-def sighting(seen_at: float, text: bytes = b"one") -> TagObservation:
-    return TagObservation(Descriptor(OCI_MANIFEST, Digest.of(text), 3), seen_at)
+def observation(observed_at: float, text: bytes = b"one") -> TagObservation:
+    return TagObservation(Descriptor(OCI_MANIFEST, Digest.of(text), 3), observed_at)
 
 
 class FreshnessTests(SynchronousTestCase):
-    """May this cached tag answer now?"""
+    """The decision whether a cached tag may be served."""
 
     def test_unknown(self) -> None:
-        """Nothing is known of an unseen tag."""
+        """An unknown tag is neither fresh nor stale."""
         self.assertIsNone(FRESHNESS.fresh(None, 0.0))
         self.assertIsNone(FRESHNESS.stale(None, 0.0))
 
     def test_fresh(self) -> None:
-        """A tag answers until its ttl is over."""
-        held = sighting(1000.0)
+        """A tag is fresh until its ttl is over."""
+        held = observation(1000.0)
         self.assertEqual(FreshTag(held, 299, 1), FRESHNESS.fresh(TagRecord(held), 1299.0))
         self.assertIsNone(FRESHNESS.fresh(TagRecord(held), 1300.0))
         self.assertEqual(StaleTag(held, 300, 0), FRESHNESS.stale(TagRecord(held), 1300.0))
 
-    def test_the_newer_sighting_is_the_tag(self) -> None:
-        """A pending sighting that is newer than the held one says what the tag is."""
-        held, pending = sighting(1000.0), sighting(1200.0, b"two")
+    def test_newest_observation(self) -> None:
+        """A pending observation that is newer than the cached one decides what the tag names."""
+        held, pending = observation(1000.0), observation(1200.0, b"two")
         verdict = FRESHNESS.fresh(TagRecord(held, pending), 1250.0)
 
         self.assertEqual(FreshTag(pending, 50, 250), verdict)
 
-    def test_fallback_is_held(self) -> None:
-        """Only a held sighting may be served stale, for `stale_if_error` and no longer."""
-        held, pending = sighting(1000.0), sighting(1200.0, b"two")
+    def test_stale(self) -> None:
+        """Only a cached observation is served stale, and no longer than `stale_if_error`."""
+        held, pending = observation(1000.0), observation(1200.0, b"two")
 
         self.assertIsNone(FRESHNESS.stale(TagRecord(None, pending), 1250.0))
         self.assertEqual(StaleTag(held, 400, -100), FRESHNESS.stale(TagRecord(held, pending), 1400.0))
         self.assertIsNone(FRESHNESS.stale(TagRecord(held), 2300.0))
 
     @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
-    def test_any_clock(self, seen_at: float, now: float) -> None:
-        """Whatever the clock does, no age is negative and nothing from the future is fresh."""
-        record = TagRecord(sighting(seen_at))
+    def test_any_clock(self, observed_at: float, now: float) -> None:
+        """No age is negative, and nothing observed in the future is fresh, whatever the clock does."""
+        record = TagRecord(observation(observed_at))
         fresh, fallback = FRESHNESS.fresh(record, now), FRESHNESS.stale(record, now)
         if fresh is not None:
             self.assertGreaterEqual(fresh.age_seconds, 0)
-            self.assertLessEqual(seen_at, now + 5)
+            self.assertLessEqual(observed_at, now + 5)
         if fallback is not None:
             self.assertGreaterEqual(fallback.age_seconds, 0)
             self.assertLessEqual(fallback.ttl_seconds, 0)

@@ -1,13 +1,13 @@
 """Tests of mirrored/growing_blob.py."""
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 
 from mirrord.mirrored.growing_blob import FAR_BYTES
 from mirrord.repository import BlobReader
-from tests.unit.mirrored.cases import PullBlobs
+from tests.unit.mirrored.cases import DownloadCase
 
 
-class FarRangeTests(PullBlobs):
+class FarRangeTests(DownloadCase):
     """Ranges far ahead of a download."""
 
     def setUp(self) -> None:
@@ -15,15 +15,15 @@ class FarRangeTests(PullBlobs):
         self.digest = self.upstream.add_blob(bytes(FAR_BYTES + 1000))
 
     def far(self, blob: BlobReader, first: int = FAR_BYTES + 500) -> object:
-        return self.successResultOf(Deferred.fromCoroutine(blob.pass_through(first, first + 10)))
+        return self.successResultOf(self.begin(blob.pass_through(first, first + 10)))
 
     def test_near(self) -> None:
-        """A near range follows the download."""
+        """A near range is read from the download."""
         self.assertIsNone(self.far(self.open(), FAR_BYTES))
         self.assertEqual(1, self.upstream.count("GET blob"))
 
     def test_far(self) -> None:
-        """A far range is one request of its own for just these bytes."""
+        """A far range is passed through by a request for just these bytes."""
         self.assertIsNotNone(self.far(self.open()))
         self.assertEqual(
             (FAR_BYTES + 500, FAR_BYTES + 510),
@@ -31,7 +31,7 @@ class FarRangeTests(PullBlobs):
         )
 
     def test_four_at_a_time(self) -> None:
-        """A fifth far range follows the download, until one of the four has ended."""
+        """Four far ranges are passed through at a time; a fifth one is read from the download."""
         blob = self.open()
         bodies = [self.far(blob) for _ in range(4)]
         self.assertIsNone(self.far(blob))
@@ -41,12 +41,12 @@ class FarRangeTests(PullBlobs):
         self.assertIsNotNone(self.far(blob))
         self.assertIsNone(self.far(blob))
 
-    def test_leaving(self) -> None:
-        """A client that leaves while its far range is asked for gives its place free."""
+    def test_disconnect(self) -> None:
+        """A client that disconnects before its far range has begun releases its slot."""
         blob = self.open()
         self.upstream.is_hanging = True
         for _ in range(4):
-            waiting = Deferred.fromCoroutine(blob.pass_through(FAR_BYTES + 500, FAR_BYTES + 510))
+            waiting = self.begin(blob.pass_through(FAR_BYTES + 500, FAR_BYTES + 510))
             waiting.cancel()
             self.failureResultOf(waiting, CancelledError)
         self.upstream.respond()
@@ -54,14 +54,14 @@ class FarRangeTests(PullBlobs):
         self.assertIsNotNone(self.far(blob))
 
     def test_late(self) -> None:
-        """When the headers are due, a far range follows the download instead of asking."""
+        """A far range is read from the download if the response headers are due."""
         blob = self.open()
         self.clock.advance(21.5)
 
         self.assertIsNone(self.far(blob))
 
     def test_upstream_without_ranges(self) -> None:
-        """Where the upstream takes no ranges, a far range follows the download."""
+        """A far range is read from the download if the upstream does not support ranges."""
         self.upstream.accepts_ranges = False
 
         self.assertIsNone(self.far(self.open()))

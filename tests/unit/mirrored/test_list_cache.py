@@ -21,7 +21,7 @@ TagList = tuple[tuple[str, ...], CacheResult]
 UBUNTU = RepositoryKey("docker.io", RepositoryName("library/ubuntu"))
 
 
-class TagListerTests(SynchronousTestCase):
+class MirroredTagsTests(SynchronousTestCase):
     """Lists of tags."""
 
     def setUp(self) -> None:
@@ -32,16 +32,16 @@ class TagListerTests(SynchronousTestCase):
         lists: ListCache[RepositoryKey, tuple[str, ...]] = ListCache(
             StaleIfError(upstreams, self.clock), 1000.0, AgedCache(self.clock.seconds, 100)
         )
-        self.lister = MirroredTags(upstreams, lists)
+        self.tags = MirroredTags(upstreams, lists)
 
     def begin(self) -> Deferred[TagList]:
-        return Deferred.fromCoroutine(self.lister.list(UBUNTU))
+        return Deferred.fromCoroutine(self.tags.list(UBUNTU))
 
     def list(self) -> TagList:
         return self.successResultOf(self.begin())
 
-    def test_remembered(self) -> None:
-        """A list is asked for once a minute."""
+    def test_cached(self) -> None:
+        """A list is requested once a minute."""
         self.assertEqual((("a", "b"), "mirrord; fwd=uri-miss; fwd-status=200"), self.shown(self.list()))
         self.clock.advance(59)
         self.assertEqual((("a", "b"), "mirrord; hit; ttl=1"), self.shown(self.list()))
@@ -51,7 +51,7 @@ class TagListerTests(SynchronousTestCase):
         self.assertEqual(2, self.upstream.count("GET tags"))
 
     def test_collapsed(self) -> None:
-        """Who asks while a list is being fetched shares it."""
+        """Concurrent requests for a list share one."""
         self.upstream.is_hanging = True
         waiting = [self.begin() for _ in range(3)]
         self.upstream.respond()
@@ -60,7 +60,7 @@ class TagListerTests(SynchronousTestCase):
         self.assertEqual(1, self.upstream.count("GET tags"))
 
     def test_stale(self) -> None:
-        """A remembered list is served while the upstream fails, or is silent."""
+        """A cached list is served stale while the upstream fails, or is silent."""
         self.list()
         self.clock.advance(100)
         self.upstream.failing = UpstreamRefused("down", upstream_status=502)
@@ -75,7 +75,7 @@ class TagListerTests(SynchronousTestCase):
         )
 
     def test_silence_degrades(self) -> None:
-        """After a silence a remembered list is answered without asking."""
+        """After a silence, a cached list is served without a request."""
         self.list()
         self.clock.advance(100)
         self.upstream.is_hanging = True
@@ -87,7 +87,7 @@ class TagListerTests(SynchronousTestCase):
         self.assertEqual(2, self.upstream.count("GET tags"))
 
     def test_denied(self) -> None:
-        """A list that the upstream denies is forgotten, and not served stale later."""
+        """A list that the upstream denies is deleted, and not served stale later."""
         self.list()
         self.clock.advance(100)
         self.upstream.failing = Denied("no")
@@ -104,31 +104,31 @@ class TagListerTests(SynchronousTestCase):
 
         self.failureResultOf(self.begin(), UpstreamRefused)
 
-    def test_nothing_remembered(self) -> None:
-        """With nothing remembered a failure is a failure."""
+    def test_uncached(self) -> None:
+        """Without a cached list, a silent upstream is a timeout."""
         self.upstream.is_hanging = True
         waiting = self.begin()
         self.clock.advance(24)
         self.failureResultOf(waiting, UpstreamTimeout)
 
-    def shown(self, pulled: TagList) -> tuple[tuple[str, ...], str]:
-        return pulled[0], str(pulled[1])
+    def shown(self, result: TagList) -> tuple[tuple[str, ...], str]:
+        return result[0], str(result[1])
 
 
-class ReferrerListerTests(SynchronousTestCase):
+class MirroredReferrersTests(SynchronousTestCase):
     """Lists of referrers."""
 
     def test_by_artifact_type(self) -> None:
-        """Lists of different artifact types are apart."""
+        """Lists of different artifact types are cached separately."""
         clock, upstream, digest = Clock(), FakeUpstream(), Digest.of(b"subject")
         upstreams = {"docker.io": upstream}
         stale_if_error = StaleIfError(upstreams, clock)
-        lister = MirroredReferrers(
+        referrers = MirroredReferrers(
             upstreams, ListCache(stale_if_error, 1000.0, AgedCache(clock.seconds, 100))
         )
 
         def listed(artifact_type: str | None) -> ReferrersResult:
-            return self.successResultOf(Deferred.fromCoroutine(lister.list(UBUNTU, digest, artifact_type)))
+            return self.successResultOf(Deferred.fromCoroutine(referrers.list(UBUNTU, digest, artifact_type)))
 
         self.assertEqual([False, True, True], [listed(kind).is_filtered for kind in (None, "x", "x")])
         self.assertEqual(2, upstream.count("GET referrers"))

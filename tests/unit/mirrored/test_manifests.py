@@ -1,4 +1,4 @@
-"""Tests of mirrored/manifests.py and naming.py."""
+"""Tests of mirrored/manifests.py and manifest_resolver.py."""
 
 import errno
 import json
@@ -8,19 +8,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.mirrored.aged_cache import AgedCache
-from mirrord.mirrored.cache_writer import CacheWriter
-from mirrord.mirrored.freshness import FreshnessPolicy
-from mirrord.mirrored.manifest_resolver import ManifestResolver
-from mirrord.mirrored.manifests import MirroredManifests
-from mirrord.mirrored.stale_if_error import StaleIfError
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, ManifestUnknown, UpstreamBusy, UpstreamRefused, UpstreamTimeout
 from mirrord.oci.manifests import OCI_MANIFEST
 from mirrord.oci.names import Reference, RepositoryKey, RepositoryName, Tag
 from mirrord.repository import DescriptorResult, ManifestResult
-from tests.fakes.store import FakeRoom, MemoryIndex, MemoryManifests
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.repositories import Repositories
+from tests.fakes.stores import TemporaryStore
 
 UBUNTU = RepositoryKey("docker.io", RepositoryName("library/ubuntu"))
 OTHER = RepositoryKey("docker.io", RepositoryName("team/other"))
@@ -32,63 +26,44 @@ def manifest_body(text: str = "one") -> bytes:
     return json.dumps({"mediaType": OCI_MANIFEST, "config": layer, "layers": [layer]}).encode()
 
 
-class PullManifests(SynchronousTestCase):
-    """A puller between a fake upstream and a fake store; five minutes of freshness, a day of staleness."""
+class ManifestsCase(SynchronousTestCase):
+    """Manifests from a fake upstream, stored in a real store."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.upstream = FakeUpstream()
-        self.index = MemoryIndex()
-        self.manifests = MemoryManifests(self.index)
-        self.room = FakeRoom()
+        self.clock_error = 0.0
+        self.store = TemporaryStore(case=self, clock=Clock(), now=self.now)
+        self.repositories = Repositories(case=self, store=self.store, clock=self.clock)
+        self.space = self.repositories.space
+        self.upstream = self.repositories.hub
         self.one = self.upstream.add_manifest(manifest_body("one"), "latest")
-        self.start()
-
-    def start(self) -> None:
-        upstreams = {"docker.io": self.upstream}
-        resolver = ManifestResolver(
-            upstreams=upstreams,
-            manifests=self.manifests,
-            index=self.index,
-            writer=CacheWriter(self.manifests, self.room),
-            now=self.now,
-            negative_ttl=10.0,
-            absent=AgedCache(self.clock.seconds, 100),
-        )
-        self.puller = MirroredManifests(
-            manifests=self.manifests,
-            index=self.index,
-            resolver=resolver,
-            freshness={"docker.io": FreshnessPolicy(300.0, 86400.0)},
-            stale_if_error=StaleIfError(upstreams, self.clock),
-            now=self.now,
-        )
+        self.manifests = self.repositories.mirrored_services().manifests
 
     def now(self) -> float:
-        return 1_000_000.0 + self.clock.seconds()
+        return 1_000_000.0 + self.clock.seconds() + self.clock_error
 
     def begin_get(
-        self, reference: Reference = LATEST, source: RepositoryKey = UBUNTU
+        self, reference: Reference = LATEST, key: RepositoryKey = UBUNTU
     ) -> Deferred[ManifestResult]:
-        return Deferred.fromCoroutine(self.puller.get(source, reference))
+        return Deferred.fromCoroutine(self.manifests.get(key, reference))
 
-    def get(self, reference: Reference = LATEST, source: RepositoryKey = UBUNTU) -> ManifestResult:
-        return self.successResultOf(self.begin_get(reference, source))
+    def get(self, reference: Reference = LATEST, key: RepositoryKey = UBUNTU) -> ManifestResult:
+        return self.successResultOf(self.begin_get(reference, key))
 
-    def head(self, reference: Reference = LATEST, source: RepositoryKey = UBUNTU) -> DescriptorResult:
-        return self.successResultOf(Deferred.fromCoroutine(self.puller.head(source, reference)))
+    def head(self, reference: Reference = LATEST, key: RepositoryKey = UBUNTU) -> DescriptorResult:
+        return self.successResultOf(Deferred.fromCoroutine(self.manifests.head(key, reference)))
 
     def failure(
-        self, expected: type[Exception], reference: Reference = LATEST, source: RepositoryKey = UBUNTU
+        self, expected: type[Exception], reference: Reference = LATEST, key: RepositoryKey = UBUNTU
     ) -> Any:
-        return self.failureResultOf(self.begin_get(reference, source), expected).value
+        return self.failureResultOf(self.begin_get(reference, key), expected).value
 
 
-class FreshTests(PullManifests):
-    """Tags that were asked about recently."""
+class FreshTests(ManifestsCase):
+    """Tags that the upstream confirmed recently."""
 
     def test_miss(self) -> None:
-        """The first pull of a tag costs one HEAD and one GET, and is stored."""
+        """The first pull of a tag causes one HEAD and one GET, and the manifest is stored."""
         pulled = self.get()
 
         self.assertEqual(self.one, pulled.manifest)
@@ -96,7 +71,7 @@ class FreshTests(PullManifests):
         self.assertEqual((1, 1), (self.upstream.count("HEAD manifest"), self.upstream.count("GET manifest")))
 
     def test_hits(self) -> None:
-        """Twenty pulls of a fresh tag ask nobody."""
+        """Pulls of a fresh tag cause no request."""
         self.get()
         self.upstream.requests.clear()
         self.clock.advance(100)
@@ -105,8 +80,8 @@ class FreshTests(PullManifests):
         self.assertEqual({"mirrord; hit; ttl=200"}, outcomes)
         self.assertEqual([], self.upstream.requests)
 
-    def test_tries(self) -> None:
-        """Where a held manifest can stand in the upstream is asked once, else it may be asked again."""
+    def test_attempts(self) -> None:
+        """A request is not retried if a cached manifest can stand in."""
         self.get()
         self.clock.advance(301)
         self.get()
@@ -115,14 +90,14 @@ class FreshTests(PullManifests):
         self.assertEqual([3, 1], heads)
 
     def test_digest_is_immutable(self) -> None:
-        """A manifest by digest is a hit for ever, without a ttl."""
+        """A stored manifest is a hit by its digest for ever, without a ttl."""
         self.get()
         self.clock.advance(10**8)
 
         self.assertEqual("mirrord; hit", str(self.get(self.one.digest).cache))
 
     def test_unchanged_after_ttl(self) -> None:
-        """After its ttl an unchanged tag costs one HEAD and no GET, and is fresh again."""
+        """An unchanged tag is revalidated by one HEAD after its ttl, and is fresh again."""
         self.get()
         self.clock.advance(301)
         self.upstream.requests.clear()
@@ -132,7 +107,7 @@ class FreshTests(PullManifests):
         self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
 
     def test_changed_after_ttl(self) -> None:
-        """After its ttl a changed tag is fetched by its new digest and takes the old one's place."""
+        """A changed tag is fetched after its ttl, and names the new manifest."""
         self.get()
         two = self.upstream.add_manifest(manifest_body("two"), "latest")
         self.clock.advance(301)
@@ -142,7 +117,7 @@ class FreshTests(PullManifests):
         self.assertEqual("mirrord; fwd=stale; fwd-status=200; stored", str(pulled.cache))
 
     def test_sixteen_at_once(self) -> None:
-        """Sixteen clients of an uncached tag cost one HEAD and one GET between them."""
+        """Concurrent pulls of an uncached tag share one HEAD and one GET."""
         self.upstream.is_hanging = True
         waiting = [self.begin_get() for _ in range(16)]
         self.upstream.respond()
@@ -151,7 +126,7 @@ class FreshTests(PullManifests):
         self.assertEqual((1, 1), (self.upstream.count("HEAD manifest"), self.upstream.count("GET manifest")))
 
     def test_by_tag_and_by_digest_at_once(self) -> None:
-        """Clients of a tag and clients of its digest share one GET."""
+        """Concurrent pulls of a tag and of its digest share one GET."""
         self.upstream.is_hanging = True
         waiting = [self.begin_get(), self.begin_get(self.one.digest)]
         self.upstream.respond()
@@ -161,7 +136,7 @@ class FreshTests(PullManifests):
         self.assertEqual(1, self.upstream.count("GET manifest"))
 
     def test_upstream_without_digests(self) -> None:
-        """Where HEAD does not tell the digest, the tag itself is read and hashed."""
+        """If the response to HEAD has no digest, the manifest is fetched by tag and hashed."""
         self.upstream.reports_digests = False
 
         self.assertEqual(self.one, self.get().manifest)
@@ -169,20 +144,16 @@ class FreshTests(PullManifests):
         self.assertEqual(1, self.upstream.count("GET manifest"))
 
     def test_clock_set_back(self) -> None:
-        """A tag seen in what is now the future is asked about again."""
+        """A tag that was observed in the future is revalidated."""
         self.get()
-        self.index.tags = {
-            key: type(record)(cached=type(record.cached)(record.cached.descriptor, self.now() + 86400))
-            for key, record in self.index.tags.items()
-            if record.cached
-        }
+        self.clock_error = -86_400.0
         self.upstream.requests.clear()
         self.get()
 
         self.assertEqual(1, self.upstream.count("HEAD manifest"))
 
-    def test_a_client_leaves(self) -> None:
-        """A client that leaves while its tag is asked about harms nobody, and the answer is kept."""
+    def test_disconnect(self) -> None:
+        """A client that disconnects does not affect the others, and the response is cached."""
         self.upstream.is_hanging = True
         leaver, stayer = self.begin_get(), self.begin_get()
         leaver.cancel()
@@ -193,16 +164,16 @@ class FreshTests(PullManifests):
         self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
 
 
-class HeadTests(PullManifests):
+class HeadTests(ManifestsCase):
     """Clients that resolve by HEAD and then GET by digest, as docker and containerd do."""
 
     def test_head_costs_no_get(self) -> None:
-        """HEAD of an unseen tag asks by HEAD alone."""
+        """HEAD of an unknown tag causes no GET."""
         self.assertEqual(self.one.digest, self.head().descriptor.digest)
         self.assertEqual(0, self.upstream.count("GET manifest"))
 
-    def test_pending_becomes_held(self) -> None:
-        """A tag seen by HEAD is held as soon as its manifest was pulled by digest."""
+    def test_pending_becomes_cached(self) -> None:
+        """A tag that was observed by HEAD is cached when its manifest has been pulled by digest."""
         self.head()
         self.get(self.one.digest)
         self.clock.advance(301)
@@ -211,8 +182,8 @@ class HeadTests(PullManifests):
         self.assertEqual(self.one.digest, self.head().descriptor.digest)
         self.assertEqual(self.one, self.get().manifest)
 
-    def test_pending_does_not_replace_held(self) -> None:
-        """A new digest that was only seen by HEAD does not cost the held one when the upstream fails."""
+    def test_pending_does_not_replace_cached(self) -> None:
+        """A cached manifest stands in for a newer one that was only observed by HEAD."""
         self.get()
         self.upstream.add_manifest(manifest_body("two"), "latest")
         self.clock.advance(301)
@@ -224,13 +195,13 @@ class HeadTests(PullManifests):
         self.assertEqual(self.one.digest, self.head().descriptor.digest)
 
     def test_fresh_pending_is_fetched(self) -> None:
-        """GET of a tag that HEAD has just resolved costs one GET and no second HEAD."""
+        """GET of a tag that HEAD has just resolved causes one GET and no second HEAD."""
         self.head()
         self.assertEqual(self.one, self.get().manifest)
         self.assertEqual(1, self.upstream.count("HEAD manifest"))
 
     def test_pending_that_is_gone(self) -> None:
-        """A tag whose seen digest the upstream no longer has is resolved again."""
+        """A tag is resolved again if the upstream does not have the observed digest any more."""
         self.head()
         del self.upstream.manifests[self.one.digest]
         two = self.upstream.add_manifest(manifest_body("two"), "latest")
@@ -238,8 +209,8 @@ class HeadTests(PullManifests):
         self.assertEqual(two, self.get().manifest)
 
 
-class StaleTests(PullManifests):
-    """The upstream fails, and something is held."""
+class StaleTests(ManifestsCase):
+    """The upstream fails, and a manifest is cached."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -247,7 +218,7 @@ class StaleTests(PullManifests):
         self.clock.advance(400)
 
     def test_error(self) -> None:
-        """A held tag is served while the upstream fails, and says so."""
+        """A cached tag is served stale while the upstream fails."""
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
         pulled = self.get()
 
@@ -256,7 +227,7 @@ class StaleTests(PullManifests):
         self.assertEqual(400, pulled.cache.age_seconds)
 
     def test_silence(self) -> None:
-        """A held tag is served within three seconds when the upstream hangs, and at once the next time."""
+        """A cached tag is served after three seconds of silence, and at once the next time."""
         self.upstream.is_hanging = True
         waiting = self.begin_get()
         self.clock.advance(2.9)
@@ -267,7 +238,7 @@ class StaleTests(PullManifests):
         self.assertEqual("mirrord; hit; ttl=-102; detail=stale-if-error", str(self.get().cache))
 
     def test_recovery_from_silence(self) -> None:
-        """After a silence the next question is a new one: nobody joins the one that hangs."""
+        """After a silence the next request is a new one, and does not join the one that hangs."""
         self.upstream.is_hanging = True
         waiting = self.begin_get()
         self.clock.advance(2.9)
@@ -276,8 +247,8 @@ class StaleTests(PullManifests):
 
         self.assertEqual("mirrord; fwd=stale; fwd-status=200", str(self.get().cache))
 
-    def test_late_answer_counts(self) -> None:
-        """An answer that came too late for its client makes the tag fresh for the next one."""
+    def test_late_response(self) -> None:
+        """A response that is too late for its client makes the tag fresh."""
         self.upstream.is_hanging = True
         waiting = self.begin_get()
         self.clock.advance(2.9)
@@ -287,7 +258,7 @@ class StaleTests(PullManifests):
         self.assertEqual("mirrord; hit; ttl=297", str(self.get().cache))
 
     def test_gone(self) -> None:
-        """A held tag that the upstream says is gone is gone, and that is remembered for a moment."""
+        """A cached tag that the upstream has deleted is unknown, and that is cached for a moment."""
         self.upstream.tags.clear()
         self.failure(ManifestUnknown)
         self.upstream.requests.clear()
@@ -297,7 +268,7 @@ class StaleTests(PullManifests):
         self.assertEqual("mirrord; hit; ttl=10", error.cache_status)
 
     def test_gone_stays_gone(self) -> None:
-        """A tag that was deleted does not come back when the upstream fails later."""
+        """A deleted tag is not served stale when the upstream fails later."""
         self.upstream.tags.clear()
         self.failure(ManifestUnknown)
         self.clock.advance(20)
@@ -306,7 +277,7 @@ class StaleTests(PullManifests):
         self.failure(UpstreamRefused)
 
     def test_access_revoked(self) -> None:
-        """A held tag is not served when the upstream denies access."""
+        """A cached tag is not served if the upstream denies access."""
         self.upstream.failing = Denied("no")
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=403", self.failure(Denied).cache_status)
 
@@ -317,7 +288,7 @@ class StaleTests(PullManifests):
         self.failure(UpstreamRefused)
 
     def test_limit_on_manifests(self) -> None:
-        """A changed tag whose new manifest is refused by a pull limit is answered with the held one."""
+        """A cached manifest is served if a rate limit rejects the request for the new one."""
         self.upstream.add_manifest(manifest_body("two"), "latest")
         self.upstream.failing = UpstreamBusy("limit", upstream_status=429)
         self.upstream.failing_method = "GET manifest"
@@ -325,11 +296,11 @@ class StaleTests(PullManifests):
         self.assertEqual(self.one, self.get().manifest)
 
 
-class UnheldTests(PullManifests):
-    """The upstream fails, and nothing is held."""
+class UncachedTests(ManifestsCase):
+    """The upstream fails, and nothing is cached."""
 
     def test_silence(self) -> None:
-        """An unheld tag of a silent upstream is a timeout before 25 seconds, never a 404."""
+        """An uncached tag of a silent upstream is a timeout within 25 seconds, never a 404."""
         self.upstream.is_hanging = True
         waiting = self.begin_get()
         self.clock.advance(24)
@@ -337,7 +308,7 @@ class UnheldTests(PullManifests):
         self.failureResultOf(waiting, UpstreamTimeout)
 
     def test_absent(self) -> None:
-        """An unknown tag is asked for once in ten seconds."""
+        """An unknown tag is requested once in ten seconds."""
         self.failure(ManifestUnknown, Tag("none"))
         self.clock.advance(9)
         self.failure(ManifestUnknown, Tag("none"))
@@ -348,32 +319,33 @@ class UnheldTests(PullManifests):
         self.assertEqual(2, self.upstream.count("HEAD manifest"))
 
     def test_full_disk(self) -> None:
-        """What the disk does not take is served all the same, and says that it is not stored."""
-        self.room.can_help = False
-        self.manifests.refusals = [OSError(errno.ENOSPC, "full")]
+        """A manifest that cannot be stored is served all the same."""
+        self.space.can_evict = False
+        self.store.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
         pulled = self.get()
 
         self.assertEqual(self.one, pulled.manifest)
         self.assertEqual("mirrord; fwd=uri-miss; fwd-status=200", str(pulled.cache))
 
     def test_no_room(self) -> None:
-        """Where there is no room for a manifest it is served and not stored."""
-        self.room.free = 3
+        """A manifest for which there is no room is served and not stored."""
+        self.space.free = 3
         self.get()
 
-        self.assertEqual({}, self.index.manifests)
+        self.assertFalse(self.store.has(self.one.digest))
 
     def test_slow_disk(self) -> None:
-        """Nobody waits until the disk has a manifest: it is answered, and can be read by all at once."""
-        self.manifests.slow_disk = Deferred()
+        """A manifest is served before it is on the disk, to all clients."""
+        self.store.threads.hold()
 
         self.assertEqual(self.one, self.get().manifest)
         self.assertEqual("mirrord; hit; ttl=300", str(self.get().cache))
-        self.manifests.slow_disk.callback(None)
-        self.assertIn(self.one.digest, self.index.manifests)
+        self.assertFalse(self.store.has(self.one.digest))
+        self.store.threads.release()
+        self.assertTrue(self.store.has(self.one.digest))
 
     def test_pushed_a_moment_later(self) -> None:
-        """A digest that was absent and is there now is found through its tag, at once."""
+        """A digest that was absent a moment ago is found through a new tag at once."""
         two = self.upstream.add_manifest(manifest_body("two"))
         del self.upstream.manifests[two.digest]
         self.failure(ManifestUnknown, two.digest)
@@ -382,7 +354,7 @@ class UnheldTests(PullManifests):
         self.assertEqual(two, self.get(Tag("new")).manifest)
 
     def test_absence_is_small(self) -> None:
-        """What is remembered of an absence holds no frames of the question."""
+        """A cached absence keeps no stack frames of the request."""
         self.failure(ManifestUnknown, Tag("none"))
         error = self.failure(ManifestUnknown, Tag("none"))
         traceback, frames = error.__traceback__, 0
@@ -393,25 +365,25 @@ class UnheldTests(PullManifests):
         self.assertIsNone(error.__context__)
 
     def test_emergency(self) -> None:
-        """A full disk is swept once, and the manifest stored after all."""
-        self.manifests.refusals = [OSError(errno.ENOSPC, "full")]
+        """If the disk is full, content is evicted once and the manifest is stored."""
+        self.store.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
 
         self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.get().cache))
-        self.assertEqual(1, self.room.emergencies)
+        self.assertEqual(1, self.space.emergencies)
 
 
-class LinkTests(PullManifests):
-    """Who may read what is stored."""
+class LinkTests(ManifestsCase):
+    """Stored manifests are readable through repositories that have them."""
 
-    def test_stored_is_not_permitted(self) -> None:
-        """A stored manifest is not readable through a repository of which the upstream denies it."""
+    def test_stored_elsewhere(self) -> None:
+        """A stored manifest is not readable through a repository whose upstream does not have it."""
         self.get()
         self.upstream.repositories = {"library/ubuntu"}
 
         self.failure(ManifestUnknown, self.one.digest, OTHER)
 
-    def test_link_is_earned(self) -> None:
-        """A stored manifest becomes readable through another repository by a HEAD there, without a GET."""
+    def test_confirmed(self) -> None:
+        """A stored manifest becomes readable through another repository by one HEAD, without a GET."""
         self.get()
         self.upstream.requests.clear()
 
@@ -419,8 +391,8 @@ class LinkTests(PullManifests):
         self.assertEqual(["HEAD manifest"], [request.method for request in self.upstream.requests])
         self.assertEqual("mirrord; hit", str(self.get(self.one.digest, OTHER).cache))
 
-    def test_head_without_words_is_no_permission(self) -> None:
-        """Where an upstream's HEAD does not say what it answers to, only a GET earns the link."""
+    def test_head_without_digest(self) -> None:
+        """A response to HEAD without a digest confirms nothing; only a GET does."""
         self.get()
         self.upstream.reports_digests = False
         self.upstream.repositories = {"library/ubuntu"}
@@ -428,11 +400,11 @@ class LinkTests(PullManifests):
 
         self.failure(ManifestUnknown, self.one.digest, OTHER)
         self.failureResultOf(
-            Deferred.fromCoroutine(self.puller.head(OTHER, self.one.digest)), ManifestUnknown
+            Deferred.fromCoroutine(self.manifests.head(OTHER, self.one.digest)), ManifestUnknown
         )
 
-    def test_no_stored_answer_without_the_upstream(self) -> None:
-        """While the upstream fails, an unlinked stored manifest is an upstream failure, not a 404."""
+    def test_unconfirmed(self) -> None:
+        """A stored manifest without a link is an upstream error while the upstream fails, not a 404."""
         self.get()
         self.upstream.failing = UpstreamRefused("down", upstream_status=503)
         self.failure(UpstreamRefused, self.one.digest, OTHER)
