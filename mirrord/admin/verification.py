@@ -40,8 +40,8 @@ Event = VerificationProgress | CorruptFound | MissingFound | ContentFetched | Co
 
 
 @attrs.define(eq=False)
-class _Course:
-    """The progress of one verification."""
+class _Counts:
+    """The counts of one verification so far, and the content that it has tried to fetch again."""
 
     of_bytes: int
     of_entries: int
@@ -87,64 +87,64 @@ class Verifier:
         async with self._lock:
             await self._reconciled()
             await self._browser.flush()
-            course = _Course(self._audit.total_bytes, self._audit.total_entries)
+            counts = _Counts(self._audit.total_bytes, self._audit.total_entries)
             started_at = reported_at = self._clock.seconds()
-            yield course.progress()
+            yield counts.progress()
             async for page in cooperate(self._clock, self._audit.pages()):
                 for entry in page:
-                    async for event in self._verify(entry, course):
+                    async for event in self._verify(entry, counts):
                         now = self._clock.seconds()
                         is_progress = isinstance(event, VerificationProgress)
                         if not is_progress or now - reported_at >= _REPORT_SECONDS:
                             reported_at = now
                             yield event
-            async for found in self._find_missing(course):
+            async for found in self._find_missing(counts):
                 yield found
             seconds = self._clock.seconds() - started_at
-            yield course.progress()
+            yield counts.progress()
             yield VerificationDone(
-                entries=course.entries,
-                bytes=course.bytes,
-                corrupt=course.corrupt,
-                fetched=course.fetched,
+                entries=counts.entries,
+                bytes=counts.bytes,
+                corrupt=counts.corrupt,
+                fetched=counts.fetched,
                 seconds=seconds,
-                missing=course.missing,
+                missing=counts.missing,
             )
 
-    async def _verify(self, entry: Entry, course: _Course) -> AsyncGenerator[Event, None]:
+    async def _verify(self, entry: Entry, counts: _Counts) -> AsyncGenerator[Event, None]:
         """Hash one entry; fetch it again if it is damaged."""
         examination = self._audit.examine(entry)
         if examination is None:
             return
-        before = course.bytes
+        before = counts.bytes
         with closing(examination):
             try:
                 async for count in self._hash(examination):
-                    course.bytes += count
-                    yield course.progress()
+                    counts.bytes += count
+                    yield counts.progress()
                 is_whole = examination.is_whole
             except OSError:
                 is_whole = False
-            course.bytes = before + entry.size
-            course.entries += 1
-            yield course.progress()
+            counts.bytes = before + entry.size
+            counts.entries += 1
+            yield counts.progress()
             if is_whole or not examination.set_aside():
                 return
-        course.corrupt += 1
+        counts.corrupt += 1
         kind, digest = entry.kind, Digest.parse(entry.name)
         keys, names = await self._readers(kind, digest)
         yield CorruptFound(digest, kind, names)
-        yield await self._replace(keys, kind, digest, course)
+        yield await self._replace(keys, kind, digest, counts)
 
-    async def _find_missing(self, course: _Course) -> AsyncGenerator[Event, None]:
+    async def _find_missing(self, counts: _Counts) -> AsyncGenerator[Event, None]:
         """Report hosted content that is missing on the disk, and fetch it."""
         async for page in cooperate(self._clock, self._hosted.lost()):
             for _, kind, digest in page:
-                if (kind, digest) not in course.replaced:
-                    course.missing += 1
+                if (kind, digest) not in counts.replaced:
+                    counts.missing += 1
                     keys, names = await self._readers(kind, digest)
                     yield MissingFound(digest, kind, names)
-                    yield await self._replace(keys, kind, digest, course)
+                    yield await self._replace(keys, kind, digest, counts)
 
     async def _hash(self, examination: ContentExamination) -> AsyncGenerator[int, None]:
         started_at = self._clock.seconds()
@@ -167,10 +167,10 @@ class Verifier:
         return list(keys), tuple(names)
 
     async def _replace(
-        self, keys: list[RepositoryKey], kind: ContentKind, digest: Digest, course: _Course
+        self, keys: list[RepositoryKey], kind: ContentKind, digest: Digest, counts: _Counts
     ) -> ContentFetched | ContentLost:
         """Fetch content through a repository that can read it."""
-        course.replaced.add((kind, digest))
+        counts.replaced.add((kind, digest))
         message = "no mirrored repository is linked to it"
         for key in keys:
             try:
@@ -178,7 +178,7 @@ class Verifier:
             except RegistryError as error:
                 message = error.message
             else:
-                course.fetched += 1
+                counts.fetched += 1
                 return ContentFetched(digest)
         return ContentLost(digest, message)
 

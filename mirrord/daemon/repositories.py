@@ -85,7 +85,6 @@ def _mirrored_services(
         files=store.blobs,
         content=store.browser,
         problem=lambda upstream: _problem(upstreams, upstream),
-        downloads=lambda: {running.digest: running.written for running in runtime.downloads.running},
         tag_ttl=ttls,
         default_tag_ttl=default_ttl,
         now=time.time,

@@ -27,13 +27,15 @@ from mirrord.last_clients import LastClients
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
+from mirrord.mirrored.referrers import ReferrersKey, ReferrersList
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
 from mirrord.observe.logs import Logs
 from mirrord.observe.metrics import CertificateExpiry, Metrics
 from mirrord.observe.periodic import HeapTrimmer, ReactorLatency
 from mirrord.observe.systemd import Heartbeat, Notifier, watchdog_seconds
-from mirrord.oci.names import HOSTED
+from mirrord.oci.errors import ManifestUnknown, NameUnknown
+from mirrord.oci.names import HOSTED, Reference, RepositoryKey
 from mirrord.store.disk import PoolThreads
 from mirrord.store.layout import Layout
 from mirrord.store.probe import WriteProbe
@@ -57,9 +59,9 @@ BackgroundTask = Collector | WriteProbe | Heartbeat | AccessLog | ReactorLatency
 class Caches:
     """Recent responses of upstreams, in memory and bounded."""
 
-    absences: AgedCache[Any, Any]
-    tags: AgedCache[Any, Any]
-    referrers: AgedCache[Any, Any]
+    absences: AgedCache[tuple[RepositoryKey, Reference], ManifestUnknown | NameUnknown]
+    tags: AgedCache[RepositoryKey, tuple[str, ...]]
+    referrers: AgedCache[ReferrersKey, ReferrersList]
 
     @classmethod
     def empty(cls) -> "Caches":

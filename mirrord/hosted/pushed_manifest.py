@@ -30,7 +30,7 @@ _IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class PushedManifest:
     """A manifest, and the content that its repository must have before it is accepted.
 
@@ -68,17 +68,15 @@ class PushedManifest:
         if sum(map(len, _lists(document))) >= MAX_REFERENCES:
             raise ManifestInvalid(f"a manifest may have at most {MAX_REFERENCES} references")
         manifest = Manifest(digest, media_type, body, references=references)
+        pushed = cls(manifest=manifest, blobs=blobs, children=children)
         if document.get("subject") is None:
-            return cls(manifest, blobs, children)
-        subject = _entry(document, "subject").digest
+            return pushed
         annotations = document.get("annotations")
-        return cls(
-            manifest,
-            blobs,
-            children,
-            subject,
-            _artifact_type(document),
-            annotations if isinstance(annotations, dict) else None,
+        return attrs.evolve(
+            pushed,
+            subject=_entry(document, "subject").digest,
+            artifact_type=_artifact_type(document),
+            annotations=annotations if isinstance(annotations, dict) else None,
         )
 
 

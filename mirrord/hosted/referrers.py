@@ -1,8 +1,8 @@
 """Referrers: the manifests that refer to another one, such as signatures, attestations and SBOMs.
 
-Most have it as their `subject`. Clients of registries without the referrers API keep a list of their own, an
-index under a tag made of the subject's digest. Its entries that exist here are listed too, so that nothing is
-lost on the day when its registry learns the API (distribution-spec, "Referrers Tag Schema").
+Most have it as their `subject`. Clients of registries without the referrers API maintain a list themselves,
+an index under a tag made of the subject's digest. Those of its entries that exist here are listed too, so
+that nothing is lost when images move from such a registry (distribution-spec, "Referrers Tag Schema").
 """
 
 import json
@@ -44,7 +44,7 @@ class HostedReferrers:
     async def page(
         self, repository: RepositoryName, subject: Digest, artifact_type: str | None, after: str
     ) -> ReferrersPage:
-        """Return those after the digest `after`, in order of digest, as many as a client reads.
+        """Return the referrers after the digest `after`, in order of digest, as many as a client reads.
 
         The list of an unknown subject is empty: it may be pushed later.
         """
@@ -60,7 +60,7 @@ class HostedReferrers:
         return _page(merge(with_subject, in_tag, key=itemgetter("digest")))
 
     async def _of_tag(self, repository: RepositoryName, subject: Digest) -> dict[str, dict[str, Any]]:
-        """Return, by digest, the entries of the clients' list whose manifests have no subject."""
+        """Return, by digest, the entries of the clients' list whose manifests do not name the subject."""
         tagged = self._links.tag(repository, fallback_tag(subject))
         manifest = None if tagged is None else await self._manifests.read(tagged.digest)
         if manifest is None:
@@ -85,18 +85,22 @@ class HostedReferrers:
 
 
 def fallback_tag(subject: Digest) -> Tag:
-    """Return the tag under which clients keep a list of their own."""
+    """Return the tag of the list that clients maintain themselves."""
     return Tag(f"{subject.algorithm[:32]}-{subject.encoded[:64]}")
 
 
-def _entry(of: Descriptor, artifact_type: object, annotations: object) -> dict[str, Any]:
-    """Return a descriptor. Values that are not strings are left out: clients would reject the whole list."""
-    entry: dict[str, Any] = {"mediaType": of.media_type, "digest": str(of.digest), "size": of.size}
+def _entry(descriptor: Descriptor, artifact_type: object, annotations: object) -> dict[str, Any]:
+    """Return an entry without values that are not strings: clients would reject the whole list."""
+    entry: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
     if isinstance(artifact_type, str):
         entry["artifactType"] = artifact_type
     if isinstance(annotations, dict):
-        notes = {name: note for name, note in annotations.items() if isinstance(note, str)}
-        entry |= {"annotations": notes} if notes else {}
+        strings = {name: value for name, value in annotations.items() if isinstance(value, str)}
+        entry |= {"annotations": strings} if strings else {}
     return entry
 
 

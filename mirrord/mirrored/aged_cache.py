@@ -1,4 +1,4 @@
-"""AgedCache: recent responses of upstreams and how old each is, bounded in weight and in number."""
+"""AgedCache: recent responses of upstreams with their ages, bounded in weight and in number."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 MAX_ENTRIES = 4096
-"""Of any weight: keys need memory too."""
+"""The most values, whatever their weights: keys need memory too."""
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ class AgedCache(Generic[K, V]):
         self._entries = LRUCache(self._max_weight, getsizeof=lambda entry: self._weigh(entry[0]))
 
     def put(self, key: K, value: V) -> None:
-        """Cache a value of age 0; one that weighs more than the whole cache may is not cached."""
+        """Cache a value of age 0, unless it weighs more than the whole cache may."""
         self.delete(key)
         if self._weigh(value) > self._max_weight:
             return

@@ -119,6 +119,11 @@ class BlobDownloads:
         """The running downloads."""
         return [DownloadProgress.of(fetch) for fetch in self._running.values()]
 
+    def written(self, digest: Digest) -> int | None:
+        """Return the bytes written by the running download of a blob; None if there is none."""
+        fetch = self._running.get(digest)
+        return None if fetch is None else fetch.download.written
+
     async def stop(self) -> None:
         """End the running downloads; what has arrived stays, to be resumed."""
         for fetch in list(self._running.values()):

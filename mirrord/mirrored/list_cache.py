@@ -1,4 +1,4 @@
-"""Lists that only an upstream has: cached for a minute, and for longer while it fails."""
+"""ListCache: lists that only an upstream has, cached for a minute, and for longer while it fails."""
 
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
@@ -20,7 +20,7 @@ LIST_TTL_SECONDS = 60.0
 
 @attrs.define(eq=False)
 class ListCache(Generic[K, V]):
-    """Lists by what identifies them; each is requested once at a time."""
+    """Lists by key; each is requested once at a time."""
 
     _stale_if_error: StaleIfError
     _stale_if_error_seconds: float
@@ -39,11 +39,11 @@ class ListCache(Generic[K, V]):
         cached = self._cached.get(key)
         fallback = None
         if cached is not None:
-            names, age = cached.value, int(cached.age_seconds)
+            value, age = cached.value, int(cached.age_seconds)
             if age < LIST_TTL_SECONDS:
-                return names, CacheResult.hit(int(LIST_TTL_SECONDS) - age, age)
+                return value, CacheResult.hit(int(LIST_TTL_SECONDS) - age, age)
             if age < LIST_TTL_SECONDS + self._stale_if_error_seconds:
-                fallback = StaleFallback(age, int(LIST_TTL_SECONDS) - age, lambda result: (names, result))
+                fallback = StaleFallback(age, int(LIST_TTL_SECONDS) - age, lambda result: (value, result))
         return await self._stale_if_error.request(
             repository,
             fallback,
@@ -53,16 +53,16 @@ class ListCache(Generic[K, V]):
 
     async def _fetch(self, key: K, fetch: Callable[[], Awaitable[V]]) -> tuple[V, CacheResult]:
         has_joined = self._fetching.is_running(key)
-        names = await self._fetching.run(key, lambda: self._fetch_and_cache(key, fetch))
-        return names, CacheResult.collapsed() if has_joined else CacheResult.forwarded(200)
+        value = await self._fetching.run(key, lambda: self._fetch_and_cache(key, fetch))
+        return value, CacheResult.collapsed() if has_joined else CacheResult.forwarded(200)
 
     async def _fetch_and_cache(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
         try:
-            names = await fetch()
+            value = await fetch()
         except UpstreamError:
             raise
         except RegistryError:
             self._cached.delete(key)
             raise
-        self._cached.put(key, names)
-        return names
+        self._cached.put(key, value)
+        return value

@@ -40,8 +40,8 @@ class MirroredServices:
     """The objects that all mirrored repositories of one configuration share.
 
     `problem` returns why no request would be sent to an upstream now, by its name; None if one would.
-    `downloads` returns the number of bytes written by each running download. `tag_ttl` is in seconds, by the
-    name of the upstream, `default_tag_ttl` that of upstreams no longer configured. `now` is the wall clock.
+    `tag_ttl` is in seconds, by the name of the upstream, `default_tag_ttl` that of upstreams no longer
+    configured. `now` is the wall clock.
     """
 
     manifests: MirroredManifests
@@ -53,7 +53,6 @@ class MirroredServices:
     files: BlobFiles
     content: CachedContent
     problem: Callable[[str], str | None]
-    downloads: Callable[[], Mapping[Digest, int]]
     tag_ttl: Mapping[str, float]
     default_tag_ttl: float
     now: Callable[[], float]
@@ -152,13 +151,14 @@ class MirroredRepository(Repository):
 
     def blob_state(self, descriptor: Descriptor) -> BlobState:
         """Return whether a blob is cached, being downloaded, left unfinished, or absent."""
-        digest, downloads = descriptor.digest, self._services.downloads()
+        digest = descriptor.digest
         size = self._services.content.size_of(ContentKind.BLOB, digest)
         if size is not None:
             return BlobState(digest=digest, size=size, state="held", written=size)
         absent = BlobState(digest=digest, size=descriptor.size, state="absent", written=0)
-        if digest in downloads:
-            return attrs.evolve(absent, state="downloading", written=downloads[digest])
+        written = self._services.blobs.written(digest)
+        if written is not None:
+            return attrs.evolve(absent, state="downloading", written=written)
         written = self._services.content.partial_size(digest)
         return absent if written is None else attrs.evolve(absent, state="partial", written=written)
 

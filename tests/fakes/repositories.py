@@ -176,7 +176,6 @@ class Repositories:
             files=opened.blobs,
             content=opened.browser,
             problem=lambda _: self.problem,
-            downloads=lambda: {running.digest: running.written for running in self.downloads.running},
             tag_ttl={HUB: TAG_TTL},
             default_tag_ttl=DEFAULT_TAG_TTL,
             now=now,
