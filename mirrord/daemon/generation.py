@@ -12,7 +12,7 @@ from mirrord.access.authenticator import Authenticator
 from mirrord.admin.operations import Operations
 from mirrord.api.root import RegistryRoot
 from mirrord.config.config import Config, ConfigError
-from mirrord.daemon.operations import build_operations
+from mirrord.daemon.admin import build_operations
 from mirrord.daemon.repositories import build_router
 from mirrord.daemon.runtime import Runtime, gc_limits
 from mirrord.http.site import ConnectionLimits

@@ -13,14 +13,12 @@ from mirrord.hosted.referrers import HostedReferrers
 from mirrord.hosted.repository import HostedRepository, HostedServices
 from mirrord.hosted.uploads import Uploader
 from mirrord.mirrored.freshness import FreshnessPolicy
-from mirrord.mirrored.list_cache import ListCache
+from mirrord.mirrored.lists import ListCache, MirroredReferrers, MirroredTags
 from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.manifests import MirroredManifests
-from mirrord.mirrored.referrers import MirroredReferrers
 from mirrord.mirrored.removal import MirroredRemoval
 from mirrord.mirrored.repository import MirroredRepository, MirroredServices
 from mirrord.mirrored.stale_if_error import StaleIfError
-from mirrord.mirrored.tags import MirroredTags
 from mirrord.oci.names import RepositoryName
 from mirrord.routing import Router, StoredRepositories, UpstreamRoute
 from mirrord.upstream.circuit import CircuitState

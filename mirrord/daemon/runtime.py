@@ -27,7 +27,7 @@ from mirrord.last_clients import LastClients
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
-from mirrord.mirrored.referrers import ReferrersKey, ReferrersList
+from mirrord.mirrored.lists import ReferrersKey, ReferrersList
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
 from mirrord.observe.logs import Logs

@@ -20,9 +20,9 @@ from twisted.python.components import Componentized
 from mirrord.admin.commands import Commands
 from mirrord.config.config import Config, ConfigError
 from mirrord.config.reload import keys_needing_restart, merge
+from mirrord.daemon.admin import build_admin_root
 from mirrord.daemon.generation import Generation
 from mirrord.daemon.runtime import Runtime
-from mirrord.daemon.status import build_admin_root
 from mirrord.observe.events import Event
 from mirrord.oci.platforms import Platform
 
@@ -91,7 +91,7 @@ class MirrorService(Service):
         runtime.admin.site.resource = build_admin_root(
             runtime,
             self._commands,
-            generation=lambda: self.generation,
+            upstreams=lambda: self.generation.upstreams,
             reload_error=lambda: self._reload_error,
         )
         try:

@@ -5,7 +5,10 @@ continues where it stopped. So a failed request only releases the session. An ex
 in a single request: it has no session by which a client could continue.
 
 Room on the disk is checked before bytes are accepted: for all of them if the client announces their number,
-and then for each stretch ahead of what has arrived, since other uploads consume the same room.
+and then for each stretch ahead of what has arrived. The file system reports only what is free now, and eight
+clients that begin to push at once would each find enough. So bytes are reserved, and count as used until they
+are written or released; a stretch at a time, so that a client that announces much and sends little blocks
+little room.
 """
 
 from collections.abc import Iterator
@@ -14,12 +17,62 @@ from contextlib import contextmanager, suppress
 import attrs
 
 from mirrord.hosted.ports import HostedSpace, UploadFile, UploadSessions
-from mirrord.hosted.space import STRETCH_BYTES, SpaceReservations
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import BlobUploadUnknown, ContentTooLarge, SizeInvalid
+from mirrord.oci.errors import BlobUploadUnknown, ContentTooLarge, SizeInvalid, Unavailable
 from mirrord.oci.names import RepositoryName
 from mirrord.oci.routes import ChunkRange
 from mirrord.repository import ChunkOutOfOrder, RequestBody, UploadProgress
+
+STRETCH_BYTES = 32 * 1024 * 1024
+"""The most that one body has reserved at a time."""
+
+
+@attrs.define(eq=False)
+class SpaceReservations:
+    """The reservations of all bodies; `total` is their sum in bytes."""
+
+    _space: HostedSpace
+    total: int = attrs.field(default=0, init=False)
+
+    @contextmanager
+    def open(self) -> Iterator["SpaceReservation"]:
+        """Open the reservation of one body, and release it on exit."""
+        reservation = SpaceReservation(self)
+        try:
+            yield reservation
+        finally:
+            reservation.consume(reservation.left)
+
+    async def check(self, size: int) -> None:
+        """Check that there is room for `size` bytes beyond what is reserved.
+
+        Raises:
+            Unavailable: There is none.
+        """
+        if not await self._space.make_room_for_push(self.total + size):
+            raise Unavailable("there is no room for this on the disk")
+
+
+@attrs.define(eq=False)
+class SpaceReservation:
+    """The reservation of one body: `left` bytes may still be written."""
+
+    _reservations: SpaceReservations
+    left: int = attrs.field(default=0, init=False)
+
+    async def renew(self, size: int) -> None:
+        """Reserve `size` bytes in place of what is left, at once: concurrent checks see them as used.
+
+        Raises:
+            Unavailable: There is no room for them.
+        """
+        self.consume(self.left - size)
+        await self._reservations.check(0)
+
+    def consume(self, size: int) -> None:
+        """Release `size` bytes, which are written now and visible to the file system."""
+        self.left -= size
+        self._reservations.total -= size
 
 
 @attrs.frozen(eq=False)

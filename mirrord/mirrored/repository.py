@@ -7,11 +7,10 @@ from itertools import islice
 import attrs
 
 from mirrord.mirrored.blobs import BlobDownloads
+from mirrord.mirrored.lists import MirroredReferrers, MirroredTags
 from mirrord.mirrored.manifests import MirroredManifests
 from mirrord.mirrored.ports import BlobFiles, CachedContent, LinkIndex
-from mirrord.mirrored.referrers import MirroredReferrers
 from mirrord.mirrored.removal import MirroredRemoval
-from mirrord.mirrored.tags import MirroredTags
 from mirrord.oci.content import CachedTag, ContentKind, TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest

@@ -1,7 +1,7 @@
 """Stale if error: cached content stands in for an upstream that fails (RFC 5861, section 4).
 
 A client whose content is cached does not wait for a silent upstream: it gets the cached content, while the
-request that was not waited for continues (manifest_resolver.py, list_cache.py) and counts if a response
+request that was not waited for continues (manifest_resolver.py, lists.py) and counts if a response
 arrives. The upstream is then *degraded* for a few seconds: cached content is served without a request, and
 content that is not cached is still requested, unlike with an open circuit.
 """

@@ -18,14 +18,12 @@ from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.freshness import FreshnessPolicy
-from mirrord.mirrored.list_cache import ListCache
+from mirrord.mirrored.lists import ListCache, MirroredReferrers, MirroredTags, ReferrersKey, ReferrersList
 from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.manifests import MirroredManifests
-from mirrord.mirrored.referrers import MirroredReferrers, ReferrersKey, ReferrersList
 from mirrord.mirrored.removal import MirroredRemoval
 from mirrord.mirrored.repository import MirroredRepository, MirroredServices
 from mirrord.mirrored.stale_if_error import StaleIfError
-from mirrord.mirrored.tags import MirroredTags
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamRefused
 from mirrord.oci.manifests import Manifest

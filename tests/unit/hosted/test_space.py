@@ -1,9 +1,9 @@
-"""Tests of mirrord/hosted/space.py."""
+"""Tests of the space reservations of mirrord/hosted/uploads.py."""
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.hosted.space import SpaceReservations
+from mirrord.hosted.uploads import SpaceReservations
 from mirrord.oci.errors import Unavailable
 from tests.fakes.space import FakeSpace
 

@@ -2,7 +2,7 @@
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from mirrord.hosted.space import STRETCH_BYTES
+from mirrord.hosted.uploads import STRETCH_BYTES
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     BlobUploadInvalid,

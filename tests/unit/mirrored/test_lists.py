@@ -1,14 +1,12 @@
-"""Tests of mirrored/list_cache.py, tags.py and referrers.py."""
+"""Tests of mirrored/lists.py."""
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.mirrored.aged_cache import AgedCache
-from mirrord.mirrored.list_cache import ListCache
-from mirrord.mirrored.referrers import MirroredReferrers
+from mirrord.mirrored.lists import ListCache, MirroredReferrers, MirroredTags
 from mirrord.mirrored.stale_if_error import StaleIfError
-from mirrord.mirrored.tags import MirroredTags
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, UpstreamRefused, UpstreamTimeout
