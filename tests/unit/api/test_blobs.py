@@ -1,4 +1,4 @@
-"""Blobs leave whole or in ranges, from memory, from a growing file, or passed through."""
+"""Tests of mirrord/api/blobs.py."""
 
 import os
 
@@ -7,27 +7,27 @@ from twisted.internet.defer import Deferred
 from mirrord.api.body_streams import CHUNK_BYTES
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.errors import UpstreamTimeout
-from tests.fakes.pulling import FakeBlob, FakeBody
+from tests.fakes.fake_repositories import FakeBlob, FakeRangeBody
 from tests.fakes.wire import head
-from tests.unit.api.scene import SceneCase
+from tests.unit.api.cases import APICase
 
 CONTENT = os.urandom(1000)
 
 
-class BlobCase(SceneCase):
+class BlobCase(APICase):
     def setUp(self) -> None:
         super().setUp()
         self.add(CONTENT)
 
     def add(self, content: bytes, readable: int | None = None, body: bytes | None = None) -> FakeBlob:
-        self.digest, self.blob = self.pulling.add_blob(content, readable, body=body)
+        self.digest, self.blob = self.repositories.add_blob(content, readable, body=body)
         self.path = f"/v2/library/x/blobs/{self.digest}"
         return self.blob
 
 
 class WholeTests(BlobCase):
     def test_headers(self) -> None:
-        """A blob is octets that never change, and tells that it can be had in ranges."""
+        """A blob is immutable octets, and available in ranges."""
         got = self.get(self.path)
 
         self.assertEqual((200, CONTENT), (got.status, got.body))
@@ -42,14 +42,14 @@ class WholeTests(BlobCase):
         self.assertEqual((1.0, 1000.0), (self.counted("blob", "hit"), self.sent))
 
     def test_memory(self) -> None:
-        """A small blob leaves from memory, and is closed before it has left."""
+        """A small blob is sent from memory, and closed."""
         self.add(CONTENT, body=CONTENT)
 
         self.assertEqual(CONTENT, self.get(self.path).body)
         self.assertTrue(self.blob.is_closed)
 
     def test_empty(self) -> None:
-        """A blob of no bytes has a length, and no ranges."""
+        """An empty blob has a length, and no ranges."""
         self.add(b"")
 
         got = self.get(self.path)
@@ -57,15 +57,15 @@ class WholeTests(BlobCase):
         self.assertEqual(416, self.get(self.path, "Range: bytes=0-").status)
 
     def test_head(self) -> None:
-        """HEAD has the headers of GET, and opens nothing."""
+        """HEAD has the headers of GET, and opens no blob."""
         headers = self.get(self.path).headers
 
         self.assertEqual(headers, self.get(self.path, "Range: bytes=0-1", method="HEAD").headers)
-        self.assertEqual("head", self.pulling.asked[-1][0])
+        self.assertEqual("head", self.repositories.requests[-1][0])
 
     def test_head_of_unknown_size(self) -> None:
-        """Where the upstream does not tell the size, HEAD does not make one up."""
-        self.pulling.tells_size = False
+        """If the upstream does not report the size, the response to HEAD has none."""
+        self.repositories.reports_size = False
 
         got = self.get(self.path, method="HEAD")
 
@@ -73,22 +73,22 @@ class WholeTests(BlobCase):
         self.assertNotIn("content-length", got.headers)
 
     def test_not_modified(self) -> None:
-        """Who holds it is told so; nothing is downloaded for that."""
+        """A client that has the blob gets a 304, and nothing is downloaded."""
         got = self.get(self.path, f'If-None-Match: "{self.digest}"')
 
         self.assertEqual((304, b""), (got.status, got.body))
-        self.assertEqual(["head"], [how for how, *_ in self.pulling.asked])
+        self.assertEqual(["head"], [method for method, *_ in self.repositories.requests])
 
     def test_unknown(self) -> None:
         """A blob that the upstream does not have is unknown."""
-        self.pulling.blobs.clear()
+        self.repositories.blobs.clear()
 
         self.assert_error(self.get(self.path), 404, "BLOB_UNKNOWN")
 
 
 class RangeTests(BlobCase):
     def test_single(self) -> None:
-        """One range is a 206 that says where it stands."""
+        """A single range is a 206 with its position."""
         got = self.get(self.path, "Range: bytes=100-199")
 
         self.assertEqual((206, CONTENT[100:200]), (got.status, got.body))
@@ -97,14 +97,14 @@ class RangeTests(BlobCase):
         self.assertEqual("application/octet-stream", got.headers["content-type"])
 
     def test_memory(self) -> None:
-        """Ranges of a small blob leave from memory."""
+        """Ranges of a small blob are sent from memory."""
         self.add(CONTENT, body=CONTENT)
 
         self.assertEqual(CONTENT[-7:], self.get(self.path, "Range: bytes=-7").body)
         self.assertIn(CONTENT[2:4], self.get(self.path, "Range: bytes=0-0,2-3").body)
 
     def test_several(self) -> None:
-        """Several ranges are one multipart body, in the order asked."""
+        """Several ranges are one multipart body, in the requested order."""
         got = self.get(self.path, "Range: bytes=900-,0-1")
 
         self.assertEqual(206, got.status)
@@ -120,7 +120,7 @@ class RangeTests(BlobCase):
         self.assertNotIn("content-range", got.headers)
 
     def test_unsatisfiable(self) -> None:
-        """A range beyond the end is 416 with the size, and the spec's document."""
+        """A range beyond the end is a 416 with the size."""
         for header in ("bytes=1000-", "bytes=500-0"):
             got = self.get(self.path, f"Range: {header}")
 
@@ -129,7 +129,7 @@ class RangeTests(BlobCase):
             self.assertTrue(self.blob.is_closed)
 
     def test_ignored(self) -> None:
-        """A range that cannot be read, or of another version, is ignored."""
+        """A malformed range, or one with another If-Range, is ignored."""
         self.assertEqual(200, self.get(self.path, "Range: lines=1-2").status)
         self.assertEqual(200, self.get(self.path, "Range: bytes=0-1", 'If-Range: "other"').status)
         self.assertEqual(206, self.get(self.path, "Range: bytes=0-1", f'If-Range: "{self.digest}"').status)
@@ -140,8 +140,8 @@ class RangeTests(BlobCase):
 
 
 class GrowingTests(BlobCase):
-    def test_as_it_grows(self) -> None:
-        """The headers leave at once, the bytes when they are written, the last one when all is verified."""
+    def test_growth(self) -> None:
+        """The headers are sent at once, the bytes as they are written."""
         self.add(CONTENT, readable=0)
         self.client.send(head(self.path))
         self.assertIn(b"Content-Length: 1000\r\n\r\n", self.wire.value())
@@ -158,8 +158,8 @@ class GrowingTests(BlobCase):
         self.assertTrue(self.blob.is_closed)
         self.assertFalse(self.wire.disconnecting)
 
-    def test_fails(self) -> None:
-        """A download that fails ends the connection short of what was promised, and not by a reset."""
+    def test_failure(self) -> None:
+        """A failed download ends the response short of its Content-Length, without a reset."""
         self.add(CONTENT, readable=10)
         self.client.send(head(self.path) + head("/v2/"))
 
@@ -172,7 +172,7 @@ class GrowingTests(BlobCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_stalled(self) -> None:
-        """No more of a blob than a chunk is read for a client that takes nothing, over TLS as elsewhere."""
+        """No more than one chunk is read ahead of a client that reads nothing."""
         content = os.urandom(3 * CHUNK_BYTES)
         self.add(content)
         self.wire.taking = False
@@ -183,8 +183,8 @@ class GrowingTests(BlobCase):
             if self.wire.producer is not None:
                 self.wire.producer.resumeProducing()
 
-    def test_client_leaves(self) -> None:
-        """When the client leaves, the blob is let go of, and only its own wait is cancelled."""
+    def test_disconnect(self) -> None:
+        """If the client disconnects, the blob is closed, and its own wait is cancelled."""
         self.add(CONTENT, readable=10)
         self.client.send(head(self.path))
 
@@ -195,7 +195,7 @@ class GrowingTests(BlobCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_range(self) -> None:
-        """An inner range leaves as soon as its bytes are there."""
+        """An inner range is sent as soon as its bytes are written."""
         self.add(CONTENT, readable=0)
         self.client.send(head(self.path, "Range: bytes=100-199"))
 
@@ -205,7 +205,7 @@ class GrowingTests(BlobCase):
         self.assertEqual([(100, 200)], self.blob.passed_ranges)
 
     def test_truncated(self) -> None:
-        """A file that is shorter than its blob is never padded; that is logged, and the connection ends."""
+        """A file that is shorter than its blob is not padded; it is logged, and the connection closed."""
         self.blob.truncate(500)
 
         self.client.send(head(self.path))
@@ -221,8 +221,8 @@ class FarTests(BlobCase):
         self.add(CONTENT, readable=10)
 
     def test_passed(self) -> None:
-        """A far range comes straight from the upstream, cut to what was asked, and says so."""
-        self.blob.passed = FakeBody(890, [CONTENT[890:905], CONTENT[905:990], CONTENT[990:]])
+        """A far range is passed through from the upstream, cut to the requested bytes."""
+        self.blob.passed = FakeRangeBody(890, [CONTENT[890:905], CONTENT[905:990], CONTENT[990:]])
 
         got = self.get(self.path, "Range: bytes=900-989")
 
@@ -232,9 +232,9 @@ class FarTests(BlobCase):
         self.assertTrue(self.blob.passed.is_aborted)
         self.assertEqual(1.0, self.counted("blob", "partial"))
 
-    def test_client_leaves(self) -> None:
-        """A client that leaves while the upstream is asked for its range holds the blob no longer."""
-        self.blob.asking = Deferred()
+    def test_disconnect(self) -> None:
+        """If the client disconnects while its range is being requested, the blob is closed."""
+        self.blob.pause = Deferred()
         self.client.send(head(self.path, "Range: bytes=900-989"))
         self.assertFalse(self.blob.is_closed)
 
@@ -243,25 +243,25 @@ class FarTests(BlobCase):
         self.assertTrue(self.blob.is_closed)
         self.assertEqual([], self.flushLoggedErrors())
 
-    def test_held(self) -> None:
-        """A range that is there already is not asked for elsewhere."""
-        self.blob.passed = FakeBody(0, [])
+    def test_written(self) -> None:
+        """A range that is written already is not passed through."""
+        self.blob.passed = FakeRangeBody(0, [])
 
         self.assertEqual(CONTENT[2:5], self.get(self.path, "Range: bytes=2-4").body)
         self.assertEqual([], self.blob.passed_ranges)
 
     def test_ends_early(self) -> None:
-        """An upstream that sends less than was asked ends the connection short."""
-        self.blob.passed = FakeBody(900, [CONTENT[900:905]])
+        """A passed range that ends early ends the response short."""
+        self.blob.passed = FakeRangeBody(900, [CONTENT[900:905]])
 
         self.client.send(head(self.path, "Range: bytes=900-989"))
 
         self.assertTrue(self.wire.value().endswith(CONTENT[900:905]))
         self.assertTrue(self.wire.disconnecting)
 
-    def test_later_than_asked(self) -> None:
-        """Bytes of another place are not taken for those that were asked for."""
-        self.blob.passed = FakeBody(901, [CONTENT[901:]])
+    def test_other_offset(self) -> None:
+        """Bytes from another offset than the requested one are not sent."""
+        self.blob.passed = FakeRangeBody(901, [CONTENT[901:]])
 
         self.client.send(head(self.path, "Range: bytes=900-989"))
 
@@ -270,10 +270,10 @@ class FarTests(BlobCase):
         self.assertTrue(self.blob.passed.is_aborted)
 
     def test_back_pressure(self) -> None:
-        """No more is read from the upstream than the client takes."""
+        """No more is read from the upstream than the client reads."""
         large = bytes(100_000)
         self.add(bytes(1_000_000), readable=10)
-        self.blob.passed = FakeBody(500_000, [large] * 5)
+        self.blob.passed = FakeRangeBody(500_000, [large] * 5)
         self.wire.taking = False
 
         self.client.send(head(self.path, "Range: bytes=500000-"))
@@ -282,10 +282,10 @@ class FarTests(BlobCase):
         self.assertEqual(2, self.blob.passed.reads)
 
 
-class OutcomeTests(BlobCase):
-    def test_outcome(self) -> None:
-        """How a blob came to be readable is told and counted."""
-        self.blob.outcome = CacheResult.collapsed()
+class CacheStatusTests(BlobCase):
+    def test_collapsed(self) -> None:
+        """The cache status of a blob is reported and counted."""
+        self.blob.cache = CacheResult.collapsed()
 
         self.assertEqual("mirrord; fwd=uri-miss; collapsed", self.get(self.path).headers["cache-status"])
         self.assertEqual(1.0, self.counted("blob", "collapsed"))

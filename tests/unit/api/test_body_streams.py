@@ -1,4 +1,4 @@
-"""Bodies over real sockets: by sendfile on plain TCP, by chunks elsewhere; connections go on after them."""
+"""Tests of mirrord/api/body_streams.py, over sockets."""
 
 import os
 import socket
@@ -24,7 +24,8 @@ from mirrord.http.tls import TLSServer
 from mirrord.observe.metrics import Metrics
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
-from tests.fakes.pulling import HUB, FakeBlob, FakePulling
+from tests.fakes.fake_repositories import FakeBlob, FakeRepositories
+from tests.fakes.repositories import HUB
 from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import head, read_answers
 
@@ -33,14 +34,14 @@ CONTENT = os.urandom(SIZE)
 
 
 class SocketCase(TestCase):
-    """A mirror on a port of its own, and clients that are plain sockets in threads."""
+    """A mirror on a port, and clients that are sockets in threads."""
 
     def setUp(self) -> None:
-        self.pulling = FakePulling()
+        self.repositories = FakeRepositories()
         self.metrics = Metrics([HUB])
         self.pages = ColdPages(warm_bytes=SIZE)
         self.transports: list[Any] = []
-        root = self.pulling.root(metrics=self.metrics, pages=cast("PageCache", self.pages))
+        root = self.repositories.root(metrics=self.metrics, pages=cast("PageCache", self.pages))
 
         def respond(request: MirrorRequest) -> None:
             self.transports.append(request.channel.transport)
@@ -51,7 +52,7 @@ class SocketCase(TestCase):
         self.add(CONTENT)
 
     def add(self, content: bytes, readable: int | None = None) -> FakeBlob:
-        digest, blob = self.pulling.add_blob(content, readable)
+        digest, blob = self.repositories.add_blob(content, readable)
         self.path = f"/v2/library/x/blobs/{digest}"
         return blob
 
@@ -66,20 +67,20 @@ class SocketCase(TestCase):
         self.addCleanup(client.close)
         return client
 
-    async def until(self, is_so: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         for _ in range(1000):
-            if is_so():
+            if condition():
                 return
             await deferLater(reactor, 0.01)
-        self.fail("it did not come so within 10 s")
+        self.fail("it did not happen within 10 s")
 
     @property
     def sent(self) -> float | None:
         return self.metrics.registry.get_sample_value("mirrord_sent_bytes_total")
 
 
-def talk(client: socket.socket, request: bytes) -> Deferred[bytes]:
-    """Send a request, and read until the mirror closes."""
+def send(client: socket.socket, request: bytes) -> Deferred[bytes]:
+    """Send a request, and read until the mirror closes the connection."""
 
     def send_and_read() -> bytes:
         client.sendall(request)
@@ -89,12 +90,12 @@ def talk(client: socket.socket, request: bytes) -> Deferred[bytes]:
     return deferToThread(send_and_read)
 
 
-class PlainTests(SocketCase):
+class SendfileTests(SocketCase):
     async def test_pipelined(self) -> None:
-        """After a whole blob by sendfile the connection goes on: ranges and small answers follow in order."""
+        """After a blob by sendfile, pipelined ranges and small responses follow in order."""
         client = await self.connect(await self.open())
 
-        raw = await talk(
+        raw = await send(
             client,
             head(self.path)
             + head("/v2/")
@@ -112,25 +113,25 @@ class PlainTests(SocketCase):
         self.assertGreater(self.sent or 0, SIZE + 1_000_000)
 
     async def test_growing(self) -> None:
-        """A growing file is followed to its end, and the last byte waits for the proof."""
+        """A growing file is sent as it grows."""
         blob = self.add(CONTENT, readable=0)
         client = await self.connect(await self.open())
-        reading = talk(client, head(self.path, "Connection: close"))
+        reading = send(client, head(self.path, "Connection: close"))
         for readable in (1, 1_000_000, 1_000_001, SIZE - 1):
-            await self.until(lambda: blob._waiting)
+            await self.until(lambda: blob.is_awaited)
             blob.grow(readable)
-        await self.until(lambda: blob._waiting)
+        await self.until(lambda: blob.is_awaited)
         blob.grow(SIZE)
 
         self.assertEqual(CONTENT, read_answers(await reading)[0].body)
         self.assertTrue(blob.is_closed)
 
-    async def test_fails(self) -> None:
-        """A download that fails ends the connection by a FIN, after all that was sent before."""
+    async def test_failure(self) -> None:
+        """A failed download ends the connection by a FIN, after the bytes that were written."""
         blob = self.add(CONTENT, readable=2_000_000)
         client = await self.connect(await self.open())
-        reading = talk(client, head(self.path))
-        await self.until(lambda: blob._waiting)
+        reading = send(client, head(self.path))
+        await self.until(lambda: blob.is_awaited)
         blob.fail(RuntimeError("broken"))
 
         raw = await reading
@@ -139,17 +140,17 @@ class PlainTests(SocketCase):
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
     async def test_truncated(self) -> None:
-        """A file that is shorter than its blob ends the connection, and is never padded."""
-        self.pulling.blobs[next(iter(self.pulling.blobs))].truncate(1_000_000)
+        """A file that is shorter than its blob ends the connection, and is not padded."""
+        self.repositories.blobs[next(iter(self.repositories.blobs))].truncate(1_000_000)
         client = await self.connect(await self.open())
 
-        raw = await talk(client, head(self.path))
+        raw = await send(client, head(self.path))
 
         self.assertTrue(raw.endswith(CONTENT[999_000:1_000_000]))
         self.assertEqual(1, len(self.flushLoggedErrors(EOFError)))
 
-    async def test_client_leaves(self) -> None:
-        """A client that leaves in the middle costs nothing: the blob is closed, nothing is logged."""
+    async def test_disconnect(self) -> None:
+        """If the client disconnects in the middle, the blob is closed and nothing is logged."""
         blob = self.add(bytes(30_000_000))
         self.pages.warm_bytes = 30_000_000
         client = await self.connect(await self.open())
@@ -163,12 +164,12 @@ class PlainTests(SocketCase):
         self.assertEqual(self.transports[0].file_bytes, self.sent)
         self.assertTrue(1000 < (self.sent or 0) < 30_000_000, self.sent)
 
-    async def test_broken_off(self) -> None:
-        """A drain that ends in the midst of a blob gives its client all that was sent, and then a FIN."""
+    async def test_aborted(self) -> None:
+        """Aborting the connections ends a blob by a FIN, after the bytes that were sent."""
         blob = self.add(CONTENT, readable=1_000_000)
         client = await self.connect(await self.open())
-        reading = talk(client, head(self.path))
-        await self.until(lambda: blob._waiting)
+        reading = send(client, head(self.path))
+        await self.until(lambda: blob.is_awaited)
 
         self.site.abort_connections()
 
@@ -177,7 +178,7 @@ class PlainTests(SocketCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     async def test_half_closed(self) -> None:
-        """A client that closes its side after asking is given the whole blob."""
+        """A client that half-closes its connection after the request gets the whole blob."""
         client = await self.connect(await self.open())
 
         def half_close() -> bytes:
@@ -189,7 +190,7 @@ class PlainTests(SocketCase):
         self.assertEqual(CONTENT, read_answers(await deferToThread(half_close))[0].body)
 
     async def test_stalled(self) -> None:
-        """A client that reads nothing of a blob is dropped; one that reads slowly lives on."""
+        """A client that reads nothing is disconnected; one that reads slowly is not."""
         blob = self.add(bytes(30_000_000))
         self.pages.warm_bytes = 30_000_000
         client = await self.connect(await self.open())
@@ -206,13 +207,13 @@ class PlainTests(SocketCase):
         await self.until(lambda: not self.site.connections)
 
     async def test_cold(self) -> None:
-        """While one client waits for the disk, another is served."""
+        """While one response waits for the disk, other requests are served."""
         self.pages.warm_bytes = 0
         port = await self.open()
         cold, warm = await self.connect(port), await self.connect(port)
-        reading = talk(cold, head(self.path, "Connection: close"))
+        reading = send(cold, head(self.path, "Connection: close"))
         await self.until(lambda: self.pages.reads)
-        self.assertIn(b"200 OK", await talk(warm, head("/v2/", "Connection: close")))
+        self.assertIn(b"200 OK", await send(warm, head("/v2/", "Connection: close")))
 
         self.pages.warm_bytes = SIZE
         self.pages.arrive()
@@ -220,36 +221,36 @@ class PlainTests(SocketCase):
         self.assertEqual(CONTENT, read_answers(await reading)[0].body)
 
 
-class ElsewhereTests(SocketCase):
+class OtherTransportTests(SocketCase):
     async def test_unix(self) -> None:
-        """Over a Unix socket blobs are read and written, and requests pipelined."""
+        """Blobs are sent over a Unix socket, for pipelined requests too."""
         path = Path(tempfile.mkdtemp()) / "socket"
         await self.open(f"unix:{path}")
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(5)
         client.connect(str(path))
 
-        raw = await talk(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
+        raw = await send(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
 
         self.assertEqual([CONTENT, CONTENT[7:]], [got.body for got in read_answers(raw)])
         self.assertEqual(2 * SIZE - 7, self.sent)
 
     async def test_tls(self) -> None:
-        """Over TLS blobs are encrypted: the file never goes to the socket as it is."""
+        """Blobs are encrypted over TLS, and not sent by sendfile."""
         port, trust = await self.open_tls()
 
-        def greet() -> ssl.SSLSocket:
+        def connect() -> ssl.SSLSocket:
             plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
             return trust.wrap_socket(plain, server_hostname="localhost")
 
-        client = await deferToThread(greet)
-        raw = await talk(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
+        client = await deferToThread(connect)
+        raw = await send(client, head(self.path) + head(self.path, "Range: bytes=7-", "Connection: close"))
 
         self.assertEqual([CONTENT, CONTENT[7:]], [got.body for got in read_answers(raw)])
         self.assertEqual([TLSServer] * 2, [type(transport) for transport in self.transports])
 
     async def test_cold(self) -> None:
-        """A chunk that is not in memory is brought by a thread, and then sent."""
+        """A chunk that is not in the page cache is read by a thread, and then sent."""
         self.pages.warm_bytes = 500_000
         port, trust = await self.open_tls()
         plain = await self.connect(port)
@@ -262,7 +263,7 @@ class ElsewhereTests(SocketCase):
         self.assertEqual(CONTENT, await reading)
 
     async def _read(self, client: socket.socket) -> bytes:
-        return read_answers(await talk(client, head(self.path, "Connection: close")))[0].body
+        return read_answers(await send(client, head(self.path, "Connection: close")))[0].body
 
     async def open_tls(self) -> tuple[Any, ssl.SSLContext]:
         certified = Certified(Path(tempfile.mkdtemp()))

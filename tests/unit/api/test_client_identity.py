@@ -1,4 +1,4 @@
-"""Who sent a request, as far as its head and its connection tell."""
+"""Tests of mirrord/api/client_identity.py."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -22,7 +22,7 @@ from tests.fakes.wire import Client, Wire
 
 
 def certificate(common_name: str, *names: str) -> x509.Certificate:
-    """A certificate of these names, signed by itself."""
+    """Return a self-signed certificate of these names."""
     key, now = Ed25519PrivateKey.generate(), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
@@ -47,7 +47,7 @@ class IdentityTests(SynchronousTestCase):
     def identity(
         self, *headers: str, peer: str = "192.0.2.7", shown: x509.Certificate | None = None
     ) -> ClientIdentity:
-        """Return what a request with these headers from this peer presents."""
+        """Return the identity of a request with these headers from this peer."""
         wire: Any = Wire(peerAddress=IPv4Address("TCP", peer, 4711), lenient=True)
         if peer == "unix":
             wire.peerAddr = UNIXAddress(b"")
@@ -57,17 +57,17 @@ class IdentityTests(SynchronousTestCase):
         return self.identities[-1]
 
     def test_plain(self) -> None:
-        """A client is its connection's peer, and finds us where its Host says."""
+        """The client is the peer of its connection, and the address of the mirror is its Host."""
         self.assertEqual(self.identity(), ClientIdentity(origin="http://mirror", address="192.0.2.7"))
         self.assertEqual(self.identity("Authorization: Bearer x").authorization, "Bearer x")
 
     def test_trusted_proxy(self) -> None:
-        """A proxy that is trusted says who the client is, and how it speaks with it."""
+        """A trusted proxy reports the address and the scheme of the client."""
         identity = self.identity("X-Forwarded-For: 198.51.100.9", "X-Forwarded-Proto: https", peer="10.0.0.1")
         self.assertEqual((identity.origin, identity.address), ("https://mirror", "198.51.100.9"))
 
     def test_unknown_proxy(self) -> None:
-        """Behind a proxy that nobody vouches for, the address counts for nothing; and so in a browser."""
+        """The address of a client behind an unknown proxy, or of a browser, does not count."""
         for header in (
             "X-Forwarded-For: 127.0.0.1",
             "Forwarded: for=1",
@@ -78,18 +78,18 @@ class IdentityTests(SynchronousTestCase):
             self.assertEqual(self.identity(header, peer="127.0.0.1").address, "", header)
 
     def test_unix_socket(self) -> None:
-        """Who may use our Unix socket is on this host, as long as we trust no proxies to use it."""
+        """A client of a Unix socket is on this host, unless proxies are trusted."""
         self.site.proxies = TrustedProxies()
         self.assertEqual(self.identity(peer="unix").address, "127.0.0.1")
         self.assertEqual(self.identity("Via: 1.1 x", peer="unix").address, "")
 
     def test_certificate(self) -> None:
-        """The names in a client's certificate are the client's."""
+        """The names in a certificate are those of the client."""
         self.assertEqual(self.identity(shown=certificate("ci")).certificates, {"ci"})
         shown = certificate("ci", "a.lan", "b.lan")
         self.assertEqual(self.identity(shown=shown).certificates, {"ci", "a.lan", "b.lan"})
 
     def test_proxys_certificate(self) -> None:
-        """The certificate of a proxy says nothing about its client."""
+        """The certificate of a proxy does not identify its client."""
         identity = self.identity("X-Forwarded-For: 198.51.100.9", peer="10.0.0.1", shown=certificate("proxy"))
         self.assertEqual(identity.certificates, set())

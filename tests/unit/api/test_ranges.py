@@ -1,4 +1,4 @@
-"""Ranges are read as RFC 9110 says, and as podman needs them."""
+"""Tests of mirrord/api/ranges.py."""
 
 import re
 from email.parser import BytesParser
@@ -19,7 +19,7 @@ SPECS = st.one_of(
 
 
 def covered(header: str, size: int) -> list[tuple[int, int]] | None:
-    """What werkzeug thinks is asked for, clamped to `size`; None where it cannot read it."""
+    """Return the ranges that werkzeug parses, clamped to `size`; None if it rejects the header."""
     parsed = parse_range_header(header)
     if parsed is None:
         return None
@@ -34,27 +34,27 @@ def covered(header: str, size: int) -> list[tuple[int, int]] | None:
 
 class SelectTests(SynchronousTestCase):
     def test_single(self) -> None:
-        """From, to, from on, and the last so many."""
+        """A range has a first and a last byte, only a first, or a length from the end."""
         self.assertEqual((ByteRange(2, 6),), select("bytes=2-5", 10))
         self.assertEqual((ByteRange(2, 10),), select("bytes=2-", 10))
         self.assertEqual((ByteRange(7, 10),), select("bytes=-3", 10))
 
     def test_clamped(self) -> None:
-        """What lies beyond the end is left out, however many digits it has."""
+        """A range is cut at the end of the blob, however many digits it has."""
         self.assertEqual((ByteRange(2, 10),), select("bytes=2-99", 10))
         self.assertEqual((ByteRange(0, 10),), select("bytes=-99", 10))
         self.assertEqual((ByteRange(2, 10),), select("bytes=2-" + "9" * 5000, 10))
         self.assertEqual((ByteRange(2, 10),), select("bytes=" + "0" * 5000 + "2-", 10))
 
     def test_unsatisfiable(self) -> None:
-        """A range without a byte cannot be satisfied; one that ends before it begins neither."""
+        """A range without a byte, or one that ends before it begins, cannot be satisfied."""
         for header in ("bytes=10-", "bytes=10-12", "bytes=-0", "bytes=5-2", "bytes=500-0", "bytes=10-,-0"):
             with self.subTest(header=header):
                 self.assertEqual((), select(header, 10))
         self.assertEqual((), select("bytes=0-", 0))
 
     def test_ignored(self) -> None:
-        """What is of another unit or malformed is ignored, all of it."""
+        """A header of another unit, or malformed, is ignored."""
         for header in (
             "items=0-1",
             "bytes",
@@ -71,17 +71,17 @@ class SelectTests(SynchronousTestCase):
         self.assertIsNone(select("bytes=\u0661-\u0662", 10), "only ASCII digits are digits")
 
     def test_several(self) -> None:
-        """Several ranges come in the order asked, not merged; empty elements of the list are none."""
+        """Several ranges keep their order, and are not merged; empty elements are skipped."""
         self.assertEqual(
             (ByteRange(5, 7), ByteRange(0, 2), ByteRange(1, 3)), select("bytes=5-6, ,0-1,\t1-2", 10)
         )
 
     def test_some_unsatisfiable(self) -> None:
-        """Of several, those that can be satisfied are."""
+        """Of several ranges, those that can be satisfied are."""
         self.assertEqual((ByteRange(0, 2),), select("Bytes=0-1,20-30", 10))
 
     def test_caps(self) -> None:
-        """Too many ranges, or more than twice the blob, are answered with the blob."""
+        """For too many ranges, or more than twice the blob, the whole blob is sent."""
         many = ",".join(["0-0"] * MAX_RANGES)
         self.assertEqual(MAX_RANGES, len(select(f"bytes={many}", 10_000) or ()))
         self.assertIsNone(select(f"bytes={many},0-0", 10_000))
@@ -91,13 +91,13 @@ class SelectTests(SynchronousTestCase):
     @given(st.text("bytes=0123456789-, \tx", max_size=40), st.integers(0, 100))
     @example("bytes=-", 1)
     def test_anything(self, header: str, size: int) -> None:
-        """Whatever the header, each range has bytes and lies inside the blob."""
+        """Each range has bytes and lies inside the blob, for any header."""
         for wanted in select(header, size) or ():
             self.assertTrue(0 <= wanted.first < wanted.stop <= size)
 
     @given(st.lists(SPECS, min_size=1, max_size=4), st.integers(1, 100))
     def test_oracle(self, specs: list[str], size: int) -> None:
-        """Where werkzeug can read a header, we want the same bytes."""
+        """The bytes are those that werkzeug parses."""
         header = f"bytes={','.join(specs)}"
         expected = covered(header, size)
         ranges = select(header, size)
@@ -110,7 +110,7 @@ class SelectTests(SynchronousTestCase):
 class MultipartTests(SynchronousTestCase):
     @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=2, max_size=5))
     def test_parsed_by_others(self, pairs: list[tuple[int, int]]) -> None:
-        """A MIME parser finds every range, in order, with its bytes; the length is known before."""
+        """A MIME parser finds every range in order; the length is known in advance."""
         content = bytes(range(100))
         ranges = [ByteRange(first, first + count) for first, count in pairs]
 

@@ -1,4 +1,4 @@
-"""Where clients get tokens."""
+"""Tests of mirrord/api/token.py."""
 
 import json
 from pathlib import Path
@@ -39,8 +39,8 @@ class TokenCase(AccessCase):
         self.client.send(head("/v2/token", f"Content-Length: {len(form)}", method="POST") + form)
         return self.client.got()
 
-    def told(self, got: Got) -> tuple[str | None, str]:
-        """Whose token it is, and for what."""
+    def granted(self, got: Got) -> tuple[str | None, str]:
+        """Return the user and the scope of a token."""
         self.assertEqual(got.status, 200)
         document: dict[str, Any] = json.loads(got.body)
         self.assertEqual(document["token"], document["access_token"])
@@ -51,26 +51,26 @@ class TokenCase(AccessCase):
 
 class GetTests(TokenCase):
     def test_anonymous(self) -> None:
-        """Without a password there is a token for what everybody may do."""
+        """Without a password the token allows what anonymous clients may do."""
         self.assertEqual(
-            self.told(self.get(f"service=mirrord&scope={SCOPE}")), (None, "repository:team/a:pull")
+            self.granted(self.get(f"service=mirrord&scope={SCOPE}")), (None, "repository:team/a:pull")
         )
 
     def test_user(self) -> None:
-        """With a password there is one for what the user may do; docker, logging in, asks for nothing."""
+        """With a password the token allows what the user may do; `docker login` requests no scope."""
         authorization = f"Authorization: {basic('ann', 'apple')}"
-        self.assertEqual(self.told(self.get(f"account=ann&scope={SCOPE}", authorization)), ("ann", SCOPE))
-        self.assertEqual(self.told(self.get("account=ann&offline_token=true", authorization)), ("ann", ""))
+        self.assertEqual(self.granted(self.get(f"account=ann&scope={SCOPE}", authorization)), ("ann", SCOPE))
+        self.assertEqual(self.granted(self.get("account=ann&offline_token=true", authorization)), ("ann", ""))
 
     def test_wrong_password(self) -> None:
-        """A wrong password is told so, in the words that docker prints."""
+        """A wrong password is an error whose message docker prints."""
         got = self.get("", f"Authorization: {basic('ann', 'x')}")
         self.assertEqual(got.status, 401)
         self.assertEqual(got.headers["www-authenticate"], 'Basic realm="mirrord", charset="UTF-8"')
         self.assertEqual(json.loads(got.body)["errors"][0]["code"], "UNAUTHORIZED")
 
     def test_too_often(self) -> None:
-        """Who comes while others wait for their guesses is told in how many seconds to come again."""
+        """After too many wrong passwords the response is a 429 with Retry-After."""
         for number in range(6):
             other = Client(self.client.site)
             other.send(head("/v2/token", f"Authorization: {basic('ann', str(number))}"))
@@ -78,7 +78,7 @@ class GetTests(TokenCase):
         self.assertEqual((got.status, got.headers["retry-after"]), (429, "7"))
 
     def test_answer(self) -> None:
-        """An answer is kept by nobody, and says for how long it is good, but not by which clock."""
+        """The response must not be cached, and has the lifetime of the token."""
         got = self.get(f"scope={SCOPE}")
         self.assertEqual(got.headers["cache-control"], "no-store")
         document = json.loads(got.body)
@@ -86,34 +86,34 @@ class GetTests(TokenCase):
         self.assertEqual(set(document), {"token", "access_token", "token_type", "expires_in", "scope"})
 
     def test_other_methods(self) -> None:
-        """HEAD is answered as GET is; nothing else but POST is."""
+        """HEAD is allowed as GET is; other methods than POST are not."""
         self.assertEqual(self.get(method="HEAD").body, b"")
         got = self.get(method="DELETE")
         self.assertEqual((got.status, got.headers["allow"]), (405, "GET, HEAD, POST"))
 
     def test_unreadable(self) -> None:
-        """A query that cannot be read is refused."""
+        """An invalid query is rejected."""
         for query in ("scope=%ff", "&".join("scope=a" for _ in range(200))):
             self.assertEqual(self.get(query).status, 400, query[:20])
 
 
 class PostTests(TokenCase):
     def test_password(self) -> None:
-        """OAuth's form has user and password in it, and gets the same."""
+        """The form of OAuth has the user and the password, and gets the same token."""
         form = urlencode({**LOGIN, "username": "ann", "password": "apple"}).encode()
-        self.assertEqual(self.told(self.post(form)), ("ann", SCOPE))
+        self.assertEqual(self.granted(self.post(form)), ("ann", SCOPE))
 
     def test_wrong_password(self) -> None:
-        """A wrong or missing password in a form gets nothing."""
+        """A wrong or missing password in a form gets no token."""
         for login in ({"username": "ann", "password": "x"}, {"username": "ann"}, {}):
             self.assertEqual(self.post(urlencode({**LOGIN, **login}).encode()).status, 401)
 
     def test_other_grants(self) -> None:
-        """A client that has a refresh token, which is none of ours, is sent back to GET."""
+        """A refresh token is rejected such that the client falls back to GET."""
         form = urlencode({"grant_type": "refresh_token", "refresh_token": "x"}).encode()
         self.assertEqual(self.post(form).status, 405)
         self.assertEqual(self.post(b"").status, 405)
 
     def test_too_long(self) -> None:
-        """A form is not read beyond what one need be."""
+        """A form that is too long is rejected."""
         self.assertEqual(self.post(b"x" * (MAX_FORM_BYTES + 1)).status, 400)

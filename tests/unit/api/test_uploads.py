@@ -1,6 +1,4 @@
-"""Pushing over HTTP: who may, what is told, and in which order that is decided."""
-
-from twisted.internet.defer import Deferred
+"""Tests of mirrord/api/uploads.py, blobs.py and root.py, for clients that push."""
 
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
@@ -8,7 +6,7 @@ from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
 from tests.fakes.wire import Client, Got, head, read_answers
-from tests.unit.api.scene import SceneCase
+from tests.unit.api.cases import HostedAPICase
 
 CONTENT = b"0123456789"
 DIGEST = Digest.of(CONTENT)
@@ -16,23 +14,22 @@ UPLOADS = "/v2/team/app/blobs/uploads/"
 APP = RepositoryName("team/app")
 
 
-class PushCase(SceneCase):
-    """A client on the daemon's own host, which may push there."""
+class PushCase(HostedAPICase):
+    """A client that may push to `team/app`."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.hosting = self.pulling.hosting
-        self.let("network:192.168.1.0/24")
+        self.allow("network:192.168.1.0/24")
 
-    def let(self, *pushers: str) -> None:
-        """Let these parties push; everybody may pull `team/app`, and nobody anything else."""
-        parties = tuple(map(Principal.parse, pushers))
+    def allow(self, *pushers: str) -> None:
+        """Allow these principals to push to `team/app` and everyone to pull it; anything else is denied."""
+        principals = tuple(map(Principal.parse, pushers))
         rule = RuleConfig(
-            repositories=("team/app",), pull=(Principal("anonymous"),), push=parties, delete=parties
+            repositories=("team/app",), pull=(Principal("anonymous"),), push=principals, delete=principals
         )
-        self.gate = Authenticator(
+        self.authenticator = Authenticator(
             rules=Rules.of(AccessConfig(rules=(rule,))),
-            resolve_scope=self.pulling.router().resolve_scope,
+            resolve_scope=self.repositories.router().resolve_scope,
         )
         self.root = self.make_root()
         self.site.resource = self.root
@@ -45,7 +42,7 @@ class PushCase(SceneCase):
 
 class UploadTests(PushCase):
     def test_chunks(self) -> None:
-        """A push in two chunks is told where it is at each step, and then where its blob is."""
+        """A push in two chunks gets its location and progress at each step, and then that of the blob."""
         begun = self.send("POST", UPLOADS)
         location = begun.headers["location"]
         self.assertEqual((202, "0-0"), (begun.status, begun.headers["range"]))
@@ -62,7 +59,7 @@ class UploadTests(PushCase):
         self.assertEqual((200, CONTENT, "mirrord; hit"), (got.status, got.body, got.headers["cache-status"]))
 
     def test_out_of_order(self) -> None:
-        """A chunk that does not follow is 416, with the place from which to go on."""
+        """A chunk out of order is a 416 with the location and the progress."""
         location = self.send("POST", UPLOADS).headers["location"]
         got = self.send("PATCH", location, CONTENT, "Content-Range: 5-14")
 
@@ -70,7 +67,7 @@ class UploadTests(PushCase):
         self.assertEqual((location, "0-0"), (got.headers["location"], got.headers["range"]))
 
     def test_methods(self) -> None:
-        """What a path does not take is 405, with what it does."""
+        """A method that a path does not support is a 405 with those that it does."""
         location = self.send("POST", UPLOADS).headers["location"]
         for method, path, allowed in (
             ("GET", UPLOADS, "POST"),
@@ -84,22 +81,24 @@ class UploadTests(PushCase):
                 self.assert_error(got, 405, "UNSUPPORTED")
                 self.assertEqual(allowed, got.headers["allow"])
 
-    def test_leaving(self) -> None:
-        """A client that leaves while its blob is committed does not undo that."""
+    def test_disconnect(self) -> None:
+        """A commit completes though its client disconnects."""
         location = self.send("POST", UPLOADS).headers["location"]
         self.send("PATCH", location, CONTENT)
-        self.hosting.uploads.slow_disk = Deferred()
+        self.store.threads.hold()
         client = Client(self.site)
         client.send(head(f"{location}?digest={DIGEST}", "Content-Length: 0", method="PUT"))
         client.leave()
-        self.hosting.uploads.slow_disk.callback(None)
+        self.assertFalse(self.store.has(DIGEST))
+        self.store.threads.release()
 
-        self.assertIn(DIGEST, self.hosting.index.blobs.committed)
+        self.assertEqual(CONTENT, self.store.blob(DIGEST))
+        self.assertIsNotNone(self.store.opened.hosted.link(APP, DIGEST))
 
-    def test_refusing_disk(self) -> None:
-        """A disk that refuses is 503 in the spec's words, and the log says why."""
+    def test_disk_failure(self) -> None:
+        """A disk failure is a 503, and logged."""
         location = self.send("POST", UPLOADS).headers["location"]
-        self.hosting.uploads.refusals = [OSError("no space left")]
+        self.store.threads.failures["append"] = OSError("no space left")
         self.assert_error(self.send("PATCH", location, CONTENT), 503, "UNAVAILABLE")
 
         self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
@@ -107,8 +106,8 @@ class UploadTests(PushCase):
 
 class PermissionTests(PushCase):
     def test_before_the_body(self) -> None:
-        """Whoever may not push is refused by the head alone: nothing of the body is read or asked for."""
-        self.let("network:10.0.0.0/8")
+        """A push without permission is rejected by its head; the body is neither requested nor read."""
+        self.allow("network:10.0.0.0/8")
         for method, path in (
             ("POST", f"{UPLOADS}?digest={DIGEST}"),
             ("PATCH", f"{UPLOADS}session-1"),
@@ -119,11 +118,11 @@ class PermissionTests(PushCase):
             (got,) = read_answers(client.wire.value(), method)
             self.assert_error(got, 403, "DENIED")
             self.assertEqual("close", got.headers["connection"])
-        self.assertEqual({}, self.hosting.uploads.sessions)
+        self.assertEqual(0, self.store.opened.uploads.total_entries)
 
     def test_not_confirmed(self) -> None:
-        """A blob of a repository that one may not read is answered like one that is nowhere."""
-        self.hosting.index.hold(RepositoryName("team/secret"), DIGEST, CONTENT)
+        """A blob of an unreadable repository gets the same response as one that does not exist."""
+        self.hosted.push(RepositoryName("team/secret"), CONTENT)
         for digest in (DIGEST, Digest.of(b"nowhere")):
             got = self.get(f"/v2/team/secret/blobs/{digest}", method="HEAD")
             self.assertEqual(403, got.status)
@@ -132,38 +131,38 @@ class PermissionTests(PushCase):
                 self.assertEqual(202, got.status)
 
     def test_mount(self) -> None:
-        """What one may read is mounted without a byte."""
-        self.let("anonymous")
-        self.hosting.index.hold(APP, DIGEST, CONTENT)
+        """A readable blob is mounted without an upload."""
+        self.allow("anonymous")
+        self.hosted.push(APP, CONTENT)
 
         self.assertEqual(201, self.send("POST", f"{UPLOADS}?mount={DIGEST}").status)
 
     def test_delete(self) -> None:
-        """A delete needs its own permission, and is 404 for what is not there."""
-        self.hosting.index.hold(APP, DIGEST, CONTENT)
+        """Deletion needs a permission of its own, and is a 404 for unknown content."""
+        self.hosted.push(APP, CONTENT)
         blob = f"/v2/team/app/blobs/{DIGEST}"
-        self.let("network:10.0.0.0/8")
+        self.allow("network:10.0.0.0/8")
         self.assertEqual(403, self.send("DELETE", blob).status)
-        self.let("network:192.168.1.0/24")
+        self.allow("network:192.168.1.0/24")
         self.assertEqual([202, 404], [self.send("DELETE", blob).status for _ in range(2)])
 
     def test_catalog(self) -> None:
-        """The list of repositories has those that one may read, hosted beside mirrored ones."""
+        """The catalog has the repositories that the client may read."""
         for name in ("team/app", "team/secret"):
-            self.hosting.index.hold(RepositoryName(name), DIGEST, CONTENT)
+            self.hosted.push(RepositoryName(name), CONTENT)
         self.assertEqual(b'{"repositories":["team/app"]}', self.get("/v2/_catalog").body)
 
 
 class RoutingTests(PushCase):
     def test_hosted(self) -> None:
-        """A hosted name is never asked of an upstream; with `ns` or a prefix it is never ours."""
+        """A hosted name is not requested from an upstream; with `ns` or a prefix it is not hosted."""
         self.assert_error(self.get("/v2/team/app/manifests/v1"), 404, "MANIFEST_UNKNOWN")
-        self.assertEqual([], self.pulling.asked)
+        self.assertEqual([], self.repositories.requests)
         for path in ("/v2/team/app/tags/list?ns=quay.io", "/quay/v2/team/app/tags/list"):
             self.assertEqual(403, self.get(path).status)
             self.assert_error(self.send("PUT", path), 405, "UNSUPPORTED")
 
-    def test_our_own_name(self) -> None:
-        """`ns` may say our own host, as containerd's does when it was told where we are."""
+    def test_own_host(self) -> None:
+        """`ns` may be the mirror's own host, as that of a containerd without a hosts.toml."""
         self.assertEqual(202, self.send("POST", f"{UPLOADS}?ns=mirror").status)
         self.assert_error(self.send("POST", f"{UPLOADS}?ns=other.example"), 404, "NAME_UNKNOWN")

@@ -1,4 +1,4 @@
-"""A browser at the mirror's address is told how to set up the hosts that pull; nobody else is."""
+"""Tests of mirrord/api/welcome.py."""
 
 import base64
 import hashlib
@@ -11,9 +11,9 @@ from zope.interface import alsoProvides
 
 from mirrord.api.welcome import accepts_html, welcome_page
 from mirrord.client_config import RECIPES, MirrorAddress, Registry
-from tests.fakes.pulling import HUB
+from tests.fakes.repositories import HUB
 from tests.fakes.wire import Got
-from tests.unit.api.scene import SceneCase
+from tests.unit.api.cases import APICase
 
 BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -24,7 +24,7 @@ def page(host: bytes, upstream: str = "docker.io", *, is_secure: bool = False) -
 
 class AcceptTests(SynchronousTestCase):
     def test_browser(self) -> None:
-        """Who names HTML is a browser, whatever else it takes."""
+        """A client that accepts HTML by name is a browser."""
         for accept in (
             BROWSER.partition(": ")[2],
             "TEXT/HTML",
@@ -34,7 +34,7 @@ class AcceptTests(SynchronousTestCase):
             self.assertTrue(accepts_html(accept.encode()), accept)
 
     def test_others(self) -> None:
-        """Who takes anything, or has nothing to say, or will not have HTML, gets no page."""
+        """A client that accepts anything, has no Accept header, or rejects HTML is not a browser."""
         for accept in (
             "*/*",
             "",
@@ -72,7 +72,7 @@ class PageTests(SynchronousTestCase):
         self.assertIn('"registry-mirrors": ["http://10.0.0.7:5000"]', unescape(page(b"10.0.0.7:5000")))
 
     def test_no_address(self) -> None:
-        """What no client could be told as an address is not shown, whatever stands in it."""
+        """An invalid Host is not shown."""
         for host in (b"", b"<script>", b"a'b", b"a&b", b"a:b", b"a" * 300, b"[<b>]", b"\xe4", b"a\n", b"-"):
             self.assertEqual(page(b"mirror.lan:5000"), page(host), host)
 
@@ -82,7 +82,7 @@ class PageTests(SynchronousTestCase):
         self.assertLess(len(answer.head(b"HTTP/1.1") + answer.body), 4096)
 
     def test_nothing_runs(self) -> None:
-        """The policy allows the page's own style, by its hash, and nothing else."""
+        """The content security policy allows the page's own style, and nothing else."""
         answer = welcome_page(b"mirror.lan", "docker.io", is_secure=False)
         policy = dict(answer.headers)[b"Content-Security-Policy"].decode()
         (style,) = re.findall(r"<style>(.*?)</style>", answer.body.decode(), re.DOTALL)
@@ -91,7 +91,7 @@ class PageTests(SynchronousTestCase):
         self.assertNotRegex(answer.body.decode(), r"<script|<img|<link| on\w+=|src=|href=|style=")
 
 
-class RouteTests(SceneCase):
+class RouteTests(APICase):
     def assert_page(self, got: Got) -> None:
         self.assertEqual((200, "text/html; charset=utf-8"), (got.status, got.headers["content-type"]))
 
@@ -106,18 +106,18 @@ class RouteTests(SceneCase):
         self.assertEqual((str(len(got.body)), b""), (headers.headers["content-length"], headers.body))
 
     def test_tls(self) -> None:
-        """A browser that came by TLS is shown https."""
+        """The recipes say https to a browser that uses TLS."""
         alsoProvides(self.wire, ISSLTransport)
         self.assertIn(b"https://mirror&quot;", self.get("/", BROWSER).body)
 
     def test_absolute_form(self) -> None:
-        """The host of an absolute target goes before that of the header."""
+        """The host of an absolute target takes precedence over the header."""
         self.assertIn(
             b"<code>mirror.example:5000</code>", self.get("http://mirror.example:5000", BROWSER).body
         )
 
     def test_elsewhere(self) -> None:
-        """No other path is ever HTML, errors least of all, and `/` is not for who does not ask for it."""
+        """No other path is HTML, nor is an error, nor `/` for other clients."""
         for path, status, code in (
             ("/v2/x", 404, "NAME_UNKNOWN"),
             ("/index.html", 404, "NAME_UNKNOWN"),

@@ -28,7 +28,8 @@ from mirrord.http.site import ConnectionLimits, MirrorSite
 from mirrord.observe.metrics import Metrics
 from tests.fakes.certified import Certified
 from tests.fakes.cold import ColdPages
-from tests.fakes.pulling import HUB, FakePulling
+from tests.fakes.fake_repositories import FakeRepositories
+from tests.fakes.repositories import HUB
 from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, Got, head, read_answers
 
@@ -58,8 +59,8 @@ class StaticFileTests(TestCase):
         (self.folder / "large").write_bytes(CONTENT)
         (self.folder / "sub").mkdir()
         (self.folder / "sub" / "index.html").write_text("<p>index</p>")
-        pulling, pages = FakePulling(), cast("PageCache", ColdPages())
-        root = pulling.root(metrics=Metrics([HUB]), pages=pages)
+        repositories, pages = FakeRepositories(), cast("PageCache", ColdPages())
+        root = repositories.root(metrics=Metrics([HUB]), pages=pages)
         self.opened = WatchedFile.opened = []
         root.putChild(b"files", WatchedFile(str(self.folder)))
         limits = ConnectionLimits(stall_seconds=1, closing_seconds=1)

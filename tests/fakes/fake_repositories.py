@@ -1,4 +1,7 @@
-"""Mirrored repositories in memory, without an upstream behind them, and a router that finds them."""
+"""Fake mirrored repositories for the tests of the API: their content, waits and failures are up to the test.
+
+`FakeRepository` keeps the contract of `Repository` (tests/unit/fakes/test_repository.py).
+"""
 
 import os
 import tempfile
@@ -35,22 +38,25 @@ from mirrord.repository import (
     StoredTag,
     TagListResult,
 )
-from mirrord.routing import Router, StoredRepositories, UpstreamRoute
-from tests.fakes.hosted import FakeHosting
-
-HUB, QUAY = "docker.io", "quay.io"
+from mirrord.routing import Router, UpstreamRoute
+from tests.fakes.clock import ImmediateClock
+from tests.fakes.repositories import HUB, QUAY, Repositories
+from tests.fakes.routing import NOTHING_STORED, no_repository
 
 
 @attrs.define(eq=False)
 class FakeBlob:
-    """A blob in a file; `grow` and `fail` are what its download does."""
+    """A blob in a file, which grows or fails as the test says; `body` is its content in memory.
+
+    `passed` is the response to a far range, after `pause`.
+    """
 
     content: bytes
     readable: int
     body: bytes | None = None
-    outcome: CacheResult = attrs.field(factory=CacheResult.hit)
+    cache: CacheResult = attrs.field(factory=CacheResult.hit)
     passed: Any = None
-    asking: Deferred[None] | None = None
+    pause: Deferred[None] | None = None
     passed_ranges: list[tuple[int, int]] = attrs.field(factory=list)
     is_closed: bool = False
     cancelled: int = 0
@@ -59,12 +65,17 @@ class FakeBlob:
 
     @classmethod
     def of(cls, content: bytes, readable: int | None = None, **more: Any) -> "FakeBlob":
-        """A blob of which `readable` bytes are there; None: all."""
+        """Return a blob of which `readable` bytes are written; None: all."""
         return cls(content, len(content) if readable is None else readable, **more)
 
     @property
     def size(self) -> int:
         return len(self.content)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a reader waits for more."""
+        return self._waiting is not None
 
     @property
     def fd(self) -> int:
@@ -96,8 +107,8 @@ class FakeBlob:
 
     async def pass_through(self, first: int, stop: int) -> Any:
         self.passed_ranges.append((first, stop))
-        if self.asking is not None:
-            await self.asking
+        if self.pause is not None:
+            await self.pause
         return self.passed
 
     def close(self) -> None:
@@ -112,8 +123,8 @@ class FakeBlob:
 
 
 @attrs.define(eq=False)
-class FakeBody:
-    """Bytes as an upstream sends them, chunk by chunk."""
+class FakeRangeBody:
+    """A range that is passed through, in chunks."""
 
     offset: int
     chunks: list[bytes]
@@ -131,36 +142,39 @@ class FakeBody:
 
 
 @attrs.define(eq=False)
-class FakePulling:
-    """What can be pulled, what was asked for, and a way to make every question wait."""
+class FakeRepositories:
+    """The content of all mirrored repositories.
+
+    Every request is recorded in `requests`, waits for `pause` and then raises `error`. With `hosted`, real
+    hosted repositories are found too.
+    """
 
     manifests: dict[str, Manifest] = attrs.field(factory=dict)
     blobs: dict[Digest, FakeBlob] = attrs.field(factory=dict)
     tags: tuple[str, ...] = ()
-    index: bytes = b'{"manifests":[]}'
-    repositories: list[str] = attrs.field(factory=list)
-    outcome: CacheResult = attrs.field(factory=CacheResult.hit)
-    asked: list[tuple[Any, ...]] = attrs.field(factory=list)
+    referrers: bytes = b'{"manifests":[]}'
+    catalog: list[str] = attrs.field(factory=list)
+    cache: CacheResult = attrs.field(factory=CacheResult.hit)
+    requests: list[tuple[Any, ...]] = attrs.field(factory=list)
     error: Exception | None = None
     pause: Deferred[None] | None = None
     is_filtered: bool = False
-    tells_size: bool = True
-    hosting: FakeHosting = attrs.field(factory=FakeHosting)
+    reports_size: bool = True
+    hosted: Repositories | None = None
+    clock: ImmediateClock = attrs.field(factory=ImmediateClock)
 
     def router(self) -> Router:
-        """Return where names lead: docker.io is `dockerhub`, quay.io `quay`, and `team/*` is hosted."""
-        stored = StoredRepositories(
-            of_upstream=self._of_upstream,
-            hosted=self.hosting.index.repositories,
-            mirrored=lambda: iter(()),
-            has_hosted=self.hosting.index.has,
-        )
+        """Return a router: docker.io is `dockerhub`, quay.io is `quay`, and `team/*` is hosted."""
+        stored = NOTHING_STORED
+        if self.hosted is not None:
+            index = self.hosted.store.opened.hosted
+            stored = attrs.evolve(stored, hosted=index.repositories, has_hosted=index.has)
         return Router.of(
             [UpstreamRoute(HUB, "dockerhub"), UpstreamRoute(QUAY, "quay")],
             hosted_patterns=("team/*",),
             open_mirrored=lambda key: FakeRepository(key, self),
-            open_hosted=self.hosting.open,
-            stored=stored,
+            open_hosted=no_repository if self.hosted is None else self.hosted.hosted,
+            stored=attrs.evolve(stored, of_upstream=self._of_upstream),
         )
 
     def root(
@@ -172,7 +186,7 @@ class FakePulling:
         last_clients: LastClients | None = None,
         is_debugging: Callable[[], bool] = lambda: True,
     ) -> RegistryRoot:
-        """Return the root of a listener whose own upstream is docker.io, with this content behind it."""
+        """Return the root of a listener whose own upstream is docker.io."""
         router = self.router()
         if authenticator is None:
             authenticator = Authenticator(rules=Rules.of(None), resolve_scope=router.resolve_scope)
@@ -183,7 +197,7 @@ class FakePulling:
             metrics=metrics,
             pages=pages,
             last_clients=last_clients or LastClients(lambda: 0.0),
-            clock=self.hosting.clock,
+            clock=self.clock,
             make_boundary=lambda: "0b0b",
             is_debugging=is_debugging,
         )
@@ -199,8 +213,8 @@ class FakePulling:
         blob = self.blobs[digest] = FakeBlob.of(content, readable, **more)
         return digest, blob
 
-    async def ask(self, *question: Any) -> None:
-        self.asked.append(question)
+    async def request(self, *request: Any) -> None:
+        self.requests.append(request)
         if self.pause is not None:
             await self.pause
         if self.error is not None:
@@ -217,74 +231,72 @@ class FakePulling:
         return self.blobs[digest]
 
     def _of_upstream(self, upstream: str, after: str, limit: int) -> list[tuple[RepositoryName, bool]]:
-        names = [name for name in self.repositories if name > after] if upstream == HUB else []
-        self.asked += [("catalog", name) for name in names[:limit]]
+        names = [name for name in self.catalog if name > after] if upstream == HUB else []
+        self.requests += [("catalog", name) for name in names[:limit]]
         return [(RepositoryName(name), True) for name in names[:limit]]
 
 
 @attrs.frozen
 class FakeRepository(Repository):
-    """A mirrored repository with the content of a FakePulling."""
+    """A mirrored repository with the content of `FakeRepositories`."""
 
     _key: RepositoryKey
-    _pulling: FakePulling
+    _all: FakeRepositories
 
     @property
     def key(self) -> RepositoryKey:
         return self._key
 
     async def get_manifest(self, reference: Reference) -> ManifestResult:
-        await self._pulling.ask("get", self._key, reference)
-        return ManifestResult(self._pulling.manifest(reference), self._pulling.outcome)
+        await self._all.request("get", self._key, reference)
+        return ManifestResult(self._all.manifest(reference), self._all.cache)
 
     async def head_manifest(self, reference: Reference) -> DescriptorResult:
-        await self._pulling.ask("head", self._key, reference)
-        return DescriptorResult(self._pulling.manifest(reference).descriptor, self._pulling.outcome)
+        await self._all.request("head", self._key, reference)
+        return DescriptorResult(self._all.manifest(reference).descriptor, self._all.cache)
 
     async def open_blob(self, digest: Digest) -> BlobResult:
-        await self._pulling.ask("open", self._key, digest)
-        blob = self._pulling.blob(digest)
-        return BlobResult(blob, blob.outcome)
+        await self._all.request("open", self._key, digest)
+        blob = self._all.blob(digest)
+        return BlobResult(blob, blob.cache)
 
     async def head_blob(self, digest: Digest) -> BlobSizeResult:
-        await self._pulling.ask("head", self._key, digest)
-        size = self._pulling.blob(digest).size
-        return BlobSizeResult(size if self._pulling.tells_size else None, self._pulling.outcome)
+        await self._all.request("head", self._key, digest)
+        size = self._all.blob(digest).size
+        return BlobSizeResult(size if self._all.reports_size else None, self._all.cache)
 
     async def list_tags(self, page: Page) -> TagListResult:
-        await self._pulling.ask("tags", self._key)
-        names = [tag for tag in self._pulling.tags if tag > page.last]
-        return TagListResult(
-            tuple(names[: None if page.limit is None else page.limit + 1]), self._pulling.outcome
-        )
+        await self._all.request("tags", self._key)
+        names = [tag for tag in self._all.tags if tag > page.last]
+        return TagListResult(tuple(names[: None if page.limit is None else page.limit + 1]), self._all.cache)
 
     async def list_referrers(
         self, subject: Digest, artifact_type: str | None, after: str = ""
     ) -> ReferrersResult:
-        await self._pulling.ask("referrers", self._key, subject, artifact_type)
-        return ReferrersResult(self._pulling.index, self._pulling.is_filtered, self._pulling.outcome)
+        await self._all.request("referrers", self._key, subject, artifact_type)
+        return ReferrersResult(self._all.referrers, self._all.is_filtered, self._all.cache)
 
     def stored_blob_size(self, digest: Digest) -> int | None:
-        blob = self._pulling.blobs.get(digest)
+        blob = self._all.blobs.get(digest)
         return None if blob is None else blob.size
 
     def stored_tags(self) -> Iterator[list[StoredTag]]:
-        raise AssertionError("only the operator lists what is stored")
+        raise AssertionError("the API does not list what is stored")
 
     def stored_content(self) -> Iterator[list[StoredContent]]:
-        raise AssertionError("only the operator lists what is stored")
+        raise AssertionError("the API does not list what is stored")
 
     async def stored_manifest(self, digest: Digest) -> Manifest | None:
-        raise AssertionError("only the operator reads the store")
+        raise AssertionError("the API does not read the store")
 
     def look_up(self, reference: Reference) -> ReferenceState:
-        raise AssertionError("only the operator looks references up")
+        raise AssertionError("the API does not look references up")
 
     def blob_state(self, descriptor: Descriptor) -> BlobState:
-        raise AssertionError("only the operator looks blobs up")
+        raise AssertionError("the API does not look blobs up")
 
     def unavailable_because(self, *, is_known: bool, is_complete: bool) -> str | None:
-        raise AssertionError("only the operator is given reasons")
+        raise AssertionError("the API does not explain")
 
     async def remove(self, tag: Tag | None, digest: Digest | None) -> Removal:
-        raise AssertionError("only the operator removes")
+        raise AssertionError("the API does not remove")
