@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.cli.exit_status import EXIT_STATUSES
 from mirrord.cli.main import COMMANDS
-from mirrord.config import access, config, defaults, hosted, schema
+from mirrord.config import access, config, defaults, schema
 from mirrord.observe.events import Event
 from mirrord.observe.log_entry import FIELDS
 from mirrord.observe.metrics import Metrics
@@ -29,8 +29,8 @@ SECTIONS: dict[str, type[attrs.AttrsInstance]] = {
     "`[gc]`": config.GCConfig,
     "`[admin]`": config.AdminConfig,
     "`[log]`": config.LogConfig,
-    "`[hosted]`": hosted.HostedConfig,
-    "`[[hosted.keep]]`": hosted.RetentionConfig,
+    "`[hosted]`": config.HostedConfig,
+    "`[[hosted.keep]]`": config.RetentionConfig,
     "`[access]`": access.AccessConfig,
     "`[[access.rules]]`": access.RuleConfig,
 }

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from mirrord.config.endpoints import EndpointDescription
+from mirrord.config.addresses import EndpointDescription
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - connected to, not bound

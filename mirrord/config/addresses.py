@@ -1,6 +1,17 @@
-"""IP addresses as text: one parser for clients' peers, forwarded headers and the hosts of URLs."""
+"""Addresses as text: IP addresses, and descriptions of Twisted server endpoints.
 
+One parser of IP addresses serves clients' peers, forwarded headers and the hosts of URLs.
+"""
+
+import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Self
+
+import attrs
+
+_SEPARATOR = re.compile(r"(?<!\\):")
+_ESCAPE = re.compile(r"\\(.)")
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
@@ -14,3 +25,27 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+@attrs.frozen
+class EndpointDescription:
+    """A description, such as `tcp:5000:interface=127.0.0.1`, split into kind and arguments; not validated."""
+
+    kind: str
+    positional: tuple[str, ...] = ()
+    named: Mapping[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Split a description as Twisted does: at colons without a backslash."""
+        kind, *arguments = _SEPARATOR.split(text)
+        unescaped = [_ESCAPE.sub(r"\1", argument) for argument in arguments]
+        return cls(
+            kind,
+            tuple(argument for argument in unescaped if "=" not in argument),
+            dict(argument.split("=", 1) for argument in unescaped if "=" in argument),
+        )
+
+    def argument(self, name: str, position: int) -> str:
+        """Return an argument given by name or by position; "" if it is given by neither."""
+        return self.named.get(name, "".join(self.positional[position : position + 1]))

@@ -4,9 +4,7 @@ docs/configuration.md describes every key.
 """
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -14,7 +12,6 @@ import attrs
 from mirrord.config import defaults, schema
 from mirrord.config.access import AccessConfig
 from mirrord.config.conflicts import conflicts
-from mirrord.config.hosted import HostedConfig
 from mirrord.config.types import (
     Bytes,
     Endpoint,
@@ -29,6 +26,7 @@ from mirrord.config.types import (
     Prefix,
     ProxyOrigin,
     Seconds,
+    TagPattern,
     Timeout,
     UpstreamName,
     Username,
@@ -38,8 +36,6 @@ from mirrord.config.types import (
     read_password,
 )
 from mirrord.oci.names import DOCKER_HUB
-
-T = TypeVar("T")
 
 
 @attrs.frozen
@@ -163,6 +159,40 @@ class GCConfig:
     partials: Interval = 7 * 86_400.0
 
 
+@attrs.frozen(kw_only=True)
+class RetentionConfig:
+    """A rule that deletes old tags and manifests of some hosted repositories; None disables a criterion.
+
+    `newest` and `older_than` apply to the tags that match `tags`, `untagged_for` to manifests.
+    """
+
+    repositories: tuple[Pattern, ...] = ("*",)
+    untagged_for: Interval | None = None
+    newest: int | None = None
+    tags: TagPattern = "*"
+    older_than: Interval | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.untagged_for is None and self.newest is None and self.older_than is None:
+            raise schema.InvalidKey("untagged_for", "missing; set this, newest or older_than")
+
+
+@attrs.frozen(kw_only=True)
+class HostedConfig:
+    """The repositories that clients push to, as patterns; without any, every repository is mirrored.
+
+    `grace` protects blobs that no manifest references yet; `upload_timeout` limits a silent client.
+    """
+
+    enabled: bool = True
+    repositories: tuple[Pattern, ...] = ()
+    delete: bool = True
+    grace: Seconds = 3600.0
+    max_upload_size: PositiveBytes | None = None
+    upload_timeout: Timeout = 60.0
+    keep: tuple[RetentionConfig, ...] = ()
+
+
 @attrs.frozen
 class AdminConfig:
     """The endpoint of metrics, health and status."""
@@ -190,7 +220,7 @@ class Config:
     gc: GCConfig = GCConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
-    hosted: HostedConfig = attrs.field(factory=HostedConfig)
+    hosted: HostedConfig = HostedConfig()
     access: AccessConfig | None = None
     drain_timeout: Seconds = 30.0
 
@@ -236,7 +266,7 @@ def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: 
 def override(
     config: Config,
     *,
-    listen: Iterable[str] = (),
+    listen: Sequence[str] = (),
     upstream: str | None = None,
     store: str | None = None,
     admin: str | None = None,
@@ -249,30 +279,20 @@ def override(
     Raises:
         ConfigError: An option is invalid.
     """
+    if listen:
+        config = attrs.evolve(config, listen=())
+    options: list[tuple[str, str | None, Callable[[Config, str], Config]]] = [
+        *(("listen", endpoint, _with_listener) for endpoint in listen),
+        ("store", store, _with_store),
+        ("admin", admin, _with_admin),
+        ("upstream", upstream, _with_hub),
+    ]
     lines: list[str] = []
-
-    def parse(option: str, parser: Callable[[str], T], text: str) -> T | None:
+    for name, text, apply in options:
         try:
-            return parser(text)
+            config = config if text is None else apply(config, text)
         except ValueError as error:
-            lines.append(f"--{option}: {error}")
-            return None
-
-    listeners = tuple(
-        ListenConfig(endpoint=endpoint)
-        for text in listen
-        if (endpoint := parse("listen", parse_endpoint, text))
-    )
-    if listeners:
-        config = attrs.evolve(config, listen=listeners)
-    if store is not None and (path := parse("store", parse_path, store)):
-        config = attrs.evolve(config, store=attrs.evolve(config.store, path=path))
-    if admin is not None and (endpoint := parse("admin", parse_endpoint, admin)):
-        config = attrs.evolve(config, admin=AdminConfig(endpoint))
-    if upstream is not None and (
-        upstreams := parse("upstream", partial(_replace_hub_url, config.upstream), upstream)
-    ):
-        config = attrs.evolve(config, upstream=upstreams)
+            lines.append(f"--{name}: {error}")
     if lines:
         raise ConfigError(lines)
     return config
@@ -297,13 +317,25 @@ def _with_passwords(
     return attrs.evolve(upstream, account=tuple(accounts))
 
 
-def _replace_hub_url(upstreams: Iterable[UpstreamConfig], text: str) -> tuple[UpstreamConfig, ...]:
-    url = parse_origin(text)
+def _with_listener(config: Config, endpoint: str) -> Config:
+    return attrs.evolve(config, listen=(*config.listen, ListenConfig(endpoint=parse_endpoint(endpoint))))
+
+
+def _with_store(config: Config, path: str) -> Config:
+    return attrs.evolve(config, store=attrs.evolve(config.store, path=parse_path(path)))
+
+
+def _with_admin(config: Config, endpoint: str) -> Config:
+    return attrs.evolve(config, admin=AdminConfig(parse_endpoint(endpoint)))
+
+
+def _with_hub(config: Config, url: str) -> Config:
+    origin = parse_origin(url)
 
     def replace(upstream: UpstreamConfig) -> UpstreamConfig:
         if upstream.name != DOCKER_HUB:
             return upstream
         realm = None if upstream.realm == defaults.DOCKER_HUB_REALM else upstream.realm
-        return attrs.evolve(upstream, url=url, realm=realm)
+        return attrs.evolve(upstream, url=origin, realm=realm)
 
-    return tuple(map(replace, upstreams))
+    return attrs.evolve(config, upstream=tuple(map(replace, config.upstream)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from mirrord.config.endpoints import EndpointDescription
+from mirrord.config.addresses import EndpointDescription
 from mirrord.config.schema import StringFormat
 from mirrord.oci.names import HOSTED, canonical_registry
 
@@ -40,6 +40,7 @@ _PORT = r"(?::[0-9]{1,5})?"
 _HOST = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]){_PORT}", re.ASCII)
 _PREFIX = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _PATTERN = re.compile(r"[a-z0-9._/*?\[\]!-]+", re.ASCII)
+_TAG_PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]+", re.ASCII)
 
 
 def parse_seconds(text: str) -> float:
@@ -142,6 +143,13 @@ def parse_pattern(text: str) -> str:
     """Parse a shell pattern that can match a repository."""
     if _PATTERN.fullmatch(text) is None or text.startswith("/"):
         raise ValueError("no repository name can match this pattern")
+    return text
+
+
+def parse_tag_pattern(text: str) -> str:
+    """Parse a shell pattern that can match a tag."""
+    if _TAG_PATTERN.fullmatch(text) is None:
+        raise ValueError("no tag can match this pattern")
     return text
 
 
@@ -293,6 +301,7 @@ ProxyOrigin = Annotated[str, StringFormat(parse_proxy_origin)]
 Username = Annotated[str, StringFormat(parse_username)]
 Prefix = Annotated[str, StringFormat(parse_prefix)]
 Pattern = Annotated[str, StringFormat(parse_pattern)]
+TagPattern = Annotated[str, StringFormat(parse_tag_pattern)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, StringFormat(parse_network)]
 LogFormat = Annotated[str, StringFormat(parse_log_format)]
 LogLevelName = Annotated[str, StringFormat(parse_log_level)]

@@ -19,7 +19,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 
-from mirrord.config.endpoints import EndpointDescription
+from mirrord.config.addresses import EndpointDescription
 from mirrord.http.certificates import Certificates
 from mirrord.http.file_server import MeteredUnixServer, SendfileServer
 from mirrord.http.page_cache import PageCache

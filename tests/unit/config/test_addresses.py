@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.config.addresses import parse_address
+from mirrord.config.addresses import EndpointDescription, parse_address
 
 
 class AddressTests(SynchronousTestCase):
@@ -24,3 +24,28 @@ class AddressTests(SynchronousTestCase):
         """Anything else is None: names, ports, networks, brackets and the spellings of inet_aton."""
         for text in ("", "unix", "localhost", "192.0.2.1:80", "[::1]", "10.0.0.0/8", "127.1", "010.0.0.1"):
             self.assertIsNone(parse_address(text), text)
+
+
+class EndpointTests(SynchronousTestCase):
+    def test_parts(self) -> None:
+        """Arguments are separated by colons without a backslash, and named where they have an `=`."""
+        for text, kind, positional, named in (
+            ("tcp:5000", "tcp", ("5000",), {}),
+            ("tcp:5000:interface=127.0.0.1", "tcp", ("5000",), {"interface": "127.0.0.1"}),
+            ("tcp6:port=0:interface=\\:\\:1", "tcp6", (), {"port": "0", "interface": "::1"}),
+            ("unix:/run/a\\:b:mode=660", "unix", ("/run/a:b",), {"mode": "660"}),
+            ("systemd:domain=INET:index=0", "systemd", (), {"domain": "INET", "index": "0"}),
+            ("tcp", "tcp", (), {}),
+            ("tcp:5000:", "tcp", ("5000", ""), {}),
+        ):
+            self.assertEqual(
+                EndpointDescription.parse(text), EndpointDescription(kind, positional, named), text
+            )
+
+    def test_argument(self) -> None:
+        """A name wins over a position; what is given by neither is empty."""
+        description = EndpointDescription.parse("tcp:5000:interface=127.0.0.1")
+        self.assertEqual(
+            [description.argument(*given) for given in (("port", 0), ("interface", 1), ("backlog", 2))],
+            ["5000", "127.0.0.1", ""],
+        )

@@ -13,12 +13,12 @@ from mirrord.config.config import (
     Config,
     ConfigError,
     GCConfig,
+    HostedConfig,
     ListenConfig,
     LogConfig,
     StoreConfig,
     UpstreamConfig,
 )
-from mirrord.config.hosted import HostedConfig
 from mirrord.daemon.generation import Generation
 from mirrord.daemon.runtime import Runtime
 from mirrord.http.site import ConnectionLimits

@@ -14,8 +14,15 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from mirrord.config.config import Config, ConfigError, GCConfig, ListenConfig, LogConfig, StoreConfig
-from mirrord.config.hosted import HostedConfig
+from mirrord.config.config import (
+    Config,
+    ConfigError,
+    GCConfig,
+    HostedConfig,
+    ListenConfig,
+    LogConfig,
+    StoreConfig,
+)
 from mirrord.daemon.generation import Generation
 from mirrord.daemon.listeners import Listener
 from mirrord.daemon.runtime import Runtime
