@@ -12,9 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.access.authenticator import Authenticator, ResolveScope
-from mirrord.access.keys import open_key
 from mirrord.access.rules import Rules
-from mirrord.access.tokens import TokenIssuer
+from mirrord.access.tokens import TokenIssuer, open_key
 from mirrord.access.users import RunInThread, Users
 from mirrord.config.access import AccessConfig
 

@@ -6,17 +6,29 @@ at once, not when the token expires.
 
 They are JSON Web Tokens (RFC 7519, RFC 8037) with the claims of distribution's token specification, so that
 a person can read them; only this registry verifies them. One algorithm is accepted.
+
+The key that signs them has a file of its own. It is generated where there is none, and again where the file
+is damaged. Only tokens that are valid for five minutes are lost with it, so it is written without fsync.
 """
 
 import hashlib
+import os
 import uuid
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import attrs
 import jwt
 from cachetools import TTLCache
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from mirrord.access.challenge import SERVICE
 from mirrord.access.credentials import MAX_LENGTH
@@ -27,6 +39,9 @@ from mirrord.oci.names import RepositoryName
 TOKEN_SECONDS = 300
 _SKEW_SECONDS = 30
 """Tolerance for a clock that was set back after the token was issued."""
+
+KEY_NAME = "token.key"
+_KEY_MODE = 0o600
 
 _ALGORITHM = "EdDSA"
 _CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access")
@@ -123,3 +138,28 @@ class TokenIssuer:
 def _scope(claim: dict[str, Any]) -> Scope:
     """Parse a scope that was written by `issue`."""
     return Scope(RepositoryName(claim["name"]), frozenset(map(Action, claim["actions"])))
+
+
+def open_key(folder: Path) -> Ed25519PrivateKey:
+    """Read the key in this folder, or generate and store one.
+
+    Raises:
+        OSError: The key can be neither read nor written.
+    """
+    file = folder / KEY_NAME
+    try:
+        key = load_pem_private_key(file.read_bytes(), None)
+    except (FileNotFoundError, ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    return key if isinstance(key, Ed25519PrivateKey) else _generate_key(file)
+
+
+def _generate_key(file: Path) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.generate()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = file.with_suffix(".new")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _KEY_MODE), "wb") as opened:
+        opened.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    scratch.replace(file)
+    return key

@@ -1,6 +1,6 @@
 """AdminRoot: the resource tree of the admin listener, for operators and their tools."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -12,30 +12,36 @@ from mirrord.admin.origin import refuse_web_pages
 from mirrord.http.request import MirrorRequest
 from mirrord.http.resource import JSONResource, UnknownResource
 from mirrord.http.response import Header, Response
-from mirrord.observe.health import Health
 
 _NO_STORE: Header = (b"Cache-Control", b"no-store")
 _TEXT: Header = (b"Content-Type", b"text/plain; charset=utf-8")
+
+HealthChecks = Mapping[str, Callable[[], str | None]]
+"""Conditions for sending clients here, by name; each returns None, or a problem in few words without secrets.
+
+A check looks at what is already known (whether a port is open, whether the last write succeeded); it never
+waits.
+"""
 
 
 class AdminRoot(Resource):
     """The root: `metrics`, `healthz`, `readyz`, `status`, and the commands (commands.py).
 
-    `status` returns the document of `/status`. It and the checks of `health` are called for every request,
+    `status` returns the document of `/status`. It and the `checks` are called for every request,
     on the reactor: they read from memory only.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        health: Health,
+        checks: HealthChecks,
         status: Callable[[], object],
         commands: Commands,
     ) -> None:
         super().__init__()
         self.putChild(b"metrics", MetricsResource(registry))
         self.putChild(b"healthz", HealthResource())
-        self.putChild(b"readyz", ReadinessResource(health))
+        self.putChild(b"readyz", ReadinessResource(checks))
         self.putChild(b"status", StatusResource(status))
         for name, command in commands.resources().items():
             self.putChild(name, command)
@@ -92,15 +98,15 @@ class HealthResource(_Page):
 class ReadinessResource(_Page):
     """`/readyz`: every check by name; 503 if one of them fails."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, checks: HealthChecks) -> None:
         super().__init__()
-        self._health = health
+        self._checks = checks
 
     def page(self, request: MirrorRequest) -> Response:
         """Return the checks."""
-        results = self._health.run()
-        is_ready = all(result.is_ok for result in results)
-        checks = {result.name: result.problem or "ok" for result in results}
+        problems = {name: _run(find_problem) for name, find_problem in self._checks.items()}
+        is_ready = all(problem is None for problem in problems.values())
+        checks = {name: problem or "ok" for name, problem in problems.items()}
         return Response.of_json(
             {"ready": is_ready, "checks": checks}, _NO_STORE, status=200 if is_ready else 503
         )
@@ -117,3 +123,11 @@ class StatusResource(_Page):
         """Return the status."""
         refuse_web_pages(request)
         return Response.of_json(self._status(), _NO_STORE)
+
+
+def _run(find_problem: Callable[[], str | None]) -> str | None:
+    """Run a check. If it raises an exception, the problem is the type of that."""
+    try:
+        return find_problem()
+    except Exception as error:  # noqa: BLE001 - whatever it is, /readyz must answer
+        return type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from mirrord.admin.sweep import last_sweep_document
-from mirrord.gc.results import SweepResult
+from mirrord.gc.collector import SweepResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey
 

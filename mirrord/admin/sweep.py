@@ -3,13 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from mirrord.gc.results import (
-    MAX_NAMED,
-    HostedSweepPreview,
-    HostedSweepResult,
-    SweepPreview,
-    SweepResult,
-)
+from mirrord.gc.collector import SweepPreview, SweepResult
+from mirrord.gc.hosted import MAX_NAMED, HostedSweepPreview, HostedSweepResult
 from mirrord.oci.content import Entry, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag

@@ -11,14 +11,13 @@ from mirrord.admin.listing import RepositoryLister
 from mirrord.admin.operations import Operations, Remover
 from mirrord.admin.pull import ImagePuller
 from mirrord.admin.results import Permissions
-from mirrord.admin.root import AdminRoot
+from mirrord.admin.root import AdminRoot, HealthChecks
 from mirrord.admin.status import HostedStatus, LogStatus, Status, StoreStatus
 from mirrord.admin.verification import Verifier
 from mirrord.config.access import AccessConfig
 from mirrord.config.config import Config
 from mirrord.daemon.runtime import Runtime
 from mirrord.observe.build import version
-from mirrord.observe.health import Health, HealthCheck
 from mirrord.repository import Repository
 from mirrord.routing import Router
 from mirrord.upstream.client import UpstreamClient
@@ -73,24 +72,22 @@ def build_admin_root(
     """Build the admin listener's root; it calls `upstreams` for the configured ones."""
     return AdminRoot(
         registry=runtime.metrics.registry,
-        health=_build_health(runtime, reload_error),
+        checks=_health_checks(runtime, reload_error),
         status=_build_status(runtime, upstreams),
         commands=commands,
     )
 
 
-def _build_health(runtime: Runtime, reload_error: Callable[[], str | None]) -> Health:
-    return Health(
-        (
-            HealthCheck("store", lambda: runtime.probe.trouble),
-            HealthCheck("index", lambda: runtime.store.trouble),
-            HealthCheck("disk", lambda: runtime.collector.problem),
-            HealthCheck("listeners", lambda: _closed_listeners(runtime)),
-            HealthCheck("certificates", lambda: _certificate_problems(runtime)),
-            HealthCheck("configuration", reload_error),
-            HealthCheck("users", lambda: runtime.access.problem),
-        )
-    )
+def _health_checks(runtime: Runtime, reload_error: Callable[[], str | None]) -> HealthChecks:
+    return {
+        "store": lambda: runtime.probe.trouble,
+        "index": lambda: runtime.store.trouble,
+        "disk": lambda: runtime.collector.problem,
+        "listeners": lambda: _closed_listeners(runtime),
+        "certificates": lambda: _certificate_problems(runtime),
+        "configuration": reload_error,
+        "users": lambda: runtime.access.problem,
+    }
 
 
 def _closed_listeners(runtime: Runtime) -> str | None:

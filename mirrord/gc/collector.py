@@ -17,10 +17,15 @@ from twisted.logger import Logger
 
 from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.flight.single import SingleFlight
-from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.hosted import (
+    MAX_NAMED,
+    EvictedContent,
+    HostedSweeper,
+    HostedSweepPreview,
+    HostedSweepResult,
+)
 from mirrord.gc.plan import DiskUsage, GCLimits, eviction_order, victims
 from mirrord.gc.ports import EvictableContent
-from mirrord.gc.results import MAX_NAMED, EvictedContent, SweepPreview, SweepResult
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import Entry
 from mirrord.oci.digest import Digest
@@ -33,6 +38,26 @@ LEAST_FREE_BYTES = 2 * 1024 * 1024
 
 EMERGENCY_BYTES = 16 * 1024 * 1024
 """The space that an emergency frees beyond what is needed at once, if there is so much."""
+
+
+@attrs.frozen(kw_only=True)
+class SweepResult:
+    """The result of a sweep. `started_at` is wall clock; `forgotten` counts links and tags of the mirror."""
+
+    started_at: float
+    seconds: float
+    evicted: EvictedContent
+    forgotten: int
+    hosted: HostedSweepResult
+
+
+@attrs.frozen
+class SweepPreview:
+    """The totals that a sweep would evict, and the first MAX_NAMED entries."""
+
+    evicted: EvictedContent
+    victims: tuple[Entry, ...]
+    hosted: HostedSweepPreview
 
 
 @attrs.define(eq=False, kw_only=True)

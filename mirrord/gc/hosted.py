@@ -16,11 +16,13 @@ from twisted.internet.interfaces import IReactorTime
 from mirrord.flight.cooperate import cooperate, run_in_slices
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.ports import CollectableHostedContent
-from mirrord.gc.results import MAX_NAMED, EvictedContent, HostedSweepPreview, HostedSweepResult
 from mirrord.gc.retention import RetentionRule, RetentionRules, plan_retention
 from mirrord.oci.content import Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
+
+MAX_NAMED = 1000
+"""How much of its content a preview lists, of each kind."""
 
 MANIFESTS_PER_TRANSACTION = 256
 """Other writes wait for a transaction to end."""
@@ -29,6 +31,45 @@ _REPOSITORIES_PER_PAGE = 64
 _UPLOADS_PER_SLICE = 32
 
 T = TypeVar("T")
+
+
+@attrs.frozen
+class EvictedContent:
+    """The number of evicted entries, and the bytes of the disk that they occupied."""
+
+    count: int = 0
+    size: int = 0
+
+    def __add__(self, other: "EvictedContent") -> "EvictedContent":
+        return EvictedContent(self.count + other.count, self.size + other.size)
+
+
+@attrs.frozen(kw_only=True)
+class HostedSweepResult:
+    """Removed from hosted repositories: tags, manifests, blobs of single repositories, uploads.
+
+    `removed` is content that no hosted or mirrored repository was linked to any more.
+    """
+
+    tags: int = 0
+    manifests: int = 0
+    blobs: int = 0
+    uploads: int = 0
+    removed: EvictedContent = EvictedContent()
+
+
+@attrs.frozen
+class HostedSweepPreview:
+    """The content that would be removed from hosted repositories.
+
+    `plans` are those of the first MAX_NAMED repositories, and `unreferenced` the first MAX_NAMED blobs that
+    no manifest names. What only this removal would make removable is not counted, blobs of its manifests
+    for instance.
+    """
+
+    result: HostedSweepResult = HostedSweepResult()
+    plans: tuple[RetentionPlan, ...] = ()
+    unreferenced: tuple[tuple[RepositoryName, Digest], ...] = ()
 
 
 @attrs.define(eq=False)

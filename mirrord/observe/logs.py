@@ -13,15 +13,18 @@ import os
 import select
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
+from typing import Protocol
 
 import attrs
+from logging_journald import JournaldTransport
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
 from mirrord.observe.events import Event
-from mirrord.observe.journal import Journal, JournalFull, is_journal
-from mirrord.observe.log_entry import LEVELS, LogEntry, level_of
+from mirrord.observe.log_entry import FIELDS, LEVELS, LogEntry, level_of
 
+IDENTIFIER = "mirrord"
 _PIECE_BYTES = select.PIPE_BUF
 """The size that a pipe, a terminal or a socket with room accepts without blocking (pipe(7))."""
 
@@ -49,6 +52,52 @@ class LineStream:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         return bool(poll.poll(0))
+
+
+class JournalFull(Exception):
+    """The journal would block, and the reactor cannot wait for it."""
+
+
+class Transport(Protocol):
+    """The connection to the journal."""
+
+    def send(self, pairs: list[tuple[str, object]], /) -> None:
+        """Send names and values as one entry."""
+
+
+@attrs.frozen(eq=False)
+class Journal:
+    """The systemd journal of this machine: entries in its native protocol (systemd.journal-fields(7))."""
+
+    _transport: Transport
+
+    @classmethod
+    def at(cls, path: Path = JournaldTransport.SOCKET_PATH) -> "Journal":
+        """Return the journal with a socket at `path`, which may be restarted, or start later."""
+        transport = JournaldTransport(path, connected=False)
+        transport.socket.setblocking(False)
+        return cls(transport)
+
+    def write(self, entry: LogEntry) -> None:
+        """Send an entry. The traceback is part of its message, because journalctl shows only that.
+
+        Raises:
+            JournalFull: It would block.
+            OSError: There is no journal.
+        """
+        message = f"{entry.message}\n{entry.traceback}" if entry.traceback else entry.message
+        pairs: list[tuple[str, object]] = [
+            ("MESSAGE", message),
+            ("PRIORITY", entry.priority),
+            ("SYSLOG_IDENTIFIER", IDENTIFIER),
+        ]
+        if entry.event is not None:
+            pairs.append(("MESSAGE_ID", entry.event.value))
+        pairs += [(FIELDS[name], value) for name, value in entry.fields.items()]
+        try:
+            self._transport.send(pairs)
+        except BlockingIOError:
+            raise JournalFull from None
 
 
 @implementer(ILogObserver)
@@ -119,6 +168,15 @@ class Logs:
 
     def _write_json(self, entry: LogEntry) -> bool:
         return self._stream.write(entry.as_json())
+
+
+def is_journal(fd: int, environment: Mapping[str, str]) -> bool:
+    """Return whether `fd` is a stream to the journal: JOURNAL_STREAM names it (systemd.exec(5))."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 @cache

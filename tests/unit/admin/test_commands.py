@@ -26,7 +26,6 @@ from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
 from mirrord.http.site import MirrorSite
-from mirrord.observe.health import Health
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
@@ -118,7 +117,7 @@ class CommandsTests(SynchronousTestCase):
             )
         )
         self.commands = Commands(self.operations.all, OWN)
-        root = AdminRoot(CollectorRegistry(), Health(()), dict, self.commands)
+        root = AdminRoot(CollectorRegistry(), {}, dict, self.commands)
         self.site = MirrorSite(Clock(), root)
         self.client = self.connect()
 

@@ -1,6 +1,7 @@
 """Tests of mirrord/admin/root.py."""
 
 import json
+from unittest.mock import Mock
 
 from prometheus_client import CollectorRegistry, Counter
 from twisted.internet.address import IPv4Address
@@ -13,7 +14,6 @@ from mirrord.admin.commands import Commands
 from mirrord.admin.operations import Operations
 from mirrord.admin.root import AdminRoot
 from mirrord.http.site import MirrorSite
-from mirrord.observe.health import Health, HealthCheck
 from mirrord.oci.platforms import Platform
 from tests.fakes.wire import Client, Wire, read_answers
 
@@ -21,11 +21,11 @@ from tests.fakes.wire import Client, Wire, read_answers
 class AdminRootTests(SynchronousTestCase):
     def setUp(self) -> None:
         registry = CollectorRegistry()
+        self.find_problem = Mock(return_value=None)
         Counter("mirrord_things", "Things.", registry=registry).inc(3)
-        self.problems: dict[str, str | None] = {"disk": None, "ports": None}
         self.root = AdminRoot(
             registry,
-            Health(tuple(HealthCheck(name, lambda name=name: self.problems[name]) for name in self.problems)),  # type: ignore[misc]
+            {"disk": self.find_problem, "ports": lambda: None},
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
             Commands(self.operations, Platform("linux", "amd64")),
         )
@@ -61,9 +61,16 @@ class AdminRootTests(SynchronousTestCase):
         well = {"ready": True, "checks": {"disk": "ok", "ports": "ok"}}
         self.assertEqual((200, well), (got.status, json.loads(got.body)))
 
-        self.problems["disk"] = "full"
+        self.find_problem.return_value = "full"
         got = self.client.get("/readyz?verbose")
         unwell = {"ready": False, "checks": {"disk": "full", "ports": "ok"}}
+        self.assertEqual((503, unwell), (got.status, json.loads(got.body)))
+
+    def test_failing_check(self) -> None:
+        """An exception in a check is a problem, named by its type only."""
+        self.find_problem.side_effect = OSError(28, "No space left", "/secret/path")
+        got = self.client.get("/readyz")
+        unwell = {"ready": False, "checks": {"disk": "OSError", "ports": "ok"}}
         self.assertEqual((503, unwell), (got.status, json.loads(got.body)))
 
     def test_status(self) -> None:

@@ -6,13 +6,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.admin.sweep import last_sweep_document, sweep_document
-from mirrord.gc.results import (
-    EvictedContent,
-    HostedSweepPreview,
-    HostedSweepResult,
-    SweepPreview,
-    SweepResult,
-)
+from mirrord.gc.collector import SweepPreview, SweepResult
+from mirrord.gc.hosted import EvictedContent, HostedSweepPreview, HostedSweepResult
 from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag

@@ -2,8 +2,8 @@ import errno
 
 from twisted.internet.defer import Deferred
 
-from mirrord.gc.collector import EMERGENCY_BYTES, ENTRIES_PER_SLICE
-from mirrord.gc.results import EvictedContent, HostedSweepResult, SweepResult
+from mirrord.gc.collector import EMERGENCY_BYTES, ENTRIES_PER_SLICE, SweepResult
+from mirrord.gc.hosted import EvictedContent, HostedSweepResult
 from tests.unit.gc.cases import DIGEST, MIB, OTHER, CollectorTestCase
 
 
@@ -174,7 +174,14 @@ class SweepTests(CollectorTestCase):
         sweep = self.result(collector.sweep())
         self.assertEqual(95, len(self.names()))
         self.assertEqual(
-            SweepResult(started_at=5.0, seconds=0.0, evicted=EvictedContent(25, 25 * MIB), forgotten=7), sweep
+            SweepResult(
+                started_at=5.0,
+                seconds=0.0,
+                evicted=EvictedContent(25, 25 * MIB),
+                forgotten=7,
+                hosted=HostedSweepResult(),
+            ),
+            sweep,
         )
         self.assertIs(sweep, collector.last_sweep)
 

@@ -3,9 +3,14 @@
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.gc.hosted import MANIFESTS_PER_TRANSACTION, HostedSweeper
+from mirrord.gc.hosted import (
+    MANIFESTS_PER_TRANSACTION,
+    EvictedContent,
+    HostedSweeper,
+    HostedSweepPreview,
+    HostedSweepResult,
+)
 from mirrord.gc.plan import GCLimits
-from mirrord.gc.results import EvictedContent, HostedSweepPreview, HostedSweepResult
 from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.oci.content import RetentionPlan
 from mirrord.oci.digest import Digest

@@ -15,9 +15,8 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.hosted import HostedSweeper, HostedSweepResult
 from mirrord.gc.plan import GCLimits
-from mirrord.gc.results import HostedSweepResult
 from mirrord.gc.retention import RetentionRules
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
