@@ -2,7 +2,7 @@
 
 An operator reads one line per pull, and a pull is the GET of a manifest: that is what upstreams count, and
 what a user has requested. Blobs, HEADs and lists are logged at debug level. Why an upstream fails is logged
-once, by the upstream (upstream/outages.py), and not again for every client that waits.
+once, by the upstream (upstream/api.py), and not again for every client that waits.
 
 A response from memory takes 90 microseconds, and a line about it 70 more (measured). So a line that is not
 logged is not formatted either.

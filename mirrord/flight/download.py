@@ -60,10 +60,9 @@ State = Opening | Streaming | Verified | Committed | Failed
 
 @attrs.define(eq=False)
 class _Waiter:
-    """A Deferred to fire with `result` as soon as it `is_due`."""
+    """A Deferred to fire with `result` as soon as that is not None."""
 
-    is_due: Callable[[], bool]
-    result: Callable[[], int]
+    result: Callable[[], int | None]
     deferred: Deferred[int]
 
 
@@ -109,11 +108,11 @@ class Download:
 
     def sized(self) -> Deferred[int]:
         """Return a Deferred that fires with the size once it is known, or fails with the download."""
-        return self._wait(lambda: self.size is not None, lambda: self.size or 0)
+        return self._wait(lambda: self.size)
 
     def grown(self, beyond: int) -> Deferred[int]:
         """Return a Deferred that fires with `readable` once beyond this, or fails with the download."""
-        return self._wait(lambda: self.readable > beyond, lambda: self.readable)
+        return self._wait(lambda: readable if (readable := self.readable) > beyond else None)
 
     def opened(self, size: int, written: int = 0) -> None:
         """The size is known; `written` bytes are left from an earlier download."""
@@ -142,8 +141,8 @@ class Download:
         if isinstance(self.state, Opening | Streaming):
             self._set_state(Failed(error))
 
-    def _wait(self, is_due: Callable[[], bool], result: Callable[[], int]) -> Deferred[int]:
-        waiter = _Waiter(is_due, result, Deferred(self._remove))
+    def _wait(self, result: Callable[[], int | None]) -> Deferred[int]:
+        waiter = _Waiter(result, Deferred(self._remove))
         if not self._fire(waiter):
             self._waiters.append(waiter)
         return waiter.deferred
@@ -163,6 +162,6 @@ class Download:
         if not waiter.deferred.called:
             if isinstance(self.state, Failed):
                 waiter.deferred.errback(self.state.error)
-            elif waiter.is_due():
-                waiter.deferred.callback(waiter.result())
+            elif (result := waiter.result()) is not None:
+                waiter.deferred.callback(result)
         return bool(waiter.deferred.called)

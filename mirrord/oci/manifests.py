@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, Self
 
 import attrs
@@ -165,17 +164,10 @@ def _has_list(document: dict[str, Any], key: str) -> bool:
 
 def references_in(document: dict[str, Any]) -> tuple[Descriptor, ...]:
     """Return the descriptors in any kind of manifest; malformed entries are skipped."""
-    return tuple(_descriptors(document))
-
-
-def _descriptors(document: dict[str, Any]) -> Iterator[Descriptor]:
     entries: list[Any] = [document.get("config")]
     for key in _LISTS:
         entries.extend(document.get(key) or [] if _has_list(document, key) else [])
-    for entry in entries[:MAX_REFERENCES]:
-        descriptor = read_descriptor(entry)
-        if descriptor is not None:
-            yield descriptor
+    return tuple(filter(None, map(read_descriptor, entries[:MAX_REFERENCES])))
 
 
 def read_descriptor(entry: Any) -> Descriptor | None:

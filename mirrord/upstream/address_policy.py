@@ -82,21 +82,17 @@ class GuardedEndpoint:
         return connecting
 
 
+@attrs.define(eq=False)
 class _GuardedFactory(Factory):
     """Builds the protocol of another factory for addresses that are allowed."""
 
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, addresses: AddressPolicy, host: str) -> None:
-        self._factory = factory
-        self._addresses = addresses
-        self._host = host
+    _factory: IProtocolFactory
+    _addresses: AddressPolicy
+    _host: str
 
     def buildProtocol(self, addr: Any) -> Any:
-        """Build the protocol before a byte is sent.
-
-        Raises:
-            UpstreamRefused: The address is not allowed.
-        """
+        """Build the protocol before a byte is sent; raises UpstreamRefused unless the address is allowed."""
         self._addresses.check_peer(self._host, addr)
         return self._factory.buildProtocol(addr)

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger, LogLevel
 from twisted.web.http_headers import Headers
 
 from mirrord.observe.events import Event
@@ -19,9 +20,8 @@ from mirrord.oci.errors import (
 )
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.authorization import Authorizer
-from mirrord.upstream.circuit import Circuit, Ticket
+from mirrord.upstream.circuit import Circuit, CircuitState, Ticket
 from mirrord.upstream.origin import WebOrigin
-from mirrord.upstream.outages import OutageLogger
 from mirrord.upstream.quota import UNKNOWN, Quota
 from mirrord.upstream.retry import Deadline, retry
 from mirrord.upstream.tokens import TokenDenied
@@ -53,12 +53,49 @@ class UpstreamRequest:
         return self.kind == "manifest" and self.method == "GET"
 
 
-@attrs.frozen
-class LastError:
-    """The most recent failure of the upstream, and when by the reactor's clock; it contains no secret."""
+@attrs.define(eq=False)
+class OutageLogger:
+    """Logs the outages of one upstream, of manifest requests or of all.
 
-    message: str
-    at: float
+    One line when an outage begins and one when it ends, whatever the number of requests that fail and of
+    probes in between.
+    """
+
+    _upstream: str
+    _circuit: Circuit
+    _clock: IReactorTime
+    _since: dict[bool, float] = attrs.field(factory=dict, init=False)
+    _log = Logger()
+
+    def opened(self, reason: str, seconds: float, event: Event, *, manifest_gets_only: bool = False) -> None:
+        """Log that the circuit is open for this long; at debug level if the outage was logged before."""
+        is_known = manifest_gets_only in self._since
+        self._since.setdefault(manifest_gets_only, self._clock.seconds())
+        self._log.emit(
+            LogLevel.debug if is_known else LogLevel.warn,
+            "{upstream}: {reason}; circuit open for {what} for {seconds:.1f} s",
+            upstream=self._upstream,
+            reason=reason,
+            what=_requests(manifest_gets_only=manifest_gets_only),
+            seconds=seconds,
+            event=event,
+        )
+
+    def log_recovery(self) -> None:
+        """Log the outages that are over."""
+        if not self._since:
+            return
+        now = self._clock.seconds()
+        for manifest_gets_only, since in list(self._since.items()):
+            if self._circuit.state(now, of_manifests=manifest_gets_only) is CircuitState.CLOSED:
+                del self._since[manifest_gets_only]
+                self._log.info(
+                    "{upstream}: circuit closed for {what} after {seconds:.1f} s",
+                    upstream=self._upstream,
+                    what=_requests(manifest_gets_only=manifest_gets_only),
+                    seconds=now - since,
+                    event=Event.UPSTREAM_RECOVERED,
+                )
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -73,7 +110,7 @@ class RegistryAPI:
     _authorizer: Authorizer
     _random: Random
     quota: Quota = attrs.field(default=UNKNOWN, init=False)
-    last_error: LastError | None = attrs.field(default=None, init=False)
+    last_error: str | None = attrs.field(default=None, init=False)
     _outages: OutageLogger = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -93,7 +130,7 @@ class RegistryAPI:
             response = await self._send_authorized(request, deadline)
             await self._settle(ticket, request, response, deadline)
         except UpstreamBusy as error:
-            self.last_error = LastError(str(error), self.clock.seconds())
+            self.last_error = str(error)
             if ticket.is_settled:
                 raise
             raise self._limited(ticket, error.retry_after_seconds, manifest_gets_only=False) from None
@@ -179,7 +216,7 @@ class RegistryAPI:
 
     def _failed(self, ticket: Ticket, error: UpstreamError, *, is_short: bool) -> None:
         """Settle the ticket by a failure; a rejected account does not count as one."""
-        self.last_error = LastError(str(error), self.clock.seconds())
+        self.last_error = str(error)
         if ticket.is_settled or isinstance(error, AccountRefused):
             return
         if isinstance(error, UpstreamTimeout) and is_short:
@@ -187,3 +224,7 @@ class RegistryAPI:
         elif ticket.failed():
             wait = self.circuit.wait_seconds(self.clock.seconds(), of_manifests=False)
             self._outages.opened(str(error), wait, Event.UPSTREAM_FAILING)
+
+
+def _requests(*, manifest_gets_only: bool) -> str:
+    return "manifest requests" if manifest_gets_only else "all requests"

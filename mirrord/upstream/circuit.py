@@ -116,9 +116,7 @@ class Circuit:
         gates = (self._all, self._manifest_gets) if is_manifest_get else (self._all,)
         for gate in gates:
             gate.check(now)
-        ticket = Ticket(circuit=self, gates=gates, began_at=now, progress=self._progress)
-        ticket.enter(now)
-        return ticket
+        return Ticket(circuit=self, gates=gates, began_at=now, progress=self._progress)
 
     def state(self, now: float, *, of_manifests: bool) -> CircuitState:
         """Return the state that the next manifest GET, or any other request, meets."""
@@ -185,12 +183,11 @@ class Ticket:
     _gates: tuple[CircuitGate, ...]
     _began_at: float
     _progress: int
-    _probed: tuple[CircuitGate, ...] = attrs.field(default=(), init=False)
+    _probed: tuple[CircuitGate, ...] = attrs.field(init=False)
     is_settled: bool = attrs.field(default=False, init=False)
 
-    def enter(self, now: float) -> None:
-        """Enter the gates, which were checked."""
-        self._probed = tuple([gate for gate in self._gates if gate.enter(self, now)])
+    def __attrs_post_init__(self) -> None:
+        self._probed = tuple([gate for gate in self._gates if gate.enter(self, self._began_at)])
 
     def succeeded(self) -> None:
         """Close the circuit: a response arrived; 401, 403 and 404 are responses like any other."""
