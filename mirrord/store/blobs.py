@@ -33,11 +33,7 @@ class StoredBlob:
 
     @property
     def fd(self) -> int:
-        """A file descriptor of its own, closed by `close`; where `body` is there, opened on first use.
-
-        Raises:
-            OSError: The file cannot be opened.
-        """
+        """A file descriptor of its own, closed by `close`; where `body` is there, opened on first use."""
         if self._is_closed:
             raise ValueError("the blob is closed")
         if self._fd is None:
@@ -68,7 +64,10 @@ class StoredBlob:
 
 @attrs.define(eq=False, kw_only=True)
 class BlobStore:
-    """Committed blobs and partials, by digest alone; `pinned_bytes` counts the mirrored blobs being read."""
+    """Committed blobs and partials, by digest alone; implements `BlobFiles` of `mirrored/ports.py`.
+
+    `pinned_bytes` counts the mirrored blobs being read. All methods raise OSError when the disk fails.
+    """
 
     _layout: Layout
     _contents: Contents
@@ -80,20 +79,12 @@ class BlobStore:
     _log = Logger()
 
     def size_of(self, digest: Digest) -> int | None:
-        """Return the size of a committed blob; None if there is none.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Return the size of a committed blob; None if there is none."""
         row = self._find(digest)
         return None if row is None else row.size
 
     def has(self, blob: Descriptor) -> bool:
-        """Return whether the file of a committed blob has the described size; looks at the disk itself.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Return whether the file of a committed blob has the described size; looks at the disk itself."""
         try:
             size = self._layout.content(ContentKind.BLOB, blob.digest).stat().st_size
         except FileNotFoundError:
@@ -103,11 +94,7 @@ class BlobStore:
         return size == blob.size
 
     def open(self, digest: Digest) -> StoredBlob | None:
-        """Open a committed blob; None if there is none. Counts as a use.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Open a committed blob; None if there is none. Counts as a use."""
         row = self._find(digest)
         found = None if row is None else self._load(digest, row)
         if row is None or found is None:
@@ -125,28 +112,15 @@ class BlobStore:
         )
 
     def find_partial(self, digest: Digest) -> PartialFile | None:
-        """Open the partial that an earlier download left; it is hashed again before the first write.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Open the partial that an earlier download left; it is hashed again before the first write."""
         return self._partials.find(digest)
 
     def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialFile:
-        """Open a new, empty partial.
-
-        Raises:
-            OSError: The disk failed.
-            ValueError: This digest is being written already.
-        """
+        """Open a new, empty partial; raises ValueError if this digest is being written already."""
         return self._partials.create(digest, is_kept=is_kept)
 
     def move_back(self, digest: Digest, path: Path) -> bool:
-        """Rename the file of a blob to `path`, where it was before its commit; False if others use it now.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Rename the file of a blob to `path`, where it was before its commit; False if others use it now."""
         if self._contents.is_hosted(ContentKind.BLOB, digest) or self.is_pinned(digest):
             return False
         self._contents.drop(ContentKind.BLOB, digest)

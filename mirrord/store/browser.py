@@ -43,7 +43,10 @@ _LINKED = "SELECT digest FROM links WHERE upstream = ? AND repository = ? AND di
 
 @attrs.define(eq=False, kw_only=True)
 class StoreBrowser:
-    """The links, tags and content of mirrored repositories, to list and to remove."""
+    """Links, tags and content of mirrored repositories; implements `CachedContent` of `mirrored/ports.py`.
+
+    All methods raise OSError when the disk fails.
+    """
 
     _layout: Layout
     _database: Database
@@ -56,11 +59,7 @@ class StoreBrowser:
     _wall_clock: Callable[[], float]
 
     async def flush(self) -> None:
-        """Bring the listings up to date.
-
-        Raises:
-            OSError: The disk failed; the listings are older.
-        """
+        """Bring the listings up to date."""
         await self._database.flush()
 
     def sources(self) -> Iterator[RepositoryKey]:
@@ -112,11 +111,7 @@ class StoreBrowser:
         return self._partials.partial_size(digest)
 
     async def manifest(self, digest: Digest) -> Manifest | None:
-        """Read a stored manifest from the disk; None if there is none, or it is damaged.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Read a stored manifest from the disk; None if there is none, or it is damaged."""
         row = self._contents.get(ContentKind.MANIFEST, digest)
         if row is None:
             return None
@@ -155,11 +150,7 @@ class StoreBrowser:
         self._index.delete_tag(source, tag)
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
-        """Delete the content of these digests and return what was deleted; content being read stays.
-
-        Raises:
-            OSError: The disk failed; entries whose removal had begun are absent all the same.
-        """
+        """Delete the content of these digests and return what was deleted; content being read stays."""
         entries = [entry for digest in digests for entry in self._entries(digest)]
         removed: list[Entry] = []
         for start in range(0, len(entries), EVICT_ENTRIES):

@@ -139,23 +139,12 @@ def commit(fd: int, name: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write(path: Path, body: bytes) -> None:
-    """Write a new file."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-    try:
-        rest = memoryview(body)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-    finally:
-        os.close(fd)
-
-
 def write_committed(name: Path, path: Path, body: bytes) -> None:
     """Write `body` to `name`, then commit that as `path`; after an error neither exists."""
     try:
-        write(name, body)
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
         try:
+            append_unhashed(fd, 0, body)
             commit(fd, name, path)
         finally:
             os.close(fd)
@@ -179,12 +168,6 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def read(path: Path, max_bytes: int) -> bytes:
-    """Return the first `max_bytes` of a file."""
-    with path.open("rb") as file:
-        return file.read(max_bytes)
 
 
 def sizes(folder: Path) -> dict[str, int]:

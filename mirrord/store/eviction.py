@@ -21,7 +21,7 @@ from mirrord.store.partials import PartialStore
 
 @attrs.define(eq=False, kw_only=True)
 class EvictionStore:
-    """Entries by least recent use, and reserved space. Bytes are bytes of disk."""
+    """Entries by least recent use, and reserved space; implements `EvictableContent` of `gc/ports.py`."""
 
     _layout: Layout
     _database: Database
@@ -54,10 +54,7 @@ class EvictionStore:
         return self._partials.reserved_bytes
 
     def reserve(self, digest: Digest, size: int) -> None:
-        """Reserve `size` more bytes, until the partial of `digest` has written them or ended.
-
-        This replaces what was reserved for the same digest before; 0 cancels it.
-        """
+        """Reserve `size` more bytes, until the partial of `digest` has written them or ended."""
         self._partials.reserve(digest, size)
 
     @property
@@ -74,11 +71,7 @@ class EvictionStore:
         return entry.kind is ContentKind.BLOB and self._blobs.is_pinned(Digest.parse(entry.name))
 
     async def flush(self) -> None:
-        """Bring the order of `entries` up to date.
-
-        Raises:
-            OSError: The disk failed; `entries` lacks what was used since the last flush.
-        """
+        """Bring the order of `entries` up to date."""
         await self._database.flush()
 
     def entries(self) -> Iterator[Entry]:
@@ -100,7 +93,7 @@ class EvictionStore:
         for parked in self._partials.parked():
             yield Entry(
                 kind=ContentKind.PARTIAL,
-                name=parked.name,
+                name=parked.path.name,
                 size=footprint(parked.size),
                 idle_seconds=now - parked.since,
             )
@@ -109,10 +102,8 @@ class EvictionStore:
         """Evict a few entries, except busy ones, and return which; they are absent at once.
 
         An entry that was used since it was read stays: a plan may be some slices old. The files are renamed
-        here and deleted in a thread, so that a new file of the same name is safe from the deletion.
-
-        Raises:
-            OSError: The disk failed; entries whose eviction had begun are absent all the same.
+        here and deleted in a thread, so that a new file of the same name is safe from the deletion. If the
+        disk fails, entries whose eviction had begun are absent all the same.
         """
         evicted: list[Entry] = []
         doomed: list[Path] = []

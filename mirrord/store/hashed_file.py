@@ -17,6 +17,7 @@ Readers have descriptors of their own and read with offsets; they never disturb 
 under them stays the same through the rename.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Coroutine
@@ -34,6 +35,25 @@ from mirrord.store.disk import Threads
 HASH_SLICE_BYTES = 16 * 1024 * 1024
 
 P = ParamSpec("P")
+
+
+@attrs.frozen
+class IdleFile:
+    """A file of these that nothing writes, `since` then in service time."""
+
+    path: Path
+    size: int
+    since: float
+
+
+def idle_files(folder: Path, now: float) -> dict[str, IdleFile]:
+    """Return the files that an earlier run left in a folder, by name; `now` is service time."""
+    found = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found[path.name] = IdleFile(path, status.st_size, disk.read_stamp(path, status, now))
+    return found
 
 
 @attrs.define(eq=False)

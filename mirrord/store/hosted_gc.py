@@ -56,7 +56,11 @@ _TAGS = (
 
 @attrs.define(eq=False, kw_only=True)
 class HostedGCStore:
-    """Links, tags and content of hosted repositories, and abandoned uploads."""
+    """Links, tags and content of hosted repositories, and abandoned uploads.
+
+    Implements `CollectableHostedContent` of `gc/ports.py`, and the graph of `hosted/ports.py`. Where the disk
+    fails a coroutine raises OSError.
+    """
 
     _database: Database
     _contents: Contents
@@ -81,11 +85,7 @@ class HostedGCStore:
         return self._uploads.expired(idle_seconds)
 
     async def remove_uploads(self, names: Sequence[str]) -> int:
-        """Delete a few uploads, unless they are in use again; return how many bytes that frees.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Delete a few uploads, unless they are in use again; return how many bytes that frees."""
         return await self._uploads.remove(names)
 
     def unreferenced(self, grace_seconds: float) -> Iterator[list[tuple[RepositoryName, Digest]]]:
@@ -104,11 +104,7 @@ class HostedGCStore:
             last = page[-1][0], page[-1][1]
 
     async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
-        """Delete the links of these blobs, as far as they are still unreferenced; return how many.
-
-        Raises:
-            OSError: The disk failed; nothing is changed.
-        """
+        """Delete the links of these blobs, as far as they are still unreferenced; return how many."""
         before = self._database.now() - grace_seconds
         access_times = self._hosted.access_times
         keys = [(str(repository), str(digest)) for repository, digest in blobs]
@@ -137,11 +133,7 @@ class HostedGCStore:
             yield {str(digest) for _, digest in links}
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Delete content, unless a hosted repository links to it again; return what was deleted.
-
-        Raises:
-            OSError: The disk failed; entries whose removal had begun are gone all the same.
-        """
+        """Delete content, unless a hosted repository links to it again; return what was deleted."""
         removed: list[Entry] = []
         for start in range(0, len(entries), EVICT_ENTRIES):
             some = [entry for entry in entries[start : start + EVICT_ENTRIES] if not self._is_hosted(entry)]
@@ -189,9 +181,6 @@ class HostedGCStore:
         """Delete tags, and then manifests that nothing needs any more; return how many of both.
 
         Manifests that an index being pushed requested within the grace time stay, with their tags.
-
-        Raises:
-            OSError: The disk failed; nothing is changed.
         """
         name, before = str(plan.repository), self._database.now() - grace_seconds
         spared = {

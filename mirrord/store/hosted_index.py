@@ -112,7 +112,11 @@ class AccessTimes:
 
 @attrs.define(eq=False, kw_only=True)
 class HostedIndex:
-    """Links and tags of hosted repositories. `changed` is called after every change."""
+    """Links and tags of hosted repositories; implements `HostedLinks` of `hosted/ports.py`.
+
+    `changed` is called after every change. Coroutines raise OSError if the disk failed; nothing is changed
+    then, or visible of it.
+    """
 
     _database: Database
     _contents: Contents
@@ -219,11 +223,7 @@ class HostedIndex:
             last = page[-1][:2]
 
     async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
-        """Link a committed blob; return False if its file is missing, or not as long as described.
-
-        Raises:
-            OSError: The disk failed; it is not linked.
-        """
+        """Link a committed blob; return False if its file is missing, or not as long as described."""
         with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
             if not self._blobs.has(descriptor):
                 return False
@@ -249,7 +249,6 @@ class HostedIndex:
 
         Raises:
             ManifestBlobUnknown: It lacks one of them; nothing of the manifest is linked.
-            OSError: The disk failed; nothing of it is linked, and a sweep removes what was written.
         """
         for needed in (*blobs, *children):
             self.access_times.record(str(repository), str(needed), self._database.now())
@@ -265,11 +264,7 @@ class HostedIndex:
             await self._write(link_all)
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
-        """Delete a tag; return False if there was none.
-
-        Raises:
-            OSError: The disk failed; the tag is unchanged.
-        """
+        """Delete a tag; return False if there was none."""
         name, now = str(repository), self._database.now()
         return await self._write(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
 
@@ -279,20 +274,13 @@ class HostedIndex:
         """Delete a blob's or manifest's link, and the tags that name it; return False if there was none.
 
         With `is_manifest`, only a link of that kind.
-
-        Raises:
-            OSError: The disk failed; nothing is changed.
         """
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         name = str(repository)
         return await self._write(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
 
     async def delete_repository(self, repository: RepositoryName) -> bool:
-        """Delete all links and tags of a repository; return False if there were none.
-
-        Raises:
-            OSError: The disk failed; nothing is changed.
-        """
+        """Delete all links and tags of a repository; return False if there were none."""
         return await self._write(lambda at: hosted_rows.delete_repository(at, str(repository)))
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:

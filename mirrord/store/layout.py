@@ -52,8 +52,10 @@ class FanOut:
     def digest_of(self, name: str) -> Digest | None:
         """Return the digest of a file in this folder; None if the name is not one of ours."""
         algorithm, _, digits = self.prefix.partition(":")
-        digest = _digest_of(algorithm, name)
-        return digest if name.startswith(digits) else None
+        try:
+            return Digest.parse(f"{algorithm}:{name}") if name.startswith(digits) else None
+        except DigestInvalid:
+            return None
 
 
 @attrs.frozen
@@ -122,10 +124,3 @@ class Layout:
                     digits = f"{number:02x}"
                     path = self.root / folder / algorithm / digits
                     yield FanOut(kind, f"{algorithm}:{digits}", path)
-
-
-def _digest_of(algorithm: str, encoded: str) -> Digest | None:
-    try:
-        return Digest.parse(f"{algorithm}:{encoded}")
-    except DigestInvalid:
-        return None

@@ -23,7 +23,11 @@ from mirrord.store.schema import ContentRow
 
 @attrs.define(eq=False, kw_only=True)
 class ManifestStore:
-    """Manifests by digest alone; one that is read from the disk is verified again."""
+    """Manifests by digest alone; implements `ManifestFiles` of `mirrored/ports.py`.
+
+    One that is read from the disk is verified again. Coroutines raise OSError if the disk failed; what was to
+    be stored then is not.
+    """
 
     _layout: Layout
     _contents: Contents
@@ -36,11 +40,7 @@ class ManifestStore:
     _log = Logger()
 
     async def read(self, digest: Digest) -> Manifest | None:
-        """Return a stored manifest, verbatim and verified; None if there is none. Mostly from memory.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Return a stored manifest, verbatim and verified; None if there is none. Mostly from memory."""
         if digest in self._being_stored:
             return self._being_stored[digest]
         row = self._contents.get(ContentKind.MANIFEST, digest)
@@ -57,9 +57,6 @@ class ManifestStore:
         cached once it is on the disk: a tag must not lose its cached manifest to one that could not be
         stored. Of an absurd number of references only the first are linked; the others are linked one by
         one, as their own requests are answered by the upstream.
-
-        Raises:
-            OSError: The disk failed; it is not stored.
         """
         digest = manifest.digest
         self._index.add_links(source, [manifest.descriptor, *manifest.references()])
@@ -72,11 +69,7 @@ class ManifestStore:
         self._index.manifest_stored(source, manifest)
 
     async def store_unlinked(self, manifest: Manifest) -> None:
-        """Store a verified manifest that the caller will link: it is on the disk on return.
-
-        Raises:
-            OSError: The disk failed; it is not stored.
-        """
+        """Store a verified manifest that the caller will link: it is on the disk on return."""
         if await self.read(manifest.digest) is None or manifest.digest in self._being_stored:
             await self._write(manifest)
 
@@ -120,7 +113,8 @@ class ManifestStore:
 
 def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
     """Read a manifest from its file; None if that is damaged. An unknown media type is inferred."""
-    body = disk.read(path, MAX_MANIFEST_BYTES + 1)
+    with path.open("rb") as file:
+        body = file.read(MAX_MANIFEST_BYTES + 1)
     if media_type:
         return Manifest(digest, media_type, body) if digest.matches(body) else None
     try:

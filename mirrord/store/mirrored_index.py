@@ -30,7 +30,7 @@ FROM named WHERE repository IS NOT NULL
 
 @attrs.define(eq=False)
 class MirroredIndex:
-    """Links and tags of mirrored repositories."""
+    """Links and tags of mirrored repositories; implements `LinkIndex` of `mirrored/ports.py`."""
 
     _database: Database
 

@@ -15,8 +15,8 @@ import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.store.disk import Threads, read_stamp, stamp
-from mirrord.store.hashed_file import HashedFile, RunningHash
+from mirrord.store.disk import Threads, stamp
+from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -25,9 +25,10 @@ _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EIN
 
 @attrs.define(eq=False, kw_only=True)
 class PartialFile(HashedFile):
-    """The file of one download; `path` is None if it has no name and will not be kept.
+    """The file of one download; implements `PartialBlob` of `mirrored/ports.py`.
 
-    `committed` is called once, on the reactor, when it has become the blob `target`.
+    `path` is None if it has no name and will not be kept. `committed` is called once, on the reactor, when it
+    has become the blob `target`.
     """
 
     digest: Digest
@@ -41,21 +42,12 @@ class PartialFile(HashedFile):
         return self.path is not None
 
     async def write(self, chunk: bytes) -> None:
-        """Append and hash; on return `offset` has grown by all of `chunk`.
-
-        Raises:
-            OSError: The disk failed, for instance with ENOSPC; `offset` is unchanged and the write can be
-                repeated.
-        """
+        """Append and hash; on return `offset` has grown by all of `chunk`."""
         await self.catch_up()
         await self.append(chunk)
 
     async def is_verified(self) -> bool:
-        """Return whether the bytes so far are what the digest names.
-
-        Raises:
-            OSError: The bytes of an earlier run cannot be read.
-        """
+        """Return whether the bytes so far are what the digest names."""
         return await self.matches(self.digest)
 
     async def commit(self) -> None:
@@ -70,11 +62,7 @@ class PartialFile(HashedFile):
             await self.finish(self._commit(self.path))
 
     async def discard(self) -> None:
-        """Delete it.
-
-        Raises:
-            OSError: The disk failed; it stays there as if it had been parked.
-        """
+        """Delete it. If the disk fails, it stays there as if it had been parked."""
         if self.is_released:
             return
         try:
@@ -103,15 +91,6 @@ class PartialFile(HashedFile):
         self.path = None
 
 
-@attrs.frozen
-class ParkedFile:
-    """A file in the folder of partials that nothing writes, `since` then in service time."""
-
-    name: str
-    size: int
-    since: float
-
-
 @attrs.define(eq=False, kw_only=True)
 class PartialStore:
     """Partials by digest, one open at a time, and damaged content that was set aside.
@@ -124,16 +103,12 @@ class PartialStore:
     _now: Callable[[], float]
     _committed: Callable[[PartialFile], None]
     _open: dict[Digest, PartialFile] = attrs.field(factory=dict, init=False)
-    _parked: dict[str, ParkedFile] = attrs.field(factory=dict, init=False)
+    _parked: dict[str, IdleFile] = attrs.field(init=False)
     _reserved: dict[Digest, int] = attrs.field(factory=dict, init=False)
     _lent: dict[Digest, int] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        for path in self._layout.partials.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                since = read_stamp(path, status, self._now())
-                self._parked[path.name] = ParkedFile(path.name, status.st_size, since)
+        self._parked = idle_files(self._layout.partials, self._now())
 
     @property
     def open_bytes(self) -> int:
@@ -155,7 +130,7 @@ class PartialStore:
         """The disk space that is lent to partials without a name and not yet used by them."""
         return self._outstanding(self._lent)
 
-    def parked(self) -> list[ParkedFile]:
+    def parked(self) -> list[IdleFile]:
         """Return the files that nothing writes now, the oldest first."""
         return sorted(self._parked.values(), key=lambda parked: parked.since)
 
@@ -204,18 +179,15 @@ class PartialStore:
         return self._begin(digest, path, fd, 0)
 
     def set_aside(self, kind: ContentKind, digest: Digest, path: Path) -> None:
-        """Move damaged content to where it is never served.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Move damaged content to where it is never served; raises OSError if the disk failed."""
         aside = self._layout.broken(kind, digest)
         path.rename(aside)
         self._park(aside, aside.stat().st_size)
 
     def pop_parked(self, name: str) -> Path | None:
         """Return the path of a parked file that the caller will delete; None if it is open again or gone."""
-        return None if self._parked.pop(name, None) is None else self._layout.partials / name
+        parked = self._parked.pop(name, None)
+        return None if parked is None else parked.path
 
     def partial_size(self, digest: Digest) -> int | None:
         """Return the size of the parked partial of a blob; None if there is none."""
@@ -249,7 +221,7 @@ class PartialStore:
             self._park(partial.path, partial.offset)
 
     def _park(self, path: Path, size: int) -> None:
-        self._parked[path.name] = ParkedFile(path.name, size, stamp(path, self._now()))
+        self._parked[path.name] = IdleFile(path, size, stamp(path, self._now()))
 
     def _set_goal(self, goals: dict[Digest, int], digest: Digest, size: int) -> None:
         goals.pop(digest, None)

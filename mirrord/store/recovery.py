@@ -57,15 +57,6 @@ def open_index(layout: Layout, now: float) -> OpenIndex:
         raise OSError(f"{layout.index} cannot be opened: {error}") from error
 
 
-def empty_scratch(layout: Layout) -> None:
-    """Delete what was being written or deleted when an earlier run ended: one slice of a sweep at most.
-
-    Raises:
-        OSError: The disk failed.
-    """
-    disk.unlink_all(list(layout.scratch.iterdir()))
-
-
 def _open_or_set_aside(layout: Layout, now: float) -> OpenIndex | None:
     try:
         return _open_index(layout, now)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mirrord.oci.content import ContentKind
-from mirrord.store import recovery
+from mirrord.store import disk, recovery
 from mirrord.store.audit import ContentAudit
 from mirrord.store.blobs import BlobStore
 from mirrord.store.browser import StoreBrowser
@@ -104,7 +104,8 @@ def open_store(
     layout = Layout(root)
     lock = _enter(layout)
     try:
-        recovery.empty_scratch(layout)
+        # What was being written or deleted when an earlier run ended: one slice of a sweep at most.
+        disk.unlink_all(list(layout.scratch.iterdir()))
         opened = recovery.open_index(layout, wall_clock())
     except BaseException:
         lock.release()

@@ -28,8 +28,8 @@ from mirrord.oci.names import RepositoryName
 from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
-from mirrord.store.disk import Threads, read_stamp, stamp
-from mirrord.store.hashed_file import HashedFile, RunningHash
+from mirrord.store.disk import Threads, stamp
+from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 
@@ -37,16 +37,6 @@ MAX_HASHES = 256
 
 _SESSION = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}", re.ASCII)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-
-
-@attrs.frozen(kw_only=True)
-class IdleSession:
-    """A session that no request uses: its file, the size of that, and since when, in service time."""
-
-    name: str
-    path: Path
-    size: int
-    since: float
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -61,7 +51,10 @@ class UploadContext:
 
 @attrs.define(eq=False, kw_only=True)
 class Upload(HashedFile):
-    """A session while a request uses it; `release` it. `is_over` if there is nothing left of it."""
+    """A session while a request uses it; implements `UploadFile` of `hosted/ports.py`.
+
+    `is_over` if there is nothing left of it.
+    """
 
     session: str
     path: Path
@@ -70,11 +63,7 @@ class Upload(HashedFile):
     is_over: bool = attrs.field(default=False, init=False)
 
     async def write(self, chunk: bytes) -> None:
-        """Append; on return `offset` has grown by all of `chunk`.
-
-        Raises:
-            OSError: The disk failed, for instance with ENOSPC; `offset` is unchanged.
-        """
+        """Append; on return `offset` has grown by all of `chunk`."""
         await self.append(chunk)
 
     async def commit(self, digest: Digest) -> None:
@@ -88,11 +77,7 @@ class Upload(HashedFile):
         await self.finish(self._commit(digest))
 
     async def discard(self) -> None:
-        """Delete it; the session is over.
-
-        Raises:
-            OSError: The disk failed; a later start finds the file.
-        """
+        """Delete it; the session is over. If the disk fails, a later start finds the file."""
         if self.is_over:
             return
         self.is_over = True
@@ -145,24 +130,21 @@ class Upload(HashedFile):
 
 @attrs.define(eq=False, kw_only=True)
 class Uploads:
-    """Sessions by name. `now` is service time; `token` returns 32 unguessable hexadecimal digits."""
+    """Sessions by name; implements `UploadSessions` of `hosted/ports.py`.
+
+    `now` is service time; `token` returns 32 unguessable hexadecimal digits.
+    """
 
     _context: UploadContext
     _threads: Threads
     _now: Callable[[], float]
     _token: Callable[[], str]
-    _idle: dict[str, IdleSession] = attrs.field(factory=dict, init=False)
+    _idle: dict[str, IdleFile] = attrs.field(init=False)
     _busy: dict[str, Upload] = attrs.field(factory=dict, init=False)
     _hashes: LRUCache[str, RunningHash] = attrs.field(factory=lambda: LRUCache(MAX_HASHES), init=False)
 
     def __attrs_post_init__(self) -> None:
-        for path in self._context.layout.uploads.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                since = read_stamp(path, status, self._now())
-                self._idle[path.name] = IdleSession(
-                    name=path.name, path=path, size=status.st_size, since=since
-                )
+        self._idle = idle_files(self._context.layout.uploads, self._now())
 
     @property
     def total_bytes(self) -> int:
@@ -181,21 +163,13 @@ class Uploads:
         return len(self._hashes)
 
     def begin(self, repository: RepositoryName) -> Upload:
-        """Begin a new session.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Begin a new session."""
         name = f"{self._token()}-{_mark(repository)}"
         path = self._context.layout.uploads / name
         return self._open(repository, name, path, os.open(path, _NEW, FILE_MODE))
 
     def find(self, repository: RepositoryName, session: str) -> Upload | None:
-        """Open the session of this name and repository; None if there is none.
-
-        Raises:
-            UploadBusy: Another request uses it.
-        """
+        """Open the session of this name and repository; None if there is none."""
         if _SESSION.fullmatch(session) is None or not session.endswith(_mark(repository)):
             return None
         if session in self._busy:
@@ -218,8 +192,7 @@ class Uploads:
     async def remove(self, names: Sequence[str]) -> int:
         """Delete sessions, unless they are in use again; return the bytes of disk that were freed.
 
-        Raises:
-            OSError: The disk failed; they are gone all the same, until the next start.
+        If the disk fails they are gone all the same, until the next start.
         """
         removed = [session for name in names if (session := self._forget(name)) is not None]
         await self._threads.run(disk.unlink_all, [session.path for session in removed])
@@ -251,13 +224,10 @@ class Uploads:
         del self._busy[upload.session]
         if upload.is_over:
             return
-        since = stamp(upload.path, self._now())
-        self._idle[upload.session] = IdleSession(
-            name=upload.session, path=upload.path, size=upload.offset, since=since
-        )
+        self._idle[upload.session] = IdleFile(upload.path, upload.offset, stamp(upload.path, self._now()))
         self._hashes[upload.session] = upload.running
 
-    def _forget(self, name: str) -> IdleSession | None:
+    def _forget(self, name: str) -> IdleFile | None:
         self._hashes.pop(name, None)
         return self._idle.pop(name, None)
 
