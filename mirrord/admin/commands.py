@@ -24,8 +24,7 @@ from mirrord.admin.operations import Operations
 from mirrord.admin.origin import require_local_origin
 from mirrord.admin.results import CommandFailed
 from mirrord.admin.sweep import sweep_document
-from mirrord.http.body_writer import BodyWriter
-from mirrord.http.request import MirrorRequest, public_error
+from mirrord.http.request import BodyWriter, MirrorRequest, public_error
 from mirrord.http.resource import AsyncResource
 from mirrord.http.response import Header, Response
 from mirrord.oci.errors import NameInvalid, RegistryError

@@ -21,10 +21,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from mirrord.api.ranges import ByteRange
-from mirrord.http.body_writer import BodyWriter
 from mirrord.http.file_server import FileServer
 from mirrord.http.page_cache import PageCache
-from mirrord.http.request import MirrorRequest
+from mirrord.http.request import BodyWriter, MirrorRequest
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import UpstreamRefused
 from mirrord.repository import BlobReader, RangeBody

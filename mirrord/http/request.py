@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.urlpath import URLPath
@@ -26,7 +27,7 @@ from twisted.web.http import NO_BODY_CODES, Request, parse_qs
 from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import provider
+from zope.interface import implementer, provider
 
 from mirrord.http.body import RequestBodyStream
 from mirrord.http.forwarded import TrustedProxies, address_of
@@ -90,7 +91,8 @@ class MirrorRequest(Request):
     def scheme(self) -> str:
         """`https` if the client speaks TLS with us or with a trusted proxy, else `http`."""
         own = "https" if self.isSecure() else "http"
-        return self._proxies.scheme_of(self._peer, own, self._text(b"X-Forwarded-Proto"))
+        proxies: TrustedProxies = self.channel.site.proxies
+        return proxies.scheme_of(self._peer, own, self._text(b"X-Forwarded-Proto"))
 
     @property
     def authority(self) -> bytes:
@@ -266,11 +268,6 @@ class MirrorRequest(Request):
         self.postpath = [*map(unquote_to_bytes, segments)] if b"%" in self.path else segments
 
     @property
-    def _proxies(self) -> TrustedProxies:
-        proxies: TrustedProxies = self.channel.site.proxies
-        return proxies
-
-    @property
     def _peer(self) -> str:
         return address_of(self.client)
 
@@ -297,6 +294,54 @@ class MirrorRequest(Request):
         if not self.channel.persistent:
             more.append((b"Connection", b"close"))
         self.channel.write(response.head(self.clientproto, *more) + body)
+
+
+@implementer(IPushProducer)
+class BodyWriter:
+    """Writes a response body, as the push producer of its request.
+
+    Use it as a context manager, and `await has_room()` before making each chunk. `count` is called with the
+    number of bytes written.
+    """
+
+    def __init__(self, request: MirrorRequest, count: Callable[[int], object]) -> None:
+        self._request = request
+        self._count = count
+        self._is_paused = False
+        self._waiting: Deferred[None] | None = None
+
+    def __enter__(self) -> "BodyWriter":
+        self._request.registerProducer(self, True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._request.channel is not None:
+            self._request.unregisterProducer()
+
+    async def has_room(self) -> None:
+        """Wait until what was written has been sent."""
+        if self._is_paused:
+            self._waiting = Deferred()
+            await self._waiting
+
+    def write(self, chunk: bytes) -> None:
+        """Write a chunk, and count it."""
+        self._request.write(chunk)
+        self._count(len(chunk))
+
+    def pauseProducing(self) -> None:
+        """Note that the transport's buffer is full."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        """Note that the transport's buffer is empty."""
+        self._is_paused = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    def stopProducing(self) -> None:
+        """Do nothing: the request cancels the writer when the client disconnects."""
 
 
 def public_error(error: Exception) -> RegistryError:

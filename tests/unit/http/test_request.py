@@ -1,9 +1,12 @@
 """A request that has ended reports its time, its status and its bytes."""
 
+from typing import cast
+
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.http.request import MirrorRequest
+from mirrord.http.request import BodyWriter, MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
 from mirrord.observe.access_log import CLIENT_LEFT, AccessRecord
@@ -79,3 +82,33 @@ class EndTests(SynchronousTestCase):
         self.client.send(b"GET /v2/ HTTP/1.1\r\nHost: mi")
         self.client.leave()
         self.assertEqual([], self.ended)
+
+
+class BodyWriterTests(SynchronousTestCase):
+    """A body is written no faster than its client reads it."""
+
+    def setUp(self) -> None:
+        self.written: list[int] = []
+
+    def test_room(self) -> None:
+        """There is room until the transport pauses the writer, and again when it resumes it."""
+        writer = BodyWriter(cast("MirrorRequest", None), self.written.append)
+        self.successResultOf(ensureDeferred(writer.has_room()))
+
+        writer.pauseProducing()
+        waiting = ensureDeferred(writer.has_room())
+        self.assertNoResult(waiting)
+        writer.resumeProducing()
+
+        self.successResultOf(waiting)
+
+    def test_cancelled(self) -> None:
+        """Room that comes after the waiter was cancelled is ignored."""
+        writer = BodyWriter(cast("MirrorRequest", None), self.written.append)
+        writer.pauseProducing()
+        waiting = ensureDeferred(writer.has_room())
+
+        waiting.cancel()
+        writer.resumeProducing()
+
+        self.failureResultOf(waiting)
