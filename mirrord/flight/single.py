@@ -29,9 +29,8 @@ class SingleFlight(Generic[K, V]):
     def run(self, key: K, start: Callable[[], Awaitable[V]]) -> Deferred[V]:
         """Return the result of the running call of `key`, after starting one by `start` if there is none."""
         waiter: Deferred[V] = Deferred()
-        waiters = self._running.get(key)
-        if waiters is not None:
-            waiters.append(waiter)
+        if key in self._running:
+            self._running[key].append(waiter)
             return waiter
         waiters = self._running[key] = [waiter]
 
@@ -39,7 +38,10 @@ class SingleFlight(Generic[K, V]):
             return await start()
 
         def finish(result: V | Failure) -> None:
-            self._finish(key, waiters, result)
+            if self._running.get(key) is waiters:
+                del self._running[key]
+            for each in waiters:
+                each.callback(result)
 
         Deferred.fromCoroutine(call()).addBoth(finish)
         return waiter
@@ -47,9 +49,3 @@ class SingleFlight(Generic[K, V]):
     def forget(self, key: K) -> None:
         """Make the next `run` start a new call; those waiting for the running one still get its result."""
         self._running.pop(key, None)
-
-    def _finish(self, key: K, waiters: list[Deferred[V]], result: V | Failure) -> None:
-        if self._running.get(key) is waiters:
-            del self._running[key]
-        for waiter in waiters:
-            waiter.callback(result)

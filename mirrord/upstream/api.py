@@ -1,9 +1,5 @@
 """RegistryAPI: authorized requests to the registry itself, admitted by the circuit breaker."""
 
-from collections.abc import Awaitable, Callable
-from random import Random
-from typing import TypeVar
-
 import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
@@ -23,11 +19,9 @@ from mirrord.upstream.authorization import Authorizer
 from mirrord.upstream.circuit import Circuit, CircuitState, Ticket
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.quota import UNKNOWN, Quota
-from mirrord.upstream.retry import Deadline, retry
+from mirrord.upstream.retry import Deadline
 from mirrord.upstream.tokens import TokenDenied
 from mirrord.upstream.transport import HeadersFor, HTTPTransport, UpstreamResponse
-
-T = TypeVar("T")
 
 MIN_TIMEOUT_SECONDS = 5.0
 """A timeout after less than this marks the upstream as degraded and does not count as a failure."""
@@ -108,7 +102,6 @@ class RegistryAPI:
     circuit: Circuit
     clock: IReactorTime
     _authorizer: Authorizer
-    _random: Random
     quota: Quota = attrs.field(default=UNKNOWN, init=False)
     last_error: str | None = attrs.field(default=None, init=False)
     _outages: OutageLogger = attrs.field(init=False)
@@ -146,17 +139,6 @@ class RegistryAPI:
             ticket.abandoned()
             self._outages.log_recovery()
         return response
-
-    async def with_retries(self, call: Callable[[], Awaitable[T]], attempts: int, deadline: Deadline) -> T:
-        """Return the result of `call`, which sends requests, after at most `attempts` attempts."""
-        return await retry(
-            call,
-            attempts=attempts,
-            deadline=deadline,
-            clock=self.clock,
-            random=self._random,
-            retried=self.transport.retried,
-        )
 
     async def _send_authorized(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
         """Send a request with the credentials that the registry's challenges require."""

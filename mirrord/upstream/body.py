@@ -199,12 +199,7 @@ class UpstreamBlobBody:
     _received: int = attrs.field(default=0, init=False)
 
     async def read(self) -> bytes:
-        """Return the next bytes, 256 KiB at most; b"" after the last.
-
-        Raises:
-            UpstreamTimeout: No bytes arrived for `idle_timeout`.
-            UpstreamUnreachable: The connection was lost, or the body ended before its length.
-        """
+        """Return the next bytes, 256 KiB at most; b"" after the last."""
         chunk = await self._buffer.read()
         self._received += len(chunk)
         if not chunk and self._expected is not None and self._received < self._expected:

@@ -4,10 +4,10 @@ One client is for one upstream and one account; tokens, connections, circuit and
 sends no request of its own accord.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -29,9 +29,11 @@ from mirrord.upstream.lists import ListRequests
 from mirrord.upstream.manifests import ManifestRequests
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.quota import Quota
-from mirrord.upstream.retry import Deadline
+from mirrord.upstream.retry import Deadline, retry
 from mirrord.upstream.tokens import TokenCache
 from mirrord.upstream.transport import HTTPTransport
+
+T = TypeVar("T")
 
 CLOSE_SECONDS = 1.0
 """How long `close` waits for idle connections to close."""
@@ -79,6 +81,7 @@ class UpstreamClient:
     ) -> None:
         self.config = config
         self._reactor = reactor
+        self._random = random
         self._pool = connection_pool(reactor)
         home = WebOrigin.of(config.url)
         trusted = () if config.realm is None else (WebOrigin.of(config.realm).host,)
@@ -102,7 +105,6 @@ class UpstreamClient:
             circuit=self._circuit,
             clock=reactor,
             authorizer=authorizer,
-            random=random,
         )
         self._manifests = ManifestRequests(api, reactor)
         self._blobs = BlobRequests(api)
@@ -125,27 +127,26 @@ class UpstreamClient:
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Descriptor | None:
         """Resolve a reference by HEAD; None if the headers are incomplete."""
-        deadline = self._deadline(budget_seconds)
-        return await self._api.with_retries(
-            lambda: self._manifests.resolve(repository, reference, deadline), attempts, deadline
+        return await self._with_retries(
+            lambda deadline: self._manifests.resolve(repository, reference, deadline),
+            attempts,
+            budget_seconds,
         )
 
     async def fetch_manifest(
         self, repository: RepositoryName, reference: Reference, *, budget_seconds: float, attempts: int
     ) -> Manifest:
         """Fetch a manifest, verified against its digest header, and `reference` if that is a digest."""
-        deadline = self._deadline(budget_seconds)
-        return await self._api.with_retries(
-            lambda: self._manifests.fetch(repository, reference, deadline), attempts, deadline
+        return await self._with_retries(
+            lambda deadline: self._manifests.fetch(repository, reference, deadline), attempts, budget_seconds
         )
 
     async def head_blob(
         self, repository: RepositoryName, digest: Digest, *, budget_seconds: float
     ) -> int | None:
         """Check that the repository has the blob; return its size, None if that is not reported."""
-        deadline = self._deadline(budget_seconds)
-        return await self._api.with_retries(
-            lambda: self._blobs.head(repository, digest, deadline), HEAD_ATTEMPTS, deadline
+        return await self._with_retries(
+            lambda deadline: self._blobs.head(repository, digest, deadline), HEAD_ATTEMPTS, budget_seconds
         )
 
     async def fetch_blob(
@@ -159,33 +160,27 @@ class UpstreamClient:
         budget_seconds: float,
     ) -> UpstreamBlobBody:
         """Request the bytes from `offset` to before `stop`, once; see the body for what is really sent."""
-        deadline = self._deadline(budget_seconds)
         if offset and stop is None:
             self._api.transport.retried()
+        deadline = Deadline.after(self._reactor, budget_seconds)
         return await self._blobs.fetch(
             repository, digest, offset=offset, stop=stop, validator=validator, deadline=deadline
         )
 
     async def list_tags(self, repository: RepositoryName, *, budget_seconds: float) -> list[str]:
         """List all tags of a repository, sorted."""
-        deadline = self._deadline(budget_seconds)
-        return await self._api.with_retries(
-            lambda: self._lists.tags(repository, deadline), LIST_ATTEMPTS, deadline
+        return await self._with_retries(
+            lambda deadline: self._lists.tags(repository, deadline), LIST_ATTEMPTS, budget_seconds
         )
 
     async def list_referrers(
         self, repository: RepositoryName, digest: Digest, artifact_type: str | None, *, budget_seconds: float
     ) -> tuple[bytes, bool]:
-        """Return the image index of all referrers of `digest`, and whether it is filtered by artifact type.
-
-        Raises:
-            ManifestUnknown: The upstream has no referrers API; clients then look for the fallback tag.
-        """
-        deadline = self._deadline(budget_seconds)
-        return await self._api.with_retries(
-            lambda: self._lists.referrers(repository, digest, artifact_type, deadline),
+        """Return the index of all referrers of `digest`, and whether it is filtered by artifact type."""
+        return await self._with_retries(
+            lambda deadline: self._lists.referrers(repository, digest, artifact_type, deadline),
             LIST_ATTEMPTS,
-            deadline,
+            budget_seconds,
         )
 
     def status(self) -> UpstreamStatus:
@@ -208,5 +203,15 @@ class UpstreamClient:
         closing.addTimeout(CLOSE_SECONDS, self._reactor)
         return closing.addErrback(lambda _: None)
 
-    def _deadline(self, budget_seconds: float) -> Deadline:
-        return Deadline.after(self._reactor, budget_seconds)
+    async def _with_retries(
+        self, call: Callable[[Deadline], Awaitable[T]], attempts: int, budget_seconds: float
+    ) -> T:
+        deadline = Deadline.after(self._reactor, budget_seconds)
+        return await retry(
+            lambda: call(deadline),
+            attempts=attempts,
+            deadline=deadline,
+            clock=self._reactor,
+            random=self._random,
+            retried=self._api.transport.retried,
+        )

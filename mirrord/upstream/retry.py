@@ -6,7 +6,6 @@ from random import Random
 from typing import Any, Self, TypeVar
 
 import attrs
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -85,31 +84,21 @@ async def retry(
     jitter, and are at least as long as the upstream's Retry-After; an error whose wait would end beyond
     the deadline is raised at once.
     """
-
-    def wait(state: RetryCallState) -> float:
-        own = backoff_seconds(
-            state.attempt_number, first=FIRST_WAIT_SECONDS, longest=MAX_WAIT_SECONDS, random=random.random
-        )
-        return max(own, _error_of(state).retry_after_seconds or 0.0)
-
-    def is_last(state: RetryCallState) -> bool:
-        left = deadline.remaining_seconds - state.upcoming_sleep
-        return state.attempt_number >= attempts or left < MIN_ATTEMPT_SECONDS
-
-    def is_retryable(error: BaseException) -> bool:
-        return isinstance(error, UpstreamError) and not isinstance(error, final)
-
-    async def sleep(seconds: float) -> None:
-        await deferLater(clock, seconds)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await call()
+        except UpstreamError as error:
+            wait = backoff_seconds(
+                attempt, first=FIRST_WAIT_SECONDS, longest=MAX_WAIT_SECONDS, random=random.random
+            )
+            wait = max(wait, error.retry_after_seconds or 0.0)
+            is_last = attempt >= attempts or deadline.remaining_seconds - wait < MIN_ATTEMPT_SECONDS
+            if is_last or isinstance(error, final):
+                raise
+        await deferLater(clock, wait)
         retried()
-
-    async def attempt() -> T:
-        return await call()
-
-    retrying = AsyncRetrying(
-        sleep=sleep, stop=is_last, wait=wait, retry=retry_if_exception(is_retryable), reraise=True
-    )
-    return await retrying(attempt)
 
 
 def parse_retry_after(text: str | None, date: str | None) -> float | None:
@@ -126,8 +115,3 @@ def parse_retry_after(text: str | None, date: str | None) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
-
-
-def _error_of(state: RetryCallState) -> UpstreamError:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return error if isinstance(error, UpstreamError) else UpstreamError("")
