@@ -36,9 +36,8 @@ from mirrord.observe.periodic import HeapTrimmer, ReactorLatency
 from mirrord.observe.systemd import Heartbeat, Notifier, watchdog_seconds
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.names import HOSTED, Reference, RepositoryKey
-from mirrord.store.disk import PoolThreads
+from mirrord.store.disk import PoolThreads, WriteProbe
 from mirrord.store.layout import Layout
-from mirrord.store.probe import WriteProbe
 from mirrord.store.store import Store, open_store
 from mirrord.upstream.client import UpstreamClient
 

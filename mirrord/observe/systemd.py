@@ -7,7 +7,7 @@ The watchdog is notified while the reactor runs and the store can be written. Th
 check: a reactor that hangs sends nothing. The store may hang while the reactor does not, because its writes
 are made in threads; so its state is checked before each notification. A watchdog that is not notified
 restarts the daemon, which helps after a disk was remounted or a thread got stuck. It does not help with a
-full disk, and a mirror on a full disk still serves; so that counts as no problem here (store/probe.py).
+full disk, and a mirror on a full disk still serves; so that counts as no problem here (store/disk.py).
 """
 
 import contextlib

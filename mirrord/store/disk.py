@@ -1,4 +1,4 @@
-"""The disk: the calls that block, the threads that make them, and the lock of a store.
+"""The disk: the calls that block, the threads that make them, the lock and the write probe of a store.
 
 Every function here blocks, and releases the GIL while it does; the reactor calls those that can be slow
 through `Threads`.
@@ -14,14 +14,22 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from mirrord.oci.digest import Hasher
 from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
 
+PROBE_SECONDS = 60.0
+
+PROBE_TIMEOUT_SECONDS = 120.0
+"""A busy SD card responds late, and large files may be queued to be hashed first."""
+
 _READ_BYTES = 1024 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -206,3 +214,63 @@ def read_stamp(path: Path, status: os.stat_result, now: float) -> float:
     """
     is_stamped = status.st_atime_ns == status.st_mtime_ns and status.st_mtime <= now
     return status.st_mtime if is_stamped else stamp(path, now)
+
+
+@attrs.define(eq=False)
+class WriteProbe:
+    """Checks that the store can be written.
+
+    A byte is written to `file` in a thread now and then, without fsync: that reveals a card that has been
+    pulled, a file system that the kernel has made read-only and a disk that hangs, and costs a page a minute.
+    """
+
+    _file: Path
+    _threads: Threads
+    _clock: IReactorTime
+    _problem: str | None = attrs.field(default=None, init=False)
+    _started_at: float | None = attrs.field(default=None, init=False)
+    _loop: LoopingCall = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._loop = LoopingCall(self._probe)
+        self._loop.clock = self._clock
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the store cannot be written; None if it can, or is only full."""
+        if self._started_at is not None:
+            waited = self._clock.seconds() - self._started_at
+            if waited > PROBE_TIMEOUT_SECONDS:
+                return f"the disk has not responded for {waited:.0f} s"
+        return self._problem
+
+    def start(self) -> None:
+        """Write now, and then every minute."""
+        self._loop.start(PROBE_SECONDS)
+
+    def stop(self) -> None:
+        """Stop writing."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def _probe(self) -> None:
+        if self._started_at is None:
+            self._started_at = self._clock.seconds()
+            self._threads.run(_touch, self._file).addCallbacks(self._succeeded, self._failed)
+
+    def _succeeded(self, _: object = None) -> None:
+        self._started_at = self._problem = None
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        self._succeeded()
+        if not isinstance(error, OSError) or error.errno not in _FULL:
+            self._problem = f"the store cannot be written: {getattr(error, 'strerror', None) or error}"
+
+
+def _touch(file: Path) -> None:
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.pwrite(fd, b"\n", 0)
+    finally:
+        os.close(fd)

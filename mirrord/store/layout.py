@@ -2,7 +2,7 @@
 
     <root>/
         lock                          locked by the one daemon that uses this store
-        probe                         written now and then, to see whether that is possible (probe.py)
+        probe                         written now and then, to see whether that is possible (disk.py)
         index.sqlite  -wal  -shm      links, tags, media types, last use (schema.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
         index.sqlite.backup           a copy of the index's tables of hosted repositories (copies.py)
