@@ -1,4 +1,4 @@
-"""Room on the disk, in place of a collector."""
+"""Room on the disk; it keeps the contract of the collector (tests/unit/fakes/test_space.py)."""
 
 import attrs
 

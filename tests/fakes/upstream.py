@@ -1,4 +1,7 @@
-"""A fake upstream behind the `Upstream` port: its content is in memory, its failures are up to the test."""
+"""A fake upstream behind the `Upstream` port: its content is in memory, its failures are up to the test.
+
+It keeps the contract of `UpstreamClient` (tests/unit/fakes/test_upstream.py).
+"""
 
 from collections.abc import Callable
 

@@ -1,0 +1,34 @@
+"""FakeSpace and the collector keep one contract."""
+
+from mirrord.gc.collector import Collector
+from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.plan import GCLimits
+from mirrord.observe.metrics import Metrics
+from tests.fakes.clock import ImmediateClock
+from tests.fakes.space import FakeSpace
+from tests.fakes.stores import TemporaryStore
+from tests.unit.fakes import contracts
+
+
+class FakeSpaceTests(contracts.SpaceContract):
+    def space(self, free: int) -> FakeSpace:
+        return FakeSpace(free=free, disk=free)
+
+    pushes = space
+
+
+class CollectorSpaceTests(contracts.SpaceContract):
+    def space(self, free: int) -> Collector:
+        clock, store = ImmediateClock(), TemporaryStore.of(self).opened
+        return Collector(
+            store=store.eviction,
+            limits=GCLimits(max_size=None, min_free=0, unused_for_seconds=1000.0, partials_seconds=1000.0),
+            interval_seconds=60.0,
+            clock=clock,
+            wall_clock=clock.seconds,
+            free_bytes=lambda: free,
+            metrics=Metrics(),
+            hosted=HostedSweeper(store.hosted_gc, clock),
+        )
+
+    pushes = space
