@@ -138,7 +138,7 @@ class VerifyResource(CommandResource):
 
     async def render_POST(self, request: MirrorRequest) -> None:
         """Verify stored content."""
-        _parameters(request)
+        _parameters(request)  # rejects an invalid query
         await _stream(request, self.commands.operations().verifier.verify())
 
 

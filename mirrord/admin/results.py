@@ -32,7 +32,13 @@ class ListedTag:
     @classmethod
     def of(cls, tag: StoredTag) -> Self:
         """Return a stored tag as it is listed."""
-        return cls(tag.tag, tag.digest, tag.checked_at, tag.fresh_until, is_held=tag.is_stored)
+        return cls(
+            tag=tag.tag,
+            digest=tag.digest,
+            checked_at=tag.checked_at,
+            fresh_until=tag.fresh_until,
+            is_held=tag.is_stored,
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -28,7 +28,7 @@ class ManifestHandler:
 
     methods: ClassVar[tuple[bytes, ...]] = (b"GET", b"HEAD", b"PUT", b"DELETE")
 
-    _log: ClassVar[Logger] = Logger()
+    _log = Logger()
 
     async def read(self, request: RegistryRequest, route: ManifestRoute) -> Response:
         """Return a manifest; 304 to a client that has it, without requesting its bytes from an upstream."""
