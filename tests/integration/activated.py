@@ -1,4 +1,4 @@
-"""A mirrord whose port belongs to somebody else, as under mirrord.socket; we are that somebody."""
+"""A daemon with socket activation, as under mirrord.socket; the test takes the place of systemd."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from tests.integration.daemon import ROOT, Settings, free_port
 _NOTICE_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 
-# sd_listen_fds(3): the sockets are 3 and those after it, and LISTEN_PID is who may have them.
+# sd_listen_fds(3): the sockets begin at descriptor 3, and LISTEN_PID is the process they are for.
 _ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -27,7 +27,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @attrs.define(eq=False)
 class ActivatedDaemon:
-    """One port that is always open, and one daemon after another behind it."""
+    """A port that stays open while the daemon behind it is restarted."""
 
     folder: Path
     settings: Settings
@@ -47,12 +47,12 @@ class ActivatedDaemon:
 
     @property
     def url(self) -> str:
-        """Where it answers, without a path."""
+        """The base URL."""
         return f"http://127.0.0.1:{self.port.getsockname()[1]}"
 
     @property
     def log(self) -> str:
-        """All that they have said."""
+        """The log of all daemons so far."""
         return (self.folder / "log").read_text(errors="replace")
 
     @property
@@ -60,7 +60,7 @@ class ActivatedDaemon:
         return self.folder / "mirrord.toml"
 
     def start(self) -> None:
-        """Start the next one, and wait until it says that it is ready."""
+        """Start a daemon, and wait until it reports that it is ready."""
         fd = self.port.fileno()
         twistd = str(Path(sys.executable).with_name("twistd"))
         daemon = [twistd, "--nodaemon", "--pidfile=", "mirrord", "--config", str(self._config)]
@@ -77,31 +77,31 @@ class ActivatedDaemon:
         self._wait_for_notice("READY=1")
 
     def stop(self) -> None:
-        """Ask it to end, as systemd does; it has to, with status 0, after it has said that it will."""
+        """Stop the daemon by SIGTERM: it reports that it is stopping, and exits with status 0."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
         self._wait_for_notice("STOPPING=1")
         status = self._process.wait(_STOP_SECONDS)
         if status != 0:
-            raise AssertionError(f"mirrord ended with status {status}:\n{self.log[-4000:]}")
+            raise AssertionError(f"mirrord exited with status {status}:\n{self.log[-4000:]}")
         self._process = None
 
     def close(self) -> None:
-        """End it all, whatever its state."""
+        """Kill the daemon and close the sockets."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
         self.port.close()
         self._notices.close()
 
-    def _wait_for_notice(self, wanted: str) -> None:
+    def _wait_for_notice(self, notice: str) -> None:
         deadline = time.monotonic() + _NOTICE_SECONDS
         while time.monotonic() < deadline and self._process is not None:
             with contextlib.suppress(TimeoutError):
-                if wanted in self._notices.recv(4096).decode().splitlines():
+                if notice in self._notices.recv(4096).decode().splitlines():
                     return
                 continue
             if self._process.poll() is not None:
                 break
-        raise AssertionError(f"mirrord never said {wanted}:\n{self.log[-4000:]}")
+        raise AssertionError(f"mirrord did not send {notice}:\n{self.log[-4000:]}")

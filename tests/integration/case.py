@@ -1,4 +1,4 @@
-"""What the integration tests share: a registry elsewhere, a daemon, and an end without traces."""
+"""The fixture of most integration tests: a fake registry, and daemons in front of it."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ MB = 1_000_000
 MIB = 1024 * 1024
 
 BIG = int(os.environ.get("MIRRORD_BLOB_MB", "64")) * MB
-"""The big blob of a test; the figures of the issue are for 200."""
+"""The size of a test's big blob."""
 
 
 class MirrorCase(SynchronousTestCase):
@@ -34,28 +34,28 @@ class MirrorCase(SynchronousTestCase):
         self.addCleanup(self.registry.stop)
 
     def start_daemon(self, environment: dict[str, str] | None = None, **settings: str) -> Daemon:
-        """A running daemon before the registry; at the end it has to stop well and to have kept calm."""
-        settings_of = Settings(self.registry.url, **settings)
-        daemon = Daemon(self.folder / "mirrord", settings_of, environment or {})
+        """Start a daemon in front of the registry; after the test its shutdown and its log are checked."""
+        configured = Settings(self.registry.url, **settings)
+        daemon = Daemon(self.folder / "mirrord", configured, environment or {})
         self.addCleanup(daemon.kill)
-        self.addCleanup(self.assert_calm, daemon)
+        self.addCleanup(self.assert_clean_shutdown, daemon)
         daemon.start()
         return daemon
 
-    def assert_calm(self, daemon: Daemon) -> None:
-        """It ends with status 0 when asked to, and nothing in its log looks like a crash."""
+    def assert_clean_shutdown(self, daemon: Daemon) -> None:
+        """Stop the daemon: it exits with status 0 and has logged no traceback."""
         daemon.stop()
         self.assertEqual(daemon.bad_lines(), [], daemon.log[-6000:])
 
     def assert_right(self, pulled: Pulled, stored: Stored) -> None:
-        """A client has the whole of a content, and every byte of it is right."""
+        """Check that a client received all bytes of the content, unchanged."""
         self.assertEqual(pulled.status, 200, pulled)
         self.assertTrue(pulled.is_complete, pulled)
         self.assertEqual((pulled.size, pulled.crc32), (stored.size, stored.crc32), pulled)
 
-    def wait_until(self, is_so: Callable[[], bool], seconds: float = 10.0, what: str = "it") -> None:
-        """Look again and again; fail when it takes longer than `seconds`."""
+    def wait_until(self, is_true: Callable[[], bool], seconds: float = 30.0, what: str = "a change") -> None:
+        """Poll until a condition is true; fail after `seconds`."""
         deadline = time.monotonic() + seconds
-        while not is_so():
-            self.assertLess(time.monotonic(), deadline, f"{what} did not come to be in {seconds} s")
+        while not is_true():
+            self.assertLess(time.monotonic(), deadline, f"waited {seconds} s for {what}")
             time.sleep(0.02)

@@ -1,8 +1,7 @@
-"""A client that sees what a client sees: status, headers, bytes, and whether all of them came.
+"""A blocking HTTP client that records status, headers, content, and whether the body was complete.
 
-It blocks, in a thread where several are wanted, and sums with CRC-32: sixteen clients that
-compute SHA-256 at 30 MB/s each would need more than one of this machine's cores, and we would
-measure them instead of the mirror.
+Several clients need a thread each. They verify content by CRC-32: sixteen clients that compute SHA-256
+at 30 MB/s each would need more than one of two cores, and would be measured instead of the mirror.
 """
 
 import contextlib
@@ -16,12 +15,12 @@ from urllib.parse import urlsplit
 import attrs
 
 _CHUNK = 256 * 1024
-_KEPT = 64 * 1024
+_BODY_LIMIT = 64 * 1024
 
 
 @attrs.frozen
 class Pulled:
-    """What a client got; `body` is its first 64 KiB, times are seconds since the request."""
+    """A response; `body` is its first 64 KiB, and times are in seconds since the request."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +42,7 @@ class Pulled:
 
 @attrs.define(eq=False)
 class Reading:
-    """An answer that is being read, by whoever opened it."""
+    """A response whose body is read step by step."""
 
     _response: http.client.HTTPResponse
     _began_at: float
@@ -58,7 +57,7 @@ class Reading:
     def open(
         cls, url: str, headers: Mapping[str, str] | None = None, method: str = "GET", timeout: float = 60
     ) -> "Reading":
-        """Send a request and read the headers of its answer."""
+        """Send a request and read the headers of the response."""
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
         began_at = time.monotonic()
@@ -70,45 +69,44 @@ class Reading:
     def status(self) -> int:
         return self._response.status
 
-    def read_some(self, most: int = _CHUNK) -> int:
-        """Read a chunk; 0 at the end, whole or not."""
+    def read_some(self, max_size: int = _CHUNK) -> int:
+        """Read a chunk and return its size; 0 at the end, even of an incomplete body."""
         try:
-            count = self._response.readinto(self._buffer[:most])
+            count = self._response.readinto(self._buffer[:max_size])
         except (http.client.IncompleteRead, ConnectionError):
             return 0
         if count and not self.size:
             self._first_byte_at = time.monotonic() - self._began_at
         chunk = self._buffer[:count]
         self.crc32 = zlib.crc32(chunk, self.crc32)
-        if self.size < _KEPT:
-            self._body += bytes(chunk[: _KEPT - self.size])
+        if self.size < _BODY_LIMIT:
+            self._body += bytes(chunk[: _BODY_LIMIT - self.size])
         self.size += count
         return count
 
     def read_until(self, size: int) -> None:
-        """Read until so many bytes have come, or the end."""
+        """Read until `size` bytes have been received, or the end."""
         while self.size < size and self.read_some(min(_CHUNK, size - self.size)):
             pass
 
     def read_all(self) -> Pulled:
-        """Read to the end and hang up."""
+        """Read to the end and close the connection."""
         with contextlib.closing(self._connection):
             while self.read_some():
                 pass
-        return self.so_far()
+        return self._result()
 
-    def so_far(self) -> Pulled:
-        """What has come until now."""
+    def _result(self) -> Pulled:
         headers = {name.lower(): value for name, value in self._response.getheaders()}
-        promised = headers.get("content-length")
-        is_complete = self._response.isclosed() if promised is None else int(promised) == self.size
+        length = headers.get("content-length")
+        is_complete = self._response.isclosed() if length is None else int(length) == self.size
         seconds = time.monotonic() - self._began_at
         return Pulled(
             self.status, headers, self.size, self.crc32, is_complete, self._first_byte_at, seconds, self._body
         )
 
     def hang_up(self) -> None:
-        """Leave, whatever is still to come."""
+        """Close the connection, even before the end."""
         self._response.close()
         self._connection.close()
 
@@ -116,11 +114,11 @@ class Reading:
 def pull(
     url: str, headers: Mapping[str, str] | None = None, method: str = "GET", timeout: float = 60
 ) -> Pulled:
-    """Read a whole answer."""
+    """Send a request and read the whole response."""
     return Reading.open(url, headers, method, timeout).read_all()
 
 
 def pull_at_once(count: int, url: str) -> list[Pulled]:
-    """What `count` clients get who ask in the same moment."""
+    """Send the same request from `count` clients at the same time."""
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(pull, [url] * count))

@@ -1,4 +1,4 @@
-"""`mirrord` as a process, with its output and exit status."""
+"""Run `mirrord` as a process, without or on a terminal."""
 
 import fcntl
 import os

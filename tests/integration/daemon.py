@@ -1,4 +1,4 @@
-"""A mirrord as an operator runs it: `twistd mirrord` in a process of its own."""
+"""A daemon as an operator runs it: `twistd mirrord` in its own process."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ _BAD_LOG = re.compile(r"Traceback|Unhandled|Exception ignored", re.IGNORECASE)
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return an unused port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @attrs.frozen
 class Settings:
-    """What a test configures; each is a key of contract.md. `upstream` lines go into docker.io's table."""
+    """The configuration of a test's daemon; `more_upstream` is added to docker.io's table."""
 
     upstream: str
     idle_timeout: str = "2s"
@@ -44,14 +44,14 @@ class Settings:
     more: str = ""
 
     def toml(self, store: Path, port: int, admin_port: int) -> str:
-        """The configuration file."""
-        bound = f'max_size = "{self.max_size}"' if self.max_size else ""
+        """Return the configuration file."""
+        max_size = f'max_size = "{self.max_size}"' if self.max_size else ""
         return f"""
 drain_timeout = "{self.drain_timeout}"
 [store]
 path = {json.dumps(str(store))}
 min_free = "{self.min_free}"
-{bound}
+{max_size}
 [[listen]]
 endpoint = "tcp:{port}:interface=127.0.0.1"
 [admin]
@@ -70,7 +70,7 @@ connect_timeout = "{self.connect_timeout}"
 
 @attrs.define(eq=False)
 class Daemon:
-    """One daemon: a folder, two ports, and a process that may be killed and started again."""
+    """A folder, two ports, and a process that can be killed and started again."""
 
     folder: Path
     settings: Settings
@@ -82,12 +82,12 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        """Where it answers, without a path."""
+        """The base URL of the API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def admin_url(self) -> str:
-        """Where the operator asks, without a path."""
+        """The base URL of the admin listener."""
         return f"http://127.0.0.1:{self.admin_port}"
 
     @property
@@ -96,36 +96,36 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """All that it has said."""
+        """The log so far."""
         path = self.folder / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def pid(self) -> int:
         if self._process is None:
-            raise AssertionError("it does not run")
+            raise AssertionError("the daemon has not been started")
         return self._process.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def status(self) -> int | None:
-        """Its exit status, once it has ended."""
+        """The exit status, or None while it is running."""
         return None if self._process is None else self._process.poll()
 
     def manifest(self, reference: str, repository: str = "library/app") -> str:
-        """The URL of a manifest."""
+        """Return the URL of a manifest."""
         return f"{self.url}/v2/{repository}/manifests/{reference}"
 
     def blob(self, digest: str, repository: str = "library/app") -> str:
-        """The URL of a blob."""
+        """Return the URL of a blob."""
         return f"{self.url}/v2/{repository}/blobs/{digest}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers /v2/."""
+        """Start the daemon, and wait until it responds to /v2/."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.write_config()
         self._log = (self.folder / "log").open("ab")
@@ -139,16 +139,16 @@ class Daemon:
             stderr=self._log,
             start_new_session=True,
         )
-        self._wait_for_answer()
+        self._wait_for_response()
 
     def write_config(self) -> Path:
-        """Write the file of its settings, as they are now."""
+        """Write the configuration file from the current settings."""
         config = self.folder / "mirrord.toml"
         config.write_text(self.settings.toml(self.store, self.port, self.admin_port))
         return config
 
     def stop(self) -> None:
-        """Ask it to end, as systemd does; it has to, with status 0."""
+        """Stop the daemon by SIGTERM: it exits with status 0."""
         if not self.is_alive or self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -156,12 +156,12 @@ class Daemon:
             status = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError("mirrord did not end when it was asked to") from None
+            raise AssertionError("mirrord did not exit after SIGTERM") from None
         if status != 0:
-            raise AssertionError(f"mirrord ended with status {status}:\n{self.log[-4000:]}")
+            raise AssertionError(f"mirrord exited with status {status}:\n{self.log[-4000:]}")
 
     def kill(self) -> None:
-        """`kill -9`."""
+        """Send SIGKILL."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -170,43 +170,43 @@ class Daemon:
             self._log.close()
 
     def pss(self) -> int:
-        """Its proportional share of memory, in bytes."""
+        """Return its proportional set size in bytes."""
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
         if match is None:
-            raise AssertionError("the kernel does not say PSS")
+            raise AssertionError("smaps_rollup has no Pss")
         return int(match.group(1)) * 1024
 
     def open_files(self) -> int:
-        """How many descriptors it has."""
+        """Return the number of open file descriptors."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def disk_bytes(self) -> int:
-        """What `du` says of its store."""
-        answer = subprocess.run(
+        """Return the disk usage of its store."""
+        done = subprocess.run(
             ["du", "-s", "--block-size=1", str(self.store)], capture_output=True, text=True, check=False
         )
-        return int(answer.stdout.split()[0])
+        return int(done.stdout.split()[0])
 
     def bad_lines(self) -> list[str]:
-        """Lines of the log that no operator should ever see."""
+        """Return the lines of the log that belong to a traceback or an unhandled error."""
         return [line for line in self.log.splitlines() if _BAD_LOG.search(line)]
 
-    def _wait_for_answer(self) -> None:
+    def _wait_for_response(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if not self.is_alive:
                 raise AssertionError(f"mirrord did not start:\n{self.log[-4000:]}")
-            if self._is_answering():
+            if self._is_responding():
                 return
             time.sleep(0.05)
-        raise AssertionError(f"mirrord does not answer:\n{self.log[-4000:]}")
+        raise AssertionError(f"mirrord does not respond:\n{self.log[-4000:]}")
 
-    def _is_answering(self) -> bool:
-        """Whether /v2/ is there; a 401 says so too."""
+    def _is_responding(self) -> bool:
+        """Return whether /v2/ is 200 or 401."""
         try:
-            with urlopen(f"{self.url}/v2/", timeout=1) as answer:
-                return bool(answer.status == 200)
+            with urlopen(f"{self.url}/v2/", timeout=1) as response:
+                return bool(response.status == 200)
         except HTTPError as error:
             with error:
                 return error.status == 401

@@ -1,4 +1,4 @@
-"""A client that pushes, by raw requests, and a daemon with hosted repositories that tests share."""
+"""A client that pushes with plain requests, and the fixture of tests of hosted repositories."""
 
 import contextlib
 import hashlib
@@ -20,12 +20,12 @@ OCTETS = "application/octet-stream"
 EMPTY_CONFIG = b"{}"
 
 NOWHERE = "http://127.0.0.1:9"
-"""An upstream that nobody answers for: what is hosted needs none."""
+"""An upstream that refuses connections: hosted repositories need none."""
 
 
 @attrs.frozen
-class Said:
-    """What a registry answered."""
+class Response:
+    """A response of a registry."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,7 +37,7 @@ class Said:
 
     @property
     def document(self) -> Any:
-        """The body, as JSON."""
+        """The body, parsed as JSON."""
         return json.loads(self.body)
 
     @property
@@ -47,19 +47,19 @@ class Said:
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> str:
-    """The digest of content."""
+    """Return the digest of content."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
 def descriptor(
     content: bytes, media_type: str = OCTETS, algorithm: str = "sha256", **more: Any
 ) -> dict[str, Any]:
-    """What a manifest says of content."""
+    """Return a descriptor of content."""
     return {"mediaType": media_type, "digest": digest_of(content, algorithm), "size": len(content), **more}
 
 
 def image(*layers: bytes, config: bytes = EMPTY_CONFIG, algorithm: str = "sha256", **more: Any) -> bytes:
-    """An image manifest."""
+    """Return an image manifest."""
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -70,14 +70,14 @@ def image(*layers: bytes, config: bytes = EMPTY_CONFIG, algorithm: str = "sha256
 
 
 def index(*manifests: bytes, media_type: str = OCI_MANIFEST, **more: Any) -> bytes:
-    """An image index."""
-    listed = [descriptor(manifest, media_type) for manifest in manifests]
-    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed} | more).encode()
+    """Return an image index."""
+    descriptors = [descriptor(manifest, media_type) for manifest in manifests]
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors} | more).encode()
 
 
 @attrs.define(eq=False)
 class Pusher:
-    """A client of one registry, on one connection as long as the registry keeps it."""
+    """A client that reuses its connection as long as the registry keeps it open."""
 
     port: int
     headers: dict[str, str] = attrs.field(factory=dict)
@@ -86,10 +86,10 @@ class Pusher:
     def __attrs_post_init__(self) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Said:
-        """Send a request, and read its answer; `_` in a header's name stands for `-`.
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """Send a request and read its response; `_` in a header's name stands for `-`.
 
-        A body that is an iterable goes in chunks.
+        A body that is an iterable is sent in chunks.
         """
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         is_chunked = body is not None and not isinstance(body, bytes)
@@ -98,43 +98,47 @@ class Pusher:
                 method, path, body=body, headers=self.headers | named, encode_chunked=is_chunked
             )
         response = self._connection.getresponse()
-        got = {name.lower(): value for name, value in response.getheaders()}
+        fields = {name.lower(): value for name, value in response.getheaders()}
         tags = response.headers.get_all("OCI-Tag") or []
-        return Said(response.status, got | {"oci-tag": ",".join(tags)}, response.read())
+        return Response(response.status, fields | {"oci-tag": ",".join(tags)}, response.read())
 
     def begin(self, repository: str) -> str:
-        """Begin an upload; gives its location."""
-        said = self.ask("POST", f"/v2/{repository}/blobs/uploads/")
-        assert said.status == 202, said
-        return said.header("Location")
+        """Begin an upload and return its location."""
+        response = self.request("POST", f"/v2/{repository}/blobs/uploads/")
+        assert response.status == 202, response
+        return response.header("Location")
 
     def push_blob(self, repository: str, content: bytes, algorithm: str = "sha256") -> str:
-        """Push a blob as docker does; gives its digest."""
+        """Push a blob as docker does, and return its digest."""
         location, digest = self.begin(repository), digest_of(content, algorithm)
-        said = self.ask("PUT", f"{location}?digest={digest}", content, Content_Type=OCTETS)
-        assert said.status == 201, said
+        response = self.request("PUT", f"{location}?digest={digest}", content, Content_Type=OCTETS)
+        assert response.status == 201, response
         return digest
 
-    def put(self, repository: str, reference: str, manifest: bytes, media_type: str = OCI_MANIFEST) -> Said:
+    def put(
+        self, repository: str, reference: str, manifest: bytes, media_type: str = OCI_MANIFEST
+    ) -> Response:
         """Push a manifest."""
-        return self.ask("PUT", f"/v2/{repository}/manifests/{reference}", manifest, Content_Type=media_type)
+        return self.request(
+            "PUT", f"/v2/{repository}/manifests/{reference}", manifest, Content_Type=media_type
+        )
 
     def push_image(self, repository: str, tag: str, *layers: bytes, **more: Any) -> bytes:
-        """Push an image with all that it names; gives its manifest."""
+        """Push an image with its blobs, and return its manifest."""
         for content in (EMPTY_CONFIG, *layers):
             self.push_blob(repository, content)
         manifest = image(*layers, **more)
-        said = self.put(repository, tag, manifest)
-        assert said.status == 201, said
+        response = self.put(repository, tag, manifest)
+        assert response.status == 201, response
         return manifest
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
 
 class HostedCase(SynchronousTestCase):
-    """One daemon for all tests of a class, and for each a repository of its own."""
+    """One daemon for all tests of a class, and a repository per test."""
 
     hosted: ClassVar[str] = '[hosted]\nrepositories = ["conf/*"]\nupload_timeout = "2s"\n'
     daemon: ClassVar[Daemon]
@@ -164,24 +168,24 @@ class HostedCase(SynchronousTestCase):
         return f"/v2/{self.repository}/{kind}/{reference}"
 
     def assert_blob(self, content: bytes, algorithm: str = "sha256") -> None:
-        """The repository has the blob, byte for byte, by GET and by HEAD."""
+        """Check that GET and HEAD return the blob, byte for byte."""
         digest = digest_of(content, algorithm)
         for method, body in (("HEAD", b""), ("GET", content)):
-            said = self.pusher.ask(method, self.path("blobs", digest))
-            self.assertEqual((200, body), (said.status, said.body))
-            self.assertEqual(str(len(content)), said.header("Content-Length"))
-            self.assertEqual(digest, said.header("Docker-Content-Digest"))
+            response = self.pusher.request(method, self.path("blobs", digest))
+            self.assertEqual((200, body), (response.status, response.body))
+            self.assertEqual(str(len(content)), response.header("Content-Length"))
+            self.assertEqual(digest, response.header("Docker-Content-Digest"))
 
     def assert_manifest(
         self, reference: str, manifest: bytes, media_type: str = OCI_MANIFEST, algorithm: str = "sha256"
     ) -> None:
-        """The repository has the manifest, byte for byte, by GET and by HEAD."""
+        """Check that GET and HEAD return the manifest, byte for byte."""
         for method, body in (("HEAD", b""), ("GET", manifest)):
-            said = self.pusher.ask(method, self.path("manifests", reference))
-            self.assertEqual((200, body), (said.status, said.body))
-            self.assertEqual(media_type, said.header("Content-Type"))
-            self.assertEqual(str(len(manifest)), said.header("Content-Length"))
-            self.assertEqual(digest_of(manifest, algorithm), said.header("Docker-Content-Digest"))
+            response = self.pusher.request(method, self.path("manifests", reference))
+            self.assertEqual((200, body), (response.status, response.body))
+            self.assertEqual(media_type, response.header("Content-Type"))
+            self.assertEqual(str(len(manifest)), response.header("Content-Length"))
+            self.assertEqual(digest_of(manifest, algorithm), response.header("Docker-Content-Digest"))
 
-    def assert_error(self, said: Said, status: int, code: str) -> None:
-        self.assertEqual((status, code), (said.status, said.code))
+    def assert_error(self, response: Response, status: int, code: str) -> None:
+        self.assertEqual((status, code), (response.status, response.code))

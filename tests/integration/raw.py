@@ -1,4 +1,4 @@
-"""Requests as bytes, well-formed or not, and what came back for each."""
+"""Send requests as bytes, well-formed or not."""
 
 import re
 import selectors
@@ -9,48 +9,48 @@ from collections.abc import Sequence
 import attrs
 
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)\s*$", re.IGNORECASE | re.MULTILINE)
-_MOST = 256 * 1024
+_MAX_RESPONSE = 256 * 1024
 
 
 @attrs.frozen
-class Spoken:
-    """What a server said to one request: nothing, or a status line, headers and (some of) a body."""
+class RawResponse:
+    """The bytes a server sent in response: none, or a status line, headers and (part of) a body."""
 
     request: bytes
-    answer: bytes
+    content: bytes
 
     @property
     def status(self) -> int | None:
-        """The status; None where there was no answer."""
-        match = re.match(rb"HTTP/1\.[01] (\d{3}) ", self.answer)
+        """The status, or None without a response."""
+        match = re.match(rb"HTTP/1\.[01] (\d{3}) ", self.content)
         return int(match.group(1)) if match else None
 
     @property
     def head(self) -> bytes:
-        return self.answer.partition(b"\r\n\r\n")[0]
+        return self.content.partition(b"\r\n\r\n")[0]
 
     @property
     def body(self) -> bytes:
-        return self.answer.partition(b"\r\n\r\n")[2]
+        return self.content.partition(b"\r\n\r\n")[2]
 
 
 @attrs.define(eq=False)
-class _Talk:
+class _Connection:
     request: bytes
     sock: socket.socket
-    answer: bytes = b""
+    content: bytes = b""
     is_over: bool = False
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         try:
             chunk = self.sock.recv(65536)
         except OSError:
             chunk = b""
-        self.answer += chunk
-        self.is_over = not chunk or len(self.answer) > _MOST or self._is_whole()
+        self.content += chunk
+        self.is_over = not chunk or len(self.content) > _MAX_RESPONSE or self._is_whole()
 
     def _is_whole(self) -> bool:
-        head, end, body = self.answer.partition(b"\r\n\r\n")
+        head, end, body = self.content.partition(b"\r\n\r\n")
         if not end or head.startswith(b"HTTP/1.1 100"):
             return False
         length = _LENGTH.search(head)
@@ -58,29 +58,29 @@ class _Talk:
         return is_bodiless or (length is not None and len(body) >= int(length.group(1)))
 
 
-def ask(port: int, requests: Sequence[bytes], patience_seconds: float = 0.5) -> list[Spoken]:
-    """Send each request over a connection of its own; wait so long for all answers, and hang up."""
-    talks = []
+def exchange(port: int, requests: Sequence[bytes], timeout_seconds: float = 0.5) -> list[RawResponse]:
+    """Send each request on its own connection; close all once they are answered, or after the timeout."""
+    connections = []
     with selectors.DefaultSelector() as selector:
         for request in requests:
             sock = socket.create_connection(("127.0.0.1", port), 5)
-            talk = _Talk(request, sock)
-            talks.append(talk)
-            selector.register(sock, selectors.EVENT_READ, talk)
+            connection = _Connection(request, sock)
+            connections.append(connection)
+            selector.register(sock, selectors.EVENT_READ, connection)
             _send(sock, request)
-        deadline = time.monotonic() + patience_seconds
+        deadline = time.monotonic() + timeout_seconds
         while selector.get_map() and time.monotonic() < deadline:
             for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
-                key.data.hear()
+                key.data.receive()
                 if key.data.is_over:
                     selector.unregister(key.fileobj)
-    for talk in talks:
-        talk.sock.close()
-    return [Spoken(talk.request, talk.answer) for talk in talks]
+    for connection in connections:
+        connection.sock.close()
+    return [RawResponse(connection.request, connection.content) for connection in connections]
 
 
 def _send(sock: socket.socket, request: bytes) -> None:
-    """Send what the server takes of it; it may well hang up before the end."""
+    """Send a request, of which the server may read only the beginning."""
     sock.settimeout(5)
     try:
         sock.sendall(request)

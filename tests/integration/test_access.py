@@ -92,7 +92,7 @@ class AccessCase(MirrorCase):
         write_users(self.users, *PASSWORDS)
         self.daemon = self.start_daemon(more=RULES.replace('"htpasswd"', json.dumps(str(self.users))))
 
-    def ask(
+    def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answered:
         connection = http.client.HTTPConnection("127.0.0.1", self.daemon.port, timeout=20)
@@ -111,16 +111,16 @@ class AccessCase(MirrorCase):
         return basic("ann", "wrong") if who == "wrong" else basic(who, PASSWORDS[who])
 
     def token(self, who: str, scope: str = "") -> dict[str, str]:
-        answered = self.ask("GET", f"/v2/token?service=mirrord&scope={scope}", self.brought(who))
+        answered = self.request("GET", f"/v2/token?service=mirrord&scope={scope}", self.brought(who))
         self.assertEqual(answered.status, 200, answered)
         return {"Authorization": f"Bearer {json.loads(answered.body)['token']}"}
 
     def push(self, repository: str, headers: Mapping[str, str]) -> None:
         """An image of one blob, tagged 1."""
         path = f"/v2/{repository}/blobs/uploads/?digest={DIGEST}"
-        self.assertEqual(self.ask("POST", path, headers, BLOB).status, 201)
+        self.assertEqual(self.request("POST", path, headers, BLOB).status, 201)
         typed = {**headers, "Content-Type": MANIFEST_TYPE}
-        self.assertEqual(self.ask("PUT", f"/v2/{repository}/manifests/1", typed, MANIFEST).status, 201)
+        self.assertEqual(self.request("PUT", f"/v2/{repository}/manifests/1", typed, MANIFEST).status, 201)
 
 
 class MatrixTests(AccessCase):
@@ -149,7 +149,7 @@ class MatrixTests(AccessCase):
         ):
             for who, refusal in REFUSED.items():
                 for method in ("GET", "HEAD"):
-                    status = self.ask(method, f"/v2/{path}", self.brought(who)).status
+                    status = self.request(method, f"/v2/{path}", self.brought(who)).status
                     self.assertEqual(status, 200 if who in allowed else refusal, f"{who} {method} {path}")
 
     def test_wrong_password(self) -> None:
@@ -161,7 +161,7 @@ class MatrixTests(AccessCase):
             ("DELETE", "team/a/manifests/1"),
             ("GET", "_catalog"),
         ):
-            self.assertEqual(self.ask(method, f"/v2/{path}", self.brought("wrong")).status, 401, path)
+            self.assertEqual(self.request(method, f"/v2/{path}", self.brought("wrong")).status, 401, path)
 
     def test_push(self) -> None:
         """Who may push does; others are refused before they send a byte."""
@@ -170,7 +170,7 @@ class MatrixTests(AccessCase):
                 for method, path in (("POST", "blobs/uploads/"), ("PUT", "manifests/1")):
                     headers = {**self.brought(who), "Content-Length": "1000000000", "Expect": "100-continue"}
                     headers = headers if who not in allowed else self.brought(who)
-                    status = self.ask(method, f"/v2/{repository}/{path}", headers).status
+                    status = self.request(method, f"/v2/{repository}/{path}", headers).status
                     cell = f"{who} {method} {repository}"
                     if who in allowed:
                         self.assertNotIn(status, {401, 403}, cell)
@@ -181,10 +181,10 @@ class MatrixTests(AccessCase):
         """Who may delete does, and the others are refused."""
         for who, refusal in REFUSED.items():
             if who != "ann":
-                status = self.ask("DELETE", "/v2/team/a/manifests/1", self.brought(who)).status
+                status = self.request("DELETE", "/v2/team/a/manifests/1", self.brought(who)).status
                 self.assertEqual(status, refusal, who)
-        self.assertEqual(self.ask("DELETE", "/v2/private/a/manifests/1", self.brought("ann")).status, 403)
-        self.assertEqual(self.ask("DELETE", "/v2/team/a/manifests/1", self.brought("ann")).status, 202)
+        self.assertEqual(self.request("DELETE", "/v2/private/a/manifests/1", self.brought("ann")).status, 403)
+        self.assertEqual(self.request("DELETE", "/v2/team/a/manifests/1", self.brought("ann")).status, 202)
 
     def test_mount(self) -> None:
         """A blob is mounted from where its pusher may read, and else has to be sent."""
@@ -194,25 +194,25 @@ class MatrixTests(AccessCase):
             ("bob", "team/a", 201),
         ):
             path = f"/v2/team/{who}/blobs/uploads/?mount={DIGEST}&from={origin}"
-            self.assertEqual(self.ask("POST", path, self.brought(who)).status, status, f"{who} {origin}")
+            self.assertEqual(self.request("POST", path, self.brought(who)).status, status, f"{who} {origin}")
 
     def test_mount_by_challenge(self) -> None:
         """A client that goes by challenges alone is led to a token for both repositories."""
         path = f"/v2/team/c/blobs/uploads/?mount={DIGEST}&from=private/a"
         for brought in ({}, self.token("ann", "repository:team/c:pull,push")):
-            refused = self.ask("POST", path, brought)
+            refused = self.request("POST", path, brought)
             self.assertEqual(refused.status, 401)
             scope = refused.headers["www-authenticate"].partition('scope="')[2].partition('"')[0]
             self.assertEqual(set(scope.split()), {"repository:team/c:pull,push", "repository:private/a:pull"})
-            self.assertEqual(self.ask("POST", path, self.token("ann", quote(scope))).status, 201)
-            self.assertEqual(self.ask("POST", path, self.token("bob", quote(scope))).status, 202)
+            self.assertEqual(self.request("POST", path, self.token("ann", quote(scope))).status, 201)
+            self.assertEqual(self.request("POST", path, self.token("bob", quote(scope))).status, 202)
 
     def test_list(self) -> None:
         """The catalog shows what one may pull."""
         for who, seen in (("ann", {"team/a", "private/a"}), ("bob", {"team/a"})):
-            listed = json.loads(self.ask("GET", "/v2/_catalog", self.brought(who)).body)["repositories"]
+            listed = json.loads(self.request("GET", "/v2/_catalog", self.brought(who)).body)["repositories"]
             self.assertEqual(set(listed) & {"team/a", "private/a"}, seen)
-        self.assertEqual(self.ask("GET", "/v2/_catalog").status, 401)
+        self.assertEqual(self.request("GET", "/v2/_catalog").status, 401)
 
     def test_nothing_is_confirmed(self) -> None:
         """What one may not read is refused in the same words, whether it is there or not."""
@@ -224,8 +224,8 @@ class MatrixTests(AccessCase):
                     ("private/a/manifests/1", "private/a/manifests/2"),
                     ("private/a/tags/list", "private/a/tags/list?n=1"),
                 ):
-                    one = self.ask(method, f"/v2/{there}", self.brought(who))
-                    other = self.ask(method, f"/v2/{nowhere}", self.brought(who))
+                    one = self.request(method, f"/v2/{there}", self.brought(who))
+                    other = self.request(method, f"/v2/{nowhere}", self.brought(who))
                     same = [(name, value) for name, value in one.headers.items() if name != "date"]
                     self.assertEqual(same, [(n, v) for n, v in other.headers.items() if n != "date"])
                     self.assertEqual((one.status, one.body), (other.status, other.body))
@@ -234,7 +234,7 @@ class MatrixTests(AccessCase):
 class LoginTests(AccessCase):
     def test_first_question(self) -> None:
         """/v2/ asks for a token, and takes it, an anonymous one too."""
-        asked = self.ask("GET", "/v2/")
+        asked = self.request("GET", "/v2/")
         self.assertEqual(asked.status, 401)
         self.assertEqual(
             asked.headers["www-authenticate"],
@@ -242,15 +242,15 @@ class LoginTests(AccessCase):
         )
         self.assertEqual(asked.headers["docker-distribution-api-version"], "registry/2.0")
         for who in ("nobody", "ann"):
-            self.assertEqual(self.ask("GET", "/v2/", self.token(who)).status, 200)
-        self.assertEqual(self.ask("GET", "/v2/", self.brought("bob")).status, 200)
-        self.assertEqual(self.ask("GET", "/v2/", self.brought("wrong")).status, 401)
+            self.assertEqual(self.request("GET", "/v2/", self.token(who)).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", self.brought("bob")).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", self.brought("wrong")).status, 401)
 
     def test_push_with_a_token(self) -> None:
         """A token for pushing to a repository pushes there, and to no other."""
         token = self.token("bob", "repository:team/a:pull,push")
         self.push("team/a", token)
-        refused = self.ask("POST", "/v2/team/b/blobs/uploads/", token)
+        refused = self.request("POST", "/v2/team/b/blobs/uploads/", token)
         self.assertEqual(refused.status, 401)
         self.assertIn('scope="repository:team/b:pull,push"', refused.headers["www-authenticate"])
         self.assertIn('error="insufficient_scope"', refused.headers["www-authenticate"])
@@ -258,20 +258,20 @@ class LoginTests(AccessCase):
     def test_removed_user(self) -> None:
         """A user who is taken out of the file loses access, with a token that is still valid too."""
         token = self.token("bob", "repository:team/a:pull,push")
-        self.assertEqual(self.ask("GET", "/v2/", token).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", token).status, 200)
         write_users(self.users, "ann")
-        self.wait_until(lambda: self.ask("GET", "/v2/", token).status == 401, 5, "the loss of access")
-        self.assertEqual(self.ask("GET", "/v2/", self.brought("bob")).status, 401)
+        self.wait_until(lambda: self.request("GET", "/v2/", token).status == 401, 5, "the loss of access")
+        self.assertEqual(self.request("GET", "/v2/", self.brought("bob")).status, 401)
 
     def test_broken_file(self) -> None:
         """A file that breaks changes nothing; readiness says what is wrong, and a reload is refused."""
         self.users.write_text("ann:{SHA}x\n")
         time.sleep(1.1)
-        self.assertEqual(self.ask("GET", "/v2/", self.brought("bob")).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", self.brought("bob")).status, 200)
         self.assertIn(b"the password of ann is not hashed by bcrypt", self.ready().body)
         os.kill(self.daemon.pid, signal.SIGHUP)
         self.wait_until(lambda: "reload rejected: access.htpasswd" in self.daemon.log)
-        self.assertEqual(self.ask("GET", "/v2/", self.brought("bob")).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", self.brought("bob")).status, 200)
 
     def ready(self) -> Answered:
         connection = http.client.HTTPConnection("127.0.0.1", self.daemon.admin_port, timeout=20)
@@ -286,7 +286,7 @@ class LoginTests(AccessCase):
         token = self.token("ann")
         self.daemon.stop()
         self.daemon.start()
-        self.assertEqual(self.ask("GET", "/v2/", token).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", token).status, 200)
         self.assertEqual((self.daemon.store / "token.key").stat().st_mode & 0o777, 0o600)
 
     def test_guessing(self) -> None:
@@ -294,13 +294,13 @@ class LoginTests(AccessCase):
         with ThreadPoolExecutor(12) as pool:
             began_at = time.monotonic()
             guesses = [basic("ann", f"guess{number}") for number in range(12)]
-            answers = list(pool.map(lambda guess: self.ask("GET", "/v2/", guess), guesses))
+            answers = list(pool.map(lambda guess: self.request("GET", "/v2/", guess), guesses))
         self.assertEqual(Counter(answer.status for answer in answers), {401: 6, 429: 6})
         self.assertGreater(time.monotonic() - began_at, 2)
         refused = next(answer for answer in answers if answer.status == 429)
         self.assertEqual(refused.code, "TOOMANYREQUESTS")
         self.assertLess(int(refused.headers["retry-after"]), 10)
-        self.assertEqual(self.ask("GET", "/v2/", self.brought("ann")).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", self.brought("ann")).status, 200)
         self.assertIn("wrong user name or password from 127.0.0.1", self.daemon.log)
         for secret in ("apple", "guess", "Basic", "Bearer", "eyJ"):
             self.assertNotIn(secret, self.daemon.log)

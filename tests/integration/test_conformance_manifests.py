@@ -1,4 +1,4 @@
-"""The checks of the OCI conformance suite before a real daemon: manifests, tags, referrers, deletes."""
+"""The checks of the OCI conformance suite for manifests, tags and referrers, with a real daemon."""
 
 import json
 from typing import Any
@@ -11,22 +11,24 @@ NONDISTRIBUTABLE = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip
 
 class ManifestTests(HostedCase):
     def push(self, manifest: bytes, media_type: str = OCI_MANIFEST) -> None:
-        """Push it by its digest, and see that it is there."""
+        """Push a manifest by its digest, and check that it is stored."""
         digest = digest_of(manifest)
-        said = self.pusher.put(self.repository, digest, manifest, media_type)
-        self.assertEqual((201, digest), (said.status, said.header("Docker-Content-Digest")), said.body)
-        self.assertEqual(manifest, self.pusher.ask("GET", said.header("Location")).body)
+        response = self.pusher.put(self.repository, digest, manifest, media_type)
+        self.assertEqual(
+            (201, digest), (response.status, response.header("Docker-Content-Digest")), response.body
+        )
+        self.assertEqual(manifest, self.pusher.request("GET", response.header("Location")).body)
         self.assert_manifest(digest, manifest, media_type)
 
     def test_image(self) -> None:
-        """An image is pushed to a tag, and is there by its tag and by its digest."""
+        """An image pushed to a tag can be pulled by its tag and by its digest."""
         manifest = self.pusher.push_image(self.repository, "v1", b"layer")
 
         self.assert_manifest("v1", manifest)
         self.assert_manifest(digest_of(manifest), manifest)
 
     def test_index(self) -> None:
-        """An index of images is pushed, and an index of indexes."""
+        """An index of images, an index of indexes, and an empty index can be pushed."""
         one = self.pusher.push_image(self.repository, "one", b"one")
         two = self.pusher.push_image(self.repository, "two", b"two")
         inner = index(one, two)
@@ -36,7 +38,7 @@ class ManifestTests(HostedCase):
         self.push(index(), OCI_INDEX)
 
     def test_artifact(self) -> None:
-        """An artifact with a config of any media type is pushed, one without layers too, with any fields."""
+        """A manifest can have a config of any media type, no layers, unknown fields, and white space."""
         for content in (EMPTY_CONFIG, b"payload"):
             self.pusher.push_blob(self.repository, content)
         config = descriptor(EMPTY_CONFIG, "application/vnd.example+type", data="e30=")
@@ -47,42 +49,42 @@ class ManifestTests(HostedCase):
         self.push(b" \n" + image() + b"\n")
 
     def test_nondistributable(self) -> None:
-        """A layer that may not be distributed need not be there; any other has to."""
+        """A nondistributable layer need not be stored; any other layer and config has to be."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         absent = descriptor(b"absent", NONDISTRIBUTABLE)
         self.push(json.dumps(json.loads(image()) | {"layers": [absent]}).encode())
 
         for manifest in (image(b"absent"), image(config=b"absent")):
-            said = self.pusher.put(self.repository, "x", manifest)
-            self.assert_error(said, 400, "MANIFEST_BLOB_UNKNOWN")
-        said = self.pusher.put(self.repository, "x", index(b"absent"), OCI_INDEX)
-        self.assert_error(said, 400, "MANIFEST_BLOB_UNKNOWN")
+            response = self.pusher.put(self.repository, "x", manifest)
+            self.assert_error(response, 400, "MANIFEST_BLOB_UNKNOWN")
+        response = self.pusher.put(self.repository, "x", index(b"absent"), OCI_INDEX)
+        self.assert_error(response, 400, "MANIFEST_BLOB_UNKNOWN")
 
     def test_sha512(self) -> None:
-        """A manifest that is pushed by its sha512 is known by that, through its tags too."""
+        """A manifest pushed by its sha512 has that digest, also when it is pulled by a tag."""
         for content in (EMPTY_CONFIG, b"layer"):
             self.pusher.push_blob(self.repository, content, "sha512")
         manifest = image(b"layer", algorithm="sha512")
         digest = digest_of(manifest, "sha512")
-        said = self.pusher.put(self.repository, f"{digest}?tag=v1", manifest)
+        response = self.pusher.put(self.repository, f"{digest}?tag=v1", manifest)
 
-        self.assertEqual((201, digest), (said.status, said.header("Docker-Content-Digest")))
+        self.assertEqual((201, digest), (response.status, response.header("Docker-Content-Digest")))
         self.assert_manifest(digest, manifest, algorithm="sha512")
         self.assert_manifest("v1", manifest, algorithm="sha512")
 
     def test_tag_parameters(self) -> None:
-        """Each tag that a push by digest gives is told by OCI-Tag and there, ten of them at least."""
+        """A push by digest sets each tag of its query, at least ten, and lists them in OCI-Tag."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         manifest, tags = image(), [f"t{number}" for number in range(12)]
         query = "&".join(f"tag={tag}" for tag in tags)
-        said = self.pusher.put(self.repository, f"{digest_of(manifest)}?{query}", manifest)
+        response = self.pusher.put(self.repository, f"{digest_of(manifest)}?{query}", manifest)
 
-        self.assertEqual((201, ",".join(tags)), (said.status, said.header("OCI-Tag")))
+        self.assertEqual((201, ",".join(tags)), (response.status, response.header("OCI-Tag")))
         for tag in tags:
             self.assert_manifest(tag, manifest)
 
     def test_large(self) -> None:
-        """A manifest of 3.9 MB is taken; one of more than 4 MiB is 413, told before it is sent or not."""
+        """A manifest of 3.9 MB is accepted; one of more than 4 MiB is 413, with Content-Length or without."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         self.push(image(annotations={f"org.example.{number}": "x" * 10_000 for number in range(390)}))
         large = image(annotations={"org.example": "x" * 4 * 1024 * 1024})
@@ -90,18 +92,18 @@ class ManifestTests(HostedCase):
         self.assertEqual(413, self.pusher.put(self.repository, "large", large).status)
         path = self.path("manifests", "large")
         pieces = (large[first : first + 65_536] for first in range(0, len(large), 65_536))
-        self.assertEqual(413, self.pusher.ask("PUT", path, pieces, Content_Type=OCI_MANIFEST).status)
+        self.assertEqual(413, self.pusher.request("PUT", path, pieces, Content_Type=OCI_MANIFEST).status)
 
     def test_wrong_digest(self) -> None:
-        """Bytes that are not what the digest names are 400, and so is a digest that is none."""
+        """A manifest that does not match its digest is 400, and so is an invalid digest."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         for reference in (digest_of(b"other"), "sha256:baddigeststring"):
             self.assert_error(self.pusher.put(self.repository, reference, image()), 400, "DIGEST_INVALID")
-            said = self.pusher.ask("GET", self.path("manifests", reference))
-            self.assertIn(said.status, {400, 404})
+            response = self.pusher.request("GET", self.path("manifests", reference))
+            self.assertIn(response.status, {400, 404})
 
     def test_invalid(self) -> None:
-        """What is no manifest, or is called another one than it is, is 400."""
+        """Content that is no manifest, or has another media type than declared, is 400."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         for manifest, media_type in (
             (b"no json", OCI_MANIFEST),
@@ -111,112 +113,112 @@ class ManifestTests(HostedCase):
             (image(subject={"digest": "x"}), OCI_MANIFEST),
             (b'{"schemaVersion":1,"fsLayers":[]}', "application/json"),
         ):
-            said = self.pusher.put(self.repository, "x", manifest, media_type)
-            self.assert_error(said, 400, "MANIFEST_INVALID")
+            response = self.pusher.put(self.repository, "x", manifest, media_type)
+            self.assert_error(response, 400, "MANIFEST_INVALID")
 
     def test_delete(self) -> None:
-        """A deleted tag is gone alone; a deleted manifest is gone with its tags; both are 404 at once."""
+        """A deleted tag leaves its manifest; a deleted manifest removes its tags; both are 404 at once."""
         manifest = self.pusher.push_image(self.repository, "one", b"layer")
         for tag in ("two", "three"):
             self.pusher.put(self.repository, tag, manifest)
-        self.assertEqual(202, self.pusher.ask("DELETE", self.path("manifests", "one")).status)
-        self.assertEqual(404, self.pusher.ask("HEAD", self.path("manifests", "one")).status)
+        self.assertEqual(202, self.pusher.request("DELETE", self.path("manifests", "one")).status)
+        self.assertEqual(404, self.pusher.request("HEAD", self.path("manifests", "one")).status)
         self.assert_manifest("two", manifest)
         digest = digest_of(manifest)
-        self.assertEqual(202, self.pusher.ask("DELETE", self.path("manifests", digest)).status)
+        self.assertEqual(202, self.pusher.request("DELETE", self.path("manifests", digest)).status)
 
         for reference in (digest, "two", "three"):
-            self.assertEqual(404, self.pusher.ask("HEAD", self.path("manifests", reference)).status)
-            self.assertEqual(404, self.pusher.ask("DELETE", self.path("manifests", reference)).status)
+            self.assertEqual(404, self.pusher.request("HEAD", self.path("manifests", reference)).status)
+            self.assertEqual(404, self.pusher.request("DELETE", self.path("manifests", reference)).status)
 
 
 class TagsTests(HostedCase):
     def test_pages(self) -> None:
-        """Tags are listed in order, page by page, each with the way to the next; `n=0` is an empty page."""
+        """Tags are listed in order, in pages with a Link to the next one; `n=0` is an empty page."""
         manifest = self.pusher.push_image(self.repository, "a0", b"layer")
         tags = ["B", "a0", "a1", "a2", "z"]
         for tag in tags:
             self.pusher.put(self.repository, tag, manifest)
         self.assertEqual(
             {"name": self.repository, "tags": tags},
-            self.pusher.ask("GET", self.path("tags", "list")).document,
+            self.pusher.request("GET", self.path("tags", "list")).document,
         )
-        seen, path = [], self.path("tags", "list?n=2")
+        listed, path = [], self.path("tags", "list?n=2")
         while path:
-            said = self.pusher.ask("GET", path)
-            seen += said.document["tags"]
-            path = said.header("Link").partition(">")[0].removeprefix("<")
-        self.assertEqual(tags, seen)
-        said = self.pusher.ask("GET", self.path("tags", "list?n=0"))
-        self.assertEqual(([], ""), (said.document["tags"], said.header("Link")))
-        said = self.pusher.ask("GET", self.path("tags", "list?last=a1"))
-        self.assertEqual(["a2", "z"], said.document["tags"])
+            response = self.pusher.request("GET", path)
+            listed += response.document["tags"]
+            path = response.header("Link").partition(">")[0].removeprefix("<")
+        self.assertEqual(tags, listed)
+        response = self.pusher.request("GET", self.path("tags", "list?n=0"))
+        self.assertEqual(([], ""), (response.document["tags"], response.header("Link")))
+        response = self.pusher.request("GET", self.path("tags", "list?last=a1"))
+        self.assertEqual(["a2", "z"], response.document["tags"])
 
     def test_empty(self) -> None:
-        """A repository that nobody pushed to has no tags, and no error."""
-        said = self.pusher.ask("GET", self.path("tags", "list"))
+        """The tags of a repository without content are an empty list, not an error."""
+        response = self.pusher.request("GET", self.path("tags", "list"))
 
-        self.assertEqual((200, []), (said.status, said.document["tags"]))
+        self.assertEqual((200, []), (response.status, response.document["tags"]))
 
     def test_catalog(self) -> None:
-        """All hosted repositories are listed, page by page."""
+        """The catalog lists all hosted repositories, page by page."""
         for name in ("conf/cat-a", "conf/cat-b", "conf/cat-c"):
             self.pusher.push_blob(name, b"x")
-        said = self.pusher.ask("GET", "/v2/_catalog?n=2&last=conf/cat")
-        self.assertEqual(["conf/cat-a", "conf/cat-b"], said.document["repositories"])
-        following = said.header("Link").partition(">")[0].removeprefix("<")
+        response = self.pusher.request("GET", "/v2/_catalog?n=2&last=conf/cat")
+        self.assertEqual(["conf/cat-a", "conf/cat-b"], response.document["repositories"])
+        following = response.header("Link").partition(">")[0].removeprefix("<")
 
-        self.assertEqual("conf/cat-c", self.pusher.ask("GET", following).document["repositories"][0])
+        self.assertEqual("conf/cat-c", self.pusher.request("GET", following).document["repositories"][0])
 
 
 class ReferrersTests(HostedCase):
     def referrers(self, subject: bytes, query: str = "") -> list[str]:
-        said = self.pusher.ask("GET", self.path("referrers", digest_of(subject) + query))
-        self.assertEqual((200, OCI_INDEX), (said.status, said.header("Content-Type")))
-        self.assertEqual((2, OCI_INDEX), (said.document["schemaVersion"], said.document["mediaType"]))
-        self.assertEqual("artifactType" if query else "", said.header("OCI-Filters-Applied"))
-        return [entry["digest"] for entry in said.document["manifests"]]
+        response = self.pusher.request("GET", self.path("referrers", digest_of(subject) + query))
+        self.assertEqual((200, OCI_INDEX), (response.status, response.header("Content-Type")))
+        self.assertEqual((2, OCI_INDEX), (response.document["schemaVersion"], response.document["mediaType"]))
+        self.assertEqual("artifactType" if query else "", response.header("OCI-Filters-Applied"))
+        return [entry["digest"] for entry in response.document["manifests"]]
 
     def test_unknown(self) -> None:
-        """Of a subject that nobody knows, in a repository that nobody knows, the list is empty."""
+        """An unknown subject in an unknown repository has no referrers; an invalid digest is 400."""
         self.assertEqual([], self.referrers(b"unknown"))
-        said = self.pusher.ask("GET", self.path("referrers", "sha256:bad"))
-        self.assert_error(said, 400, "DIGEST_INVALID")
+        response = self.pusher.request("GET", self.path("referrers", "sha256:bad"))
+        self.assert_error(response, 400, "DIGEST_INVALID")
 
     def test_subject(self) -> None:
-        """A manifest or index with a subject, there or not, is told so and listed, until it is deleted."""
+        """A manifest with a subject, stored or not, is listed as a referrer until it is deleted."""
         for content in (EMPTY_CONFIG, b"layer"):
             self.pusher.push_blob(self.repository, content)
         subject = image(b"layer")
-        about: dict[str, Any] = {"subject": descriptor(subject, OCI_MANIFEST), "annotations": {"a": "b"}}
-        signature = image(artifactType="application/vnd.example.sig", **about)
-        plain = image(**about)
-        listing = index(**about)
+        common: dict[str, Any] = {"subject": descriptor(subject, OCI_MANIFEST), "annotations": {"a": "b"}}
+        signature = image(artifactType="application/vnd.example.sig", **common)
+        plain = image(**common)
+        listing = index(**common)
         for manifest, media_type in ((signature, OCI_MANIFEST), (plain, OCI_MANIFEST), (listing, OCI_INDEX)):
-            said = self.pusher.put(self.repository, digest_of(manifest), manifest, media_type)
-            self.assertEqual((201, digest_of(subject)), (said.status, said.header("OCI-Subject")))
+            response = self.pusher.put(self.repository, digest_of(manifest), manifest, media_type)
+            self.assertEqual((201, digest_of(subject)), (response.status, response.header("OCI-Subject")))
         self.pusher.put(self.repository, "subject", subject)
 
         everything = sorted(map(digest_of, (signature, plain, listing)))
         self.assertEqual(everything, self.referrers(subject))
-        for kind, found in (
+        for artifact_type, digests in (
             ("application%2Fvnd.example.sig", [digest_of(signature)]),
             ("application%2Fvnd.oci.image.config.v1%2Bjson", [digest_of(plain)]),
             ("none", []),
         ):
-            self.assertEqual(found, self.referrers(subject, f"?artifactType={kind}"))
-        said = self.pusher.ask("GET", self.path("referrers", digest_of(subject)))
-        (entry,) = [one for one in said.document["manifests"] if one["digest"] == digest_of(signature)]
+            self.assertEqual(digests, self.referrers(subject, f"?artifactType={artifact_type}"))
+        response = self.pusher.request("GET", self.path("referrers", digest_of(subject)))
+        (entry,) = [each for each in response.document["manifests"] if each["digest"] == digest_of(signature)]
         self.assertEqual(
             descriptor(signature, OCI_MANIFEST)
             | {"artifactType": "application/vnd.example.sig", "annotations": {"a": "b"}},
             entry,
         )
-        self.pusher.ask("DELETE", self.path("manifests", digest_of(plain)))
+        self.pusher.request("DELETE", self.path("manifests", digest_of(plain)))
         self.assertEqual(sorted({*everything} - {digest_of(plain)}), self.referrers(subject))
 
     def test_fallback_tag(self) -> None:
-        """What a client lists under the fallback tag, and is here, is listed too."""
+        """Referrers that a client lists under the fallback tag are listed, too, if they are stored."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         old = self.pusher.push_image(self.repository, "old", b"old")
         subject = image()

@@ -1,17 +1,15 @@
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from unittest import skipUnless
 
 from tests.integration.case import BIG, MB, MIB, MirrorCase
 from tests.integration.client import Reading, pull
-from tests.integration.daemon import Daemon
 
 
 class KilledTests(MirrorCase):
     def test_a_partial_survives_kill_9(self) -> None:
-        """Killed at 60 % and started again, mirrord goes on from there, and keeps what it had."""
+        """After `kill -9` at 60 % the download is resumed there, and cached content is intact."""
         small = self.registry.put_image(MB, seed=2, tag="small")
         blob = self.registry.put_image(BIG).layer
         self.registry.throttle(30 * MB, blob.digest)
@@ -34,7 +32,7 @@ class KilledTests(MirrorCase):
         self.assert_right(pull(daemon.blob(blob.digest)), blob)
 
     def test_killed_again_and_again(self) -> None:
-        """Whenever it is killed, it starts again and no blob is ever wrong."""
+        """Killed at any point of a download, the daemon starts again and serves no corrupt blob."""
         images = [self.registry.put_image(2 * MB, seed=seed, tag=f"t{seed}") for seed in range(12)]
         daemon = self.start_daemon()
         for place, image in enumerate(images):
@@ -48,8 +46,8 @@ class KilledTests(MirrorCase):
             self.assert_right(pull(daemon.manifest(f"t{place}")), image.manifest)
             self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
 
-    def test_a_running_pull_may_finish_when_asked_to_end(self) -> None:
-        """After SIGTERM a running pull gets all its bytes, and then the daemon ends with status 0."""
+    def test_a_running_pull_is_completed_after_sigterm(self) -> None:
+        """After SIGTERM a running pull is completed, and then the daemon exits with status 0."""
         blob = self.registry.put_image(16 * MB).layer
         self.registry.throttle(8 * MB)
         daemon = self.start_daemon(drain_timeout="20s")
@@ -70,11 +68,8 @@ class FullDiskTests(MirrorCase):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(self.disk)], check=True)
         self.addCleanup(subprocess.run, ["umount", "--lazy", str(self.disk)], check=True)
 
-    def _partial_files(self, daemon: Daemon) -> list[Path]:
-        return [path for path in daemon.store.rglob("*") if path.is_file() and path.stat().st_size > MIB]
-
     def test_a_full_disk_makes_room(self) -> None:
-        """Images that do not fit together push each other out, and every pull is right."""
+        """Images that do not fit on the disk together evict each other, and every pull is complete."""
         daemon = self.start_daemon(min_free="4 MiB")
         for seed in range(6):
             image = self.registry.put_image(20 * MB, seed=seed, tag=f"t{seed}")
@@ -82,28 +77,28 @@ class FullDiskTests(MirrorCase):
             self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
             self.assertLess(daemon.disk_bytes(), 64 * MIB)
 
-    def test_what_can_never_fit(self) -> None:
-        """A blob larger than the disk is whole or is not answered as such; nothing of it stays."""
+    def test_a_blob_that_can_never_fit(self) -> None:
+        """A blob larger than the disk is served completely or fails, and leaves nothing on the disk."""
         small = self.registry.put_image(MB, seed=2, tag="small")
         huge = self.registry.put_image(100 * MB, seed=3, tag="huge").layer
         daemon = self.start_daemon()
         self.assert_right(pull(daemon.blob(small.layer.digest)), small.layer)
-        answer = pull(daemon.blob(huge.digest))
-        if answer.status == 200 and answer.is_complete:
-            self.assert_right(answer, huge)
+        pulled = pull(daemon.blob(huge.digest))
+        if pulled.status == 200 and pulled.is_complete:
+            self.assert_right(pulled, huge)
         else:
-            self.assertIn(answer.status, {200, 503})
-        self.wait_until(lambda: daemon.disk_bytes() < 8 * MIB, 10, "an empty disk")
+            self.assertIn(pulled.status, {200, 503})
+        self.wait_until(lambda: daemon.disk_bytes() < 8 * MIB, what="an empty disk")
         self.assert_right(pull(daemon.manifest("small")), small.manifest)
         self.assert_right(pull(daemon.blob(small.layer.digest)), small.layer)
 
-    def test_a_disk_filled_by_somebody_else(self) -> None:
-        """When others leave no byte free, what is held is served, and what is not is 503 or passed on."""
-        held = self.registry.put_image(MB, seed=2, tag="held")
+    def test_a_disk_filled_by_another_program(self) -> None:
+        """On a disk filled by another program hits are served, and a miss is 503 or passed through."""
+        cached = self.registry.put_image(MB, seed=2, tag="cached")
         other = self.registry.put_image(20 * MB, seed=3, tag="other")
         daemon = self.start_daemon()
-        self.assert_right(pull(daemon.manifest("held")), held.manifest)
-        self.assert_right(pull(daemon.blob(held.layer.digest)), held.layer)
+        self.assert_right(pull(daemon.manifest("cached")), cached.manifest)
+        self.assert_right(pull(daemon.blob(cached.layer.digest)), cached.layer)
         ballast = self.disk / "ballast"
         with ballast.open("wb") as file:
             try:
@@ -112,12 +107,12 @@ class FullDiskTests(MirrorCase):
                     file.flush()
             except OSError:
                 pass
-        answer = pull(daemon.blob(other.layer.digest))
-        self.assertTrue(answer.status == 503 or not answer.is_complete or answer.crc32 == other.layer.crc32)
-        manifest = pull(daemon.manifest("held"))
+        pulled = pull(daemon.blob(other.layer.digest))
+        self.assertTrue(pulled.status == 503 or not pulled.is_complete or pulled.crc32 == other.layer.crc32)
+        manifest = pull(daemon.manifest("cached"))
         if manifest.status == 200:
-            self.assert_right(manifest, held.manifest)
+            self.assert_right(manifest, cached.manifest)
         ballast.unlink()
-        self.wait_until(lambda: pull(daemon.blob(other.layer.digest)).is_complete, 10, "room")
+        self.wait_until(lambda: pull(daemon.blob(other.layer.digest)).is_complete, what="room")
         self.assert_right(pull(daemon.blob(other.layer.digest)), other.layer)
-        self.assert_right(pull(daemon.blob(held.layer.digest)), held.layer)
+        self.assert_right(pull(daemon.blob(cached.layer.digest)), cached.layer)

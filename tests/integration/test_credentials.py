@@ -28,21 +28,23 @@ class _AccountCase(MirrorCase):
         password.chmod(0o600)
         self.account = _ACCOUNT.format(file=password)
 
-    def _passwords_seen(self) -> list[str]:
+    def _targets_with_password(self) -> list[str]:
         secret = base64.b64encode(f"me:{_PASSWORD}".encode()).decode()
-        return [seen.target for seen in self.registry.journal.requests() if secret in str(seen.headers)]
+        return [
+            request.target for request in self.registry.journal.requests() if secret in str(request.headers)
+        ]
 
 
 class OwnRealmTests(_AccountCase):
-    def test_our_password_goes_to_our_realm_only(self) -> None:
-        """The password is seen by the upstream's own token service, and by nobody and nothing else."""
+    def test_the_password_goes_to_the_own_realm_only(self) -> None:
+        """The password is sent to the upstream's own token service only, and is in no log or metric."""
         image = self.registry.put_image(MB)
         daemon = self.start_daemon(more_upstream=self.account)
         self.assert_right(pull(daemon.manifest("latest")), image.manifest)
         self.assert_right(pull(daemon.blob(image.layer.digest)), image.layer)
-        self.assertEqual({target.partition("?")[0] for target in self._passwords_seen()}, {"/token"})
-        for seen in self.registry.journal.requests(Kind.CONTENT):
-            self.assertFalse(seen.has_authorization)
+        self.assertEqual({target.partition("?")[0] for target in self._targets_with_password()}, {"/token"})
+        for request in self.registry.journal.requests(Kind.CONTENT):
+            self.assertFalse(request.has_authorization)
         self.assertNotIn(_PASSWORD, daemon.log)
         for path in ("/metrics", "/status", "/healthz"):
             self.assertNotIn(_PASSWORD.encode(), pull(daemon.admin_url + path).body)
@@ -52,26 +54,23 @@ class ForeignRealmTests(_AccountCase):
     hosts = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
     def test_a_realm_on_another_host_gets_no_password(self) -> None:
-        """A challenge that names a token service elsewhere does not get our password."""
+        """A token service on another host does not receive the password."""
         self.registry.put_image(MB)
         daemon = self.start_daemon(more_upstream=self.account)
         pull(daemon.manifest("latest"))
-        self.assertEqual(self._passwords_seen(), [])
+        self.assertEqual(self._targets_with_password(), [])
         self.assertNotIn(_PASSWORD, daemon.log)
 
 
 class CanaryTests(_AccountCase):
-    """Whatever is secret is in nothing that the daemon says, whatever happens and however it is told."""
+    """No secret is in any output of the daemon, whatever fails."""
 
-    def _pull_in_trouble(self, daemon: Daemon) -> str:
-        """Pulls that go well, and each in another way that does not, by a client with secrets of its own.
-
-        Returns all that the client was told of its errors.
-        """
-        told = []
+    def _pull_with_faults(self, daemon: Daemon) -> str:
+        """Pull with secrets in the request, successfully and with each kind of failure; return all errors."""
+        responses = []
         image = self.registry.put_image(MB)
-        said = {"Authorization": f"Basic {_CLIENT}", "User-Agent": "docker/27", "Cookie": _CLIENT}
-        self.assert_right(pull(daemon.manifest("latest"), said), image.manifest)
+        headers = {"Authorization": f"Basic {_CLIENT}", "User-Agent": "docker/27", "Cookie": _CLIENT}
+        self.assert_right(pull(daemon.manifest("latest"), headers), image.manifest)
         for number, fault in enumerate(
             (
                 Cut(after=300_000),
@@ -83,44 +82,44 @@ class CanaryTests(_AccountCase):
         ):
             blob = self.registry.put_blob(MB, seed=number + 2)
             self.registry.play(fault)
-            told.append(pull(f"{daemon.blob(blob.digest)}?token={_CLIENT}&ns=docker.io", said))
+            responses.append(pull(f"{daemon.blob(blob.digest)}?token={_CLIENT}&ns=docker.io", headers))
         self.registry.heal()
         self.registry.revoke_tokens()
         references = ("absent", "latest?ns=docker.io&password=" + _CLIENT)
-        told.extend(pull(daemon.manifest(reference), said) for reference in references)
+        responses.extend(pull(daemon.manifest(reference), headers) for reference in references)
         self.registry.down()
-        told.append(pull(daemon.manifest("elsewhere"), said))
+        responses.append(pull(daemon.manifest("elsewhere"), headers))
         self.registry.up()
-        return "\n".join(f"{each.headers} {each.body!r}" for each in told if each.status >= 400)
+        return "\n".join(f"{each.headers} {each.body!r}" for each in responses if each.status >= 400)
 
     def _secrets(self) -> set[str]:
-        """What nobody may say: passwords, tokens, signatures, and what the client brought."""
+        """Return all passwords, tokens and signatures, including those of the client."""
         secrets = {_PASSWORD, base64.b64encode(f"me:{_PASSWORD}".encode()).decode(), _CLIENT}
-        for seen in self.registry.journal.requests():
-            secrets.add((seen.header("authorization") or "Bearer ").partition(" ")[2])
-            secrets.update(parse_qs(seen.target.partition("?")[2]).get("signature", ()))
+        for request in self.registry.journal.requests():
+            secrets.add((request.header("authorization") or "Bearer ").partition(" ")[2])
+            secrets.update(parse_qs(request.target.partition("?")[2]).get("signature", ()))
         return secrets - {""}
 
-    def test_nothing_secret_is_said(self) -> None:
-        """No log in any format at debug, no access log, metric, status or error has anything secret in it."""
+    def test_no_secret_is_disclosed(self) -> None:
+        """No secret is in a log of any format at debug, the access log, a metric, the status or an error."""
         for form in ("text", "json", "journal"):
             access = self.folder / f"access-{form}.log"
             log = f'[log]\nformat = "{form}"\nlevel = "debug"\naccess = "{access}"'
             daemon = self.start_daemon(more_upstream=self.account, more=log)
-            told = self._pull_in_trouble(daemon)
-            answers = [pull(daemon.admin_url + path).body.decode() for path in _ADMIN_PATHS]
+            errors = self._pull_with_faults(daemon)
+            pages = [pull(daemon.admin_url + path).body.decode() for path in _ADMIN_PATHS]
             daemon.stop()
 
             secrets = self._secrets()
             self.assertGreater(len(secrets), 6)
-            self.assertIn("errors", told)
-            for name, said in {
+            self.assertIn("errors", errors)
+            for name, output in {
                 "log": daemon.log,
                 "access log": access.read_text(),
-                "admin": "".join(answers),
-                "errors": told,
+                "admin": "".join(pages),
+                "errors": errors,
             }.items():
-                self.assertGreater(len(said), 300, name)
+                self.assertGreater(len(output), 300, name)
                 for secret in secrets:
-                    self.assertNotIn(secret, said, f"{name} as {form}")
+                    self.assertNotIn(secret, output, f"{name} as {form}")
             shutil.rmtree(daemon.folder)

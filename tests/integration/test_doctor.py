@@ -72,7 +72,7 @@ class DoctorTests(DoctorCase):
         self.registry.forget()
         self.run_doctor(self.config(daemon))
         requests = self.registry.journal.requests(match="ratelimitpreview/test/manifests")
-        self.assertEqual({seen.method for seen in requests}, {"HEAD"})
+        self.assertEqual({request.method for request in requests}, {"HEAD"})
 
     def test_no_daemon(self) -> None:
         """Without a daemon it fails, suggests how to start it, and reports whether the port is free."""
@@ -147,8 +147,8 @@ class OwnRealmTests(DoctorCase):
     def disclosed(self) -> list[str]:
         """Return the paths of the requests that contained the password."""
         secret = base64.b64encode(b"me:sesame").decode()
-        seen = self.registry.journal.requests()
-        return [one.target.partition("?")[0] for one in seen if secret in str(one.headers)]
+        requests = self.registry.journal.requests()
+        return [each.target.partition("?")[0] for each in requests if secret in str(each.headers)]
 
     def test_quota_of_the_account(self) -> None:
         """The quota is that of the account; only the registry's own token service receives its password."""
@@ -167,4 +167,4 @@ class ForeignRealmTests(OwnRealmTests):
         self.registry.put_image(10, repository="ratelimitpreview/test")
         self.run_doctor(self.configure(), "--json")
         self.assertEqual(self.disclosed(), [])
-        self.assertIn("/token", str([seen.target for seen in self.registry.journal.requests()]))
+        self.assertIn("/token", str([request.target for request in self.registry.journal.requests()]))

@@ -1,4 +1,4 @@
-"""Clients push while the daemon is killed and started again: what it acknowledged is there, and whole."""
+"""Clients push while the daemon is killed and started again: all that it acknowledged is stored."""
 
 import http.client
 import os
@@ -13,15 +13,15 @@ from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, digest_o
 CLIENTS = 8
 
 PUSHES = int(os.environ.get("MIRRORD_PUSHES", "80"))
-"""Images pushed, by all clients together; the figures of the issue are for 500."""
+"""The images that all clients push together."""
 
 _BROKEN = (OSError, http.client.HTTPException, AssertionError)
-"""What a client sees of a daemon that is killed, or refuses."""
+"""The errors of a client whose daemon is killed, or rejects a push."""
 
 
 @attrs.define
 class Acknowledged:
-    """What a registry said it has, by digest, and what each tag may name; `tried` was asked for besides."""
+    """Acknowledged content by digest, and the digests each tag may name; `tried` has all attempts."""
 
     blobs: dict[str, bytes] = attrs.field(factory=dict)
     manifests: dict[str, bytes] = attrs.field(factory=dict)
@@ -31,15 +31,15 @@ class Acknowledged:
 
 class HostedCrashTests(HostedCase):
     def test_killed_again_and_again(self) -> None:
-        """Killed at random moments until all is pushed, it serves what it acknowledged, byte for byte."""
+        """Killed at random moments during pushes, the daemon serves all acknowledged content unchanged."""
         with ThreadPoolExecutor(CLIENTS) as pool:
-            pushing = [pool.submit(self.push_all, number) for number in range(CLIENTS)]
+            clients = [pool.submit(self.push_all, number) for number in range(CLIENTS)]
             order = random.Random(4)
-            while not all(each.done() for each in pushing):
+            while not all(each.done() for each in clients):
                 time.sleep(order.uniform(0.1, 0.6))
                 self.daemon.kill()
                 self.daemon.start()
-            for each in pushing:
+            for each in clients:
                 self.check(each.result())
 
     def push_all(self, client: int) -> Acknowledged:
@@ -67,21 +67,20 @@ class HostedCrashTests(HostedCase):
             acknowledged.tried[digest_of(content)] = content
             acknowledged.blobs[pusher.push_blob(self.repository, content)] = content
         digest = digest_of(manifest)
-        named = acknowledged.tags.get(tag, set())
-        acknowledged.tags[tag] = named | {digest}
-        said = pusher.put(self.repository, tag, manifest)
-        assert said.status == 201, said
+        acknowledged.tags[tag] = acknowledged.tags.get(tag, set()) | {digest}
+        response = pusher.put(self.repository, tag, manifest)
+        assert response.status == 201, response
         acknowledged.manifests[digest] = manifest
         acknowledged.tags[tag] = {digest}
 
     def check(self, acknowledged: Acknowledged) -> None:
         for digest, content in acknowledged.tried.items():
-            said = self.pusher.ask("GET", self.path("blobs", digest))
+            response = self.pusher.request("GET", self.path("blobs", digest))
             is_needed = digest in acknowledged.blobs
-            self.assertIn(said.status, {200} if is_needed else {200, 404})
-            self.assertTrue(said.status == 404 or said.body == content, digest)
+            self.assertIn(response.status, {200} if is_needed else {200, 404})
+            self.assertTrue(response.status == 404 or response.body == content, digest)
         for digest, manifest in acknowledged.manifests.items():
             self.assert_manifest(digest, manifest)
         for tag, digests in acknowledged.tags.items():
-            said = self.pusher.ask("GET", self.path("manifests", tag))
-            self.assertIn(digest_of(said.body), digests)
+            response = self.pusher.request("GET", self.path("manifests", tag))
+            self.assertIn(digest_of(response.body), digests)

@@ -63,7 +63,7 @@ class CommandTests(OperatorCase):
     def test_removal(self) -> None:
         """An operator removes what clients may not delete: a tag, then the whole repository."""
         path = self.path("manifests", "v1")
-        self.assertEqual(405, self.pusher.ask("DELETE", path).status)
+        self.assertEqual(405, self.pusher.request("DELETE", path).status)
         self.assertEqual(
             [
                 f"removed {self.repository}:v1",
@@ -72,10 +72,10 @@ class CommandTests(OperatorCase):
             ],
             self.succeed("rm", f"{self.repository}:v1"),
         )
-        self.assertEqual(404, self.pusher.ask("HEAD", path).status)
-        self.assertEqual(200, self.pusher.ask("HEAD", self.path("blobs", digest_of(EMPTY_CONFIG))).status)
+        self.assertEqual(404, self.pusher.request("HEAD", path).status)
+        self.assertEqual(200, self.pusher.request("HEAD", self.path("blobs", digest_of(EMPTY_CONFIG))).status)
         self.succeed("rm", self.repository)
-        self.assertEqual(404, self.pusher.ask("HEAD", self.path("blobs", digest_of(EMPTY_CONFIG))).status)
+        self.assertEqual(404, self.pusher.request("HEAD", self.path("blobs", digest_of(EMPTY_CONFIG))).status)
         self.assertEqual(4, self.mirrord("rm", self.repository).status)
 
     def test_retention(self) -> None:
@@ -86,8 +86,8 @@ class CommandTests(OperatorCase):
         self.assertIn(f"manifest  {self.repository}@{digest_of(self.pushed)}  hosted.keep[0]", planned)
         self.assertIn("would delete 1 tag, 1 manifest of hosted repositories", planned)
         self.assertIn("deleted 1 tag, 1 manifest of hosted repositories", self.succeed("gc"))
-        self.assertEqual(404, self.pusher.ask("HEAD", self.path("manifests", "v1")).status)
-        self.assertEqual(200, self.pusher.ask("HEAD", self.path("manifests", "v2")).status)
+        self.assertEqual(404, self.pusher.request("HEAD", self.path("manifests", "v1")).status)
+        self.assertEqual(200, self.pusher.request("HEAD", self.path("manifests", "v2")).status)
 
     def test_lost(self) -> None:
         """Corrupt content is listed with its repositories, and verify fails until it is pushed again."""
@@ -184,7 +184,7 @@ class BackupTests(OperatorCase):
         self.pusher = Pusher(self.daemon.port)
         self.addCleanup(self.pusher.close)
         self.assert_blob(whole)
-        self.assertEqual(404, self.pusher.ask("HEAD", self.path("blobs", digest_of(damaged))).status)
+        self.assertEqual(404, self.pusher.request("HEAD", self.path("blobs", digest_of(damaged))).status)
 
     def test_owner(self) -> None:
         """Everything that root restores belongs to the owner of the store's folder."""

@@ -1,4 +1,4 @@
-"""The log of a daemon, which reports pulls, and its access log, which has every request."""
+"""The log of a daemon, with a line per pull, and its access log, with a line per request."""
 
 import json
 import os
@@ -69,7 +69,7 @@ class LogTests(MirrorCase):
         self.registry.up()
         self.wait_until(
             lambda: pull(daemon.manifest("latest")).status == 200 and "circuit closed" in daemon.log,
-            what="the end",
+            what="the recovery",
         )
         lines = [line.split(maxsplit=2)[1:] for line in daemon.log.splitlines()]
         self.assertEqual(len([text for level, text in lines if level in {"warn", "error"}]), 1)
@@ -77,22 +77,22 @@ class LogTests(MirrorCase):
         self.assertEqual(len(logged), 2, logged)
         self.assertGreaterEqual(len([text for _, text in lines if "for 127.0.0.1: stale" in text]), 32)
 
-    def test_broken_off(self) -> None:
-        """The bytes logged for a client that left are those it was sent."""
+    def test_aborted(self) -> None:
+        """For a client that disconnects, the bytes that it was sent are logged."""
         image = self.registry.put_image(8 * MB)
         self.registry.throttle(4 * MB)
         daemon = self.start_daemon(more='[log]\nlevel = "debug"\nformat = "json"')
         reading = Reading.open(daemon.blob(image.layer.digest))
         reading.read_until(MB)
         reading.hang_up()
-        self.wait_until(lambda: "broken off" in daemon.log, what="the end of the request")
-        (line,) = [line for line in daemon.log.splitlines() if "broken off" in line]
+        self.wait_until(lambda: ", aborted" in daemon.log, what="the end of the request")
+        (line,) = [line for line in daemon.log.splitlines() if ", aborted" in line]
         logged = json.loads(line)
         self.assertGreaterEqual(logged["bytes"], MB)
         self.assertLess(logged["bytes"], 8 * MB)
 
     def test_access_log(self) -> None:
-        """Every request is a line of the access log, which may be renamed at any time."""
+        """Every request is a line of the access log, which can be renamed at any time."""
         image = self.registry.put_image(MB)
         access = self.folder / "access.log"
         daemon = self.start_daemon(more=f'[log]\naccess = "{access}"')
@@ -111,6 +111,6 @@ class LogTests(MirrorCase):
     def test_checks(self) -> None:
         """/readyz has every documented check, and each is ok."""
         daemon = self.start_daemon()
-        answer = json.loads(pull(daemon.admin_url + "/readyz").body)
+        readiness = json.loads(pull(daemon.admin_url + "/readyz").body)
         names = ("store", "index", "disk", "listeners", "certificates", "configuration", "users")
-        self.assertEqual(answer, {"ready": True, "checks": dict.fromkeys(names, "ok")})
+        self.assertEqual(readiness, {"ready": True, "checks": dict.fromkeys(names, "ok")})

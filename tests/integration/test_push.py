@@ -1,4 +1,4 @@
-"""Pushes that break off, stand still, come at once or come too large, before a real daemon."""
+"""Pushes that are broken off, stall, are concurrent or too large, to a real daemon."""
 
 import hashlib
 import socket
@@ -15,7 +15,7 @@ BIG_CHUNKS = 4096
 
 class BrokenTests(HostedCase):
     def send(self, path: str, length: int, content: bytes, *headers: str) -> socket.socket:
-        """Begin to send a body, and stop after `content`."""
+        """Send a request of which only the beginning of the body, `content`, follows."""
         client = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
         self.addCleanup(client.close)
         lines = (f"PATCH {path} HTTP/1.1", "Host: here", f"Content-Length: {length}", *headers, "", "")
@@ -23,22 +23,22 @@ class BrokenTests(HostedCase):
         return client
 
     def wait_for(self, location: str, last: int) -> None:
-        """Wait until the upload can be had, and has this last byte."""
+        """Wait until the upload is not busy, and check its last byte."""
         for _ in range(100):
-            said = self.pusher.ask("GET", location)
-            if said.status == 204:
-                self.assertEqual(f"0-{last}", said.header("Range"))
+            response = self.pusher.request("GET", location)
+            if response.status == 204:
+                self.assertEqual(f"0-{last}", response.header("Range"))
                 return
             time.sleep(0.05)
-        self.fail(f"the upload is busy for ever: {said}")
+        self.fail(f"the upload stays busy: {response}")
 
     def finish(self, location: str) -> None:
-        said = self.pusher.ask("PUT", f"{location}?digest={digest_of(CHUNK)}", CHUNK[1000:])
-        self.assertEqual(201, said.status, said.body)
+        response = self.pusher.request("PUT", f"{location}?digest={digest_of(CHUNK)}", CHUNK[1000:])
+        self.assertEqual(201, response.status, response.body)
         self.assert_blob(CHUNK)
 
-    def test_leaving(self) -> None:
-        """A client that leaves in the middle of a chunk goes on from the last byte that came."""
+    def test_disconnect(self) -> None:
+        """After a disconnect within a chunk, the upload is resumed after the last byte received."""
         location = self.pusher.begin(self.repository)
         client = self.send(location, len(CHUNK), CHUNK[:1000])
         time.sleep(0.2)
@@ -47,23 +47,23 @@ class BrokenTests(HostedCase):
 
         self.finish(location)
 
-    def test_silence(self) -> None:
-        """A client that stands still is told so after the configured time, and the upload can go on."""
+    def test_stall(self) -> None:
+        """A stalled client gets a 408 after the configured time, and the upload can be resumed."""
         location = self.pusher.begin(self.repository)
         client = self.send(location, len(CHUNK), CHUNK[:1000])
         began_at = time.monotonic()
-        answer = client.makefile("rb").read()
-        self.assertTrue(answer.startswith(b"HTTP/1.1 408 "), answer[:60])
+        response = client.makefile("rb").read()
+        self.assertTrue(response.startswith(b"HTTP/1.1 408 "), response[:60])
         self.assertLess(time.monotonic() - began_at, 6)
 
         self.wait_for(location, 999)
         self.finish(location)
 
     def test_killed(self) -> None:
-        """After `kill -9` the upload goes on from where it was, and what was acknowledged is there."""
+        """After `kill -9` the upload can be resumed, and acknowledged content is stored."""
         digest = self.pusher.push_blob(self.repository, b"before")
         location = self.pusher.begin(self.repository)
-        self.pusher.ask("PATCH", location, CHUNK[:1000])
+        self.pusher.request("PATCH", location, CHUNK[:1000])
         self.daemon.kill()
         self.daemon.start()
         self.pusher = Pusher(self.daemon.port)
@@ -74,15 +74,15 @@ class BrokenTests(HostedCase):
         self.assertEqual(200, pull(self.daemon.blob(digest, self.repository)).status)
 
     def test_busy(self) -> None:
-        """Two requests never write to one upload: the second is told that it is busy."""
+        """A second request that writes to the same upload is a 409."""
         location = self.pusher.begin(self.repository)
         self.send(location, len(CHUNK), CHUNK[:1000])
         time.sleep(0.2)
 
-        self.assert_error(self.pusher.ask("PATCH", location, CHUNK), 409, "BLOB_UPLOAD_INVALID")
+        self.assert_error(self.pusher.request("PATCH", location, CHUNK), 409, "BLOB_UPLOAD_INVALID")
 
     def test_from_elsewhere(self) -> None:
-        """Without [access] whoever may not be on this host is refused before the body is asked for."""
+        """Without [access] a client that may be on another host is rejected before it sends the body."""
         location = self.pusher.begin(self.repository)
         client = self.send(location, len(CHUNK), b"", "X-Forwarded-For: 192.0.2.1", "Expect: 100-continue")
 
@@ -93,7 +93,7 @@ class ManyTests(HostedCase):
     hosted = '[hosted]\nrepositories = ["conf/*"]\nmax_upload_size = "1 GiB"\n'
 
     def test_stream(self) -> None:
-        """256 MiB in one stream cost the daemon no memory to speak of, and come back as they went."""
+        """256 MiB in one stream cost the daemon less than 32 MiB of memory, and are stored unchanged."""
         location, hasher = self.pusher.begin(self.repository), hashlib.sha256()
         before = self.daemon.pss()
         highest = 0
@@ -107,16 +107,18 @@ class ManyTests(HostedCase):
                 if number % 512 == 511:
                     highest = max(highest, self.daemon.pss())
 
-        said = self.pusher.ask("PATCH", location, chunks())
-        self.assertEqual((202, f"0-{BIG_CHUNKS * len(CHUNK) - 1}"), (said.status, said.header("Range")))
+        response = self.pusher.request("PATCH", location, chunks())
+        self.assertEqual(
+            (202, f"0-{BIG_CHUNKS * len(CHUNK) - 1}"), (response.status, response.header("Range"))
+        )
         digest = f"sha256:{hasher.hexdigest()}"
-        self.assertEqual(201, self.pusher.ask("PUT", f"{location}?digest={digest}").status)
+        self.assertEqual(201, self.pusher.request("PUT", f"{location}?digest={digest}").status)
 
         self.assertLess(highest - before, 32 * 1024 * 1024)
         self.assertEqual(BIG_CHUNKS * len(CHUNK), pull(self.daemon.blob(digest, self.repository)).size)
 
     def test_open_uploads(self) -> None:
-        """A thousand uploads that have begun cost no descriptor and little memory."""
+        """A thousand open uploads cost no descriptor each, and less than 4 MiB of memory."""
         files, before = self.daemon.open_files(), self.daemon.pss()
         for _ in range(1000):
             self.pusher.begin(self.repository)
@@ -125,7 +127,7 @@ class ManyTests(HostedCase):
         self.assertLess(self.daemon.pss() - before, 4 * 1024 * 1024)
 
     def test_too_large(self) -> None:
-        """An upload past max_upload_size is refused by its length."""
+        """An upload longer than max_upload_size is rejected by its Content-Length."""
         location = self.pusher.begin(self.repository)
         connection = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
         self.addCleanup(connection.close)
@@ -133,14 +135,14 @@ class ManyTests(HostedCase):
         connection.sendall(head.encode())
 
         self.assertTrue(connection.makefile("rb").read().startswith(b"HTTP/1.1 413 "))
-        self.assertEqual(204, self.pusher.ask("GET", location).status)
+        self.assertEqual(204, self.pusher.request("GET", location).status)
 
     def test_not_hosted(self) -> None:
-        """A repository that no pattern names is the mirror's, and takes no push."""
+        """A repository that matches no pattern is mirrored, and rejects a push."""
         for path in ("/v2/library/x/blobs/uploads/", f"/v2/{self.repository}/blobs/uploads/?ns=docker.io"):
-            self.assert_error(self.pusher.ask("POST", path), 405, "UNSUPPORTED")
-        said = self.pusher.ask(
+            self.assert_error(self.pusher.request("POST", path), 405, "UNSUPPORTED")
+        response = self.pusher.request(
             "POST", f"/v2/{self.repository}/blobs/uploads/?ns=127.0.0.1:{self.daemon.port}"
         )
 
-        self.assertEqual(202, said.status)
+        self.assertEqual(202, response.status)

@@ -15,7 +15,7 @@ from tests.integration.client import Reading
 from tests.integration.daemon import Settings
 
 RESTARTS = int(os.environ.get("MIRRORD_RESTARTS", "10"))
-"""The figure of the issue is 100."""
+"""The number of restarts."""
 
 _CLIENTS = 8
 _BLOBS = 24
@@ -24,7 +24,7 @@ _CHUNK = 64 * 1024
 
 @attrs.define(eq=False)
 class Tally:
-    """What the clients met with."""
+    """The results of all clients."""
 
     refused: int = 0
     unanswered: int = 0
@@ -32,11 +32,11 @@ class Tally:
     resumed: int = 0
     wrong: int = 0
     pulls: int = 0
-    is_hopeless: bool = False
+    is_aborted: bool = False
 
 
 class Client:
-    """One that pulls blob after blob at its own pace, and takes up what broke off, as docker does."""
+    """A client that pulls blob after blob at its own pace, and resumes broken pulls, as docker does."""
 
     def __init__(self, url: str, blobs: Sequence[Stored], tally: Tally, seed: int) -> None:
         self._url = url
@@ -45,14 +45,14 @@ class Client:
         self._random = random.Random(seed)
 
     def pull_until(self, is_over: threading.Event) -> None:
-        """Begin pulls until it is over, and end every one that was begun."""
+        """Begin pulls until `is_over` is set, and complete all that were begun."""
         while not is_over.is_set():
             self._pull(self._random.choice(self._blobs))
 
     def _pull(self, blob: Stored) -> None:
         size = crc32 = 0
-        while size < blob.size and not self._tally.is_hopeless:
-            reading = self._ask(blob, size)
+        while size < blob.size and not self._tally.is_aborted:
+            reading = self._open(blob, size)
             if reading is None:
                 time.sleep(0.02)
                 continue
@@ -66,7 +66,7 @@ class Client:
         self._tally.pulls += size == blob.size
         self._tally.wrong += (size, crc32) != (blob.size, blob.crc32)
 
-    def _ask(self, blob: Stored, begin: int) -> Reading | None:
+    def _open(self, blob: Stored, begin: int) -> Reading | None:
         headers = {"Range": f"bytes={begin}-"} if begin else {}
         try:
             reading = Reading.open(f"{self._url}/v2/library/app/blobs/{blob.digest}", headers)
@@ -86,7 +86,7 @@ class Client:
 
 class RestartTests(MirrorCase):
     def test_under_load(self) -> None:
-        """Restarted again and again on a port that stays open, it refuses nobody and every pull is whole."""
+        """Restarts on a port that stays open refuse no connection, and every pull is completed."""
         blobs = [self.registry.put_blob(4 * MB, seed=seed) for seed in range(_BLOBS)]
         self.registry.throttle(4 * MB)
         daemon = ActivatedDaemon(self.folder / "mirrord", Settings(self.registry.url, drain_timeout="100ms"))
@@ -102,7 +102,7 @@ class RestartTests(MirrorCase):
                     daemon.stop()
                     daemon.start()
             except BaseException:
-                tally.is_hopeless = True
+                tally.is_aborted = True
                 daemon.close()
                 raise
             finally:
@@ -111,5 +111,5 @@ class RestartTests(MirrorCase):
             each.result()
         daemon.stop()
         self.assertEqual((tally.refused, tally.unanswered, tally.refusals, tally.wrong), (0, 0, [], 0), tally)
-        self.assertGreater(tally.resumed, 0, "a pull has to be met by a restart, or this shows nothing")
+        self.assertGreater(tally.resumed, 0, "no restart interrupted a pull")
         self.assertGreater(tally.pulls, _CLIENTS)

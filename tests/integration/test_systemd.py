@@ -1,4 +1,4 @@
-"""mirrord as a service, in a Debian 12 whose first process is systemd."""
+"""mirrord as a service, in a container of Debian 12 with systemd."""
 
 import json
 import re
@@ -19,17 +19,17 @@ RESTART_SECONDS = 2
 """RestartSec of the unit."""
 
 START_SECONDS = 15
-"""What we give a start beyond that, on two busy cores."""
+"""The time for a start beyond that, on two busy cores."""
 
 
 def readme_commands() -> list[str]:
-    """The two commands of README's section on the service, for a checkout."""
+    """Return the two commands of README's section on the service."""
     (block,) = re.findall(r"```sh\n(apt-get install .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     return str(block).strip().splitlines()
 
 
 class ContainerCase(MirrorCase):
-    """One container a class, and a fake registry a test."""
+    """One container per class, and a fake registry per test."""
 
     container: ClassVar[Container]
     options: ClassVar[tuple[str, ...]] = ()
@@ -44,22 +44,22 @@ class ContainerCase(MirrorCase):
         cls.addClassCleanup(cls.container.stop)
 
     def show(self, name: str) -> str:
-        """A property of the unit."""
+        """Return a property of the unit."""
         return self.container.run(f"systemctl show mirrord --value --property={name}").strip()
 
 
-# Asks again and again until its standard input ends, and prints how often it was answered and refused.
-_KNOCK = """
+# Sends requests until its standard input is closed, and prints how many succeeded and how many failed.
+_CLIENT = """
 import sys, threading, urllib.request
-over, answered, refused = threading.Event(), 0, 0
+over, succeeded, failed = threading.Event(), 0, 0
 threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
 while not over.is_set():
     try:
-        answered += urllib.request.urlopen("http://{address}/v2/", timeout=30).status == 200
+        succeeded += urllib.request.urlopen("http://{address}/v2/", timeout=30).status == 200
     except OSError as error:
-        refused += 1
+        failed += 1
         print(error, file=sys.stderr)
-print(answered, refused)
+print(succeeded, failed)
 """
 
 
@@ -80,7 +80,7 @@ class InstallationTests(ContainerCase):
         )
 
     def test_two_commands(self) -> None:
-        """README's two commands make a service that runs, is enabled, and can be removed without a trace."""
+        """README's two commands install a service that runs, is enabled, and can be removed completely."""
         _, start = readme_commands()
         self.container.run(start)
         self.assertEqual(self.container.run("systemctl is-active mirrord"), "active\n")
@@ -98,7 +98,7 @@ class InstallationTests(ContainerCase):
         self.assertEqual(self.container.execute(left).stdout, "")
 
     def test_only_root(self) -> None:
-        """Somebody else than root is told so in one line, and can still see what would be done."""
+        """Without root the command fails with one line, but a dry run lists what would be done."""
         command = "setpriv --reuid=65534 --clear-groups /opt/mirrord/bin/mirrord install-service"
         refused = self.container.execute(command)
         self.assertEqual(
@@ -108,16 +108,16 @@ class InstallationTests(ContainerCase):
         self.assertIn("$ systemctl enable mirrord.service", self.container.run(f"{command} --dry-run"))
 
     def test_a_port_that_stays_open(self) -> None:
-        """With --socket a restart refuses nobody; the address can be changed as documented."""
+        """With --socket a restart refuses no connection, and the address can be changed as documented."""
         self.container.run("/opt/mirrord/bin/mirrord install-service --socket --now")
         self.assertEqual(self.container.run("systemctl is-active mirrord.socket mirrord"), "active\nactive\n")
-        with self.container.open(f"python3 -c '{_KNOCK.format(address='127.0.0.1:5000')}'") as knocking:
+        with self.container.open(f"python3 -c '{_CLIENT.format(address='127.0.0.1:5000')}'") as client:
             for _ in range(3):
                 self.container.run("systemctl restart mirrord")
-            said, errors = knocking.communicate(timeout=60)
-        answered, refused = map(int, said.split())
-        self.assertEqual(refused, 0, errors)
-        self.assertGreater(answered, 10)
+            output, errors = client.communicate(timeout=120)
+        succeeded, failed = map(int, output.split())
+        self.assertEqual(failed, 0, errors)
+        self.assertGreater(succeeded, 10)
         folder = "/etc/systemd/system/mirrord.socket.d"
         lines = "[Socket]\\nListenStream=\\nListenStream=127.0.0.2:5002\\n"
         self.container.run(f"mkdir {folder} && printf '{lines}' > {folder}/override.conf")
@@ -143,30 +143,30 @@ class ServiceTests(ContainerCase):
 
     @classmethod
     def configuration(cls, upstream: str) -> str:
-        """What an operator would have written; the store is where the unit lets it be."""
+        """Return a configuration with the store in the unit's cache directory."""
         return Settings(upstream).toml(Path("/var/cache/mirrord"), cls.port, cls.admin_port)
 
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.assert_calm_journal)
+        self.addCleanup(self.assert_clean_journal)
         self.write_config(self.configuration(self.registry.url))
         self.container.run("systemctl restart mirrord")
 
-    def assert_calm_journal(self) -> None:
-        """Nothing in the journal looks like a crash."""
-        said = self.container.run("journalctl --unit=mirrord --output=cat")
-        self.assertNotRegex(said, "Traceback|Unhandled|Exception ignored")
+    def assert_clean_journal(self) -> None:
+        """Check that the journal has no traceback."""
+        journal = self.container.run("journalctl --unit=mirrord --output=cat")
+        self.assertNotRegex(journal, "Traceback|Unhandled|Exception ignored")
 
     def write_config(self, text: str) -> None:
-        """As an operator does, with an editor; it counts from the next start or reload."""
+        """Write the configuration file, for the next start or reload."""
         (self.container.root / "etc/mirrord/mirrord.toml").write_text(text)
 
     def url(self, path: str) -> str:
-        """The URL of something in the repository."""
+        """Return the URL of a path in the repository."""
         return f"http://127.0.0.1:{self.port}/v2/library/app/{path}"
 
     def entries_of(self, digest: str) -> list[dict[str, str]]:
-        """What the journal has of a digest."""
+        """Return the journal's entries for a digest."""
         lines = self.container.run("journalctl --unit=mirrord --output=json").splitlines()
         return [entry for entry in map(json.loads, lines) if entry.get("MIRRORD_DIGEST") == digest]
 
@@ -174,7 +174,7 @@ class ServiceTests(ContainerCase):
         return int(self.show("NRestarts"))
 
     def assert_restarted(self, before: int, seconds: float) -> None:
-        """It has failed once more than `before`, and runs again within `seconds`."""
+        """Wait until the service has been restarted once more than `before`, and is active."""
         self.wait_until(
             lambda: self.restarts() == before + 1 and self.show("ActiveState") == "active",
             seconds,
@@ -182,10 +182,10 @@ class ServiceTests(ContainerCase):
         )
 
     def test_a_pull_is_in_the_journal(self) -> None:
-        """The journal has one entry of a pull, with its fields."""
-        image = self.registry.put_image(MB, tag="told")
-        self.assert_right(pull(self.url("manifests/told")), image.manifest)
-        self.wait_until(lambda: bool(self.entries_of(image.manifest.digest)), 5, "an entry")
+        """The journal has one entry per pull, with its fields."""
+        image = self.registry.put_image(MB, tag="logged")
+        self.assert_right(pull(self.url("manifests/logged")), image.manifest)
+        self.wait_until(lambda: bool(self.entries_of(image.manifest.digest)), what="an entry")
         (entry,) = self.entries_of(image.manifest.digest)
         self.assertEqual(entry["MIRRORD_REPOSITORY"], "library/app")
         self.assertEqual(entry["MIRRORD_UPSTREAM"], "docker.io")
@@ -195,7 +195,7 @@ class ServiceTests(ContainerCase):
         self.assertEqual(entry["_SYSTEMD_UNIT"], "mirrord.service")
 
     def test_a_reload_keeps_a_pull_alive(self) -> None:
-        """`systemctl reload` in the middle of a pull ends neither the pull nor the daemon."""
+        """A pull is completed after `systemctl reload`, by the same process."""
         blob = self.registry.put_image(8 * MB, seed=2).layer
         self.registry.throttle(4 * MB)
         first = self.show("MainPID")
@@ -220,9 +220,9 @@ class ServiceTests(ContainerCase):
         """
         self.write_config(self.configuration(self.registry.url) + listener)
         self.container.run("systemctl restart mirrord")
-        ours = ssl.create_default_context(cafile=self.container.root / "etc/mirrord/tls/fullchain.pem")
-        with urlopen(f"https://localhost:{port}/v2/", timeout=30, context=ours) as answer:
-            self.assertEqual(answer.status, 200)
+        context = ssl.create_default_context(cafile=self.container.root / "etc/mirrord/tls/fullchain.pem")
+        with urlopen(f"https://localhost:{port}/v2/", timeout=30, context=context) as response:
+            self.assertEqual(response.status, 200)
 
     def test_a_credential(self) -> None:
         """A password in systemd's credential store reaches the service, and only from there."""
@@ -236,10 +236,10 @@ class ServiceTests(ContainerCase):
         self.container.run("systemctl restart mirrord")
         stored.unlink()
         failed = self.container.execute("systemctl restart mirrord")
-        self.assertNotEqual(failed.returncode, 0, "it needs what it was told to read")
+        self.assertNotEqual(failed.returncode, 0, "started without its password")
 
     def test_killed(self) -> None:
-        """After `kill -9` it runs again as soon as RestartSec allows, with what it held."""
+        """After `kill -9` the service is restarted after RestartSec, and cached content is intact."""
         blob = self.registry.put_image(MB, seed=3).layer
         self.assert_right(pull(self.url(f"blobs/{blob.digest}")), blob)
         before = self.restarts()
@@ -249,25 +249,25 @@ class ServiceTests(ContainerCase):
         self.assert_right(pull(self.url(f"blobs/{blob.digest}")), blob)
 
     def test_a_blocked_reactor(self) -> None:
-        """A reactor that does not turn is noticed by the watchdog, and replaced."""
+        """A daemon whose reactor is blocked is restarted by the watchdog."""
         folder = "/run/systemd/system/mirrord.service.d"
         self.addCleanup(self.container.run, f"rm -r {folder} && systemctl daemon-reload")
         self.container.run(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=2\\n' > {folder}/soon.conf")
         self.container.run("systemctl daemon-reload && systemctl restart mirrord")
         time.sleep(5)
-        self.assertEqual(self.restarts(), 0, "a reactor that turns is left alone")
+        self.assertEqual(self.restarts(), 0, "a responsive daemon was restarted")
         self.container.run(f"kill -STOP {self.show('MainPID')}")
         self.assert_restarted(0, 2 + RESTART_SECONDS + START_SECONDS)
         self.assertIn("Watchdog timeout", self.container.run("journalctl --unit=mirrord"))
 
     def test_a_reboot(self) -> None:
-        """After a reboot it runs without being asked, and has what it held."""
-        image = self.registry.put_image(MB, seed=4, tag="kept")
-        self.assert_right(pull(self.url("manifests/kept")), image.manifest)
+        """After a reboot the service is started, and cached content is intact."""
+        image = self.registry.put_image(MB, seed=4, tag="cached")
+        self.assert_right(pull(self.url("manifests/cached")), image.manifest)
         self.assert_right(pull(self.url(f"blobs/{image.layer.digest}")), image.layer)
         self.container.run("systemctl stop mirrord")
         self.registry.down()
         self.container.reboot()
         self.assertEqual(self.container.run("systemctl is-active mirrord"), "active\n")
-        self.assert_right(pull(self.url("manifests/kept")), image.manifest)
+        self.assert_right(pull(self.url("manifests/cached")), image.manifest)
         self.assert_right(pull(self.url(f"blobs/{image.layer.digest}")), image.layer)

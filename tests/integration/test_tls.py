@@ -1,4 +1,4 @@
-"""TLS of a daemon as operators run it: renewed under load, misused, and used by curl and skopeo."""
+"""A daemon with TLS: renewal under load, stalled handshakes, reload, curl and skopeo."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ class SecureCase(MirrorCase):
         self.daemon = self.start_secure()
 
     def start_secure(self, more: str = "") -> Daemon:
-        """A daemon that speaks TLS at `port`, beside its plain one."""
+        """Start a daemon with a TLS listener at `port`, beside the plain one."""
         return self.start_daemon(
             more=f"""
 [[listen]]
@@ -42,8 +42,8 @@ key = "{self.pair.key}"
 """
         )
 
-    def greet(self) -> bytes:
-        """Shake hands and ask for /v2/; gives the certificate that was shown."""
+    def handshake(self) -> bytes:
+        """Request /v2/ over TLS, and return the certificate of the server."""
         with (
             socket.create_connection(("127.0.0.1", self.port), 10) as plain,
             self.certified.trust().wrap_socket(plain, server_hostname="localhost") as client,
@@ -54,10 +54,10 @@ key = "{self.pair.key}"
             return client.getpeercert(binary_form=True) or b""
 
     def readiness(self) -> str:
-        """What /readyz says."""
+        """Return the body of /readyz."""
         try:
-            with urlopen(f"{self.daemon.admin_url}/readyz", timeout=5) as answer:
-                return str(answer.read().decode())
+            with urlopen(f"{self.daemon.admin_url}/readyz", timeout=5) as response:
+                return str(response.read().decode())
         except HTTPError as error:
             with error:
                 return error.read().decode()
@@ -65,14 +65,14 @@ key = "{self.pair.key}"
 
 class RenewalTests(SecureCase):
     def test_renewed_under_load(self) -> None:
-        """While clients shake hands all the time a certificate is replaced, then broken: none fails."""
-        first = self.greet()
+        """No handshake fails while the certificate is replaced, and then its key is broken."""
+        first = self.handshake()
         is_over = threading.Event()
 
         def load() -> int:
             count = 0
             while not is_over.is_set():
-                self.greet()
+                self.handshake()
                 count += 1
             return count
 
@@ -81,39 +81,37 @@ class RenewalTests(SecureCase):
             with contextlib.ExitStack() as stack:
                 stack.callback(is_over.set)
                 self.certified.issue("localhost")
-                self.wait_until(lambda: self.greet() != first, 5, "the new certificate")
-                second = self.greet()
+                self.wait_until(lambda: self.handshake() != first, what="the new certificate")
+                second = self.handshake()
                 content = self.pair.key.read_bytes()
                 self.pair.key.write_bytes(b"half of a k")
-                self.wait_until(lambda: str(self.pair.key) in self.readiness(), 5, "word of the trouble")
-                self.assertEqual(second, self.greet())
+                self.wait_until(lambda: str(self.pair.key) in self.readiness(), what="the problem")
+                self.assertEqual(second, self.handshake())
                 self.pair.key.write_bytes(content)
-                self.wait_until(
-                    lambda: str(self.pair.key) not in self.readiness(), 5, "the end of the trouble"
-                )
-                self.assertEqual(second, self.greet())
+                self.wait_until(lambda: str(self.pair.key) not in self.readiness(), what="the repair")
+                self.assertEqual(second, self.handshake())
             self.assertGreater(sum(loader.result() for loader in loaders), 20)
         self.assertEqual(1, self.daemon.log.count("until this is repaired"))
 
 
 class ClientTests(SecureCase):
     def test_curl(self) -> None:
-        """A blob reaches curl by TLS, whole and in ranges; by plain HTTP it hears what is spoken here."""
+        """Curl receives a blob and a range of it over TLS; over plain HTTP it gets a hint."""
         blob = self.registry.put_image(20 * MB, seed=1).layer
         curl, target = find("curl"), self.folder / "blob"
         url = f"https://localhost:{self.port}/v2/library/app/blobs/{blob.digest}"
-        how = (curl, "-sS", "--fail", "--cacert", str(self.ca), "-o", str(target))
+        command = (curl, "-sS", "--fail", "--cacert", str(self.ca), "-o", str(target))
         for _ in range(2):
-            run(*how, url)
+            run(*command, url)
             self.assertEqual(blob.digest, f"sha256:{sha256(target.read_bytes()).hexdigest()}")
         content = target.read_bytes()
-        run(*how, "-r", "1000000-1999999", url)
+        run(*command, "-r", "1000000-1999999", url)
         self.assertEqual(content[1_000_000:2_000_000], target.read_bytes())
-        said = run(curl, "-sS", f"http://127.0.0.1:{self.port}/v2/")
-        self.assertIn("this port speaks TLS", said)
+        hint = run(curl, "-sS", f"http://127.0.0.1:{self.port}/v2/")
+        self.assertIn("this port speaks TLS", hint)
 
     def test_skopeo(self) -> None:
-        """Skopeo copies an image by TLS with the authority in its --cert-dir."""
+        """Skopeo copies an image over TLS with the authority in its --src-cert-dir."""
         image = self.registry.put_image(5 * MB, seed=2)
         trust = self.folder / "trust"
         trust.mkdir()
@@ -130,14 +128,14 @@ class ClientTests(SecureCase):
             self.assertEqual(image.layer.size, layer.stat().st_size)
 
     def test_stalled_handshakes(self) -> None:
-        """Clients that begin to greet and stop hold up nobody, and are let go after 20 seconds."""
+        """Clients that stall in the handshake delay no other, and are disconnected after 20 seconds."""
         stalled = [socket.create_connection(("127.0.0.1", self.port), 5) for _ in range(50)]
         for client in stalled:
             self.addCleanup(client.close)
             client.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
             client.settimeout(30)
         began = time.monotonic()
-        self.greet()
+        self.handshake()
         self.assertLess(time.monotonic() - began, 2)
         for client in stalled:
             with contextlib.suppress(ConnectionResetError):
@@ -146,15 +144,17 @@ class ClientTests(SecureCase):
         self.assertLess(time.monotonic() - began, 25)
 
     def test_reload_by_signal(self) -> None:
-        """A SIGHUP keeps a running answer by TLS alive."""
+        """A response over TLS is completed after a SIGHUP."""
         blob = self.registry.put_image(20 * MB, seed=3).layer
         self.assertTrue(pull(self.daemon.blob(blob.digest)).is_complete)
         with (
             socket.create_connection(("127.0.0.1", self.port), 10) as plain,
             self.certified.trust().wrap_socket(plain, server_hostname="localhost") as client,
         ):
-            ask = f"GET /v2/library/app/blobs/{blob.digest} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-            client.sendall(ask.encode())
+            request = (
+                f"GET /v2/library/app/blobs/{blob.digest} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            )
+            client.sendall(request.encode())
             received = len(client.recv(16384))
             self.certified.issue("localhost")
             os.kill(self.daemon.pid, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""What systemd itself says of the units."""
+"""The units as systemd-analyze sees them."""
 
 import re
 import shutil
@@ -25,13 +25,13 @@ def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
 @skipIf(shutil.which("systemd-analyze") is None, "systemd-analyze is not installed")
 class UnitTests(SynchronousTestCase):
     def test_security(self) -> None:
-        """The unit's exposure is 2.0 at most, in systemd's own count."""
-        said = analyze("security", "--offline=true", str(SERVICE)).stdout
-        (level,) = re.findall(r"Overall exposure level for mirrord.service: ([\d.]+)", said)
-        self.assertLessEqual(float(level), 2.0, said)
+        """The exposure level of the unit is 2.0 at most."""
+        output = analyze("security", "--offline=true", str(SERVICE)).stdout
+        (level,) = re.findall(r"Overall exposure level for mirrord.service: ([\d.]+)", output)
+        self.assertLessEqual(float(level), 2.0, output)
 
     def test_verify(self) -> None:
-        """Of the units as they are installed, systemd has nothing to say."""
+        """The units as they are installed cause no warning."""
         with TemporaryDirectory() as folder:
             here = Installation(Path(sys.prefix), Path(sys.executable).parent, Path(sys.base_prefix))
             units = {"mirrord.service": service_unit(here), "mirrord.socket": socket_unit()}
@@ -43,10 +43,10 @@ class UnitTests(SynchronousTestCase):
 
 class TimeTests(SynchronousTestCase):
     def test_a_drain_is_not_cut_short(self) -> None:
-        """A drain with the default settings is over before systemd loses patience."""
+        """The unit waits longer for the exit than a drain takes with the default settings."""
         (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", SERVICE.read_text(), re.MULTILINE)
         self.assertGreaterEqual(int(seconds), 60)
 
     def test_tls_needs_writable_code(self) -> None:
-        """MemoryDenyWriteExecute stays off, for with it every handshake fails."""
+        """MemoryDenyWriteExecute stays off, because every handshake fails with it."""
         self.assertNotIn("\nMemoryDenyWriteExecute=", SERVICE.read_text())

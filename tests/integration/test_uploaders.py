@@ -1,4 +1,4 @@
-"""Uploaders that are slow, many, too large or all at once, before a real daemon."""
+"""Uploads that are slow, many, too large or concurrent, to a real daemon."""
 
 import hashlib
 import http.client
@@ -14,28 +14,28 @@ from unittest import skipUnless
 from tests.integration.case import MB, MIB, MirrorCase
 from tests.integration.client import pull
 from tests.integration.daemon import Daemon
-from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, Said, digest_of, image
+from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, Response, digest_of, image
 
 CLIENTS = 8
 UPLOADS = 1000
 KIB = 1024
 SENDING = 200
 REST_BYTES = 2 * KIB
-"""What an upload at rest may cost the daemon, as docs/configuration.md says."""
+"""The memory of the daemon for an idle upload, as in docs/configuration.md."""
 
 SENDING_BYTES = 128 * KIB
-"""And one whose client is slow to send."""
+"""The memory of the daemon for an upload whose client is slow to send."""
 
 
-def at_once(work: Callable[[int], Said]) -> list[Said]:
-    """What so many clients are answered who ask in the same moment."""
+def run_concurrently(work: Callable[[int], Response]) -> list[Response]:
+    """Send a request from each of several clients at the same time."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         return list(pool.map(work, range(CLIENTS)))
 
 
 class SlowTests(HostedCase):
     def drip(self, location: str, bytes_a_time: int, seconds: float) -> tuple[int, float]:
-        """Send a little every quarter of a second, until we are cut; how much was sent, and for how long."""
+        """Send a few bytes every quarter of a second until a 408; return how many, and for how long."""
         client = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
         self.addCleanup(client.close)
         head = f"PATCH {location} HTTP/1.1\r\nHost: here\r\nContent-Length: {MB}\r\n\r\n"
@@ -53,18 +53,20 @@ class SlowTests(HostedCase):
         return sent, time.monotonic() - began_at
 
     def resume(self, location: str, sent: int) -> None:
-        """Ask how far an upload is, and bring it to its end."""
-        said = self.pusher.ask("GET", location)
-        self.assertEqual((204, f"0-{sent - 1}"), (said.status, said.header("Range")))
+        """Check the size of an upload, and complete it."""
+        response = self.pusher.request("GET", location)
+        self.assertEqual((204, f"0-{sent - 1}"), (response.status, response.header("Range")))
         content = b"x" * sent + b"the rest"
-        said = self.pusher.ask("PATCH", location, b"the rest", Content_Range=f"{sent}-{len(content) - 1}")
-        self.assertEqual(202, said.status, said.body)
-        said = self.pusher.ask("PUT", f"{location}?digest={digest_of(content)}")
-        self.assertEqual(201, said.status, said.body)
+        response = self.pusher.request(
+            "PATCH", location, b"the rest", Content_Range=f"{sent}-{len(content) - 1}"
+        )
+        self.assertEqual(202, response.status, response.body)
+        response = self.pusher.request("PUT", f"{location}?digest={digest_of(content)}")
+        self.assertEqual(201, response.status, response.body)
         self.assert_blob(content)
 
     def test_trickle(self) -> None:
-        """Who sends a little all the time is cut like who is silent; what came stays, after kill -9 too."""
+        """A trickle of bytes is a 408 like a stall; the upload can be resumed, also after `kill -9`."""
         location = self.pusher.begin(self.repository)
         sent, seconds = self.drip(location, 100, 20)
         self.assertLess(seconds, 6)
@@ -76,7 +78,7 @@ class SlowTests(HostedCase):
         self.resume(location, sent)
 
     def test_slow(self) -> None:
-        """A slow line that goes on sending is not cut."""
+        """An upload over a slow line is not timed out."""
         location = self.pusher.begin(self.repository)
         _, seconds = self.drip(location, 8 * KIB, 5)
 
@@ -87,26 +89,26 @@ class ManyTests(HostedCase):
     hosted = '[hosted]\nrepositories = ["conf/*"]\n'
 
     def test_begun(self) -> None:
-        """A thousand uploads with bytes in them cost no descriptor and little memory."""
+        """A thousand idle uploads with content cost no descriptor each, and at most 2 KiB of memory."""
         content = bytes(4 * KIB)
         warm = self.pusher.begin(self.repository)
-        self.pusher.ask("PATCH", warm, content)
+        self.pusher.request("PATCH", warm, content)
         files, before = self.daemon.open_files(), self.daemon.pss()
         locations = []
         for number in range(UPLOADS):
             locations.append(self.pusher.begin(self.repository))
-            said = self.pusher.ask("PATCH", locations[-1], content + b"%d" % number)
-            self.assertEqual(202, said.status)
+            response = self.pusher.request("PATCH", locations[-1], content + b"%d" % number)
+            self.assertEqual(202, response.status)
 
         self.assertLessEqual(self.daemon.open_files(), files)
         self.assertLess(self.daemon.pss() - before, UPLOADS * REST_BYTES)
         for number in (0, UPLOADS - 1):
             digest = digest_of(content + b"%d" % number)
-            said = self.pusher.ask("PUT", f"{locations[number]}?digest={digest}")
-            self.assertEqual(201, said.status, said.body)
+            response = self.pusher.request("PUT", f"{locations[number]}?digest={digest}")
+            self.assertEqual(201, response.status, response.body)
 
     def test_sending(self) -> None:
-        """Two hundred clients that send and pause cost two descriptors each, and not what they have sent."""
+        """Two hundred clients that pause cost two descriptors each, and less memory than they have sent."""
         locations = [self.pusher.begin(self.repository) for _ in range(SENDING)]
         files, before = self.daemon.open_files(), self.daemon.pss()
         for location in locations:
@@ -121,7 +123,7 @@ class ManyTests(HostedCase):
                 break
             time.sleep(0.05)
         else:
-            self.fail("what was sent is not written")
+            self.fail("not all content was written")
 
         self.assertLessEqual(self.daemon.open_files(), files + 2 * SENDING)
         self.assertLess(self.daemon.pss() - before, SENDING * SENDING_BYTES)
@@ -131,11 +133,11 @@ class LargeTests(HostedCase):
     hosted = '[hosted]\nrepositories = ["conf/*"]\nmax_upload_size = "1 MiB"\n'
 
     def offset(self, location: str) -> int:
-        """How many bytes an upload has."""
-        return int(self.pusher.ask("GET", location).header("Range").partition("-")[2]) + 1
+        """Return the size of an upload."""
+        return int(self.pusher.request("GET", location).header("Range").partition("-")[2]) + 1
 
     def test_announced(self) -> None:
-        """What says that it is too large is refused before a byte of it is sent, and nothing is begun."""
+        """A POST whose Content-Length is too large is 413 before its body, and begins no upload."""
         path = f"/v2/{self.repository}/blobs/uploads/?digest={digest_of(b'')}"
         client = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
         self.addCleanup(client.close)
@@ -146,21 +148,21 @@ class LargeTests(HostedCase):
         self.assertEqual([], list((self.daemon.store / "uploads").glob(f"*{self._mark()}")))
 
     def test_crossing(self) -> None:
-        """A stream is refused where it crosses the limit, and no more than that is on the disk."""
+        """A stream is 413 when it exceeds the limit, and not more than that is stored."""
         location = self.pusher.begin(self.repository)
         chunks = (bytes(64 * KIB) for _ in range(100))
-        said = self.pusher.ask("PATCH", location, chunks)
+        response = self.pusher.request("PATCH", location, chunks)
 
-        self.assert_error(said, 413, "SIZE_INVALID")
+        self.assert_error(response, 413, "SIZE_INVALID")
         self.assertLessEqual(self.offset(location), MIB)
 
     def test_summed(self) -> None:
-        """Chunks are counted together: the one that crosses the limit is refused, those before it stay."""
+        """A chunk with which the upload exceeds the limit is 413; those before it are kept."""
         location, half = self.pusher.begin(self.repository), bytes(MIB // 2)
         for _ in range(2):
-            self.assertEqual(202, self.pusher.ask("PATCH", location, half).status)
+            self.assertEqual(202, self.pusher.request("PATCH", location, half).status)
 
-        self.assert_error(self.pusher.ask("PATCH", location, b"x"), 413, "SIZE_INVALID")
+        self.assert_error(self.pusher.request("PATCH", location, b"x"), 413, "SIZE_INVALID")
         self.assertEqual(MIB, self.offset(location))
 
     def _mark(self) -> str:
@@ -168,7 +170,7 @@ class LargeTests(HostedCase):
 
 
 class TogetherTests(HostedCase):
-    def with_pusher(self, work: Callable[[Pusher], Said]) -> Said:
+    def with_pusher(self, work: Callable[[Pusher], Response]) -> Response:
         pusher = Pusher(self.daemon.port)
         try:
             return work(pusher)
@@ -176,29 +178,31 @@ class TogetherTests(HostedCase):
             pusher.close()
 
     def test_one_blob(self) -> None:
-        """Clients that push one blob at once are all told 201, it is there once, and no upload is left."""
+        """Concurrent pushes of one blob are all 201; it is stored once, and no upload remains."""
         content = os.urandom(3 * MB)
         path = f"/v2/{self.repository}/blobs/uploads/?digest={digest_of(content)}"
-        said = at_once(lambda _: self.with_pusher(lambda pusher: pusher.ask("POST", path, content)))
+        responses = run_concurrently(
+            lambda _: self.with_pusher(lambda pusher: pusher.request("POST", path, content))
+        )
 
-        self.assertEqual([201] * CLIENTS, [each.status for each in said])
+        self.assertEqual([201] * CLIENTS, [each.status for each in responses])
         self.assert_blob(content)
         self.assertEqual([], list((self.daemon.store / "uploads").iterdir()))
         self.assertLess(self.daemon.disk_bytes(), 2 * len(content))
 
     def test_one_tag(self) -> None:
-        """Clients that push one tag at once all succeed; it names one of theirs, and all of them stay."""
+        """Concurrent pushes of one tag all succeed; it names one of the manifests, and all are stored."""
         self.pusher.push_blob(self.repository, EMPTY_CONFIG)
         manifests = [image(annotations={"client": str(number)}) for number in range(CLIENTS)]
 
         for _ in range(5):
-            said = at_once(
+            responses = run_concurrently(
                 lambda number: self.with_pusher(
                     lambda pusher: pusher.put(self.repository, "latest", manifests[number])
                 )
             )
-            self.assertEqual([201] * CLIENTS, [each.status for each in said])
-            tagged = self.pusher.ask("GET", self.path("manifests", "latest"))
+            self.assertEqual([201] * CLIENTS, [each.status for each in responses])
+            tagged = self.pusher.request("GET", self.path("manifests", "latest"))
             self.assertIn(tagged.body, manifests)
             self.assert_manifest("latest", tagged.body)
         for manifest in manifests:
@@ -215,8 +219,8 @@ class SmallDiskTests(MirrorCase):
         self.addCleanup(subprocess.run, ["umount", "--lazy", str(self.disk)], check=True)
         self.daemon = self.start_daemon(min_free="12 MiB", more='[hosted]\nrepositories = ["team/*"]\n')
 
-    def push(self, size: int, is_told: bool) -> Said:
-        """Try to push so many bytes, and say beforehand how many, or do not."""
+    def push(self, size: int, is_announced: bool) -> Response:
+        """Push `size` bytes, with Content-Length or in chunks."""
         pusher = Pusher(self.daemon.port)
 
         def chunks() -> Iterator[bytes]:
@@ -225,44 +229,44 @@ class SmallDiskTests(MirrorCase):
 
         try:
             location = pusher.begin("team/app")
-            return pusher.ask("PATCH", location, bytes(size) if is_told else chunks())
+            return pusher.request("PATCH", location, bytes(size) if is_announced else chunks())
         except (http.client.HTTPException, OSError) as error:
-            raise AssertionError("it was not answered") from error
+            raise AssertionError("there was no response") from error
         finally:
             pusher.close()
 
     def free(self) -> int:
-        """What is left of the disk."""
+        """Return the free space of the disk."""
         disk = os.statvfs(self.disk)
         return disk.f_bavail * disk.f_frsize
 
     def assert_pulls(self, daemon: Daemon) -> None:
-        """What is mirrored can be pulled, though there is no room to keep it."""
+        """Check that a mirrored image can be pulled, even if there is no room to cache it."""
         pushed = self.registry.put_image(5 * MB, seed=7, tag="late")
         self.assert_right(pull(daemon.manifest("late")), pushed.manifest)
         self.assert_right(pull(daemon.blob(pushed.layer.digest)), pushed.layer)
 
     def test_announced(self) -> None:
-        """A push that says that it is larger than the room there is is refused at once, and pulls go on."""
-        self.assertEqual(503, self.push(60 * MIB, is_told=True).status)
+        """A push whose Content-Length exceeds the free space is 503 at once, and pulls still succeed."""
+        self.assertEqual(503, self.push(60 * MIB, is_announced=True).status)
         self.assertGreater(self.free(), 60 * MIB)
 
         self.assert_pulls(self.daemon)
 
     def test_streams(self) -> None:
-        """Streams that come at once and without a length leave the reserve alone, and pulls go on."""
-        said = at_once(lambda _: self.push(60 * MIB, is_told=False))
+        """Concurrent pushes without a length do not use the reserve, and pulls still succeed."""
+        responses = run_concurrently(lambda _: self.push(60 * MIB, is_announced=False))
 
-        self.assertEqual({503}, {each.status for each in said})
+        self.assertEqual({503}, {each.status for each in responses})
         self.assertGreaterEqual(self.free(), 11 * MIB)
         self.assert_pulls(self.daemon)
 
     def test_together(self) -> None:
-        """Of pushes that would fit one by one, those that together do not are refused; the reserve stays."""
-        said = at_once(lambda _: self.push(20 * MIB, is_told=True))
+        """Of concurrent pushes that do not fit together some are 503, and the reserve stays free."""
+        responses = run_concurrently(lambda _: self.push(20 * MIB, is_announced=True))
 
-        self.assertLessEqual({each.status for each in said}, {202, 503})
-        self.assertGreaterEqual([each.status for each in said].count(202), 1)
+        self.assertLessEqual({each.status for each in responses}, {202, 503})
+        self.assertGreaterEqual([each.status for each in responses].count(202), 1)
         self.assertGreaterEqual(self.free(), 11 * MIB)
         self.assert_pulls(self.daemon)
 
@@ -270,12 +274,12 @@ class SmallDiskTests(MirrorCase):
         return bool(json.loads(pull(f"{self.daemon.admin_url}/status").body)["downloads"])
 
     def test_mirrored_content_makes_room(self) -> None:
-        """What is mirrored goes for what is pushed; it can be had again."""
+        """Mirrored content is evicted to make room for a push, and can be pulled again."""
         old = self.registry.put_image(30 * MB, seed=3, tag="old")
         self.assert_right(pull(self.daemon.blob(old.layer.digest)), old.layer)
-        # Its client has it before it is committed, and what is being written cannot go.
+        # The response is complete before the commit, and a running download cannot be evicted.
         self.wait_until(lambda: not self.is_downloading(), what="the commit")
-        self.assertEqual(202, self.push(26 * MIB, is_told=True).status)
+        self.assertEqual(202, self.push(26 * MIB, is_announced=True).status)
 
         self.assertGreaterEqual(self.free(), 11 * MIB)
         self.assert_right(pull(self.daemon.blob(old.layer.digest)), old.layer)
