@@ -57,7 +57,7 @@ class HostedCrashTests(HostedCase):
                     time.sleep(0.05)
                     pusher = Pusher(self.daemon.port)
             else:
-                raise TimeoutError("a push was refused for a minute")
+                raise TimeoutError("a push failed for a minute")
         pusher.close()
         return acknowledged
 

@@ -17,7 +17,7 @@ class HostileClientTests(MirrorCase):
         raw = head.encode("latin-1") + b"\r\nHost: mirror.test\r\n\r\n" + body
         return exchange(self.daemon.port, [raw], timeout_seconds)[0]
 
-    def _assert_refused(self, response: RawResponse, *statuses: int) -> None:
+    def _assert_rejected(self, response: RawResponse, *statuses: int) -> None:
         self.assertIn(response.status, statuses, response)
         self.assertTrue(json.loads(response.body)["errors"][0]["code"])
 
@@ -43,12 +43,12 @@ class HostileClientTests(MirrorCase):
             "/../v2/",
         ):
             with self.subTest(path=path):
-                self._assert_refused(self._send(f"GET {path} HTTP/1.1"), 400, 404)
+                self._assert_rejected(self._send(f"GET {path} HTTP/1.1"), 400, 404)
         self.assertEqual(self.registry.journal.requests(), ())
 
     def test_an_unknown_namespace(self) -> None:
         """A registry that is not configured is a 404 without a request: a mirror is no open proxy."""
-        self._assert_refused(self._send("GET /v2/a/manifests/b?ns=169.254.169.254 HTTP/1.1"), 404)
+        self._assert_rejected(self._send("GET /v2/a/manifests/b?ns=169.254.169.254 HTTP/1.1"), 404)
         self.assertEqual(self.registry.journal.requests(), ())
 
     def test_pushes_are_refused_before_their_body(self) -> None:
@@ -60,7 +60,7 @@ class HostileClientTests(MirrorCase):
         ):
             with self.subTest(head=head):
                 response = self._send(head)
-                self._assert_refused(response, 405)
+                self._assert_rejected(response, 405)
                 self.assertIn(b"allow: ", response.head.lower())
 
     def test_a_body_on_a_get_is_discarded(self) -> None:

@@ -29,7 +29,7 @@ class StartTests(MirrorCase):
             check=False,
         )
 
-    def _assert_refused(self, ended: "subprocess.CompletedProcess[str]", word: str) -> None:
+    def _assert_rejected(self, ended: "subprocess.CompletedProcess[str]", word: str) -> None:
         output = ended.stdout + ended.stderr
         self.assertEqual(ended.returncode, 1, output)
         self.assertNotIn("Traceback", output)
@@ -39,14 +39,14 @@ class StartTests(MirrorCase):
         """With an invalid value the exit status is 1, and one line of the output names the key."""
         config = self.folder / "bad.toml"
         config.write_text('[gc]\ninterval = "soon"\n')
-        self._assert_refused(self._twistd("--config", str(config)), "gc.interval")
-        self._assert_refused(self._twistd("--check", "--config", str(config)), "gc.interval")
+        self._assert_rejected(self._twistd("--config", str(config)), "gc.interval")
+        self._assert_rejected(self._twistd("--check", "--config", str(config)), "gc.interval")
 
     def test_a_bad_proxy_of_the_environment_is_named(self) -> None:
         """An invalid proxy in the environment fails start and check; its password is not printed."""
         for arguments in ((), ("--check",)):
             ended = self._twistd(*arguments, HTTPS_PROXY="socks5://me:hunter2@proxy:1080")
-            self._assert_refused(ended, "HTTPS_PROXY")
+            self._assert_rejected(ended, "HTTPS_PROXY")
             self.assertNotIn("hunter2", ended.stdout + ended.stderr)
 
     def test_a_taken_port_is_named(self) -> None:
@@ -58,7 +58,7 @@ class StartTests(MirrorCase):
             ended = self._twistd(
                 "--listen", endpoint, "--store", store, "--admin", "tcp:0:interface=127.0.0.1"
             )
-        self._assert_refused(ended, str(port))
+        self._assert_rejected(ended, str(port))
 
     def test_a_good_configuration_is_shown(self) -> None:
         """A check of a valid configuration prints the effective one, and exits with 0."""
