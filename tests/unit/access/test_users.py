@@ -1,5 +1,6 @@
 """Users and their passwords in a file that changes."""
 
+import bcrypt
 from twisted.internet.defer import Deferred
 
 from mirrord.access.users import MAX_CHECKS, STAT_SECONDS, VERIFIED_SECONDS
@@ -98,8 +99,18 @@ class CheckTests(AccessCase):
 
     def test_decoy_costs_the_same(self) -> None:
         """An unknown user's password is checked against a hash of the cost that the file's users have."""
-        cost = self.users._hashes["ann"][4:6]
-        self.assertEqual(self.users._decoy[:7], b"$2b$%b$" % cost)
+        compared: list[bytes] = []
+        checkpw = bcrypt.checkpw
+
+        def record(password: bytes, hashed_password: bytes) -> bool:
+            compared.append(hashed_password)
+            return checkpw(password, hashed_password)
+
+        self.patch(bcrypt, "checkpw", record)
+        for username in ("ann", "carl"):
+            self.assertFalse(self.check(username, "grape", username))
+        self.assertRegex(compared[0], rb"^\$2b\$04\$")
+        self.assertEqual(compared[1][:7], compared[0][:7])
 
     def test_no_secret(self) -> None:
         """Neither a password nor a hash is in the repr or the log."""

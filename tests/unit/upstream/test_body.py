@@ -4,6 +4,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web._newclient import TransportProxyProducer
 from twisted.web.client import ResponseFailed
 from twisted.web.http import PotentialDataLoss
 
@@ -219,14 +220,11 @@ class BodyTests(SynchronousTestCase):
 class AbortTests(SynchronousTestCase):
     def test_behind_the_proxy(self) -> None:
         """The abort uses the transport behind Twisted's proxy; without one it does nothing."""
-
-        class Proxied:
-            _producer: FakeTransport | None = FakeTransport()
-
-        proxied = Proxied()
+        transport = FakeTransport()
+        proxied = TransportProxyProducer(transport)
         abort_connection(proxied)
-        assert proxied._producer is not None
-        self.assertEqual(["abortConnection"], proxied._producer.calls)
-        proxied._producer = None
+        self.assertEqual(["abortConnection"], transport.calls)
+        proxied.stopProxying()
         abort_connection(proxied)
         abort_connection(None)
+        self.assertEqual(["abortConnection"], transport.calls)
