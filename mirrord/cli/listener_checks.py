@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import attrs
 
-from mirrord.cli.admin_client import AdminClient
+from mirrord.cli.admin_client import AdminClient, repository_key
 from mirrord.cli.diagnosis import Diagnosis, fail, ok, warn
 from mirrord.cli.exit_status import CommandError
 from mirrord.cli.formatting import format_size
@@ -110,11 +110,12 @@ def _is_registry(connection: HTTPConnection) -> bool:
 
 
 def _smallest_image(daemon: AdminClient) -> tuple[str, str, str]:
-    """Return upstream, repository and tag of the smallest cached image."""
+    """Return upstream, repository and tag of the smallest cached image; a hosted one is never downloaded."""
     try:
         cached = [
             (one["bytes"], one["upstream"], one["repository"], tag["tag"])
             for one in daemon.stream("GET", "/repositories")
+            if not repository_key(one).is_hosted
             for tag in one["tags"]
             if tag["is_held"]
         ]

@@ -84,7 +84,7 @@ def _summary(status: Document) -> RenderableType:
     table.add_row("store", f"{format_size(store.get('bytes', 0))}{limit} in {entries}")
     if (hosted := status.get("hosted") or {}).get("entries") or hosted.get("uploads"):
         stored = f"{format_size(hosted['bytes'])} in {format_count(hosted['entries'], 'entry')}"
-        table.add_row("hosted", f"{stored}, {format_count(hosted['uploads'], 'upload')} running")
+        table.add_row("hosted", f"{stored}, {format_count(hosted['uploads'], 'upload')} in progress")
     if saved:
         pulls, size = format_count(saved.get("pulls", 0), "pull"), format_size(saved.get("bytes", 0))
         table.add_row("saved", f"{pulls} and {size} since start")

@@ -10,6 +10,7 @@ from tests.integration.activated import ActivatedDaemon
 from tests.integration.case import MirrorCase
 from tests.integration.command import Ended, mirrord
 from tests.integration.daemon import Daemon, Settings
+from tests.integration.pushing import Pusher
 
 
 def levels(ended: Ended) -> dict[str, str]:
@@ -53,6 +54,17 @@ class DoctorTests(DoctorCase):
         self.assertEqual(found["upstream"], "warn")
         self.assertIn("docker.io responds in", texts(ended, "upstream")[0])
         self.assertIn("pulls left", texts(ended, "quota")[0])
+        self.assertIn("library/hello-world", texts(ended, "pull")[0])
+
+    def test_hosted(self) -> None:
+        """The pull goes through the mirror, even if a smaller image is hosted."""
+        self.registry.put_image(30_000, repository="library/hello-world")
+        daemon = self.start_daemon(more='[hosted]\nrepositories = ["team/*"]\n')
+        pusher = Pusher(daemon.port)
+        self.addCleanup(pusher.close)
+        pusher.push_image("team/app", "1", b"a layer")
+        ended = self.run_doctor(self.config(daemon), "--json")
+        self.assertEqual((ended.status, ended.err), (0, ""), ended.out)
         self.assertIn("library/hello-world", texts(ended, "pull")[0])
 
     def test_port_of_systemd(self) -> None:
