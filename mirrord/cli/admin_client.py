@@ -50,22 +50,15 @@ class AdminClient:
             connection.close()
         return True
 
-    def get(self, path: str, **query: str) -> Document:
-        """Return the document at `path`."""
-        return self._fetch("GET", path, query)
-
-    def post(self, path: str, **query: str) -> Document:
-        """Execute a command and return its result."""
-        return self._fetch("POST", path, query)
-
-    def delete(self, path: str, **query: str) -> Document:
-        """Remove something and return the result."""
-        return self._fetch("DELETE", path, query)
+    def fetch(self, method: str, path: str, **query: str) -> Document:
+        """Return the document at `path`, or the result of a command."""
+        with self._open(method, path, query, timeout=_RESPONSE_SECONDS) as response:
+            return _read(response, self.address)
 
     def readiness(self) -> dict[str, str]:
         """Return the result of each readiness check by name: `ok` or the problem."""
         with self._open("GET", "/readyz", {}, timeout=_RESPONSE_SECONDS, allowed=(503,)) as response:
-            checks = _parse(_read(response), self.address).get("checks", {})
+            checks = _read(response, self.address).get("checks", {})
         return {str(name): str(result) for name, result in checks.items()}
 
     def listener_address(self, endpoint: str) -> Address | None:
@@ -78,7 +71,7 @@ class AdminClient:
         except ValueError:
             pass
         try:
-            listeners = self.get("/status").get("listeners", [])
+            listeners = self.fetch("GET", "/status").get("listeners", [])
             bound = next(one["address"] for one in listeners if one["endpoint"] == endpoint)
             return Address.parse(f"http://{bound}")
         except (CommandError, LookupError, StopIteration, ValueError):
@@ -97,10 +90,6 @@ class AdminClient:
             if event.get("event") in {"done", "failed"}:
                 return
         raise DaemonUnreachable(f"lost connection to the daemon at {self.address}: the stream ended early")
-
-    def _fetch(self, method: str, path: str, query: dict[str, str]) -> Document:
-        with self._open(method, path, query, timeout=_RESPONSE_SECONDS) as response:
-            return _parse(_read(response), self.address)
 
     @contextmanager
     def _open(
@@ -141,8 +130,8 @@ def repository_key(document: Document) -> RepositoryKey:
     return RepositoryKey(str(document.get("upstream")), RepositoryName(str(document.get("repository"))))
 
 
-def _read(response: HTTPResponse) -> bytes:
-    return response.read(_MAX_RESPONSE_BYTES)
+def _read(response: HTTPResponse, address: Address) -> Document:
+    return _parse(response.read(_MAX_RESPONSE_BYTES), address)
 
 
 def _parse(body: bytes, address: Address) -> Document:
@@ -157,7 +146,7 @@ def _parse(body: bytes, address: Address) -> Document:
 
 def _error(response: HTTPResponse, address: Address) -> CommandError:
     """Return the error of a response (distribution-spec, "Error codes")."""
-    errors = _parse(_read(response), address).get("errors")
+    errors = _read(response, address).get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     message = str(first.get("message") or f"the daemon responded with status {response.status}")
     detail = first.get("detail")

@@ -19,7 +19,7 @@ def read_config(options: GlobalOptions) -> Config:
     try:
         return parse_config(options.read(), environment=service_environment(options), reads_passwords=False)
     except ConfigError as error:
-        raise CommandError("\n         ".join(error.lines)) from None
+        raise CommandError("\n".join(error.lines)) from None
 
 
 def service_environment(options: GlobalOptions) -> Mapping[str, str]:

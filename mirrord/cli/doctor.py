@@ -114,9 +114,8 @@ def _check_daemon(daemon: AdminClient) -> Iterator[Diagnosis]:
 
 def _print(diagnosis: Diagnosis) -> None:
     level = click.style(f"{diagnosis.level:4}", fg=_COLOURS[diagnosis.level])
-    click.echo(f"{level}  {diagnosis.subject + ':':15} {diagnosis.text}")
-    if diagnosis.advice:
-        click.echo(f"{'':22}{diagnosis.advice}")
+    lines = [*diagnosis.text.splitlines(), *diagnosis.advice.splitlines()]
+    click.echo(f"{level}  {diagnosis.subject + ':':15} " + f"\n{'':22}".join(lines))
 
 
 def _check_certificates(listener: ListenConfig) -> Iterator[Diagnosis]:
@@ -197,7 +196,6 @@ def _check_secret(subject: str, path: Path) -> Iterator[Diagnosis]:
 
 
 def _nearest_existing(path: Path) -> Path:
-    """Return the path, or its first ancestor that exists."""
     absolute = path.absolute()
     return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
 

@@ -19,7 +19,7 @@ def gc(options: GlobalOptions, *, dry_run: bool, is_json: bool) -> None:
     The daemon does this every `gc.interval`, and evicts whenever a download needs space.
     """
     with connect(options) as daemon:
-        sweep = daemon.post("/sweep", **({"dry_run": "1"} if dry_run else {}))
+        sweep = daemon.fetch("POST", "/sweep", **({"dry_run": "1"} if dry_run else {}))
     if is_json:
         print_json(sweep)
         return
@@ -33,7 +33,6 @@ def gc(options: GlobalOptions, *, dry_run: bool, is_json: bool) -> None:
 
 
 def _print_hosted(hosted: Document, verb: str) -> None:
-    """Print what is deleted from hosted repositories, if anything is."""
     for victim in hosted.get("victims", []):
         separator = ":" if victim["kind"] == "tag" else "@"
         name = f"{victim['repository']}{separator}{victim['name']}"
@@ -46,7 +45,5 @@ def _print_hosted(hosted: Document, verb: str) -> None:
     if counts:
         click.echo(f"{verb} {', '.join(counts)} of hosted repositories")
     if hosted.get("entries"):
-        entries = (
-            f"{hosted['entries']} unreferenced hosted {'entry' if hosted['entries'] == 1 else 'entries'}"
-        )
+        entries = format_count(hosted["entries"], "unreferenced hosted entry")
         click.echo(f"{verb} {entries}, {format_size(hosted['bytes'])}")

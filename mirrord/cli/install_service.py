@@ -16,10 +16,20 @@ from typing import TypeAlias
 import attrs
 import click
 
-from mirrord.cli import systemd_units
 from mirrord.cli.exit_status import CommandError
 from mirrord.cli.files import replace_file
-from mirrord.cli.systemd_units import SERVICE, SOCKET, SOCKET_ENDPOINT, USER, Installation, service_user
+from mirrord.cli.systemd_units import (
+    SERVICE,
+    SOCKET,
+    SOCKET_ENDPOINT,
+    SYSUSERS,
+    USER,
+    Installation,
+    configuration,
+    service_unit,
+    service_user,
+    template,
+)
 
 _START_FAILED = "the service does not start; see `journalctl --unit=mirrord --lines=20`"
 _FILL_PLUGIN_CACHE = "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
@@ -261,18 +271,18 @@ def plan_installation(
     A socket unit that is already installed is updated even without `is_socket`.
     """
     has_socket = is_socket or host.has_unit(SOCKET)
-    socket = FileStep(host.units / SOCKET, systemd_units.socket_unit())
+    socket = FileStep(host.units / SOCKET, template(SOCKET))
     is_new_port = has_socket and not socket.is_done
     root = () if host.is_running else (f"--root={host.root}",)
-    yield FileStep(host.sysusers, systemd_units.sysusers())
+    yield FileStep(host.sysusers, template(SYSUSERS))
     yield CommandStep(("systemd-sysusers", *root, host.sysusers.name))
-    yield FileStep(host.config, systemd_units.configuration(is_socket=has_socket), is_kept=True)
-    yield FileStep(host.units / SERVICE, systemd_units.service_unit(installation))
+    yield FileStep(host.config, configuration(is_socket=has_socket), is_kept=True)
+    yield FileStep(host.units / SERVICE, service_unit(installation))
     if has_socket:
         yield socket
     yield LinkStep(host.command, installation.command)
     # The service cannot write this cache; without it, twistd searches for plugins at every start.
-    yield CommandStep((str(installation.python), "-c", _FILL_PLUGIN_CACHE))
+    yield CommandStep((str(installation.scripts / "python"), "-c", _FILL_PLUGIN_CACHE))
     names = (SERVICE, SOCKET) if has_socket else (SERVICE,)
     if host.is_running:
         yield host.systemctl("daemon-reload")
@@ -315,7 +325,6 @@ def _configuration_obstacle(host: Host, installation: Installation, *, is_socket
 
 
 def _host_obstacle(host: Host) -> str | None:
-    """Return why the host cannot be changed."""
     if os.geteuid() != 0:
         return "only root can install a service; --dry-run shows the steps"
     if host.is_running and not Path("/run/systemd/system").is_dir():

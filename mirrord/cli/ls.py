@@ -39,7 +39,6 @@ def ls(options: GlobalOptions, pattern: str, *, is_json: bool) -> None:
 
 
 def _print(repository: Document) -> None:
-    """Print a line for the repository, and one for each tag."""
     blobs, used = format_count(repository.get("blobs", 0), "blob"), format_age(repository.get("last_used"))
     name, size = click.style(repository.get("name"), bold=True), format_size(repository.get("bytes", 0))
     if repository_key(repository).is_hosted:

@@ -131,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         command = error.ctx.command_path if error.ctx else "mirrord"
         _fail(f"{command}: {_one_line(error)}; see {command} --help", error.exit_code)
     except click.ClickException as error:
-        _fail(f"mirrord: {error.format_message()}", error.exit_code)
+        indented = error.format_message().replace("\n", "\n" + " " * len("mirrord: "))
+        _fail(f"mirrord: {indented}", error.exit_code)
     except click.Abort:
         sys.exit(INTERRUPTED)
     except OSError as error:

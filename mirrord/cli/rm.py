@@ -19,7 +19,7 @@ def rm(options: GlobalOptions, reference: str, *, is_json: bool) -> None:
     for good, even where clients may not delete.
     """
     with connect(options) as daemon:
-        result = daemon.delete("/repositories", reference=reference)
+        result = daemon.fetch("DELETE", "/repositories", reference=reference)
     if is_json:
         print_json(result)
         return

@@ -39,30 +39,26 @@ def status(options: GlobalOptions, *, once: bool, is_json: bool) -> None:
     """
     daemon = AdminClient(options.admin())
     if is_json:
-        print_json(daemon.get("/status"))
+        print_json(daemon.fetch("GET", "/status"))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _PIPE_WIDTH)
-    view = _view(daemon.get("/status"), daemon.readiness())
+    view = _fetch_view(daemon)
     if once or not console.is_terminal:
         console.print(view)
         return
     with Live(view, console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(_fetch_view(daemon), refresh=True)
             time.sleep(_REFRESH_SECONDS)
+            try:
+                live.update(_fetch_view(daemon), refresh=True)
+            except DaemonUnreachable as error:  # it may be restarted
+                live.update(Text(error.message, style="red"), refresh=True)
 
 
 def _fetch_view(daemon: AdminClient) -> RenderableType:
-    """Return the present view, or the error while the daemon is restarted."""
-    try:
-        return _view(daemon.get("/status"), daemon.readiness())
-    except DaemonUnreachable as error:
-        return Text(error.message, style="red")
-
-
-def _view(status: Document, checks: dict[str, str]) -> RenderableType:
+    status, checks = daemon.fetch("GET", "/status"), daemon.readiness()
     return Group(_headline(status, checks), _summary(status), *_upstreams(status), *_downloads(status))
 
 
@@ -123,7 +119,6 @@ def _upstreams(status: Document) -> Iterator[RenderableType]:
 
 
 def _circuit(upstream: Document, kind: str) -> Text:
-    """Return the state of the circuit breaker for manifests or for other requests."""
     state = str(upstream.get(kind, "?"))
     if state == "closed":
         return Text("available", style="green")

@@ -18,7 +18,6 @@ import attrs
 SERVICE = "mirrord.service"
 SOCKET = "mirrord.socket"
 SYSUSERS = "mirrord.sysusers"
-CONFIG = "mirrord.toml"
 
 USER = "mirrord"
 """The user of the service, as declared in `mirrord.sysusers`."""
@@ -58,11 +57,6 @@ class Installation:
         """The operator's command."""
         return self.scripts / "mirrord"
 
-    @property
-    def python(self) -> Path:
-        """The interpreter."""
-        return self.scripts / "python"
-
     def service_obstacle(self) -> str | None:
         """Return why a service cannot run from here; None if it can."""
         for folder in (self.prefix, self.base):
@@ -79,24 +73,22 @@ class Installation:
         return None
 
 
+def template(name: str) -> str:
+    """Return a file of `systemd/`, such as SOCKET."""
+    package = Path(__file__).parents[1]
+    packaged = package / "systemd"
+    folder = packaged if packaged.is_dir() else package.parent / "systemd"
+    return (folder / name).read_text("utf-8")
+
+
 def service_unit(installation: Installation) -> str:
     """Return `mirrord.service`, with this installation's twistd."""
-    return _template(SERVICE).replace(str(HOME / "bin" / "twistd"), str(installation.twistd))
-
-
-def socket_unit() -> str:
-    """Return `mirrord.socket`."""
-    return _template(SOCKET)
-
-
-def sysusers() -> str:
-    """Return the declaration of the service's user, as of sysusers.d(5)."""
-    return _template(SYSUSERS)
+    return template(SERVICE).replace(str(HOME / "bin" / "twistd"), str(installation.twistd))
 
 
 def configuration(*, is_socket: bool) -> str:
     """Return a first `mirrord.toml` with comments; with `is_socket` on the port of `mirrord.socket`."""
-    text = _template(CONFIG)
+    text = template("mirrord.toml")
     return text.replace(_OWN_ENDPOINT, SOCKET_ENDPOINT) if is_socket else text
 
 
@@ -109,12 +101,4 @@ def service_user() -> pwd.struct_passwd | None:
 
 
 def _is_closed(path: Path) -> bool:
-    """Return whether an existing script or folder is inaccessible to other users."""
     return path.exists() and not path.stat().st_mode & stat.S_IXOTH
-
-
-def _template(name: str) -> str:
-    package = Path(__file__).parents[1]
-    packaged = package / "systemd"
-    folder = packaged if packaged.is_dir() else package.parent / "systemd"
-    return (folder / name).read_text("utf-8")

@@ -25,7 +25,7 @@ def why(options: GlobalOptions, reference: str, *, is_json: bool) -> None:
     stored; its access rules; and the last client that requested it.
     """
     with connect(options) as daemon:
-        explanation = daemon.get("/why", reference=reference)
+        explanation = daemon.fetch("GET", "/why", reference=reference)
     if is_json:
         print_json(explanation)
         return

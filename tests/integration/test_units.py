@@ -10,7 +10,7 @@ from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.systemd_units import Installation, service_unit, socket_unit
+from mirrord.cli.systemd_units import Installation, service_unit, template
 from tests.integration.daemon import ROOT
 
 SERVICE = ROOT / "systemd" / "mirrord.service"
@@ -34,7 +34,7 @@ class UnitTests(SynchronousTestCase):
         """The units as they are installed cause no warning."""
         with TemporaryDirectory() as folder:
             here = Installation(Path(sys.prefix), Path(sys.executable).parent, Path(sys.base_prefix))
-            units = {"mirrord.service": service_unit(here), "mirrord.socket": socket_unit()}
+            units = {"mirrord.service": service_unit(here), "mirrord.socket": template("mirrord.socket")}
             for name, text in units.items():
                 Path(folder, name).write_text(text)
             done = analyze("verify", *(str(Path(folder, name)) for name in units))

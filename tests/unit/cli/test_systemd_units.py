@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.cli.systemd_units import SOCKET_ENDPOINT, Installation, configuration, service_unit, socket_unit
+from mirrord.cli.systemd_units import SOCKET_ENDPOINT, Installation, configuration, service_unit, template
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,8 +39,8 @@ class ConfigurationTests(SynchronousTestCase):
         (listener,) = tomllib.loads(configuration(is_socket=True))["listen"]
         self.assertEqual(listener["endpoint"], SOCKET_ENDPOINT)
         name = SOCKET_ENDPOINT.rpartition("name=")[2]
-        self.assertIn(f"\nFileDescriptorName={name}\n", socket_unit())
-        self.assertIn("\nListenStream=127.0.0.1:5000\n", socket_unit())
+        self.assertIn(f"\nFileDescriptorName={name}\n", template("mirrord.socket"))
+        self.assertIn("\nListenStream=127.0.0.1:5000\n", template("mirrord.socket"))
 
 
 class ObstacleTests(SynchronousTestCase):
