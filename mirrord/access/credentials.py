@@ -1,7 +1,6 @@
 """Credentials in an Authorization header (RFC 7617, RFC 6750)."""
 
 import base64
-from typing import Self
 
 import attrs
 
@@ -15,19 +14,6 @@ class Basic:
 
     username: str
     password: str = attrs.field(repr=False)
-
-    @classmethod
-    def decode(cls, encoded: str) -> Self:
-        """Decode the credentials that follow `Basic`.
-
-        Raises:
-            ValueError: They are not a user name and a password.
-        """
-        text = base64.b64decode(encoded, validate=True).decode("utf-8")
-        username, colon, password = text.partition(":")
-        if not colon:
-            raise ValueError("no colon between user name and password")
-        return cls(username, password)
 
 
 @attrs.frozen
@@ -52,10 +38,18 @@ def read_credentials(header: str) -> Credentials | None:
         raise ValueError("too long")
     match scheme.lower():
         case "basic":
-            try:
-                return Basic.decode(rest)
-            except ValueError:
-                raise ValueError("not a Base64-encoded user name and password") from None
+            return _decode_basic(rest)
         case "bearer":
             return Bearer(rest)
     return None
+
+
+def _decode_basic(encoded: str) -> Basic:
+    try:
+        text = base64.b64decode(encoded, validate=True).decode("utf-8")
+    except ValueError:
+        text = ""
+    username, colon, password = text.partition(":")
+    if not colon:
+        raise ValueError("not a Base64-encoded user name and password")
+    return Basic(username, password)

@@ -41,7 +41,6 @@ class ClientIdentity:
     authorization: str | None = attrs.field(default=None, repr=False)
 
 
-_NO_PRINCIPALS: frozenset[Principal] = frozenset()
 _ANONYMOUS = Principal("anonymous")
 
 _parse_cached = lru_cache(maxsize=1024)(parse_address)
@@ -66,10 +65,6 @@ class _Rule:
                 Action.DELETE: frozenset(config.delete),
             },
         )
-
-    def matches(self, name: str) -> bool:
-        """Return whether this rule applies to the repository of that name."""
-        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
 @attrs.frozen
@@ -102,9 +97,9 @@ class Rules:
         """Return the principals that may do this in the repository."""
         name = key.rule_name
         for rule in self._rules:
-            if rule.matches(name):
+            if any(fnmatchcase(name, pattern) for pattern in rule.patterns):
                 return rule.principals[action]
-        return _NO_PRINCIPALS
+        return frozenset()
 
 
 def _includes(principal: Principal, identity: ClientIdentity, user: str | None) -> bool:

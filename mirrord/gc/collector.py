@@ -83,7 +83,7 @@ class Collector:
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self._loop = LoopingCall(self._begin_sweep)
+        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep_guarded()))
         self._loop.clock = self._clock
 
     @property
@@ -133,7 +133,7 @@ class Collector:
         total = EvictedContent()
         named: list[Entry] = []
         while batch := list(islice(evictable, ENTRIES_PER_SLICE)):
-            total += EvictedContent(len(batch), sum(entry.size for entry in batch))
+            total += EvictedContent.of(batch)
             named += batch[: MAX_NAMED - len(named)]
             await yield_to_reactor(self._clock)
         return SweepPreview(total, tuple(named), await self._hosted.preview(limits))
@@ -259,8 +259,7 @@ class Collector:
                 batch = list(islice(victims(order, remaining, limits, store.is_busy), ENTRIES_PER_SLICE))
                 if not batch:
                     break
-                entries = await store.evict(batch)
-            evicted = EvictedContent(len(entries), sum(entry.size for entry in entries))
+                evicted = EvictedContent.of(await store.evict(batch))
             self._metrics.evicted(evicted.count, evicted.size)
             total += evicted
             await yield_to_reactor(self._clock)
@@ -280,9 +279,6 @@ class Collector:
                 break
             await yield_to_reactor(self._clock)
         return forgotten
-
-    def _begin_sweep(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._sweep_guarded())
 
     async def _sweep_guarded(self) -> None:
         """Sweep, and log any exception: it would end the LoopingCall for good, and fill the disk."""

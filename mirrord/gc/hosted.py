@@ -6,9 +6,9 @@ removal is checked again where it is done: a sweep that was cut short, or that o
 incomplete.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice, takewhile
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -39,6 +39,11 @@ class EvictedContent:
 
     count: int = 0
     size: int = 0
+
+    @classmethod
+    def of(cls, entries: Collection[Entry]) -> Self:
+        """Return the number of entries and the sum of their sizes."""
+        return cls(len(entries), sum(entry.size for entry in entries))
 
     def __add__(self, other: "EvictedContent") -> "EvictedContent":
         return EvictedContent(self.count + other.count, self.size + other.size)
@@ -119,7 +124,7 @@ class HostedSweeper:
             unreferenced += page[: MAX_NAMED - len(unreferenced)]
         removed = EvictedContent()
         async for entries in cooperate(self._clock, self._store.unlinked()):
-            removed += _sum(entries)
+            removed += EvictedContent.of(entries)
         result = HostedSweepResult(
             tags=tags, manifests=manifests, blobs=blobs, uploads=uploads, removed=removed
         )
@@ -181,18 +186,12 @@ class HostedSweeper:
             async for names in cooperate(self._clock, self._store.mirrored(entries) if entries else ()):
                 mirrored |= names
             self._store.mark_mirrored([entry for entry in entries if entry.name in mirrored])
-            removed += _sum(
-                await self._store.remove([entry for entry in entries if entry.name not in mirrored])
-            )
+            unused = [entry for entry in entries if entry.name not in mirrored]
+            removed += EvictedContent.of(await self._store.remove(unused))
         return removed
 
     def _until_stopped(self, pages: Iterable[T]) -> Iterator[T]:
         return takewhile(lambda _: not self._is_stopped, pages)
-
-
-def _sum(entries: Iterable[Entry]) -> EvictedContent:
-    sizes = [entry.size for entry in entries]
-    return EvictedContent(len(sizes), sum(sizes))
 
 
 def _portions(plan: RetentionPlan) -> Iterator[RetentionPlan]:

@@ -54,10 +54,6 @@ class LineStream:
         return bool(poll.poll(0))
 
 
-class JournalFull(Exception):
-    """The journal would block, and the reactor cannot wait for it."""
-
-
 class Transport(Protocol):
     """The connection to the journal."""
 
@@ -82,7 +78,7 @@ class Journal:
         """Send an entry. The traceback is part of its message, because journalctl shows only that.
 
         Raises:
-            JournalFull: It would block.
+            BlockingIOError: The journal would block, and the reactor cannot wait for it.
             OSError: There is no journal.
         """
         message = f"{entry.message}\n{entry.traceback}" if entry.traceback else entry.message
@@ -94,10 +90,7 @@ class Journal:
         if entry.event is not None:
             pairs.append(("MESSAGE_ID", entry.event.value))
         pairs += [(FIELDS[name], value) for name, value in entry.fields.items()]
-        try:
-            self._transport.send(pairs)
-        except BlockingIOError:
-            raise JournalFull from None
+        self._transport.send(pairs)
 
 
 @implementer(ILogObserver)
@@ -157,7 +150,7 @@ class Logs:
     def _write_to_journal(self, entry: LogEntry) -> bool:
         try:
             self._journal.write(entry)
-        except JournalFull:
+        except BlockingIOError:
             return False
         except OSError:
             return self._write_text(entry)
