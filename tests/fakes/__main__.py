@@ -1,4 +1,4 @@
-"""`python -m tests.fakes`: a FakeRegistry that obeys its standard input (tests/fakes/apart.py)."""
+"""`python -m tests.fakes`: a FakeRegistry controlled by its standard input (registry_process.py)."""
 
 import argparse
 import json
@@ -12,14 +12,14 @@ from twisted.internet.task import react
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from tests.fakes.apart import Pushed, Stored, decode_fault
 from tests.fakes.images import make_image, random_bytes
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.scene import Manners
+from tests.fakes.registry_process import Pushed, Stored, decode_fault
+from tests.fakes.state import RegistryBehavior
 
 
-class Orders(LineReceiver):
-    """Standard input: one order a line, one answer each."""
+class CommandProtocol(LineReceiver):
+    """Reads one command per line of standard input, and responds to each with a line."""
 
     delimiter = b"\n"
     MAX_LENGTH = 1024 * 1024
@@ -29,21 +29,21 @@ class Orders(LineReceiver):
         self._ended = ended
 
     def lineReceived(self, line: bytes) -> None:
-        """Obey one order."""
+        """Run one command."""
         terms = json.loads(line)
-        order = getattr(self, f"_do_{terms.pop('do')}")
-        Deferred.fromCoroutine(self._obey(order, terms))
+        command = getattr(self, f"_do_{terms.pop('do')}")
+        Deferred.fromCoroutine(self._run(command, terms))
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
-        """Nobody gives orders any more."""
+        """Stop: standard input has ended."""
         self._ended.callback(None)
 
-    async def _obey(self, order: Any, terms: dict[str, Any]) -> None:
+    async def _run(self, command: Any, terms: dict[str, Any]) -> None:
         try:
-            answer: dict[str, object] = {"result": await order(**terms)}
-        except Exception as error:  # noqa: BLE001 - whoever gave the order is told
-            answer = {"error": repr(error)}
-        self.sendLine(json.dumps(answer).encode())
+            response: dict[str, object] = {"result": await command(**terms)}
+        except Exception as error:  # noqa: BLE001 - reported to the other process
+            response = {"error": repr(error)}
+        self.sendLine(json.dumps(response).encode())
 
     async def _do_put_image(self, sizes: list[int], seed: int, repository: str, tag: str | None) -> object:
         image = make_image(sizes, seed)
@@ -54,10 +54,10 @@ class Orders(LineReceiver):
         return attrs.asdict(Stored.of(self._registry.put_blob(random_bytes(size, seed), repository)))
 
     async def _do_put_tag(self, tag: str, manifest: str, repository: str) -> None:
-        self._registry.holdings.shelf(repository).tags[tag] = manifest
+        self._registry.content.repository(repository).tags[tag] = manifest
 
     async def _do_delete_tag(self, tag: str, repository: str) -> None:
-        del self._registry.holdings.shelf(repository).tags[tag]
+        del self._registry.content.repository(repository).tags[tag]
 
     async def _do_play(self, faults: list[dict[str, Any]]) -> None:
         self._registry.play(*map(decode_fault, faults))
@@ -90,9 +90,9 @@ class Orders(LineReceiver):
 async def serve(clock: Any, options: argparse.Namespace) -> None:
     """Serve until standard input ends."""
     given = json.loads(options.options)
-    manners = Manners(**given.get("manners", {}))
+    behavior = RegistryBehavior(**given.get("behavior", {}))
     hosts = tuple(given.get("hosts", ["127.0.0.1"] * 3))
-    registry = FakeRegistry(clock, manners, hosts, (options.port, 0, 0))
+    registry = FakeRegistry(clock, behavior, hosts, (options.port, 0, 0))
     await registry.up()
     spoken: dict[str, object] = {
         "url": registry.url,
@@ -107,7 +107,7 @@ async def serve(clock: Any, options: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(spoken) + "\n")
     sys.stdout.flush()
     ended: Deferred[None] = Deferred()
-    stdio.StandardIO(Orders(registry, ended))
+    stdio.StandardIO(CommandProtocol(registry, ended))
     await ended
     await registry.down()
 
@@ -117,8 +117,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fakes", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="of the API; 0 takes a free one")
     parser.add_argument("--layer-size", type=int, default=0, help="push library/app:latest with such a layer")
-    parser.add_argument("--rate", type=float, default=None, help="bytes a second an answer")
-    parser.add_argument("--options", default="{}", help="manners and hosts, as JSON")
+    parser.add_argument("--rate", type=float, default=None, help="bytes per second of a response")
+    parser.add_argument("--options", default="{}", help="behavior and hosts, as JSON")
     options = parser.parse_args()
     react(serve, (options,), _reactor=reactor)
 

@@ -1,9 +1,8 @@
-"""Faults: what a fake registry does wrong, as a script of frozen values.
+"""Faults of a fake registry, as a script of frozen values.
 
-A `Trait` is how the registry is (no Range, chunked bodies): every trait that matches a request
-holds for it. An `Event` is something that happens: a request meets the first event that matches
-and is not used up, so that `[Cut(after=10), Cut(after=20), Stall(after=5)]` breaks three
-successive answers, each in its own way.
+A `Trait` (no ranges, chunked bodies) applies to every request that it matches. An `Event` applies
+to one: a request consumes the first event that matches, so that `[Cut(after=10), Cut(after=20),
+Stall(after=5)]` interrupts three successive responses.
 """
 
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ import attrs
 
 
 class Kind(StrEnum):
-    """What a request asked for, by where it arrived."""
+    """The kind of a request."""
 
     PING = "ping"
     MANIFEST = "manifest"
@@ -28,9 +27,9 @@ class Kind(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """Something wrong with the answers to requests `on` a kind (None: any) whose target contains `match`.
+    """A fault of the responses to requests of the kind `on` (None: any) whose target contains `match`.
 
-    It holds for `times` requests; None means always.
+    It applies to `times` requests; None means all.
     """
 
     on: Kind | None = None
@@ -39,25 +38,25 @@ class Fault:
     method: str | None = None
 
     def is_for(self, kind: Kind, method: str, target: str) -> bool:
-        """Whether a request meets this fault."""
+        """Return whether this fault applies to a request."""
         return self.on in {None, kind} and self.method in {None, method} and self.match in target
 
 
 @attrs.frozen(kw_only=True)
 class Event(Fault):
-    """Something that happens to one answer."""
+    """A fault of one response."""
 
 
 @attrs.frozen(kw_only=True)
 class Trait(Fault):
-    """How the registry is."""
+    """A fault of all responses, while it is in the script."""
 
     times: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class BodyEvent(Event):
-    """Something that happens while a blob's bytes, by default, are sent."""
+    """A fault of one body; by default of the content of a blob."""
 
     on: Kind | None = Kind.CONTENT
     method: str | None = "GET"
@@ -65,7 +64,7 @@ class BodyEvent(Event):
 
 @attrs.frozen
 class Cut(BodyEvent):
-    """The connection closes after so many bytes of this answer; with a reset if `abort`."""
+    """Close the connection after so many bytes of the body; with a reset if `abort`."""
 
     after: int = 0
     abort: bool = False
@@ -73,7 +72,7 @@ class Cut(BodyEvent):
 
 @attrs.frozen
 class Stall(BodyEvent):
-    """After so many bytes of this answer nothing comes for `seconds` (None: for ever)."""
+    """Pause for `seconds` (None: for ever) after so many bytes of the body."""
 
     after: int = 0
     seconds: float | None = None
@@ -81,21 +80,21 @@ class Stall(BodyEvent):
 
 @attrs.frozen
 class WrongByte(BodyEvent):
-    """The byte at this offset of the whole content is flipped; all lengths are right."""
+    """Flip the byte at this offset of the whole content."""
 
     at: int = 0
 
 
 @attrs.frozen
 class ShortBody(BodyEvent):
-    """The body ends after so many bytes, and Content-Length agrees with that."""
+    """End the body after so many bytes, with a Content-Length to match."""
 
     to: int = 0
 
 
 @attrs.frozen
 class Status(Event):
-    """This status instead of an answer, with the spec's JSON or with `body` as plain text."""
+    """Respond with this status, and with an error document or `body` as plain text."""
 
     code: int = 500
     retry_after: str | int | None = None
@@ -104,59 +103,59 @@ class Status(Event):
 
 @attrs.frozen
 class Html(Event):
-    """A captive portal: a page of HTML, with a 200 unless told otherwise."""
+    """Respond with a page of HTML, like a captive portal."""
 
     code: int = 200
 
 
 @attrs.frozen
 class Hang(Event):
-    """The request is read and never answered."""
+    """Never respond."""
 
 
 @attrs.frozen(kw_only=True)
 class ExpiredUrl(Event):
-    """The CDN says that the signature is too old: 403, in XML."""
+    """Respond with 403 in XML, like a CDN whose signed URL has expired."""
 
     on: Kind | None = Kind.CONTENT
 
 
 @attrs.frozen
 class Delay(Trait):
-    """The answer begins only after so many seconds."""
+    """Delay the response."""
 
     seconds: float = 0.1
 
 
 @attrs.frozen(kw_only=True)
 class NoRange(Trait):
-    """Ranges are ignored: every answer is the whole content, 200."""
+    """Ignore ranges."""
 
     on: Kind | None = Kind.CONTENT
 
 
 @attrs.frozen(kw_only=True)
 class NoRedirect(Trait):
-    """Blobs come from the registry itself; the request counts as one for their content."""
+    """Send blobs from the registry itself; the request counts as one for their content."""
 
     on: Kind | None = Kind.BLOB
 
 
 @attrs.frozen(kw_only=True)
 class Chunked(Trait):
-    """No Content-Length: the body comes in chunks."""
+    """Send the body in chunks, without a Content-Length."""
 
 
 @attrs.frozen
 class MissingHeaders(Trait):
-    """These headers are left out."""
+    """Leave these headers out."""
 
     names: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class Header(Trait):
-    """This header is set to this value, true or not."""
+    """Set a header."""
 
     name: str = "X-Fake"
     value: str = ""
@@ -164,14 +163,14 @@ class Header(Trait):
 
 @attrs.frozen
 class HugeHeaders(Trait):
-    """So many bytes of headers that mean nothing."""
+    """Add so many bytes of meaningless headers."""
 
     size: int = 16 * 1024
 
 
 @attrs.define(eq=False)
 class _Scripted:
-    """A fault and for how many more requests it holds; None is without end."""
+    """A fault and the number of requests to which it still applies; None is no limit."""
 
     fault: Fault
     left: int | None
@@ -183,27 +182,27 @@ class _Scripted:
 
 @attrs.define(eq=False)
 class Script:
-    """The faults that are still to come, in order."""
+    """The remaining faults, in order."""
 
     _scripted: list[_Scripted] = attrs.field(factory=list, init=False)
 
     def add(self, faults: Iterable[Fault]) -> None:
-        """Append to the script."""
+        """Append faults."""
         self._scripted.extend(_Scripted(fault, fault.times) for fault in faults)
 
     def clear(self) -> None:
-        """Forget every fault: the registry is well again."""
+        """Delete all faults."""
         self._scripted.clear()
 
     def is_holding(self, trait: type[Trait], kind: Kind, method: str, target: str) -> bool:
-        """Whether a request would meet a trait of this class; nothing is used up."""
+        """Return whether a trait of this class applies to a request; nothing is consumed."""
         return any(
             isinstance(each.fault, trait) and each.left != 0 and each.fault.is_for(kind, method, target)
             for each in self._scripted
         )
 
     def take(self, kind: Kind, method: str, target: str) -> tuple[Event | None, tuple[Trait, ...]]:
-        """Use up and return what one request meets: the next event, and all traits."""
+        """Consume and return the faults of one request: the next event and all traits."""
         event: Event | None = None
         traits: list[Trait] = []
         for scripted in self._scripted:

@@ -1,4 +1,4 @@
-"""Images that real clients can unpack, made of random bytes: the same seed makes the same image."""
+"""Images that real clients can unpack, of random bytes: the same seed makes the same image."""
 
 import io
 import json
@@ -18,13 +18,13 @@ _BLOCK = 1024 * 1024
 
 
 def digest_of(content: bytes) -> str:
-    """Its sha256 digest."""
+    """Return the sha256 digest."""
     return f"sha256:{sha256(content).hexdigest()}"
 
 
 @attrs.frozen
 class Piece:
-    """Some content and what it is called."""
+    """Content with its media type."""
 
     media_type: str
     content: bytes = attrs.field(repr=False)
@@ -38,13 +38,13 @@ class Piece:
         return len(self.content)
 
     def descriptor(self, **more: object) -> dict[str, object]:
-        """How a manifest names it."""
+        """Return its descriptor in a manifest."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size, **more}
 
 
 @attrs.frozen
 class Image:
-    """A manifest with all that it names."""
+    """A manifest with its content."""
 
     manifest: Piece
     config: Piece
@@ -64,13 +64,13 @@ class Index:
 
 
 def random_bytes(size: int, seed: int) -> bytes:
-    """Bytes that do not compress; about 1 GB/s."""
+    """Return bytes that do not compress; about 1 GB/s."""
     dice = random.Random(seed)
     return b"".join(dice.randbytes(min(_BLOCK, size - at)) for at in range(0, size, _BLOCK))
 
 
 def make_layer(size: int, seed: int) -> Piece:
-    """An uncompressed tar with one random file of `size` bytes."""
+    """Return an uncompressed tar with one random file of `size` bytes."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         entry = tarfile.TarInfo(f"blob-{seed}")
@@ -81,7 +81,7 @@ def make_layer(size: int, seed: int) -> Piece:
 
 
 def make_image(sizes: Sequence[int] = (64 * 1024,), seed: int = 1, architecture: str = "amd64") -> Image:
-    """An image with a layer of each of `sizes` bytes."""
+    """Return an image with a layer of each of `sizes` bytes."""
     layers = tuple(make_layer(size, seed * 1000 + place) for place, size in enumerate(sizes))
     config = Piece(
         OCI_CONFIG,
@@ -110,7 +110,7 @@ def make_image(sizes: Sequence[int] = (64 * 1024,), seed: int = 1, architecture:
 
 
 def make_index(images: Sequence[Image], architectures: Sequence[str] = ("amd64", "arm64")) -> Index:
-    """An index of images, one an architecture."""
+    """Return an index of images, one per architecture."""
     manifests = [
         image.manifest.descriptor(platform={"os": "linux", "architecture": architecture})
         for image, architecture in zip(images, architectures, strict=False)
@@ -120,7 +120,7 @@ def make_index(images: Sequence[Image], architectures: Sequence[str] = ("amd64",
 
 
 def make_attachment(subject: Piece, artifact_type: str = "application/vnd.example.signature") -> Image:
-    """An image manifest that refers to `subject`, as a signature does."""
+    """Return an image whose subject is `subject`, such as a signature."""
     empty = Piece("application/vnd.oci.empty.v1+json", b"{}")
     document = {
         "schemaVersion": 2,

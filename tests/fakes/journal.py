@@ -1,4 +1,4 @@
-"""The journal: every request that a fake registry saw, and what it sent."""
+"""The journal of a fake registry: the requests that it received, and the bytes that it sent."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,8 @@ from tests.fakes.faults import Kind
 
 
 @attrs.frozen
-class Seen:
-    """A request as it was seen, and its answer so far; `bytes_sent` counts the body only."""
+class RecordedRequest:
+    """A request and its response so far; `bytes_sent` counts the body only."""
 
     method: str
     target: str
@@ -20,7 +20,7 @@ class Seen:
     is_finished: bool = False
 
     def header(self, name: str) -> str | None:
-        """The first value of a header."""
+        """Return the first value of a header."""
         return next((value for each, value in self.headers if each == name.lower()), None)
 
     @property
@@ -34,20 +34,20 @@ class Seen:
 
 @attrs.define(eq=False)
 class Entry:
-    """A line of the journal that is still being written."""
+    """An entry of the journal whose response is being sent."""
 
-    seen: Seen
+    seen: RecordedRequest
 
     def answered(self, status: int) -> None:
-        """The answer's status is known."""
+        """Record the status."""
         self.seen = attrs.evolve(self.seen, status=status)
 
     def sent(self, count: int) -> None:
-        """So many more bytes of the body were written."""
+        """Record that so many more bytes of the body were sent."""
         self.seen = attrs.evolve(self.seen, bytes_sent=self.seen.bytes_sent + count)
 
     def finished(self) -> None:
-        """Nothing more will be sent."""
+        """Record that the response has ended."""
         self.seen = attrs.evolve(self.seen, is_finished=True)
 
 
@@ -57,24 +57,24 @@ class Journal:
 
     _entries: list[Entry] = attrs.field(factory=list, init=False)
 
-    def open(self, seen: Seen) -> Entry:
-        """Begin a line."""
+    def open(self, seen: RecordedRequest) -> Entry:
+        """Begin an entry."""
         entry = Entry(seen)
         self._entries.append(entry)
         return entry
 
     def extend(self, entries: Iterable[Entry]) -> None:
-        """Add lines that were written elsewhere."""
+        """Add entries of another journal."""
         self._entries.extend(entries)
 
     def clear(self) -> None:
-        """Begin a new page; requests that are still answered are no longer counted."""
+        """Delete all entries; responses that are still being sent are not counted any more."""
         self._entries.clear()
 
     def requests(
         self, kind: Kind | None = None, method: str | None = None, match: str = ""
-    ) -> tuple[Seen, ...]:
-        """The requests of a kind and method whose target contains `match`."""
+    ) -> tuple[RecordedRequest, ...]:
+        """Return the requests of a kind and method whose target contains `match`."""
         return tuple(
             entry.seen
             for entry in self._entries
@@ -84,5 +84,5 @@ class Journal:
         )
 
     def bytes_sent(self, digest: str = "") -> int:
-        """How many bytes of a blob's content (default: of all blobs) were sent so far."""
+        """Return the number of bytes that were sent of a blob (default: of all blobs)."""
         return sum(seen.bytes_sent for seen in self.requests(Kind.CONTENT, match=digest))

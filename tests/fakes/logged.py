@@ -1,4 +1,4 @@
-"""What is logged while a test runs, as it would be told."""
+"""The log entries of a test."""
 
 import attrs
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
@@ -11,14 +11,14 @@ from mirrord.observe.log_entry import LogEntry
 @implementer(ILogObserver)
 @attrs.define(eq=False)
 class Logged:
-    """Listens to the loggers whose names begin with `namespace`."""
+    """Records the entries of loggers whose names begin with `namespace`."""
 
     namespace: str
     entries: list[LogEntry] = attrs.field(factory=list, init=False)
 
     @classmethod
     def during(cls, case: SynchronousTestCase, namespace: str) -> "Logged":
-        """Listen until the end of a test."""
+        """Record until the end of a test."""
         logged = cls(namespace)
         globalLogPublisher.addObserver(logged)
         case.addCleanup(globalLogPublisher.removeObserver, logged)

@@ -5,9 +5,9 @@ from urllib.parse import parse_qs
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
-from tests.fakes.exchange import Answer
 from tests.fakes.faults import Kind
-from tests.fakes.scene import Scene
+from tests.fakes.responses import PlainResponse
+from tests.fakes.state import RegistryState
 from tests.fakes.tokens import account_of
 
 
@@ -16,20 +16,22 @@ class Realm(Resource):
 
     isLeaf = True
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, state: RegistryState) -> None:
         super().__init__()
-        self._scene = scene
+        self._state = state
 
     def render(self, request: Request) -> int:
-        """Issue a token, or refuse the account."""
-        return self._scene.begin(request, Kind.TOKEN).answer(self._answer(request))
+        """Issue a token, or reject the account."""
+        return self._state.begin(request, Kind.TOKEN).send(self._respond(request))
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> PlainResponse:
         authorization = request.getHeader("Authorization")
-        account = account_of(authorization, self._scene.manners.accounts)
+        account = account_of(authorization, self._state.behavior.accounts)
         if authorization is not None and account is None:
-            return Answer.error(401, message="incorrect username or password")
+            return PlainResponse.error(401, message="incorrect username or password")
         query = parse_qs(request.uri.partition(b"?")[2].decode())
-        tokens = self._scene.tokens
+        tokens = self._state.tokens
         token = tokens.issue(frozenset(query.get("scope", [])), account)
-        return Answer.json({"token": token, "access_token": token, "expires_in": tokens.lifetime_seconds})
+        return PlainResponse.json(
+            {"token": token, "access_token": token, "expires_in": tokens.lifetime_seconds}
+        )

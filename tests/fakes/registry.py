@@ -1,8 +1,8 @@
-"""FakeRegistry: a whole registry with Docker Hub's manners, and with faults by script.
+"""FakeRegistry: a registry that behaves like Docker Hub, with a fault script.
 
 Three ports on loopback: the API, the token service and the CDN, each an origin of its own. It
-runs in the test's reactor, or in a process of its own (`tests/fakes/apart.py`) where its work
-would disturb what is measured.
+runs in the test's reactor, or in a process of its own (`tests/fakes/registry_process.py`) if its work
+would disturb a measurement.
 """
 
 from typing import Any
@@ -15,20 +15,20 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tests.fakes.api import Api
+from tests.fakes.api import APIResource
 from tests.fakes.cdn import Cdn
+from tests.fakes.content import RegistryContent
 from tests.fakes.faults import Fault, Script
-from tests.fakes.holdings import Holdings
 from tests.fakes.images import Image, Index, Piece
 from tests.fakes.journal import Journal
 from tests.fakes.realm import Realm
-from tests.fakes.scene import Manners, Scene
+from tests.fakes.state import RegistryBehavior, RegistryState
 from tests.fakes.tokens import Tokens
 
 
 @attrs.define(eq=False)
-class _Door:
-    """One listening port that opens again where it was. The reactor listens on TCP and tells the time."""
+class _ReopenablePort:
+    """A listening port that can be closed and opened again. The reactor is also the clock."""
 
     _reactor: Any
     _resource: Resource
@@ -50,7 +50,7 @@ class _Door:
         self._number = port.getHost().port
 
     async def close(self) -> None:
-        """Listen no more, and break every connection."""
+        """Stop listening, and abort every connection."""
         if self._port is None or self._factory is None:
             return
         port, self._port = self._port, None
@@ -65,92 +65,92 @@ class _Door:
 class FakeRegistry:
     """A registry on three ports of loopback; `await up()` before use, `await down()` after.
 
-    `journal` tells what was asked and sent, `manners` is how it behaves; `play` and `throttle`
+    `journal` tells what was target and sent, `behavior` is how it behaves; `play` and `throttle`
     change it while it runs. `hosts` and `ports` are the API's, the token service's and the CDN's.
     """
 
     _reactor: Any
-    manners: Manners = attrs.field(factory=Manners)
+    behavior: RegistryBehavior = attrs.field(factory=RegistryBehavior)
     hosts: tuple[str, str, str] = ("127.0.0.1", "127.0.0.1", "127.0.0.1")
     ports: tuple[int, int, int] = (0, 0, 0)
-    _scene: Scene = attrs.field(init=False)
-    _doors: tuple[_Door, _Door, _Door] = attrs.field(init=False)
+    _state: RegistryState = attrs.field(init=False)
+    _ports: tuple[_ReopenablePort, _ReopenablePort, _ReopenablePort] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._scene = scene = Scene(self._reactor, self.manners)
+        self._state = state = RegistryState(self._reactor, self.behavior)
         api, realm, cdn = (
-            _Door(self._reactor, resource, host, port)
+            _ReopenablePort(self._reactor, resource, host, port)
             for resource, host, port in zip(
-                (Api(scene), Realm(scene), Cdn(scene)), self.hosts, self.ports, strict=True
+                (APIResource(state), Realm(state), Cdn(state)), self.hosts, self.ports, strict=True
             )
         )
-        self._doors = api, realm, cdn
+        self._ports = api, realm, cdn
 
     @property
     def url(self) -> str:
-        """Where the API is, without a path."""
-        return self._doors[0].origin
+        """The URL of the API, without a path."""
+        return self._ports[0].origin
 
     @property
     def realm_url(self) -> str:
-        """Where the token service is, without a path."""
-        return self._doors[1].origin
+        """The URL of the token service, without a path."""
+        return self._ports[1].origin
 
     @property
     def cdn_url(self) -> str:
-        """Where the CDN is, without a path."""
-        return self._doors[2].origin
+        """The URL of the CDN, without a path."""
+        return self._ports[2].origin
 
     @property
     def journal(self) -> Journal:
-        """What was asked, and what was sent."""
-        return self._scene.journal
+        """The requests and what was sent."""
+        return self._state.journal
 
     @property
     def script(self) -> Script:
-        """What goes wrong."""
-        return self._scene.script
+        """The fault script."""
+        return self._state.script
 
     @property
     def tokens(self) -> Tokens:
-        """What the token service issued."""
-        return self._scene.tokens
+        """The tokens that were issued."""
+        return self._state.tokens
 
     @property
-    def holdings(self) -> Holdings:
-        """What can be pulled."""
-        return self._scene.holdings
+    def content(self) -> RegistryContent:
+        """The content that can be pulled."""
+        return self._state.content
 
     async def up(self) -> None:
         """Listen; the second time on the same ports."""
-        for door in self._doors:
+        for door in self._ports:
             door.open()
-        self._scene.realm_origin, self._scene.cdn_origin = self.realm_url, self.cdn_url
+        self._state.realm_origin, self._state.cdn_origin = self.realm_url, self.cdn_url
 
     async def down(self) -> None:
-        """Close the ports and every connection; what it holds and has seen stays."""
-        for door in self._doors:
+        """Close the ports and every connection; content and journal stay."""
+        for door in self._ports:
             await door.close()
 
     def put(self, content: Image | Index, repository: str = "library/app", tag: str | None = "latest") -> str:
-        """Push an image or index; returns the digest of its manifest."""
-        return self.holdings.put(repository, content, tag)
+        """Push an image or an index; return the digest of its manifest."""
+        return self.content.put(repository, content, tag)
 
     def put_blob(self, content: bytes, repository: str = "library/app") -> Piece:
-        """Push a lone blob."""
-        return self.holdings.put_blob(repository, content)
+        """Push a single blob."""
+        return self.content.put_blob(repository, content)
 
     def play(self, *faults: Fault) -> None:
         """Append to the fault script."""
         self.script.add(faults)
 
     def heal(self) -> None:
-        """Forget every fault."""
+        """Delete the fault script."""
         self.script.clear()
 
     def throttle(self, rate: float | None, digest: str | None = None) -> None:
-        """Send at most `rate` bytes a second an answer: of one digest, or of all others."""
+        """Limit each response to `rate` bytes per second: those of one digest, or of all others."""
         if digest is None:
-            self._scene.pace.rate = rate
+            self._state.rates.rate = rate
         else:
-            self._scene.pace.of_digest[digest] = rate
+            self._state.rates.of_digest[digest] = rate

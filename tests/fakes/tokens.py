@@ -1,4 +1,4 @@
-"""Tokens of a fake registry, and the accounts that may have them."""
+"""The tokens of a fake registry, and its accounts."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 @attrs.frozen
 class Token:
-    """What a token is good for, for whom, and until when."""
+    """The scopes, the account and the expiry of a token."""
 
     scopes: frozenset[str]
     account: str | None
@@ -19,7 +19,7 @@ class Token:
 
 @attrs.define(eq=False)
 class Tokens:
-    """All tokens that were issued, and how often each scope was asked for."""
+    """All tokens that were issued, and how often each scope was requested."""
 
     _clock: IReactorTime
     lifetime_seconds: int = 300
@@ -28,7 +28,7 @@ class Tokens:
     _issued: dict[str, Token] = attrs.field(factory=dict, init=False)
 
     def issue(self, scopes: frozenset[str], account: str | None) -> str:
-        """A new token, good for `scopes`."""
+        """Issue a token for `scopes`."""
         self._count += 1
         name = f"token-{self._count}-{'x' * 64}"
         self._issued[name] = Token(scopes, account, self._clock.seconds() + self.lifetime_seconds)
@@ -36,11 +36,11 @@ class Tokens:
         return name
 
     def revoke(self) -> None:
-        """No token is good any more, whatever it promised."""
+        """Revoke all tokens."""
         self._issued.clear()
 
     def is_good(self, authorization: str | None, scope: str | None) -> bool:
-        """Whether this header lets its bearer do what `scope` (None: nothing in particular) says."""
+        """Return whether a header authorizes `scope` (None: any valid token does)."""
         scheme, _, name = (authorization or "").partition(" ")
         token = self._issued.get(name)
         return (
@@ -52,7 +52,7 @@ class Tokens:
 
 
 def account_of(authorization: str | None, accounts: dict[str, str]) -> str | None:
-    """The account that a Basic header proves to be, if it is one of `accounts`."""
+    """Return the account of a Basic header, if it is one of `accounts`."""
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.fakes.apart import RegistryApart, Stored
-from tests.fakes.scene import Manners
+from tests.fakes.registry_process import RegistryProcess, Stored
+from tests.fakes.state import RegistryBehavior
 from tests.integration.client import Pulled
 from tests.integration.daemon import Daemon, Settings
 
@@ -24,13 +24,13 @@ BIG = int(os.environ.get("MIRRORD_BLOB_MB", "64")) * MB
 class MirrorCase(SynchronousTestCase):
     """A fake registry in its own process, and as many daemons as a test starts."""
 
-    manners = Manners()
+    behavior = RegistryBehavior()
     hosts: tuple[str, str, str] = ("127.0.0.1", "127.0.0.1", "127.0.0.1")
 
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mirrord-", dir="/tmp"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.registry = RegistryApart.start(self.manners, self.hosts)
+        self.registry = RegistryProcess.start(self.behavior, self.hosts)
         self.addCleanup(self.registry.stop)
 
     def start_daemon(self, environment: dict[str, str] | None = None, **settings: str) -> Daemon:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import attrs
 import bcrypt
 
-from tests.fakes.scene import Manners
+from tests.fakes.state import RegistryBehavior
 from tests.integration.case import MirrorCase
 from tests.integration.client import pull
 from tests.integration.daemon import Daemon
@@ -71,7 +71,7 @@ def write_users(file: Path, *names: str) -> None:
 
 
 class AccessCase(MirrorCase):
-    manners = Manners()
+    behavior = RegistryBehavior()
 
     def setUp(self) -> None:
         super().setUp()

@@ -3,7 +3,7 @@ import shutil
 from urllib.parse import parse_qs
 
 from tests.fakes.faults import Cut, ExpiredUrl, Kind, Status, WrongByte
-from tests.fakes.scene import Manners
+from tests.fakes.state import RegistryBehavior
 from tests.integration.case import MB, MirrorCase
 from tests.integration.client import pull
 from tests.integration.daemon import Daemon
@@ -19,7 +19,7 @@ password_file = "{file}"
 
 
 class _AccountCase(MirrorCase):
-    manners = Manners(accounts={"me": _PASSWORD})
+    behavior = RegistryBehavior(accounts={"me": _PASSWORD})
 
     def setUp(self) -> None:
         super().setUp()

@@ -5,7 +5,7 @@ import json
 import socket
 from pathlib import Path
 
-from tests.fakes.scene import Manners
+from tests.fakes.state import RegistryBehavior
 from tests.integration.activated import ActivatedDaemon
 from tests.integration.case import MirrorCase
 from tests.integration.command import Ended, mirrord
@@ -141,7 +141,7 @@ class DoctorTests(DoctorCase):
 class OwnRealmTests(DoctorCase):
     """Which token services receive the password."""
 
-    manners = Manners(accounts={"me": "sesame"})
+    behavior = RegistryBehavior(accounts={"me": "sesame"})
 
     def configure(self) -> Path:
         """Write a configuration with an account at the registry."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fakes.apart import Stored
+from tests.fakes.registry_process import Stored
 from tests.integration.case import MirrorCase
 from tests.integration.client import pull
 from tests.integration.command import Ended, mirrord

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
-from tests.fakes.apart import Stored
+from tests.fakes.registry_process import Stored
 from tests.integration.activated import ActivatedDaemon
 from tests.integration.case import MB, MirrorCase
 from tests.integration.client import Reading

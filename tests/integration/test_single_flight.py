@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.fakes.apart import Stored
 from tests.fakes.faults import Chunked, Delay, Kind
+from tests.fakes.registry_process import Stored
 from tests.integration.case import BIG, MB, MirrorCase
 from tests.integration.client import Reading, pull, pull_at_once
 from tests.integration.daemon import Daemon

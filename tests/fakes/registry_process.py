@@ -1,10 +1,10 @@
-"""A FakeRegistry in a process of its own, for tests that measure or that block.
+"""A FakeRegistry in a process of its own, for tests that measure or block.
 
     python -m tests.fakes --layer-size 33554432 --rate 40000000
 
-starts one, prints its URLs as one line of JSON and then obeys lines of JSON on standard input,
-each `{"do": …}`, each answered by one line. `RegistryApart` is the other end of that pipe; it
-has the methods of `FakeRegistry`, without `await`. When its standard input ends, so does it.
+starts one, prints its URLs as one line of JSON and then reads commands on standard input, lines of
+JSON such as `{"do": …}`, and responds to each with one line, until standard input ends.
+`RegistryProcess` is the other end of that pipe; it has the methods of `FakeRegistry`, without `await`.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ import attrs
 from tests.fakes import faults
 from tests.fakes.faults import Fault, Kind
 from tests.fakes.images import Image, Piece
-from tests.fakes.journal import Entry, Journal, Seen
-from tests.fakes.scene import Manners
+from tests.fakes.journal import Entry, Journal, RecordedRequest
+from tests.fakes.state import RegistryBehavior
 
 _ROOT = Path(__file__).parents[2]
 
 
 def encode_fault(fault: Fault) -> dict[str, Any]:
-    """A fault as JSON."""
+    """Return a fault as JSON."""
     return {"fault": type(fault).__name__, **attrs.asdict(fault)}
 
 
 def decode_fault(document: dict[str, Any]) -> Fault:
-    """The fault that `encode_fault` was given."""
+    """Return the fault from the JSON of `encode_fault`."""
     terms = dict(document)
     kind = getattr(faults, terms.pop("fault"))
     terms["on"] = None if terms["on"] is None else Kind(terms["on"])
@@ -44,15 +44,15 @@ def decode_fault(document: dict[str, Any]) -> Fault:
     return fault
 
 
-def decode_seen(document: dict[str, Any]) -> Seen:
-    """A line of the journal, as `attrs.asdict` wrote it."""
+def decode_seen(document: dict[str, Any]) -> RecordedRequest:
+    """Return an entry of the journal from the result of `attrs.asdict`."""
     headers = tuple((name, value) for name, value in document["headers"])
-    return Seen(**{**document, "kind": Kind(document["kind"]), "headers": headers})
+    return RecordedRequest(**{**document, "kind": Kind(document["kind"]), "headers": headers})
 
 
 @attrs.frozen
 class Stored:
-    """Content in a registry elsewhere; the sums by which a client knows it again."""
+    """Content of the other process, with its checksums."""
 
     digest: str
     size: int
@@ -65,7 +65,7 @@ class Stored:
 
 @attrs.frozen
 class Pushed:
-    """An image in a registry elsewhere."""
+    """An image of the other process."""
 
     manifest: Stored
     blobs: tuple[Stored, ...]
@@ -81,8 +81,8 @@ class Pushed:
 
 
 @attrs.define(eq=False)
-class RegistryApart:
-    """A FakeRegistry elsewhere: `start` it, and `stop` it whatever happens."""
+class RegistryProcess:
+    """A FakeRegistry in another process: `start` it, and `stop` it in any case."""
 
     url: str
     realm_url: str
@@ -92,9 +92,11 @@ class RegistryApart:
     _stdout: IO[str]
 
     @classmethod
-    def start(cls, manners: Manners | None = None, hosts: Iterable[str] = ("127.0.0.1",) * 3) -> Self:
-        """Start one on free ports; it answers when this returns."""
-        options = json.dumps({"manners": attrs.asdict(manners or Manners()), "hosts": list(hosts)})
+    def start(
+        cls, behavior: RegistryBehavior | None = None, hosts: Iterable[str] = ("127.0.0.1",) * 3
+    ) -> Self:
+        """Start one on free ports; it is ready when this returns."""
+        options = json.dumps({"behavior": attrs.asdict(behavior or RegistryBehavior()), "hosts": list(hosts)})
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.fakes", "--options", options],
             cwd=_ROOT,
@@ -104,12 +106,12 @@ class RegistryApart:
             bufsize=1,
         )
         if process.stdin is None or process.stdout is None:
-            raise AssertionError("there are pipes, for they were asked for")
+            raise AssertionError("the process has no pipes")
         line = json.loads(process.stdout.readline())
         return cls(line["url"], line["realm_url"], line["cdn_url"], process, process.stdin, process.stdout)
 
     def stop(self) -> None:
-        """End it; a second time does nothing."""
+        """Stop it; may be called more than once."""
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
         try:
@@ -122,20 +124,20 @@ class RegistryApart:
     def put_image(
         self, *sizes: int, seed: int = 1, repository: str = "library/app", tag: str | None = "latest"
     ) -> Pushed:
-        """Make and push an image with layers of `sizes` bytes."""
-        answer = self._do("put_image", sizes=sizes, seed=seed, repository=repository, tag=tag)
-        return Pushed(Stored(**answer["manifest"]), tuple(Stored(**blob) for blob in answer["blobs"]))
+        """Create and push an image with layers of `sizes` bytes."""
+        response = self._do("put_image", sizes=sizes, seed=seed, repository=repository, tag=tag)
+        return Pushed(Stored(**response["manifest"]), tuple(Stored(**blob) for blob in response["blobs"]))
 
     def put_blob(self, size: int, seed: int = 1, repository: str = "library/app") -> Stored:
-        """Make and push a lone blob."""
+        """Create and push a single blob."""
         return Stored(**self._do("put_blob", size=size, seed=seed, repository=repository))
 
     def put_tag(self, tag: str, manifest: str, repository: str = "library/app") -> None:
-        """Let a tag name a manifest that the repository has."""
+        """Tag a manifest of the repository."""
         self._do("put_tag", tag=tag, manifest=manifest, repository=repository)
 
     def delete_tag(self, tag: str, repository: str = "library/app") -> None:
-        """Forget a tag."""
+        """Delete a tag."""
         self._do("delete_tag", tag=tag, repository=repository)
 
     def play(self, *script: Fault) -> None:
@@ -143,19 +145,19 @@ class RegistryApart:
         self._do("play", faults=[encode_fault(fault) for fault in script])
 
     def heal(self) -> None:
-        """Forget every fault."""
+        """Delete the fault script."""
         self._do("heal")
 
     def throttle(self, rate: float | None, digest: str | None = None) -> None:
-        """Send at most `rate` bytes a second an answer: of one digest, or of all others."""
+        """Limit each response to `rate` bytes per second: those of one digest, or of all others."""
         self._do("throttle", rate=rate, digest=digest)
 
     def revoke_tokens(self) -> None:
-        """No token is good any more."""
+        """Revoke all tokens."""
         self._do("revoke_tokens")
 
     def up(self) -> None:
-        """Listen again where it did."""
+        """Listen again on the same ports."""
         self._do("up")
 
     def down(self) -> None:
@@ -163,19 +165,19 @@ class RegistryApart:
         self._do("down")
 
     def forget(self) -> None:
-        """Begin a new page of the journal."""
+        """Delete the journal."""
         self._do("forget")
 
     @property
     def journal(self) -> Journal:
-        """What was asked and sent until now."""
+        """Return the journal so far."""
         journal = Journal()
         journal.extend(Entry(decode_seen(document)) for document in self._do("journal"))
         return journal
 
     @property
     def tokens_per_scope(self) -> Counter[str]:
-        """How many tokens were issued for each scope."""
+        """Return the number of tokens by scope."""
         return Counter(self._do("tokens"))
 
     def _do(self, do: str, **terms: object) -> Any:
@@ -183,7 +185,7 @@ class RegistryApart:
         line = self._stdout.readline()
         if not line:
             raise RuntimeError("the fake registry has ended")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer["result"]
+        response = json.loads(line)
+        if "error" in response:
+            raise RuntimeError(response["error"])
+        return response["result"]

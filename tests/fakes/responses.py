@@ -1,4 +1,4 @@
-"""An exchange: one request and its answer, on which the script plays its faults."""
+"""The response to one request, with the faults of the script."""
 
 import json
 from collections.abc import Callable
@@ -40,8 +40,8 @@ _CODES = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN", 429: "TOOMANY
 
 
 @attrs.frozen
-class Answer:
-    """What is to be answered; `start` is where in the whole content the body begins."""
+class PlainResponse:
+    """A response without faults; `start` is the offset of its body in the whole content."""
 
     status: int
     body: memoryview = attrs.field(default=memoryview(b""), repr=False)
@@ -50,33 +50,33 @@ class Answer:
 
     @classmethod
     def json(cls, document: object, status: int = 200) -> Self:
-        """A JSON document."""
+        """Return a response with a JSON document."""
         body = memoryview(json.dumps(document).encode())
         return cls(status, body, {"Content-Type": "application/json"})
 
     @classmethod
     def error(cls, status: int, code: str | None = None, message: str = "") -> Self:
-        """The spec's error document."""
+        """Return a response with the specification's error document."""
         error = {"code": code or _CODES.get(status, "UNKNOWN"), "message": message}
         return cls.json({"errors": [error]}, status)
 
-    def with_headers(self, **headers: str) -> "Answer":
-        """The same with more headers; `_` in a name stands for `-`."""
+    def with_headers(self, **headers: str) -> "PlainResponse":
+        """Return the same response with more headers; `_` in a name stands for `-`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return attrs.evolve(self, headers=self.headers | named)
 
 
-def _scripted(status: Status) -> Answer:
-    answer = Answer.error(status.code, message="as the script says")
+def _scripted(status: Status) -> PlainResponse:
+    plain = PlainResponse.error(status.code, message="as the script says")
     if status.body is not None:
-        answer = Answer(status.code, memoryview(status.body.encode()), {"Content-Type": "text/plain"})
-    return answer if status.retry_after is None else answer.with_headers(Retry_After=str(status.retry_after))
+        plain = PlainResponse(status.code, memoryview(status.body.encode()), {"Content-Type": "text/plain"})
+    return plain if status.retry_after is None else plain.with_headers(Retry_After=str(status.retry_after))
 
 
 @implementer(IPushProducer)
 @attrs.define(eq=False)
-class Exchange:
-    """A request being answered, at so many bytes a second (None: as fast as it is taken)."""
+class ScriptedResponse:
+    """A response that is being sent, at `rate` bytes per second (None: as fast as the client reads)."""
 
     _request: Request
     _clock: IReactorTime
@@ -95,49 +95,49 @@ class Exchange:
     _is_over: bool = attrs.field(default=False, init=False)
 
     def has(self, trait: type[Trait]) -> bool:
-        """Whether a trait of this class holds for the request."""
+        """Return whether a trait of this class applies to the request."""
         return any(isinstance(each, trait) for each in self._traits)
 
-    def answer(self, answer: Answer) -> int:
-        """Answer so, but for the faults; returns what `Resource.render` has to."""
+    def send(self, plain: PlainResponse) -> int:
+        """Send a response with the faults; return the result for `Resource.render`."""
         self._request.notifyFinish().addBoth(self._lost)
         delay = sum(trait.seconds for trait in self._traits if isinstance(trait, Delay))
         if not isinstance(self._event, Hang):
-            self._later(delay, lambda: self._write_headers(self._replaced(answer)))
+            self._later(delay, lambda: self._write_headers(self._replaced(plain)))
         return NOT_DONE_YET
 
     def pauseProducing(self) -> None:
-        """The client takes no more for now."""
+        """Pause: the client does not keep up."""
         if not self._is_stalled:
             self._cancel()
 
     def resumeProducing(self) -> None:
-        """The client takes more."""
+        """Resume."""
         if not self._is_over and not self._is_stalled and self._next is None:
             self._later(0, self._write_some)
 
     def stopProducing(self) -> None:
-        """The client has gone."""
+        """Stop: the client has disconnected."""
         self._cancel()
 
-    def _replaced(self, answer: Answer) -> Answer:
+    def _replaced(self, plain: PlainResponse) -> PlainResponse:
         match self._event:
             case Status() as status:
                 return _scripted(status)
             case Html(code=code):
-                return Answer(code, memoryview(_HTML), {"Content-Type": "text/html"})
+                return PlainResponse(code, memoryview(_HTML), {"Content-Type": "text/html"})
             case ExpiredUrl():
-                return Answer(403, memoryview(_EXPIRED), {"Content-Type": "application/xml"})
+                return PlainResponse(403, memoryview(_EXPIRED), {"Content-Type": "application/xml"})
             case ShortBody(to=to):
-                return attrs.evolve(answer, body=answer.body[:to])
-            case WrongByte(at=at) if answer.start <= at < answer.start + len(answer.body):
-                wrong = bytearray(answer.body)
-                wrong[at - answer.start] ^= 0xFF
-                return attrs.evolve(answer, body=memoryview(wrong))
-        return answer
+                return attrs.evolve(plain, body=plain.body[:to])
+            case WrongByte(at=at) if plain.start <= at < plain.start + len(plain.body):
+                wrong = bytearray(plain.body)
+                wrong[at - plain.start] ^= 0xFF
+                return attrs.evolve(plain, body=memoryview(wrong))
+        return plain
 
-    def _write_headers(self, answer: Answer) -> None:
-        headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+    def _write_headers(self, plain: PlainResponse) -> None:
+        headers = {"Content-Length": str(len(plain.body)), **plain.headers}
         for trait in self._traits:
             match trait:
                 case Header(name=name, value=value):
@@ -149,16 +149,16 @@ class Exchange:
                 case Chunked():
                     headers.pop("Content-Length", None)
         request = self._request
-        request.setResponseCode(answer.status)
+        request.setResponseCode(plain.status)
         for name, value in headers.items():
             request.setHeader(name, value)
         if "Content-Type" not in headers and hasattr(request, "defaultContentType"):
             request.defaultContentType = None
-        self._entry.answered(answer.status)
-        if request.method == b"HEAD" or not answer.body:
+        self._entry.answered(plain.status)
+        if request.method == b"HEAD" or not plain.body:
             self._finish()
             return
-        self._body, self._start, self._began_at = answer.body, answer.start, self._clock.seconds()
+        self._body, self._start, self._began_at = plain.body, plain.start, self._clock.seconds()
         request.write(b"")
         request.registerProducer(self, True)
         self._later(0, self._write_some)
@@ -188,7 +188,7 @@ class Exchange:
         self._write_some()
 
     def _allowed(self) -> int:
-        """How far the body may be sent by now."""
+        """Return how far the body may be sent now."""
         burst = _CHUNK if self.rate is None else max(_CHUNK, int(2 * _TICK_SECONDS * self.rate))
         end = min(len(self._body), self._sent + burst)
         if isinstance(self._event, Cut | Stall):

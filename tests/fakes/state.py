@@ -1,24 +1,24 @@
-"""The scene: what the three origins of one fake registry share."""
+"""The state that the three origins of a fake registry share."""
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
-from tests.fakes.exchange import Exchange
+from tests.fakes.content import RegistryContent
 from tests.fakes.faults import Kind, NoRedirect, Script
-from tests.fakes.holdings import Holdings
-from tests.fakes.journal import Journal, Seen
+from tests.fakes.journal import Journal, RecordedRequest
+from tests.fakes.responses import ScriptedResponse
 from tests.fakes.tokens import Tokens
 
 
 @attrs.define(eq=False)
-class Manners:
-    """How a registry behaves when nothing is wrong with it.
+class RegistryBehavior:
+    """The behaviour of a registry without faults.
 
-    `auth` is "bearer", "basic" or None. A registry that `hides_missing` answers 401 for a
-    repository that it does not have, as Docker Hub does. `url_lifetime_seconds` is how long a
-    redirect to the CDN is good for. A page of tags has at most `page_size`. `accounts` are
-    passwords by name; with a bearer realm nobody needs one.
+    `auth` is "bearer", "basic" or None. A registry that `hides_missing` responds with 401 for an
+    unknown repository, as Docker Hub does. `url_lifetime_seconds` is the lifetime of a redirect to
+    the CDN. A page of tags has at most `page_size`. `accounts` are passwords by name; a bearer realm
+    also issues tokens without an account.
     """
 
     auth: str | None = "bearer"
@@ -31,8 +31,8 @@ class Manners:
 
 
 @attrs.define(eq=False)
-class Pace:
-    """Bytes a second an answer: for some digests their own, else one for all; None is no bound."""
+class SendingRates:
+    """The bytes per second of a response: by digest, else one rate for all; None is no limit."""
 
     rate: float | None = None
     of_digest: dict[str, float | None] = attrs.field(factory=dict)
@@ -42,15 +42,15 @@ class Pace:
 
 
 @attrs.define(eq=False)
-class Scene:
-    """One registry's holdings, manners, faults and memory; its origins by name once they listen."""
+class RegistryState:
+    """The content, behaviour, faults and journal of one registry, and its origins once they listen."""
 
     clock: IReactorTime
-    manners: Manners
-    holdings: Holdings = attrs.field(factory=Holdings, init=False)
+    behavior: RegistryBehavior
+    content: RegistryContent = attrs.field(factory=RegistryContent, init=False)
     journal: Journal = attrs.field(factory=Journal, init=False)
     script: Script = attrs.field(factory=Script, init=False)
-    pace: Pace = attrs.field(factory=Pace, init=False)
+    rates: SendingRates = attrs.field(factory=SendingRates, init=False)
     tokens: Tokens = attrs.field(init=False)
     cdn_origin: str = attrs.field(default="", init=False)
     realm_origin: str = attrs.field(default="", init=False)
@@ -58,8 +58,8 @@ class Scene:
     def __attrs_post_init__(self) -> None:
         self.tokens = Tokens(self.clock)
 
-    def begin(self, request: Request, kind: Kind) -> Exchange:
-        """Write a request into the journal and learn what the script has for it."""
+    def begin(self, request: Request, kind: Kind) -> ScriptedResponse:
+        """Record a request in the journal, and return its response with the faults of the script."""
         method, target = request.method.decode(), request.uri.decode("latin-1")
         if kind is Kind.BLOB and self.script.is_holding(NoRedirect, kind, method, target):
             kind = Kind.CONTENT
@@ -69,5 +69,5 @@ class Scene:
             for value in values
         )
         event, traits = self.script.take(kind, method, target)
-        entry = self.journal.open(Seen(method, target, kind, headers))
-        return Exchange(request, self.clock, entry, kind, event, traits)
+        entry = self.journal.open(RecordedRequest(method, target, kind, headers))
+        return ScriptedResponse(request, self.clock, entry, kind, event, traits)
