@@ -1,31 +1,16 @@
 """Files that are not in memory, really and simulated."""
 
-import mmap
 import os
-import time
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 
 
-def evict(fd: int, seconds: float = 5.0) -> None:
-    """Remove a file from the page cache; retried, because the kernel keeps pages that something else uses."""
+def evict(fd: int) -> None:
+    """Evict a file's pages from the page cache, as far as they are on the disk."""
     os.fsync(fd)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        if not any(_is_cached(fd, offset) for offset in range(0, os.fstat(fd).st_size, mmap.PAGESIZE)):
-            return
-        time.sleep(0.01)
-
-
-def _is_cached(fd: int, offset: int) -> bool:
-    try:
-        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except OSError:
-        return False
-    return True
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @attrs.define(eq=False)

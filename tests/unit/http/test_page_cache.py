@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
@@ -35,6 +36,15 @@ class PagesTests(TestCase):
     def tearDown(self) -> None:
         os.close(self.fd)
 
+    def evicted(self, read: Callable[[], Any], warm: object) -> Any:
+        """Evict the file and read it; again if the kernel had the pages back in time for the read."""
+        for _ in range(100):
+            evict(self.fd)
+            result = read()
+            if result != warm:
+                break
+        return result
+
     def test_warm(self) -> None:
         """What is in the page cache is read at once."""
         os.pread(self.fd, 100, 0)
@@ -44,8 +54,7 @@ class PagesTests(TestCase):
 
     async def test_cold(self) -> None:
         """What is not in the page cache is read by a thread."""
-        evict(self.fd)
-        self.assertFalse(self.pages.has(self.fd, 500_000))
+        self.assertFalse(self.evicted(lambda: self.pages.has(self.fd, 500_000), True))
 
         await self.pages.warm(self.fd, 400_000, 500_001)
 
@@ -53,8 +62,7 @@ class PagesTests(TestCase):
 
     async def test_cold_read(self) -> None:
         """A cold read returns later, and is right even if the caller has closed the file in the meantime."""
-        evict(self.fd)
-        reading: Any = self.pages.read(self.fd, 1000, 300_000)
+        reading = self.evicted(lambda: self.pages.read(self.fd, 1000, 300_000), CONTENT[1000:300_000])
         self.assertIsInstance(reading, Deferred)
         os.dup2(os.open(os.devnull, os.O_RDONLY), self.fd)
 
