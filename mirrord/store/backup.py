@@ -24,6 +24,7 @@ import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
+from mirrord.oci.manifests import Descriptor
 from mirrord.store import disk, hosted_rows
 from mirrord.store.copies import copy_hosted, open_copy, restore_hosted
 from mirrord.store.disk import StoreLock
@@ -62,14 +63,6 @@ class BackupProgress:
 
 
 Report = Callable[[BackupProgress], None]
-
-
-@attrs.frozen(kw_only=True)
-class _Content:
-    kind: ContentKind
-    digest: Digest
-    size: int
-    media_type: str
 
 
 def back_up(
@@ -139,9 +132,9 @@ def _transfer(
     With `verifies_existing`, content that is in `target` already is hashed too.
     """
     contents = list(_contents(index))
-    progress = BackupProgress(of_entries=len(contents), of_bytes=sum(each.size for each in contents))
-    for content in contents:
-        kind, digest = content.kind, content.digest
+    progress = BackupProgress(of_entries=len(contents), of_bytes=sum(content.size for _, content in contents))
+    for kind, content in contents:
+        digest = content.digest
         path = target.content(kind, digest)
         is_there = _size(path) == content.size and (not verifies_existing or _is_whole(path, digest))
         is_copied = not is_there and _copy(source.content(kind, digest), path, digest, may_link=may_link)
@@ -167,19 +160,19 @@ def _add_content(
     """Add the restored content to an index, which would otherwise have to find its files first."""
     missing = set(lost)
     rows = (
-        (str(content.digest), content.kind, content.size, content.media_type)
-        for content in _contents(index)
-        if (content.kind, content.digest) not in missing
+        (str(content.digest), kind, content.size, content.media_type)
+        for kind, content in _contents(index)
+        if (kind, content.digest) not in missing
     )
     with connection:
         connection.executemany(_PUT_CONTENT, rows)
 
 
-def _contents(index: Path) -> Iterator[_Content]:
+def _contents(index: Path) -> Iterator[tuple[ContentKind, Descriptor]]:
     with closing(open_copy(index)) as connection:
         for digest, is_manifest, size, media_type in connection.execute(_CONTENT):
             kind = ContentKind.MANIFEST if is_manifest else ContentKind.BLOB
-            yield _Content(kind=kind, digest=Digest.parse(digest), size=size, media_type=media_type)
+            yield kind, Descriptor(media_type, Digest.parse(digest), size)
 
 
 def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:
@@ -229,7 +222,7 @@ def _size(path: Path) -> int | None:
 
 def _remove_unlinked(kept: Layout) -> int:
     """Delete the files of a backup that its index does not link to; return how many."""
-    linked = {kept.content(content.kind, content.digest) for content in _contents(kept.index)}
+    linked = {kept.content(kind, content.digest) for kind, content in _contents(kept.index)}
     removed = 0
     for folder in kept.fan_outs():
         for name in disk.sizes(folder.path):

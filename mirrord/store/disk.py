@@ -92,21 +92,11 @@ class StoreLock:
         os.close(self._fd)
 
 
-def append(fd: int, offset: int, chunk: bytes, hasher: Hasher) -> None:
+def append(fd: int, offset: int, chunk: bytes, hasher: Hasher | None = None) -> None:
     """Write all of `chunk` at `offset`, then hash it.
 
     Raises:
         OSError: The disk failed; the file ends at `offset` again and nothing was hashed.
-    """
-    append_unhashed(fd, offset, chunk)
-    hasher.update(chunk)
-
-
-def append_unhashed(fd: int, offset: int, chunk: bytes) -> None:
-    """Write all of `chunk` at `offset`.
-
-    Raises:
-        OSError: The disk failed; the file ends at `offset` again.
     """
     rest = memoryview(chunk)
     try:
@@ -115,6 +105,8 @@ def append_unhashed(fd: int, offset: int, chunk: bytes) -> None:
     except OSError:
         os.ftruncate(fd, offset)
         raise
+    if hasher is not None:
+        hasher.update(chunk)
 
 
 def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> None:
@@ -152,7 +144,7 @@ def write_committed(name: Path, path: Path, body: bytes) -> None:
     try:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
         try:
-            append_unhashed(fd, 0, body)
+            append(fd, 0, body)
             commit(fd, name, path)
         finally:
             os.close(fd)

@@ -115,18 +115,15 @@ class HashedFile:
                 repeated.
         """
         self._require_open()
+        is_current = self.running.count == self.offset
 
         def grow() -> None:
             self.offset += len(chunk)
+            if is_current:
+                self.running.count = self.offset
 
-        def grow_hashed() -> None:
-            self.offset += len(chunk)
-            self.running.count += len(chunk)
-
-        if self.running.count == self.offset:
-            await self._call(grow_hashed, disk.append, self._fd, self.offset, chunk, self.running.hasher)
-        else:
-            await self._call(grow, disk.append_unhashed, self._fd, self.offset, chunk)
+        hasher = self.running.hasher if is_current else None
+        await self._call(grow, disk.append, self._fd, self.offset, chunk, hasher)
 
     async def catch_up(self) -> None:
         """Hash all bytes that the running hash lacks, a slice at a time.

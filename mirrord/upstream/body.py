@@ -54,19 +54,31 @@ def abort_connection(transport: Any) -> None:
     abort()
 
 
-class _Buffer(Protocol):
-    """The protocol to which Twisted delivers a body."""
+class UpstreamBlobBody(Protocol):
+    """The bytes of a response and their offset in the blob; implements `BlobBody` of `mirrored/ports.py`.
+
+    It is the protocol to which Twisted delivers them. `expected` is the length of the response, if known.
+    """
 
     transport: Any = None
 
     def __init__(
         self,
         *,
+        offset: int,
+        size: int | None,
+        validator: str | None,
+        expected: int | None,
         clock: IReactorTime,
         idle_seconds: float,
         received: Callable[[int], None],
         progressed: Callable[[], None],
     ) -> None:
+        self.offset = offset
+        self.size = size
+        self.validator = validator
+        self._expected = expected
+        self._read_bytes = 0
         self._clock = clock
         self._idle_seconds = idle_seconds
         self._received = received
@@ -103,7 +115,7 @@ class _Buffer(Protocol):
             self._finish(UpstreamUnreachable("the upstream closed the connection in the middle of a body"))
 
     async def read(self) -> bytes:
-        """Return buffered bytes, b"" at the end; waits only if there are none."""
+        """Return the next bytes, 256 KiB at most, without waiting if any are buffered; b"" after the last."""
         if not self._buffered and not self._has_ended:
             self._waiter = Deferred()
             try:
@@ -113,10 +125,15 @@ class _Buffer(Protocol):
         chunk = self._pop()
         if not chunk and self._error is not None:
             raise self._error
+        self._read_bytes += len(chunk)
+        if not chunk and self._expected is not None and self._read_bytes < self._expected:
+            raise UpstreamUnreachable(
+                f"the upstream closed the connection after {self._read_bytes} of {self._expected} bytes"
+            )
         return chunk
 
     def abort(self) -> None:
-        """Discard the rest and close the connection."""
+        """Discard the rest and close the connection; may be called at any time, also after the end."""
         if not self._has_ended:
             self._chunks.clear()
             self._buffered = 0
@@ -184,35 +201,6 @@ class _Buffer(Protocol):
         self._wake()
 
 
-@attrs.define(eq=False, kw_only=True)
-class UpstreamBlobBody:
-    """The bytes of a response and their offset in the blob; implements `BlobBody` of `mirrored/ports.py`.
-
-    `expected` is the length of the response, if known.
-    """
-
-    offset: int
-    size: int | None
-    validator: str | None
-    _expected: int | None
-    _buffer: _Buffer
-    _received: int = attrs.field(default=0, init=False)
-
-    async def read(self) -> bytes:
-        """Return the next bytes, 256 KiB at most; b"" after the last."""
-        chunk = await self._buffer.read()
-        self._received += len(chunk)
-        if not chunk and self._expected is not None and self._received < self._expected:
-            raise UpstreamUnreachable(
-                f"the upstream closed the connection after {self._received} of {self._expected} bytes"
-            )
-        return chunk
-
-    def abort(self) -> None:
-        """Close the connection; may be called at any time, also after the end."""
-        self._buffer.abort()
-
-
 @attrs.frozen
 class BodyReader:
     """Reads the bodies of one upstream's responses; `received` is called with the size of every arrival."""
@@ -235,16 +223,17 @@ class BodyReader:
         `progressed` is called when bytes arrive: bytes of a blob are progress, those of an error are not.
         """
         expected = None if response.length is UNKNOWN_LENGTH else int(response.length)
-        buffer = _Buffer(
+        body = UpstreamBlobBody(
+            offset=offset,
+            size=size,
+            validator=validator,
+            expected=expected,
             clock=self._clock,
             idle_seconds=self._idle_seconds,
             received=self._received,
             progressed=progressed,
         )
-        body = UpstreamBlobBody(
-            offset=offset, size=size, validator=validator, expected=expected, buffer=buffer
-        )
-        response.deliverBody(buffer)
+        response.deliverBody(body)
         return body
 
     async def read_all(self, response: IResponse, max_bytes: int, deadline: Deadline) -> bytes:
