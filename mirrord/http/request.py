@@ -12,7 +12,6 @@ documents it: it sets headers and then returns the body or writes it, as a push 
 import errno
 import re
 from collections.abc import Callable
-from email.utils import formatdate
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -352,8 +351,3 @@ def public_error(error: Exception) -> RegistryError:
         is_full = error.errno in _FULL
         return Unavailable("the mirror's disk is full" if is_full else "the mirror's disk failed")
     return RegistryError("internal error; see the mirror's log")
-
-
-def http_date(seconds: float) -> bytes:
-    """Return a time as an HTTP-date (RFC 9110, section 5.6.7)."""
-    return formatdate(seconds, usegmt=True).encode("ascii")

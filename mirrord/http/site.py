@@ -1,6 +1,7 @@
 """MirrorSite: the HTTP server of one listener, with limits to its connections."""
 
 from collections import Counter
+from email.utils import formatdate
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ from twisted.web.resource import IResource, getChildForRequest
 
 from mirrord.http.channel import MirrorChannel
 from mirrord.http.forwarded import NO_ADDRESS, TrustedProxies, address_of
-from mirrord.http.request import MirrorRequest, http_date
+from mirrord.http.request import MirrorRequest
 from mirrord.observe.access_log import AccessLog
 
 
@@ -108,10 +109,10 @@ class MirrorSite(HTTPFactory):
         return self.reactor.seconds()
 
     def date(self) -> bytes:
-        """Return the value of the Date header, which is formatted once a second."""
+        """Return the value of the Date header (RFC 9110, section 5.6.7), which is formatted once a second."""
         now = int(self.reactor.seconds())
         if self._date[0] != now:
-            self._date = (now, http_date(now))
+            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
         return self._date[1]
 
     def admit(self, channel: MirrorChannel) -> bool:
