@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import disk
-from mirrord.store.contents import BodyCache, Contents
+from mirrord.store.contents import Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout, footprint
@@ -86,7 +86,6 @@ class ContentAudit:
     _database: Database
     _contents: Contents
     _partials: PartialStore
-    _cache: BodyCache
     threads: Threads
     _log = Logger()
 
@@ -102,8 +101,7 @@ class ContentAudit:
 
     def pages(self) -> Iterator[list[Entry]]:
         """Iterate over pages of all content by digest."""
-        last = ("", "")
-        while page := [ContentRow._make(row) for row in self._database.select(_NEXT, last)]:
+        for page in self._database.pages(_NEXT, key=slice(2)):
             yield [
                 Entry(
                     kind=ContentKind(row.kind),
@@ -111,10 +109,9 @@ class ContentAudit:
                     size=footprint(row.size),
                     idle_seconds=self._contents.idle_seconds(row),
                 )
-                for row in page
+                for row in map(ContentRow._make, page)
                 if not self._database.is_overlaid(CONTENT, CONTENT.key_of(row))
             ]
-            last = page[-1].digest, page[-1].kind
 
     def examine(self, entry: Entry) -> ContentExamination | None:
         """Begin to hash an entry; None if it has left the store since it was listed."""
@@ -132,7 +129,6 @@ class ContentAudit:
         if self._contents.get(kind, digest) is None or not _is_the_same(path, fd):
             return False
         self._contents.drop(kind, digest)
-        self._cache.drop(kind, digest)
         self._log.error("{digest} is damaged on the disk and was set aside", digest=str(digest))
         with contextlib.suppress(FileNotFoundError):
             self._partials.set_aside(kind, digest, path)

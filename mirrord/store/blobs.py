@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
-from mirrord.store.contents import BodyCache, Contents
+from mirrord.store.contents import Contents
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.partials import PartialFile, PartialStore
 from mirrord.store.schema import ContentRow
@@ -72,7 +72,6 @@ class BlobStore:
     _layout: Layout
     _contents: Contents
     _partials: PartialStore
-    _cache: BodyCache
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _waiters: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     pinned_bytes: int = attrs.field(default=0, init=False)
@@ -124,7 +123,6 @@ class BlobStore:
         if self._contents.is_hosted(ContentKind.BLOB, digest) or self.is_pinned(digest):
             return False
         self._contents.drop(ContentKind.BLOB, digest)
-        self._cache.drop(ContentKind.BLOB, digest)
         self._layout.content(ContentKind.BLOB, digest).rename(path)
         return True
 
@@ -154,7 +152,7 @@ class BlobStore:
 
     def _load(self, digest: Digest, row: ContentRow) -> tuple[bytes | None, int | None] | None:
         """Return the body of a small blob, or a descriptor; None if the blob is gone or damaged."""
-        body = self._cache.get(ContentKind.BLOB, digest)
+        body = self._contents.bodies.get(ContentKind.BLOB, digest)
         if body is not None:
             return body, None
         path = self._layout.content(ContentKind.BLOB, digest)
@@ -171,7 +169,7 @@ class BlobStore:
         finally:
             os.close(fd)
         if is_whole and digest.matches(body):
-            self._cache.put(ContentKind.BLOB, digest, body)
+            self._contents.bodies.put(ContentKind.BLOB, digest, body)
             return body, None
         self._log.error("blob {digest} is damaged on the disk and was set aside", digest=str(digest))
         self._contents.drop(ContentKind.BLOB, digest)

@@ -75,21 +75,18 @@ class StoreBrowser:
 
     def content_links(self, source: RepositoryKey) -> Iterator[list[ContentLink]]:
         """Iterate over pages of a repository's links by digest. Content of two kinds is listed twice."""
-        last = ""
-        while page := self._database.select(_LINKS_OF, (source.upstream, str(source.repository), last)):
+        names = source.upstream, str(source.repository)
+        for page in self._database.pages(_LINKS_OF, *names, key=slice(2, 3)):
             yield [self._content_link(LinkRow._make(row[:-2]), *row[-2:]) for row in page]
-            last = page[-1][2]
 
     def tags(self, source: RepositoryKey) -> Iterator[list[CachedTag]]:
         """Iterate over pages of a repository's tags, sorted."""
-        last = ""
-        while page := self._database.select(_TAGS_OF, (source.upstream, str(source.repository), last)):
-            rows = [TagRow._make(values) for values in page]
+        names = source.upstream, str(source.repository)
+        for page in self._database.pages(_TAGS_OF, *names, key=slice(2, 3)):
             yield [
                 CachedTag(Tag(row.tag), self._index.current(source, row.record()), self._time(row.last_used))
-                for row in rows
+                for row in map(TagRow._make, page)
             ]
-            last = rows[-1].tag
 
     def tag(self, source: RepositoryKey, tag: Tag) -> TagRecord | None:
         """Return the record of a tag, if there is one."""

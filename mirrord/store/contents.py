@@ -42,15 +42,42 @@ class Total:
         self.bytes += sign * footprint(row.size)
 
 
+class BodyCache:
+    """An LRU cache of the bodies of small blobs and of manifests, which are then served without the disk."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._bodies: LRUCache[tuple[ContentKind, Digest], bytes] = LRUCache(max_bytes, getsizeof=len)
+
+    @property
+    def total_bytes(self) -> int:
+        """The bytes of all cached bodies."""
+        return int(self._bodies.currsize)
+
+    def get(self, kind: ContentKind, digest: Digest) -> bytes | None:
+        """Return the body of this content, if it is cached; counts as a use."""
+        return self._bodies.get((kind, digest))
+
+    def put(self, kind: ContentKind, digest: Digest, body: bytes) -> None:
+        """Cache a body, unless it would evict more than half of all others."""
+        self.drop(kind, digest)
+        if len(body) <= self._bodies.maxsize // 2:
+            self._bodies[kind, digest] = body
+
+    def drop(self, kind: ContentKind, digest: Digest) -> None:
+        """Forget the body of this content."""
+        self._bodies.pop((kind, digest), None)
+
+
 @attrs.define(eq=False)
 class Contents:
-    """The rows of content; `mirrored` and `hosted` are running totals.
+    """The rows of content, and cached `bodies`; `mirrored` and `hosted` are running totals.
 
     Content that is claimed, or linked to a hosted repository, is hosted: only a sweep of hosted content
     removes it.
     """
 
     _database: Database
+    bodies: BodyCache
     mirrored: Total = attrs.field(init=False)
     hosted: Total = attrs.field(init=False)
     _claims: Counter[tuple[ContentKind, Digest]] = attrs.field(factory=Counter, init=False)
@@ -91,6 +118,7 @@ class Contents:
 
     def drop(self, kind: ContentKind, digest: Digest) -> bool:
         """Record that content is gone; return False if it was not there."""
+        self.bodies.drop(kind, digest)
         row = self.get(kind, digest)
         if row is None:
             return False
@@ -166,29 +194,3 @@ class Contents:
 
     def _total_of(self, row: ContentRow) -> Total:
         return self.hosted if row.is_hosted else self.mirrored
-
-
-class BodyCache:
-    """An LRU cache of the bodies of small blobs and of manifests, which are then served without the disk."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._bodies: LRUCache[tuple[ContentKind, Digest], bytes] = LRUCache(max_bytes, getsizeof=len)
-
-    @property
-    def total_bytes(self) -> int:
-        """The bytes of all cached bodies."""
-        return int(self._bodies.currsize)
-
-    def get(self, kind: ContentKind, digest: Digest) -> bytes | None:
-        """Return the body of this content, if it is cached; counts as a use."""
-        return self._bodies.get((kind, digest))
-
-    def put(self, kind: ContentKind, digest: Digest, body: bytes) -> None:
-        """Cache a body, unless it would evict more than half of all others."""
-        self.drop(kind, digest)
-        if len(body) <= self._bodies.maxsize // 2:
-            self._bodies[kind, digest] = body
-
-    def drop(self, kind: ContentKind, digest: Digest) -> None:
-        """Forget the body of this content."""
-        self._bodies.pop((kind, digest), None)

@@ -25,7 +25,7 @@ from mirrord.store.schema import HOSTED_TABLES, VERSION
 FIRST_SECONDS = 60.0
 INTERVAL_SECONDS = 3600.0
 
-COPIED_AT = "copied_at"
+_COPIED_AT = "copied_at"
 _SHIFT = """
 SELECT coalesce((SELECT value FROM main.meta WHERE name = 'service_seconds'), 0.0)
      - coalesce((SELECT value FROM copy.meta WHERE name = 'service_seconds'), 0.0)
@@ -95,7 +95,7 @@ def copy_hosted(index: Path, copy: Path, now: float) -> None:
         for table, columns in COLUMNS.items():
             connection.execute(f"INSERT INTO copy.{table} SELECT {columns} FROM main.{table}")  # noqa: S608
         connection.execute("INSERT INTO copy.meta SELECT * FROM main.meta")
-        connection.execute("INSERT OR REPLACE INTO copy.meta VALUES (?, ?)", (COPIED_AT, now))
+        connection.execute("INSERT OR REPLACE INTO copy.meta VALUES (?, ?)", (_COPIED_AT, now))
         connection.execute(f"PRAGMA copy.user_version = {VERSION}")
         connection.execute("COMMIT")
     new.rename(copy)
@@ -114,7 +114,7 @@ def copied_at(copy: Path) -> float:
         sqlite3.Error: The file is not a copy.
     """
     with closing(open_copy(copy)) as connection:
-        row = connection.execute("SELECT value FROM meta WHERE name = ?", (COPIED_AT,)).fetchone()
+        row = connection.execute("SELECT value FROM meta WHERE name = ?", (_COPIED_AT,)).fetchone()
         return float(row[0]) if row else 0.0
 
 
@@ -130,7 +130,7 @@ def restore_hosted(connection: sqlite3.Connection, copy: Path) -> int:
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
-            "INSERT OR IGNORE INTO main.meta SELECT * FROM copy.meta WHERE name <> ?", (COPIED_AT,)
+            "INSERT OR IGNORE INTO main.meta SELECT * FROM copy.meta WHERE name <> ?", (_COPIED_AT,)
         )
         (shift,) = connection.execute(_SHIFT).fetchone()
         for table, columns in COLUMNS.items():

@@ -291,6 +291,16 @@ class Database:
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
+    def pages(self, sql: str, *parameters: Any, key: slice) -> Iterator[list[tuple[Any, ...]]]:
+        """Iterate over the pages of a query, as `select` returns them.
+
+        Its last parameters are those columns of the row before the page; "" each for the first page.
+        """
+        after: tuple[Any, ...] = ("",) * (key.stop - (key.start or 0))
+        while page := self.select(sql, (*parameters, *after)):
+            yield page
+            after = page[-1][key]
+
     async def flush(self) -> None:
         """Write everything to the disk that was put or used so far.
 

@@ -11,7 +11,7 @@ from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
-from mirrord.store.contents import BodyCache, Contents
+from mirrord.store.contents import Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout, footprint
@@ -29,7 +29,6 @@ class EvictionStore:
     _index: MirroredIndex
     _blobs: BlobStore
     _partials: PartialStore
-    _cache: BodyCache
     _threads: Threads
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
 
@@ -148,7 +147,6 @@ class EvictionStore:
 
     def _drop(self, kind: ContentKind, digest: Digest) -> Path:
         self._contents.drop(kind, digest)
-        self._cache.drop(kind, digest)
         return self._layout.content(kind, digest)
 
     def _clear_away(self, path: Path) -> Iterator[Path]:

@@ -94,14 +94,12 @@ class HostedGCStore:
         Those that were pushed or requested within the grace time are left out.
         """
         before = self._database.now() - grace_seconds
-        last = ("", "")
-        while page := self._database.select(_BLOBS, (before, *last)):
+        for page in self._database.pages(_BLOBS, before, key=slice(2)):
             yield [
                 (RepositoryName(repository), Digest.parse(digest))
                 for repository, digest, is_idle in page
                 if is_idle and self._hosted.access_times.last((repository, digest)) <= before
             ]
-            last = page[-1][0], page[-1][1]
 
     async def unlink(self, blobs: Sequence[tuple[RepositoryName, Digest]], grace_seconds: float) -> int:
         """Delete the links of these blobs, as far as they are still unreferenced; return how many."""
@@ -118,14 +116,12 @@ class HostedGCStore:
 
     def unlinked(self) -> Iterator[list[Entry]]:
         """Iterate over pages of hosted content that no hosted repository links to any more."""
-        last = ("", "")
-        while page := self._database.select(_UNLINKED, last):
+        for page in self._database.pages(_UNLINKED, key=slice(2)):
             yield [
                 Entry(kind=ContentKind(kind), name=digest, size=footprint(size), idle_seconds=0.0)
                 for digest, kind, size, is_unlinked in page
                 if is_unlinked and not self._database.is_overlaid(CONTENT, (digest, kind))
             ]
-            last = page[-1][:2]
 
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
         """Iterate over mirrored repositories; yield the names of those entries that each links to."""
@@ -153,8 +149,8 @@ class HostedGCStore:
 
     def manifests(self, repository: RepositoryName) -> Iterator[list[HostedManifest]]:
         """Iterate over pages of the manifests of a repository."""
-        name, last, now = str(repository), "", self._database.now()
-        while page := self._database.select(_MANIFESTS, (name, last)):
+        name, now = str(repository), self._database.now()
+        for page in self._database.pages(_MANIFESTS, name, key=slice(1)):
             children: dict[str, list[Digest]] = {}
             for parent, child in self._database.select(_CHILDREN, (name, page[0][0], page[-1][0])):
                 children.setdefault(parent, []).append(Digest.parse(child))
@@ -168,14 +164,12 @@ class HostedGCStore:
                 )
                 for digest, size, touched, subject in page
             ]
-            last = page[-1][0]
 
     def tags(self, repository: RepositoryName) -> Iterator[list[HostedTag]]:
         """Iterate over pages of the tags of a repository."""
-        last, now = "", self._database.now()
-        while page := self._database.select(_TAGS, (str(repository), last)):
+        now = self._database.now()
+        for page in self._database.pages(_TAGS, str(repository), key=slice(1)):
             yield [HostedTag(Tag(tag), Digest.parse(digest), now - touched) for tag, digest, touched in page]
-            last = page[-1][0]
 
     async def apply_plan(self, plan: RetentionPlan, grace_seconds: float = 0.0) -> tuple[int, int]:
         """Delete tags, and then manifests that nothing needs any more; return how many of both.

@@ -164,18 +164,13 @@ class HostedIndex:
 
     def links(self, repository: RepositoryName) -> Iterator[list[HostedLink]]:
         """Iterate over pages of all links of a repository; this protects nothing."""
-        last: tuple[str, bool] = ("", False)
-        while page := self._database.select(_LINKS_OF, (str(repository), *last)):
-            rows = [HostedLinkRow._make(row) for row in page]
-            yield [row.link() for row in rows]
-            last = rows[-1].digest, rows[-1].is_manifest
+        for page in self._database.pages(_LINKS_OF, str(repository), key=slice(1, 3)):
+            yield [HostedLinkRow._make(row).link() for row in page]
 
     def repositories_with(self, digest: Digest, *, is_manifest: bool = False) -> Iterator[RepositoryName]:
         """Iterate over the hosted repositories that have a blob, or a manifest."""
-        last = ""
-        while page := self._database.select(_LINKED_FROM, (str(digest), is_manifest, last)):
+        for page in self._database.pages(_LINKED_FROM, str(digest), is_manifest, key=slice(1)):
             yield from (RepositoryName(name) for (name,) in page)
-            last = page[-1][0]
 
     def tag(self, repository: RepositoryName, tag: Tag) -> Descriptor | None:
         """Return the descriptor of the manifest that a tag names."""
@@ -189,10 +184,8 @@ class HostedIndex:
 
     def tagged(self, repository: RepositoryName) -> Iterator[list[tuple[Tag, Digest, float]]]:
         """Iterate over pages of all tags, with what they name and since when by wall clock."""
-        last = ""
-        while page := self._database.select(_TAGGED_AT, (str(repository), last)):
+        for page in self._database.pages(_TAGGED_AT, str(repository), key=slice(1)):
             yield [(Tag(tag), Digest.parse(digest), tagged_at) for tag, digest, tagged_at in page]
-            last = page[-1][0]
 
     def referrers(
         self, repository: RepositoryName, subject: Digest, artifact_type: str | None = None, after: str = ""
@@ -209,8 +202,7 @@ class HostedIndex:
 
     def lost(self) -> Iterator[list[tuple[RepositoryName, ContentKind, Digest]]]:
         """Iterate over what is linked but not on the disk; one page of all links per item."""
-        last = ("", "")
-        while page := self._database.select(_LINKS, last):
+        for page in self._database.pages(_LINKS, key=slice(2)):
             linked = (
                 (
                     RepositoryName(repository),
@@ -220,7 +212,6 @@ class HostedIndex:
                 for repository, digest, is_manifest in page
             )
             yield [each for each in linked if self._contents.get(*each[1:]) is None]
-            last = page[-1][:2]
 
     async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
         """Link a committed blob; return False if its file is missing, or not as long as described."""

@@ -13,7 +13,7 @@ from mirrord.oci.errors import RegistryError
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.names import RepositoryKey
 from mirrord.store import disk
-from mirrord.store.contents import BodyCache, Contents
+from mirrord.store.contents import Contents
 from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout
 from mirrord.store.mirrored_index import MirroredIndex
@@ -33,7 +33,6 @@ class ManifestStore:
     _contents: Contents
     _index: MirroredIndex
     _partials: PartialStore
-    _cache: BodyCache
     _threads: Threads
     _being_stored: dict[Digest, Manifest] = attrs.field(factory=dict, init=False)
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
@@ -44,7 +43,7 @@ class ManifestStore:
         if digest in self._being_stored:
             return self._being_stored[digest]
         row = self._contents.get(ContentKind.MANIFEST, digest)
-        body = None if row is None else self._cache.get(ContentKind.MANIFEST, digest)
+        body = None if row is None else self._contents.bodies.get(ContentKind.MANIFEST, digest)
         if row is None or body is None:
             return await self._read_file(digest, row)
         self._contents.use(digest)
@@ -103,7 +102,7 @@ class ManifestStore:
         if not is_known:
             self._contents.add(ContentKind.MANIFEST, manifest.digest, len(manifest.body), manifest.media_type)
         self._contents.use(manifest.digest)
-        self._cache.put(ContentKind.MANIFEST, manifest.digest, manifest.body)
+        self._contents.bodies.put(ContentKind.MANIFEST, manifest.digest, manifest.body)
 
     def _set_aside(self, digest: Digest, path: Path) -> None:
         self._log.error("manifest {digest} is damaged on the disk and was set aside", digest=str(digest))

@@ -124,13 +124,11 @@ class MirroredIndex:
             f"SELECT {names}, last_used FROM {table.name} "  # noqa: S608
             f"WHERE ({names}) > (?, ?, ?) ORDER BY {names} LIMIT {PAGE_ROWS}"
         )
-        last: Key = ("", "", "")
-        while page := self._database.select(sql, last):
+        for page in self._database.pages(sql, key=slice(3)):
             old = [row[:-1] for row in page if row[-1] < before]
             unused = [key for key in old if self._database.is_unused_since(table, key, before)]
             for key in unused:
                 self._database.delete(table, key)
-            last = page[-1][:-1]
             yield len(unused)
 
     def _is_cached(self, source: RepositoryKey, digest: Digest) -> bool:

@@ -119,15 +119,15 @@ def open_store(
         monotonic=monotonic,
         service_seconds=opened.service_seconds,
     )
-    contents, index, cache = Contents(database), MirroredIndex(database), BodyCache(cache_bytes)
+    contents, index = Contents(database, BodyCache(cache_bytes)), MirroredIndex(database)
 
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
     partials = PartialStore(layout=layout, threads=threads, now=database.now, committed=committed)
-    blobs = BlobStore(layout=layout, contents=contents, partials=partials, cache=cache)
+    blobs = BlobStore(layout=layout, contents=contents, partials=partials)
     manifests = ManifestStore(
-        layout=layout, contents=contents, index=index, partials=partials, cache=cache, threads=threads
+        layout=layout, contents=contents, index=index, partials=partials, threads=threads
     )
     eviction = EvictionStore(
         layout=layout,
@@ -136,7 +136,6 @@ def open_store(
         index=index,
         blobs=blobs,
         partials=partials,
-        cache=cache,
         threads=threads,
     )
     browser = StoreBrowser(
@@ -155,7 +154,6 @@ def open_store(
         database=database,
         contents=contents,
         partials=partials,
-        cache=cache,
         threads=threads,
     )
     copies = HostedCopies(layout=layout, threads=threads, clock=clock, wall_clock=wall_clock)

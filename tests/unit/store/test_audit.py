@@ -63,7 +63,7 @@ class AuditTests(StoreTestCase):
 
                 self.assertIsNone(self.store.browser.size_of(kind, digest))
                 self.assertIsNone(self.read_blob(digest))
-                self.assertEqual(0, self.store.audit._cache.total_bytes)
+                self.assertEqual(0, self.store.contents.bodies.total_bytes)
                 self.assertIsNone(self.result(self.store.manifests.read(digest)))
                 self.assertEqual(b"evil", self.layout.broken(kind, digest).read_bytes())
                 self.assertIn(

@@ -102,7 +102,7 @@ class EvictionTests(StoreTestCase):
         self.leave_partial(b"left")
         self.assertEqual(3, len(self.evict(self.entries())))
         self.assertEqual((0, 0), (self.store.eviction.total_entries, self.store.eviction.total_bytes))
-        self.assertEqual(0, self.store.blobs._cache.total_bytes)
+        self.assertEqual(0, self.store.contents.bodies.total_bytes)
         self.assertIsNone(self.read_blob(digest))
         self.assertIsNone(self.result(self.store.manifests.read(manifest().digest)))
         files = [path for path in self.root.rglob("*") if path.is_file() and "sqlite" not in path.name]

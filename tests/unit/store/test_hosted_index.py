@@ -189,7 +189,7 @@ class HostedIndexTests(PushTestCase):
         adopted = self.store.manifests._contents.add(ContentKind.MANIFEST, odd.digest, len(body))
         self.assertEqual((odd.media_type, True), (adopted.media_type, adopted.is_hosted))
         self.store.manifests._contents.drop(ContentKind.MANIFEST, odd.digest)
-        self.store.manifests._cache.drop(ContentKind.MANIFEST, odd.digest)
+        self.store.contents.bodies.drop(ContentKind.MANIFEST, odd.digest)
         self.assertEqual(odd, self.result(self.store.manifests.read(odd.digest)))
 
     def test_reading_hosted_content_takes_no_room(self) -> None:
