@@ -1,8 +1,8 @@
-"""What all tests share: how patient hypothesis is."""
+"""Settings of hypothesis for all tests."""
 
 from hypothesis import HealthCheck, settings
 
-# Its first text in a fresh checkout takes two seconds, for a table of all Unicode is made; and a machine
-# with something else to do is no reason for a property to be false.
+# The first text in a fresh checkout takes two seconds, for a table of all Unicode characters; and on a busy
+# machine a slow example does not mean that a property is false.
 settings.register_profile("mirrord", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mirrord")

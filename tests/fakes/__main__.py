@@ -81,7 +81,7 @@ class CommandProtocol(LineReceiver):
         self._registry.journal.clear()
 
     async def _do_journal(self) -> list[dict[str, Any]]:
-        return [attrs.asdict(seen) for seen in self._registry.journal.requests()]
+        return [attrs.asdict(request) for request in self._registry.journal.requests()]
 
     async def _do_tokens(self) -> dict[str, int]:
         return dict(self._registry.tokens.per_scope)
@@ -115,7 +115,7 @@ async def serve(clock: Any, options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the command line, and serve."""
     parser = argparse.ArgumentParser(prog="python -m tests.fakes", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="of the API; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="of the API; 0 for any free one")
     parser.add_argument("--layer-size", type=int, default=0, help="push library/app:latest with such a layer")
     parser.add_argument("--rate", type=float, default=None, help="bytes per second of a response")
     parser.add_argument("--options", default="{}", help="behavior and hosts, as JSON")

@@ -12,7 +12,7 @@ from tests.fakes.images import Piece
 from tests.fakes.responses import PlainResponse, ScriptedResponse
 from tests.fakes.state import RegistryState
 
-_SECRET = b"nobody else can sign this"
+_SECRET = b"signs the URLs of the CDN"
 
 
 def sign(digest: str, expires_at: float) -> str:

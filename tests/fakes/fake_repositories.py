@@ -46,7 +46,7 @@ from tests.fakes.routing import NOTHING_STORED, no_repository
 
 @attrs.define(eq=False)
 class FakeBlob:
-    """A blob in a file, which grows or fails as the test says; `body` is its content in memory.
+    """A blob in a file, which the test lets grow or fail; `body` is its content in memory.
 
     `passed` is the response to a far range, after `pause`.
     """

@@ -33,37 +33,37 @@ class RecordedRequest:
 
 
 @attrs.define(eq=False)
-class Entry:
+class JournalEntry:
     """An entry of the journal whose response is being sent."""
 
-    seen: RecordedRequest
+    request: RecordedRequest
 
     def answered(self, status: int) -> None:
         """Record the status."""
-        self.seen = attrs.evolve(self.seen, status=status)
+        self.request = attrs.evolve(self.request, status=status)
 
     def sent(self, count: int) -> None:
         """Record that so many more bytes of the body were sent."""
-        self.seen = attrs.evolve(self.seen, bytes_sent=self.seen.bytes_sent + count)
+        self.request = attrs.evolve(self.request, bytes_sent=self.request.bytes_sent + count)
 
     def finished(self) -> None:
         """Record that the response has ended."""
-        self.seen = attrs.evolve(self.seen, is_finished=True)
+        self.request = attrs.evolve(self.request, is_finished=True)
 
 
 @attrs.define(eq=False)
 class Journal:
     """All requests, in order of arrival."""
 
-    _entries: list[Entry] = attrs.field(factory=list, init=False)
+    _entries: list[JournalEntry] = attrs.field(factory=list, init=False)
 
-    def open(self, seen: RecordedRequest) -> Entry:
+    def open(self, request: RecordedRequest) -> JournalEntry:
         """Begin an entry."""
-        entry = Entry(seen)
+        entry = JournalEntry(request)
         self._entries.append(entry)
         return entry
 
-    def extend(self, entries: Iterable[Entry]) -> None:
+    def extend(self, entries: Iterable[JournalEntry]) -> None:
         """Add entries of another journal."""
         self._entries.extend(entries)
 
@@ -76,13 +76,13 @@ class Journal:
     ) -> tuple[RecordedRequest, ...]:
         """Return the requests of a kind and method whose target contains `match`."""
         return tuple(
-            entry.seen
+            entry.request
             for entry in self._entries
-            if kind in {None, entry.seen.kind}
-            and method in {None, entry.seen.method}
-            and match in entry.seen.target
+            if kind in {None, entry.request.kind}
+            and method in {None, entry.request.method}
+            and match in entry.request.target
         )
 
     def bytes_sent(self, digest: str = "") -> int:
         """Return the number of bytes that were sent of a blob (default: of all blobs)."""
-        return sum(seen.bytes_sent for seen in self.requests(Kind.CONTENT, match=digest))
+        return sum(request.bytes_sent for request in self.requests(Kind.CONTENT, match=digest))

@@ -65,7 +65,7 @@ class _ReopenablePort:
 class FakeRegistry:
     """A registry on three ports of loopback; `await up()` before use, `await down()` after.
 
-    `journal` tells what was target and sent, `behavior` is how it behaves; `play` and `throttle`
+    `journal` has the requests and what was sent, `behavior` the options; `play` and `throttle`
     change it while it runs. `hosts` and `ports` are the API's, the token service's and the CDN's.
     """
 

@@ -22,7 +22,7 @@ import attrs
 from tests.fakes import faults
 from tests.fakes.faults import Fault, Kind
 from tests.fakes.images import Image, Piece
-from tests.fakes.journal import Entry, Journal, RecordedRequest
+from tests.fakes.journal import Journal, JournalEntry, RecordedRequest
 from tests.fakes.state import RegistryBehavior
 
 _ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def decode_fault(document: dict[str, Any]) -> Fault:
     return fault
 
 
-def decode_seen(document: dict[str, Any]) -> RecordedRequest:
+def decode_request(document: dict[str, Any]) -> RecordedRequest:
     """Return an entry of the journal from the result of `attrs.asdict`."""
     headers = tuple((name, value) for name, value in document["headers"])
     return RecordedRequest(**{**document, "kind": Kind(document["kind"]), "headers": headers})
@@ -172,7 +172,7 @@ class RegistryProcess:
     def journal(self) -> Journal:
         """Return the journal so far."""
         journal = Journal()
-        journal.extend(Entry(decode_seen(document)) for document in self._do("journal"))
+        journal.extend(JournalEntry(decode_request(document)) for document in self._do("journal"))
         return journal
 
     @property

@@ -29,7 +29,7 @@ from tests.fakes.faults import (
     Trait,
     WrongByte,
 )
-from tests.fakes.journal import Entry
+from tests.fakes.journal import JournalEntry
 
 _CHUNK = 256 * 1024
 _TICK_SECONDS = 0.01
@@ -67,7 +67,7 @@ class PlainResponse:
 
 
 def _scripted(status: Status) -> PlainResponse:
-    plain = PlainResponse.error(status.code, message="as the script says")
+    plain = PlainResponse.error(status.code, message="fault of the script")
     if status.body is not None:
         plain = PlainResponse(status.code, memoryview(status.body.encode()), {"Content-Type": "text/plain"})
     return plain if status.retry_after is None else plain.with_headers(Retry_After=str(status.retry_after))
@@ -80,7 +80,7 @@ class ScriptedResponse:
 
     _request: Request
     _clock: IReactorTime
-    _entry: Entry
+    _entry: JournalEntry
     kind: Kind
     _event: Event | None
     _traits: tuple[Trait, ...]

@@ -58,7 +58,7 @@ class ImagePullerTests(OperatorCase):
             self.assertFalse(self.store.opened.blobs.is_pinned(descriptor.digest))
 
     def test_platform(self) -> None:
-        """Of an index, the image for the platform is pulled, or all images."""
+        """The image of an index for the platform is pulled, or all images."""
         amd, arm = image(layer(b"amd")), image(layer(b"arm"))
         both = index(amd64=amd, arm64=arm)
         self.hub.add(both, amd, arm, b"amd", b"arm", tags=("latest",))

@@ -77,7 +77,7 @@ class SelectTests(SynchronousTestCase):
         )
 
     def test_some_unsatisfiable(self) -> None:
-        """Of several ranges, those that can be satisfied are."""
+        """Ranges that cannot be satisfied are left out if others can."""
         self.assertEqual((ByteRange(0, 2),), select("Bytes=0-1,20-30", 10))
 
     def test_caps(self) -> None:
@@ -92,8 +92,8 @@ class SelectTests(SynchronousTestCase):
     @example("bytes=-", 1)
     def test_anything(self, header: str, size: int) -> None:
         """Each range has bytes and lies inside the blob, for any header."""
-        for wanted in select(header, size) or ():
-            self.assertTrue(0 <= wanted.first < wanted.stop <= size)
+        for one in select(header, size) or ():
+            self.assertTrue(0 <= one.first < one.stop <= size)
 
     @given(st.lists(SPECS, min_size=1, max_size=4), st.integers(1, 100))
     def test_oracle(self, specs: list[str], size: int) -> None:
@@ -104,7 +104,7 @@ class SelectTests(SynchronousTestCase):
         if expected is None or ranges is None:
             return
 
-        self.assertEqual(expected, [(wanted.first, wanted.stop) for wanted in ranges])
+        self.assertEqual(expected, [(one.first, one.stop) for one in ranges])
 
 
 class MultipartTests(SynchronousTestCase):
@@ -124,8 +124,8 @@ class MultipartTests(SynchronousTestCase):
             b"Content-Type: multipart/byteranges; boundary=0a1b2c\r\n\r\n" + body
         )
         heads = [str(part["Content-Range"]) for part in message.walk() if not part.is_multipart()]
-        self.assertEqual([wanted.content_range(100) for wanted in ranges], heads)
-        # The MIME parser takes line ends as it likes; bytes are counted by hand.
+        self.assertEqual([one.content_range(100) for one in ranges], heads)
+        # The MIME parser changes line ends, so the bytes are counted by hand.
         pieces = re.split(rb"(?:\r\n)?--0a1b2c(?:--)?\r\n", body)[1:-1]
         bodies = [piece.split(b"\r\n\r\n", 1)[1] for piece in pieces]
-        self.assertEqual([content[wanted.first : wanted.stop] for wanted in ranges], bodies)
+        self.assertEqual([content[one.first : one.stop] for one in ranges], bodies)

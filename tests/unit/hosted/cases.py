@@ -39,6 +39,9 @@ class HostedCase(SynchronousTestCase):
     def result(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
 
+    def failure(self, coroutine: Coroutine[Any, Any, Any], error: type[Exception]) -> None:
+        self.failureResultOf(Deferred.fromCoroutine(coroutine), error)
+
 
 @attrs.define(eq=False)
 class CountingLinks:

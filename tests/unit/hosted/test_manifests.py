@@ -1,4 +1,4 @@
-"""Tests of mirrord/hosted/manifests.py, pushed_manifest.py and deletion.py."""
+"""Tests of mirrord/hosted/manifests.py and pushed_manifest.py."""
 
 import json
 from typing import Any
@@ -9,21 +9,16 @@ from twisted.internet.defer import Deferred
 from mirrord.hosted.manifests import ManifestPusher
 from mirrord.hosted.ports import HostedLinks
 from mirrord.hosted.pushed_manifest import PushedManifest
-from mirrord.hosted.repository import HostedRepository
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
-    BlobUnknown,
     ContentTooLarge,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
-    ManifestUnknown,
     Unavailable,
-    Unsupported,
 )
 from mirrord.oci.manifests import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, MAX_REFERENCES, OCI_INDEX, OCI_MANIFEST
-from mirrord.oci.names import HOSTED, Reference, RepositoryKey, Tag
-from mirrord.oci.routes import Page
+from mirrord.oci.names import Reference, Tag
 from tests.fakes.repositories import FakeRequestBody
 from tests.unit.hosted.cases import APP, CountingLinks, HostedCase
 
@@ -195,34 +190,3 @@ class ManifestPusherTests(ManifestCase):
         self.space.free = 3
 
         self.assert_rejected(Unavailable, encoded(IMAGE))
-
-
-class HostedDeletionTests(ManifestCase):
-    def tags(self, repository: HostedRepository) -> tuple[str, ...]:
-        return self.result(repository.list_tags(Page())).tags
-
-    def test_delete(self) -> None:
-        """A tag is deleted alone, a manifest with its tags, a blob alone; what was deleted is unknown."""
-        digest = self.successResultOf(self.push(encoded(IMAGE), Tag("a"), "b", "c")).manifest.digest
-        repository = self.repositories.hosted(RepositoryKey(HOSTED, APP))
-        self.result(repository.delete_manifest(Tag("a")))
-        self.assertEqual(("b", "c"), self.tags(repository))
-        self.result(repository.delete_manifest(digest))
-        self.assertEqual((), self.tags(repository))
-        self.result(repository.delete_blob(Digest.of(b"{}")))
-
-        for deleting, error in (
-            (repository.delete_manifest(Tag("b")), ManifestUnknown),
-            (repository.delete_manifest(digest), ManifestUnknown),
-            (repository.delete_blob(Digest.of(b"{}")), BlobUnknown),
-        ):
-            self.failureResultOf(Deferred.fromCoroutine(deleting), error)
-
-    def test_forbidden(self) -> None:
-        """Nothing is deleted if the configuration does not allow it."""
-        self.repositories.can_delete = False
-        deletion = self.repositories.hosted_services().deletion
-        deleting = deletion.delete_blob(APP, Digest.of(b"{}"))
-
-        self.failureResultOf(Deferred.fromCoroutine(deleting), Unsupported)
-        self.assertIsNotNone(self.links.link(APP, Digest.of(b"{}")))

@@ -102,7 +102,7 @@ class HostedReferrersTests(HostedCase):
         self.assertEqual(digests, listed)
 
     def test_rest_is_not_parsed(self) -> None:
-        """Of a list longer than a page, no more is read than the page and the entry after it."""
+        """A page of a long list reads no more than its entries and the one after them."""
         links: Any = CountingLinks(self.links)
         for number in range(9):
             self.refer(bytes([number]), annotations={"note": "x" * (MAX_PAGE_BYTES // 3)})

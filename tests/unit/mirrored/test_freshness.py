@@ -26,25 +26,25 @@ class FreshnessTests(SynchronousTestCase):
 
     def test_fresh(self) -> None:
         """A tag is fresh until its ttl is over."""
-        held = observation(1000.0)
-        self.assertEqual(FreshTag(held, 299, 1), FRESHNESS.fresh(TagRecord(held), 1299.0))
-        self.assertIsNone(FRESHNESS.fresh(TagRecord(held), 1300.0))
-        self.assertEqual(StaleTag(held, 300, 0), FRESHNESS.stale(TagRecord(held), 1300.0))
+        cached = observation(1000.0)
+        self.assertEqual(FreshTag(cached, 299, 1), FRESHNESS.fresh(TagRecord(cached), 1299.0))
+        self.assertIsNone(FRESHNESS.fresh(TagRecord(cached), 1300.0))
+        self.assertEqual(StaleTag(cached, 300, 0), FRESHNESS.stale(TagRecord(cached), 1300.0))
 
     def test_newest_observation(self) -> None:
         """A pending observation that is newer than the cached one decides what the tag names."""
-        held, pending = observation(1000.0), observation(1200.0, b"two")
-        verdict = FRESHNESS.fresh(TagRecord(held, pending), 1250.0)
+        cached, pending = observation(1000.0), observation(1200.0, b"two")
+        fresh = FRESHNESS.fresh(TagRecord(cached, pending), 1250.0)
 
-        self.assertEqual(FreshTag(pending, 50, 250), verdict)
+        self.assertEqual(FreshTag(pending, 50, 250), fresh)
 
     def test_stale(self) -> None:
         """Only a cached observation is served stale, and no longer than `stale_if_error`."""
-        held, pending = observation(1000.0), observation(1200.0, b"two")
+        cached, pending = observation(1000.0), observation(1200.0, b"two")
 
         self.assertIsNone(FRESHNESS.stale(TagRecord(None, pending), 1250.0))
-        self.assertEqual(StaleTag(held, 400, -100), FRESHNESS.stale(TagRecord(held, pending), 1400.0))
-        self.assertIsNone(FRESHNESS.stale(TagRecord(held), 2300.0))
+        self.assertEqual(StaleTag(cached, 400, -100), FRESHNESS.stale(TagRecord(cached, pending), 1400.0))
+        self.assertIsNone(FRESHNESS.stale(TagRecord(cached), 2300.0))
 
     @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
     def test_any_clock(self, observed_at: float, now: float) -> None:
