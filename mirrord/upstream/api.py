@@ -47,6 +47,14 @@ class UpstreamRequest:
         return self.kind == "manifest" and self.method == "GET"
 
 
+@attrs.frozen
+class LastError:
+    """The most recent failure of the upstream, and when by the reactor's clock; it contains no secret."""
+
+    message: str
+    at: float
+
+
 @attrs.define(eq=False)
 class OutageLogger:
     """Logs the outages of one upstream, of manifest requests or of all.
@@ -103,7 +111,7 @@ class RegistryAPI:
     clock: IReactorTime
     _authorizer: Authorizer
     quota: Quota = attrs.field(default=UNKNOWN, init=False)
-    last_error: str | None = attrs.field(default=None, init=False)
+    last_error: LastError | None = attrs.field(default=None, init=False)
     _outages: OutageLogger = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -123,7 +131,7 @@ class RegistryAPI:
             response = await self._send_authorized(request, deadline)
             await self._settle(ticket, request, response, deadline)
         except UpstreamBusy as error:
-            self.last_error = str(error)
+            self.last_error = LastError(str(error), self.clock.seconds())
             if ticket.is_settled:
                 raise
             raise self._limited(ticket, error.retry_after_seconds, manifest_gets_only=False) from None
@@ -198,7 +206,7 @@ class RegistryAPI:
 
     def _failed(self, ticket: Ticket, error: UpstreamError, *, is_short: bool) -> None:
         """Settle the ticket by a failure; a rejected account does not count as one."""
-        self.last_error = str(error)
+        self.last_error = LastError(str(error), self.clock.seconds())
         if ticket.is_settled or isinstance(error, AccountRefused):
             return
         if isinstance(error, UpstreamTimeout) and is_short:

@@ -57,6 +57,7 @@ class UpstreamStatus:
     others_wait_seconds: float
     quota: Quota
     last_error: str | None
+    last_error_seconds_ago: float | None
 
 
 class UpstreamClient:
@@ -187,6 +188,7 @@ class UpstreamClient:
         """Return the state of the upstream without sending a request."""
         now = self._reactor.seconds()
         state, wait = self._circuit.state, self._circuit.wait_seconds
+        error = self._api.last_error
         return UpstreamStatus(
             name=self.name,
             manifests=state(now, of_manifests=True),
@@ -194,7 +196,8 @@ class UpstreamClient:
             others=state(now, of_manifests=False),
             others_wait_seconds=wait(now, of_manifests=False),
             quota=self._api.quota,
-            last_error=self._api.last_error,
+            last_error=None if error is None else error.message,
+            last_error_seconds_ago=None if error is None else now - error.at,
         )
 
     def close(self) -> Deferred[None]:

@@ -49,16 +49,20 @@ class StatusTests(ClientTestCase):
         self.assertEqual(2, self.count("manifest", "failed"))
 
     def test_last_error(self) -> None:
-        """The last failure is reported, also after recovery."""
+        """The last failure and its age are reported, also after recovery."""
         self.use(Refused(), HEAD, Reply(429))
-        self.assertIsNone(self.client.status().last_error)
+        self.assertIsNone(self.client.status().last_error_seconds_ago)
         self.failure(self.resolve(), UpstreamUnreachable)
         self.clock.advance(60)
         self.result(self.resolve())
-        self.assertIn("connection refused", self.client.status().last_error or "")
+        status = self.client.status()
+        self.assertEqual(60, status.last_error_seconds_ago)
+        self.assertIn("connection refused", status.last_error or "")
 
         self.failure(self.resolve(), UpstreamBusy)
-        self.assertIn("429", self.client.status().last_error or "")
+        status = self.client.status()
+        self.assertEqual(0, status.last_error_seconds_ago)
+        self.assertIn("429", status.last_error or "")
 
     def test_close(self) -> None:
         """Closing ends without delayed calls."""
