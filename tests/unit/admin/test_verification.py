@@ -19,6 +19,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import CircuitOpen, Conflict
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey
+from mirrord.store.audit import SLICE_BYTES
 from mirrord.store.layout import footprint
 from tests.unit.admin.cases import APP, DEBIAN, EMPTY, QUAY, UBUNTU, WEB, OperatorCase, image, layer
 
@@ -260,6 +261,24 @@ class VerifierTests(OperatorCase):
         self.store.threads.release()
         self.store.threads.hold()
         self.clock.pump([0.0] * 5)
+
+    def test_slices(self) -> None:
+        """The progress of a large file is reported; one that cannot be read to its end counts as damaged."""
+        large = bytes(SLICE_BYTES + 1000)
+        self.hub.add_blob(large)
+        self.store.cache(UBUNTU, large)
+        size = footprint(len(large))
+        events, ended = self.listen_slowly()
+        self.slice(2.0)
+        progress = VerificationProgress(bytes=SLICE_BYTES, of_bytes=size, entries=0, of_entries=1)
+        self.assertEqual(progress, events[-1])
+        self.store.threads.failures["_hash_cold"] = OSError("cannot be read")
+        self.store.threads.release()
+        self.clock.pump([0.0] * 20)
+
+        self.successResultOf(ended)
+        self.assertIn(CorruptFound(Digest.of(large), ContentKind.BLOB, ("ubuntu",)), events)
+        self.assertEqual(VerificationProgress(bytes=size, of_bytes=size, entries=1, of_entries=1), events[-2])
 
     def test_one_at_a_time(self) -> None:
         """A second verification is rejected while one is running; a cancelled one releases its lock."""

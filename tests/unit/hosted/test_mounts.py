@@ -1,9 +1,14 @@
 """Tests of mirrord/hosted/mounts.py."""
 
+from typing import Any
+
+import attrs
+
+from mirrord.hosted.repository import HostedRepository
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import HOSTED, RepositoryKey, RepositoryName
-from tests.unit.hosted.cases import APP, OTHER, HostedCase
+from tests.unit.hosted.cases import APP, OTHER, CountingLinks, HostedCase
 
 DIGEST = Digest.of(b"blob")
 HOSTED_OTHER = RepositoryKey(HOSTED, OTHER)
@@ -49,12 +54,15 @@ class MounterTests(HostedCase):
         self.assertTrue(self.mount())
 
     def test_forbidden(self) -> None:
-        """A repository that the client may not read is not mounted from, whether it has the blob or not."""
+        """A blob is not looked up in a repository that the client may not read."""
         self.push_blob(b"blob", OTHER)
         self.readable.clear()
+        links: Any = CountingLinks(self.links)
+        origin = HostedRepository(HOSTED_OTHER, attrs.evolve(self.services, links=links))
 
-        self.assertFalse(self.mount(HOSTED_OTHER))
-        self.assertEqual([HOSTED_OTHER], self.checked)
+        mounter = self.services.mounter
+        self.assertFalse(self.result(mounter.mount(APP, DIGEST, origin, self.may_read)))
+        self.assertEqual((0, [HOSTED_OTHER]), (links.look_ups, self.checked))
         self.assertFalse(self.mount())
         self.assertIsNone(self.links.link(APP, DIGEST))
 
