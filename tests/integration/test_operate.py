@@ -29,7 +29,39 @@ def stored_entries(daemon: Daemon) -> int:
     return int(json.loads(pull(f"{daemon.admin_url}/status").body)["store"]["entries"])
 
 
+def keys(value: Any) -> Any:
+    """Return the keys of a JSON document, with those of the first item of each list."""
+    match value:
+        case dict():
+            return {key: keys(one) for key, one in value.items()}
+        case list():
+            return [keys(one) for one in value[:1]]
+    return None
+
+
 class OperateTests(MirrorCase):
+    def test_status_keys(self) -> None:
+        """All keys of /status are present, also while there is no value for them."""
+        daemon = self.start_daemon()
+        status = json.loads(pull(f"{daemon.admin_url}/status").body)
+        names = ("name", "manifests", "manifests_wait_seconds", "others", "others_wait_seconds")
+        quota = dict.fromkeys(("limit", "remaining", "window_seconds", "source"))
+        upstream = {**dict.fromkeys(names), "quota": quota}
+        upstream |= dict.fromkeys(("last_error", "last_error_seconds_ago"))
+        listener = dict.fromkeys(("endpoint", "connections", "is_tls", "trouble", "address"))
+        expected = {
+            "version": None,
+            "uptime_seconds": None,
+            "store": dict.fromkeys(("bytes", "entries", "max_bytes")),
+            "hosted": dict.fromkeys(("bytes", "entries", "uploads")),
+            "saved": dict.fromkeys(("pulls", "bytes")),
+            "listeners": [{**listener, "certificates": {}}],
+            "upstreams": [upstream],
+            "downloads": [],
+            "logs": dict.fromkeys(("dropped", "access_dropped")),
+        }
+        self.assertEqual(expected, {key: one for key, one in keys(status).items() if key != "last_sweep"})
+
     def test_life_of_an_image(self) -> None:
         """An image is pulled ahead of time, listed, explained, served without its upstream, and removed."""
         daemon = self.start_daemon()
