@@ -49,7 +49,7 @@ class OperateTests(MirrorCase):
         upstream = {**dict.fromkeys(names), "quota": quota}
         upstream |= dict.fromkeys(("last_error", "last_error_seconds_ago"))
         listener = dict.fromkeys(("endpoint", "connections", "is_tls", "trouble", "address"))
-        expected = {
+        expected: dict[str, Any] = {
             "version": None,
             "uptime_seconds": None,
             "store": dict.fromkeys(("bytes", "entries", "max_bytes")),
