@@ -8,6 +8,7 @@ from twisted.web.http_headers import Headers
 from mirrord.observe.events import Event
 from mirrord.oci.errors import (
     AccountRefused,
+    Denied,
     RegistryError,
     UpstreamBusy,
     UpstreamError,
@@ -214,6 +215,15 @@ class RegistryAPI:
         elif ticket.failed():
             wait = self.circuit.wait_seconds(self.clock.seconds(), of_manifests=False)
             self._outages.opened(str(error), wait, Event.UPSTREAM_FAILING)
+
+
+def refusal(status: int, what: str, unknown: RegistryError) -> RegistryError:
+    """Return the error for a response of the registry without `what`; `unknown` is that of a 404."""
+    if status in {404, 410}:
+        return unknown
+    if status in {401, 403}:
+        return Denied("the upstream denied access")
+    return UpstreamRefused(f"the upstream responded with {status} for {what}", upstream_status=status)
 
 
 def _requests(*, manifest_gets_only: bool) -> str:

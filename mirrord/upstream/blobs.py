@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import BlobUnknown, Denied, RegistryError, UpstreamRefused
 from mirrord.oci.names import RepositoryName
-from mirrord.upstream.api import RegistryAPI, UpstreamRequest
+from mirrord.upstream.api import RegistryAPI, UpstreamRequest, refusal
 from mirrord.upstream.body import UpstreamBlobBody
 from mirrord.upstream.origin import WebOrigin
 from mirrord.upstream.retry import Deadline
@@ -181,10 +181,8 @@ def _range_headers(offset: int, stop: int | None, validator: str | None) -> Head
 
 
 def _error_of(response: UpstreamResponse) -> RegistryError:
-    """Return the error for a response without the blob."""
+    """Return the error for a response without the blob; a store's is about its URL only."""
     status = response.status
-    if not response.was_redirected and status in {404, 410}:
-        return BlobUnknown("the upstream has no such blob")
-    if not response.was_redirected and status in {401, 403}:
-        return Denied("the upstream denied access")
-    return UpstreamRefused(f"the upstream responded with {status} for a blob", upstream_status=status)
+    if response.was_redirected:
+        return UpstreamRefused(f"the upstream responded with {status} for a blob", upstream_status=status)
+    return refusal(status, "a blob", BlobUnknown("the upstream has no such blob"))

@@ -15,10 +15,10 @@ import attrs
 from twisted.web.http_headers import Headers
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, RegistryError, UpstreamRefused
+from mirrord.oci.errors import ManifestUnknown, NameUnknown, RegistryError, UpstreamRefused
 from mirrord.oci.manifests import MAX_MANIFEST_BYTES, OCI_INDEX
 from mirrord.oci.names import RepositoryName
-from mirrord.upstream.api import RegistryAPI, UpstreamRequest
+from mirrord.upstream.api import RegistryAPI, UpstreamRequest, refusal
 from mirrord.upstream.origin import WebOrigin, resolve
 from mirrord.upstream.retry import Deadline
 from mirrord.upstream.transport import UpstreamResponse
@@ -124,12 +124,7 @@ class ListRequests:
 
 
 def _tags_error(status: int) -> RegistryError:
-    """Return the error for a list of tags with a status other than 200."""
-    if status in {404, 410}:
-        return NameUnknown("the upstream has no such repository")
-    if status in {401, 403}:
-        return Denied("the upstream denied access")
-    return UpstreamRefused(f"the upstream responded with {status} for tags", upstream_status=status)
+    return refusal(status, "tags", NameUnknown("the upstream has no such repository"))
 
 
 def _referrers_error(status: int) -> RegistryError:
@@ -137,11 +132,10 @@ def _referrers_error(status: int) -> RegistryError:
 
     Registries without the referrers API respond with 404 as a rule; ghcr.io redirects.
     """
-    if status in {401, 403}:
-        return Denied("the upstream denied access")
-    if status in {400, 404, 405, 406, 410, 501} or 300 <= status < 400:
-        return ManifestUnknown("the upstream has no referrers API")
-    return UpstreamRefused(f"the upstream responded with {status} for referrers", upstream_status=status)
+    unknown = ManifestUnknown("the upstream has no referrers API")
+    if status in {400, 405, 406, 501} or 300 <= status < 400:
+        return unknown
+    return refusal(status, "referrers", unknown)
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from twisted.web.http_headers import Headers
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
-    Denied,
     DigestInvalid,
     ManifestInvalid,
     ManifestUnknown,
@@ -26,7 +25,7 @@ from mirrord.oci.manifests import (
     Manifest,
 )
 from mirrord.oci.names import Reference, RepositoryName
-from mirrord.upstream.api import RegistryAPI, UpstreamRequest
+from mirrord.upstream.api import RegistryAPI, UpstreamRequest, refusal
 from mirrord.upstream.retry import Deadline
 from mirrord.upstream.transport import UpstreamResponse
 
@@ -94,14 +93,12 @@ class ManifestRequests:
         The target of a redirect counts as the registry here: registry.k8s.io redirects everything.
         """
         status = response.status
-        if status in {404, 410} and not response.is_html:
-            raise ManifestUnknown("the upstream has no such manifest")
-        if status in {401, 403}:
-            raise Denied("the upstream denied access")
-        if status != 200:
+        if status in {404, 410} and response.is_html:
             raise UpstreamRefused(
                 f"the upstream responded with {status} for a manifest", upstream_status=status
             )
+        if status != 200:
+            raise refusal(status, "a manifest", ManifestUnknown("the upstream has no such manifest"))
 
 
 def _parse(
