@@ -19,7 +19,7 @@ from mirrord.store import disk
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
 from mirrord.store.disk import Threads
-from mirrord.store.layout import Layout, footprint
+from mirrord.store.layout import Layout
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
 
@@ -103,12 +103,7 @@ class ContentAudit:
         """Iterate over pages of all content by digest."""
         for page in self._database.pages(_NEXT, key=slice(2)):
             yield [
-                Entry(
-                    kind=ContentKind(row.kind),
-                    name=row.digest,
-                    size=footprint(row.size),
-                    idle_seconds=self._contents.idle_seconds(row),
-                )
+                self._contents.entry(row)
                 for row in map(ContentRow._make, page)
                 if not self._database.is_overlaid(CONTENT, CONTENT.key_of(row))
             ]

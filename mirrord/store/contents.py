@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import attrs
 from cachetools import LRUCache
 
-from mirrord.oci.content import ContentKind
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.database import Database
 from mirrord.store.layout import BLOCK_BYTES, footprint
@@ -173,9 +173,14 @@ class Contents:
                     yield row
             after = (row.digest, row.kind, row.last_used)
 
-    def idle_seconds(self, row: ContentRow) -> float:
-        """Return for how long content was not used, according to its row."""
-        return self._database.now() - row.last_used
+    def entry(self, row: ContentRow) -> Entry:
+        """Return the entry of content, idle since the last use in its row."""
+        return Entry(
+            kind=ContentKind(row.kind),
+            name=row.digest,
+            size=footprint(row.size),
+            idle_seconds=self._database.now() - row.last_used,
+        )
 
     def was_idle_for(self, kind: ContentKind, digest: Digest, seconds: float) -> bool:
         """Return whether content was not used for so long until now; False if it is not stored."""

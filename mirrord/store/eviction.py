@@ -75,15 +75,7 @@ class EvictionStore:
 
     def entries(self) -> Iterator[Entry]:
         """Iterate over all that can be evicted, least recently used first, reading page by page."""
-        content = (
-            Entry(
-                kind=ContentKind(row.kind),
-                name=row.digest,
-                size=footprint(row.size),
-                idle_seconds=self._contents.idle_seconds(row),
-            )
-            for row in self._contents.least_recently_used()
-        )
+        content = map(self._contents.entry, self._contents.least_recently_used())
         return heapq.merge(content, self.partials(), key=lambda entry: -entry.idle_seconds)
 
     def partials(self) -> Iterator[Entry]:
@@ -119,10 +111,7 @@ class EvictionStore:
     async def remove(self, entries: Sequence[Entry]) -> None:
         """Delete content, however recently it was used; the caller has checked that it has no link.
 
-        A reader continues to the end: its descriptor keeps the file.
-
-        Raises:
-            OSError: The disk failed; entries whose removal had begun are absent all the same.
+        A reader continues to the end: its descriptor keeps the file. Errors are as for `evict`.
         """
         doomed: list[Path] = []
         try:
