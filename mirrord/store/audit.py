@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest, Hasher
@@ -87,7 +86,6 @@ class ContentAudit:
     _contents: Contents
     _partials: PartialStore
     threads: Threads
-    _log = Logger()
 
     @property
     def total_bytes(self) -> int:
@@ -124,9 +122,8 @@ class ContentAudit:
         if self._contents.get(kind, digest) is None or not _is_the_same(path, fd):
             return False
         self._contents.drop(kind, digest)
-        self._log.error("{digest} is damaged on the disk and was set aside", digest=str(digest))
         with contextlib.suppress(FileNotFoundError):
-            self._partials.set_aside(kind, digest, path)
+            self._partials.set_aside(kind, digest)
         return True
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
@@ -75,7 +74,6 @@ class BlobStore:
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _waiters: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     pinned_bytes: int = attrs.field(default=0, init=False)
-    _log = Logger()
 
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a committed blob; None if there is none."""
@@ -171,9 +169,8 @@ class BlobStore:
         if is_whole and digest.matches(body):
             self._contents.bodies.put(ContentKind.BLOB, digest, body)
             return body, None
-        self._log.error("blob {digest} is damaged on the disk and was set aside", digest=str(digest))
         self._contents.drop(ContentKind.BLOB, digest)
-        self._partials.set_aside(ContentKind.BLOB, digest, path)
+        self._partials.set_aside(ContentKind.BLOB, digest)
         return None
 
     def _pin(self, digest: Digest, busy_bytes: int) -> None:

@@ -5,7 +5,6 @@ from itertools import count
 from pathlib import Path
 
 import attrs
-from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
@@ -36,7 +35,6 @@ class ManifestStore:
     _threads: Threads
     _being_stored: dict[Digest, Manifest] = attrs.field(factory=dict, init=False)
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
-    _log = Logger()
 
     async def read(self, digest: Digest) -> Manifest | None:
         """Return a stored manifest, verbatim and verified; None if there is none. Mostly from memory."""
@@ -93,7 +91,8 @@ class ManifestStore:
             return None
         known = self._contents.get(ContentKind.MANIFEST, digest)
         if manifest is None:
-            self._set_aside(digest, path)
+            self._contents.drop(ContentKind.MANIFEST, digest)
+            self._partials.set_aside(ContentKind.MANIFEST, digest)
         elif known is not None or row is None:
             self._add(manifest, is_known=known is not None and known.media_type != "")
         return manifest
@@ -103,11 +102,6 @@ class ManifestStore:
             self._contents.add(ContentKind.MANIFEST, manifest.digest, len(manifest.body), manifest.media_type)
         self._contents.use(manifest.digest)
         self._contents.bodies.put(ContentKind.MANIFEST, manifest.digest, manifest.body)
-
-    def _set_aside(self, digest: Digest, path: Path) -> None:
-        self._log.error("manifest {digest} is damaged on the disk and was set aside", digest=str(digest))
-        self._contents.drop(ContentKind.MANIFEST, digest)
-        self._partials.set_aside(ContentKind.MANIFEST, digest, path)
 
 
 def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
@@ -106,6 +107,7 @@ class PartialStore:
     _parked: dict[str, IdleFile] = attrs.field(init=False)
     _reserved: dict[Digest, int] = attrs.field(factory=dict, init=False)
     _lent: dict[Digest, int] = attrs.field(factory=dict, init=False)
+    _log = Logger()
 
     def __attrs_post_init__(self) -> None:
         self._parked = idle_files(self._layout.partials, self._now())
@@ -178,10 +180,13 @@ class PartialStore:
             self._parked.pop(path.name, None)
         return self._begin(digest, path, fd, 0)
 
-    def set_aside(self, kind: ContentKind, digest: Digest, path: Path) -> None:
+    def set_aside(self, kind: ContentKind, digest: Digest) -> None:
         """Move damaged content to where it is never served; raises OSError if the disk failed."""
+        self._log.error(
+            "{kind} {digest} is damaged on the disk and was set aside", kind=str(kind), digest=str(digest)
+        )
         aside = self._layout.broken(kind, digest)
-        path.rename(aside)
+        self._layout.content(kind, digest).rename(aside)
         self._park(aside, aside.stat().st_size)
 
     def pop_parked(self, name: str) -> Path | None:
