@@ -90,8 +90,7 @@ def _read_config(options: Options, environment: Mapping[str, str], *, is_running
         store=options["store"],
         admin=options["admin"],
     )
-    lines = check_files(config, environment, is_running=is_running)
-    if lines:
+    if lines := list(check_files(config, environment, is_running=is_running)):
         raise ConfigError(lines)
     return config
 

@@ -86,7 +86,7 @@ def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
 
 
 def _check_configuration(name: str, config: Config, environment: Mapping[str, str]) -> Iterator[Diagnosis]:
-    lines = check_files(config, environment)
+    lines = list(check_files(config, environment))
     for line in lines:
         if os.geteuid() != 0 and line.endswith(os.strerror(errno.EACCES)):
             yield warn("configuration", line, "the daemon's user may have access; try again with sudo")

@@ -72,25 +72,23 @@ def with_global_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the global options to a command, before or after its name, and pass their values to it."""
     config = click.option(
         "--config",
+        "config_option",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        callback=_store_as("config_option"),
+        callback=_store,
         expose_value=False,
         help=f"Configuration file. Default: {SERVICE_CONFIG}, if it exists.",
     )
     admin = click.option(
         "--admin",
+        "admin_option",
         metavar="ENDPOINT|URL",
-        callback=_store_as("admin_option"),
+        callback=_store,
         expose_value=False,
         help="The daemon's admin listener. Default: as configured.",
     )
     return config(admin(click.make_pass_decorator(GlobalOptions, ensure=True)(command)))
 
 
-def _store_as(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def store(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
-        options = context.ensure_object(GlobalOptions)
-        if value is not None:
-            setattr(options, name, value)
-
-    return store
+def _store(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if value is not None:
+        setattr(context.ensure_object(GlobalOptions), str(option.name), value)

@@ -21,16 +21,12 @@ _FUNCTION_NAME = re.compile(r"^_?\w+\(\) ")
 """The beginning of the TypeError of a call with unknown arguments."""
 
 
-def check_files(config: Config, environment: Mapping[str, str], *, is_running: bool = False) -> list[str]:
-    """Return the errors of the files and endpoints that a configuration names, a line each.
+def check_files(config: Config, environment: Mapping[str, str], *, is_running: bool = False) -> Iterator[str]:
+    """Yield the errors of the files and endpoints that a configuration names, a line each.
 
     The proxies of the environment are checked where an upstream uses them. The certificates of a running
     daemon are checked by its listeners, which serve the old ones while a renewal is incomplete.
     """
-    return list(_errors(config, environment, is_running=is_running))
-
-
-def _errors(config: Config, environment: Mapping[str, str], *, is_running: bool) -> Iterator[str]:
     for index, listener in enumerate(config.listen):
         path = f"listen[{index}]"
         yield from _attempt(f"{path}.endpoint", partial(_parse_endpoint, listener.endpoint))

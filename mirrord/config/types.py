@@ -7,6 +7,7 @@ repeats a value that could contain a password.
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
@@ -46,16 +47,6 @@ _TAG_PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]+", re.ASCII)
 def parse_seconds(text: str) -> float:
     """Parse a duration, such as `500ms`, to seconds; the resolution is a millisecond."""
     return _parse_quantity(text, _DURATIONS, _MAX_DURATION) / 1000
-
-
-def parse_timeout(text: str) -> float:
-    """Parse a network timeout; with less than 100 ms ordinary responses would time out."""
-    return _at_least("100ms", text)
-
-
-def parse_interval(text: str) -> float:
-    """Parse a duration that is checked once a second or less often."""
-    return _at_least("1s", text)
 
 
 def format_seconds(seconds: float) -> str:
@@ -161,16 +152,6 @@ def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ValueError("must be a network or an address, such as 10.0.0.0/8") from None
 
 
-def parse_log_format(text: str) -> str:
-    """Parse a log format; `auto` is the journal's where standard error is connected to the journal."""
-    return _one_of(text, ("auto", "journal", "text", "json"))
-
-
-def parse_log_level(text: str) -> str:
-    """Parse the lowest level that is logged."""
-    return _one_of(text, ("debug", "info", "warn", "error"))
-
-
 def parse_path(text: str) -> Path:
     """Parse the path of a file or folder."""
     if not text or "\0" in text:
@@ -250,7 +231,7 @@ def _at_least(minimum: str, text: str) -> float:
     return seconds
 
 
-def _one_of(text: str, choices: tuple[str, ...]) -> str:
+def _one_of(choices: tuple[str, ...], text: str) -> str:
     if text not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}")
     return text
@@ -289,8 +270,12 @@ def _format_quantity(quantity: int, units: dict[str, int], gap: str) -> str:
 
 
 Seconds = Annotated[float, StringFormat(parse_seconds, format_seconds, '"5m"')]
-Timeout = Annotated[float, StringFormat(parse_timeout, format_seconds, '"5m"')]
-Interval = Annotated[float, StringFormat(parse_interval, format_seconds, '"5m"')]
+Timeout = Annotated[float, StringFormat(partial(_at_least, "100ms"), format_seconds, '"5m"')]
+"""A network timeout; with less than 100 ms ordinary responses would time out."""
+
+Interval = Annotated[float, StringFormat(partial(_at_least, "1s"), format_seconds, '"5m"')]
+"""A duration that is checked once a second or less often."""
+
 Bytes = Annotated[int, StringFormat(parse_bytes, format_bytes, '"50 GiB"')]
 PositiveBytes = Annotated[int, StringFormat(parse_positive_bytes, format_bytes, '"50 GiB"')]
 FilePath = Annotated[Path, StringFormat(parse_path)]
@@ -303,5 +288,7 @@ Prefix = Annotated[str, StringFormat(parse_prefix)]
 Pattern = Annotated[str, StringFormat(parse_pattern)]
 TagPattern = Annotated[str, StringFormat(parse_tag_pattern)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, StringFormat(parse_network)]
-LogFormat = Annotated[str, StringFormat(parse_log_format)]
-LogLevelName = Annotated[str, StringFormat(parse_log_level)]
+LogFormat = Annotated[str, StringFormat(partial(_one_of, ("auto", "journal", "text", "json")))]
+"""`auto` is the journal's where standard error is connected to the journal."""
+
+LogLevelName = Annotated[str, StringFormat(partial(_one_of, ("debug", "info", "warn", "error")))]

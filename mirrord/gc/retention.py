@@ -42,10 +42,6 @@ class RetentionRule:
     older_than: float | None = None
     number: int = 0
 
-    def applies_to(self, repository: RepositoryName) -> bool:
-        """Return whether the rule applies to a repository."""
-        return any(fnmatchcase(str(repository), pattern) for pattern in self.repositories)
-
 
 @attrs.frozen
 class RetentionRules:
@@ -56,7 +52,10 @@ class RetentionRules:
 
     def rules_for(self, repository: RepositoryName) -> tuple[RetentionRule, ...]:
         """Return the rules for a repository; without any, all of it is kept."""
-        return tuple(rule for rule in self.rules if rule.applies_to(repository))
+        name = str(repository)
+        return tuple(
+            rule for rule in self.rules if any(fnmatchcase(name, pattern) for pattern in rule.repositories)
+        )
 
 
 def plan_retention(

@@ -50,7 +50,7 @@ class CheckFilesTests(SynchronousTestCase):
         return self.check(listen=listeners)
 
     def check(self, environment: Mapping[str, str] | None = None, **changes: Any) -> list[str]:
-        return check_files(attrs.evolve(self.config, **changes), environment=environment or {})
+        return list(check_files(attrs.evolve(self.config, **changes), environment=environment or {}))
 
     def test_defaults(self) -> None:
         """The defaults have no errors."""
