@@ -13,47 +13,42 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 class ProgressDisplay(AbstractContextManager["ProgressDisplay"]):
     """Prints lines; the bars are shown on a terminal only and leave nothing behind."""
 
-    _console: Console = attrs.field(factory=lambda: Console(highlight=False, soft_wrap=True), init=False)
-    _bars: Progress | None = attrs.field(init=False)
+    _bars: Progress = attrs.field(init=False)
     _tasks: dict[str, TaskID] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._bars = None
-        if self._console.is_terminal:
-            self._bars = Progress(
-                TextColumn("  {task.description}"),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                console=self._console,
-                transient=True,
-            )
+        console = Console(highlight=False, emoji=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
 
     def __enter__(self) -> Self:
-        if self._bars is not None:
-            self._bars.start()
+        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        self._bars.stop()
 
     def print(self, line: str) -> None:
         """Print a line above the bars."""
-        if self._bars is None:
+        if self._bars.disable:
             click.echo(line)
         else:
-            self._console.print(line, markup=False)
+            self._bars.console.print(line, markup=False)
 
     def update(self, name: str, completed: int, total: int | None) -> None:
         """Show a bar for `name`; `total` is None while it is unknown."""
-        if self._bars is None:
-            return
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total)
         self._bars.update(self._tasks[name], completed=completed, total=total)
 
     def remove(self, name: str) -> None:
         """Remove the bar of `name`."""
-        if self._bars is not None and name in self._tasks:
+        if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
