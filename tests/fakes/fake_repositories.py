@@ -278,7 +278,7 @@ class FakeRepository(Repository):
 
     def stored_blob_size(self, digest: Digest) -> int | None:
         blob = self._all.blobs.get(digest)
-        return None if blob is None else blob.size
+        return None if blob is None or blob.readable < blob.size else blob.size
 
     def stored_tags(self) -> Iterator[list[StoredTag]]:
         raise AssertionError("the API does not list what is stored")

@@ -126,6 +126,14 @@ class UpstreamContract(TestCase):
         """The tags are listed in order."""
         self.assertEqual(["a", "b", "latest"], await self.upstream.list_tags(APP, budget_seconds=5))
 
+    async def test_list_referrers(self) -> None:
+        """Referrers are a JSON object, which is not filtered without an artifact type."""
+        body, is_filtered = await self.upstream.list_referrers(
+            APP, self.manifest.digest, None, budget_seconds=5
+        )
+        self.assertIsInstance(json.loads(body), dict)
+        self.assertFalse(is_filtered)
+
     async def test_unknown_repository(self) -> None:
         """In an unknown repository everything is unknown."""
         digest = self.manifest.digest
@@ -154,8 +162,8 @@ class UpstreamContract(TestCase):
 class SpaceContract(SynchronousTestCase):
     """Room for downloads and pushes."""
 
-    def space(self, free: int) -> CacheSpace:
-        """Return the room of a disk with so many free bytes."""
+    def space(self, free: int, *, has_content: bool = False) -> CacheSpace:
+        """Return the room of a disk with so many free bytes, and with content that may be evicted."""
         raise NotImplementedError
 
     def pushes(self, free: int) -> HostedSpace:
@@ -172,6 +180,12 @@ class SpaceContract(SynchronousTestCase):
             self.assertEqual(has_room, self.result(space.make_room(size)))
             self.assertEqual(has_room, self.result(space.make_room(size, UNKNOWN)))
             self.assertEqual(has_room, self.result(self.pushes(1 << 30).make_room_for_push(size)))
+
+    def test_emergency(self) -> None:
+        """A retry after an emergency makes sense if something was evicted."""
+        for has_content in (True, False):
+            space = self.space(0, has_content=has_content)
+            self.assertEqual(has_content, self.result(space.free_in_emergency(1)))
 
     def test_loan(self) -> None:
         """Room is lent for a stream that is not kept, unless it is larger than the disk."""
@@ -226,6 +240,7 @@ class RepositoryContract(SynchronousTestCase):
         """A blob is opened before its bytes are there, and read as it grows."""
         blob = self.result(self.repository.open_blob(self.digest)).blob
         self.assertEqual((100, 0), (blob.size, blob.readable))
+        self.assertIsNone(self.repository.stored_blob_size(self.digest))
         waiting = Deferred.fromCoroutine(blob.grown(0))
         self.assertNoResult(waiting)
         self.grow(40)
@@ -237,6 +252,7 @@ class RepositoryContract(SynchronousTestCase):
         self.grow(100)
         self.assertEqual(100, self.successResultOf(waiting))
         self.assertIsNone(self.result(blob.pass_through(90, 100)))
+        self.assertEqual(100, self.repository.stored_blob_size(self.digest))
         blob.close()
         blob.close()
 

@@ -11,15 +11,18 @@ from tests.unit.fakes import contracts
 
 
 class FakeSpaceTests(contracts.SpaceContract):
-    def space(self, free: int) -> FakeSpace:
-        return FakeSpace(free=free, disk=free)
+    def space(self, free: int, *, has_content: bool = False) -> FakeSpace:
+        return FakeSpace(free=free, disk=free, can_evict=has_content)
 
     pushes = space
 
 
 class CollectorSpaceTests(contracts.SpaceContract):
-    def space(self, free: int) -> Collector:
-        clock, store = ImmediateClock(), TemporaryStore.of(self).opened
+    def space(self, free: int, *, has_content: bool = False) -> Collector:
+        clock, temporary = ImmediateClock(), TemporaryStore.of(self)
+        store = temporary.opened
+        if has_content:
+            temporary.add_blob(b"old")
         return Collector(
             store=store.eviction,
             limits=GCLimits(max_size=None, min_free=0, unused_for_seconds=1000.0, partials_seconds=1000.0),

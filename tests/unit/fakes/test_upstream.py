@@ -7,6 +7,7 @@ from mirrord.oci.manifests import Manifest
 from tests.fakes.clock import ImmediateClock
 from tests.fakes.images import Image
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.state import RegistryBehavior
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.fakes import contracts
 from tests.unit.upstream.sockets import REACTOR, SocketTestCase
@@ -27,7 +28,7 @@ class FakeUpstreamTests(contracts.UpstreamContract):
 
 class UpstreamClientTests(contracts.UpstreamContract, SocketTestCase):
     def setUp(self) -> "Deferred[None]":  # type: ignore[override]
-        self.registry = FakeRegistry(REACTOR)
+        self.registry = FakeRegistry(REACTOR, RegistryBehavior(has_referrers=True))
         self.addCleanup(lambda: Deferred.fromCoroutine(self.registry.down()))
         return ensureDeferred(self.start())
 
