@@ -2,8 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -52,12 +51,7 @@ def run_copy(copy: Copy, *, is_json: bool) -> None:
         CommandError: A disk or an index failed, or some content was corrupt.
     """
     began_at = time.monotonic()
-    with _one_line_errors():
-        if is_json:
-            progress = copy(_JSONReporter())
-        else:
-            with ProgressDisplay() as display:
-                progress = copy(lambda so_far: display.update("copied", so_far.bytes, so_far.of_bytes))
+    progress = _copy(copy, is_json=is_json)
     seconds = time.monotonic() - began_at
     for kind, digest in progress.lost:
         if is_json:
@@ -67,6 +61,20 @@ def run_copy(copy: Copy, *, is_json: bool) -> None:
     _print_result(progress, seconds, is_json=is_json)
     if progress.lost:
         raise CommandError(f"{format_count(len(progress.lost), 'entry')} could not be copied")
+
+
+def _copy(copy: Copy, *, is_json: bool) -> BackupProgress:
+    try:
+        if is_json:
+            return copy(_JSONReporter())
+        with ProgressDisplay() as display:
+            return copy(lambda so_far: display.update("copied", so_far.bytes, so_far.of_bytes))
+    except PermissionError as error:
+        raise CommandError(
+            f"cannot access {error.filename}: permission denied; try again with sudo"
+        ) from None
+    except sqlite3.Error as error:
+        raise CommandError(f"cannot use the index: {error}") from None
 
 
 def _print_result(progress: BackupProgress, seconds: float, *, is_json: bool) -> None:
@@ -95,16 +103,3 @@ class _JSONReporter:
 
 def _document(progress: BackupProgress) -> dict[str, int]:
     return attrs.asdict(progress, filter=attrs.filters.exclude("removed", "lost"))
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn errors of a disk or an index into errors of the command."""
-    try:
-        yield
-    except PermissionError as error:
-        raise CommandError(
-            f"cannot access {error.filename}: permission denied; try again with sudo"
-        ) from None
-    except sqlite3.Error as error:
-        raise CommandError(f"cannot use the index: {error}") from None

@@ -82,7 +82,7 @@ def _start(config: Config, owner: os.stat_result) -> Iterator[AdminClient]:
             _stop(twistd)
 
 
-def _spawn(command: list[str], log: Path, owner: os.stat_result) -> "subprocess.Popen[bytes]":
+def _spawn(command: list[str], log: Path, owner: os.stat_result) -> subprocess.Popen[bytes]:
     """Start the daemon as the owner of the store, in a session of its own: Control-C does not reach it."""
     is_other_user = os.geteuid() != owner.st_uid
     with log.open("wb") as output:
@@ -126,7 +126,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _wait_until_ready(twistd: "subprocess.Popen[bytes]", daemon: AdminClient, log: Path) -> None:
+def _wait_until_ready(twistd: subprocess.Popen[bytes], daemon: AdminClient, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not daemon.is_running():
         if twistd.poll() is not None or time.monotonic() > deadline:
@@ -138,7 +138,7 @@ def _wait_until_ready(twistd: "subprocess.Popen[bytes]", daemon: AdminClient, lo
         time.sleep(_POLL_SECONDS)
 
 
-def _stop(twistd: "subprocess.Popen[bytes]") -> None:
+def _stop(twistd: subprocess.Popen[bytes]) -> None:
     twistd.send_signal(signal.SIGTERM)
     try:
         twistd.wait(_STOP_SECONDS)

@@ -37,6 +37,9 @@ _SIZES = {
 _MAX_DURATION = 36_500 * _DURATIONS["d"]
 _MAX_SIZE = 1 << 60
 
+_CREDENTIAL = "credential:"
+_MAX_PASSWORD_LENGTH = 64 * 1024
+
 _PORT = r"(?::[0-9]{1,5})?"
 _HOST = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]){_PORT}", re.ASCII)
 _PREFIX = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
@@ -173,10 +176,6 @@ def parse_endpoint(text: str) -> str:
     return text
 
 
-_CREDENTIAL = "credential:"
-_MAX_PASSWORD_LENGTH = 64 * 1024
-
-
 def is_credential(source: str) -> bool:
     """Return whether a password comes from a systemd credential, which only the service can read."""
     return source.startswith(_CREDENTIAL)
@@ -238,7 +237,7 @@ def _one_of(choices: tuple[str, ...], text: str) -> str:
 
 
 def _check_port(text: str) -> None:
-    if not (text.isascii() and text.isdigit()) or not 0 <= int(text[:6]) <= 65_535:
+    if not (text.isascii() and text.isdigit()) or int(text[:6]) > 65_535:
         raise ValueError("its port must be a number from 0 to 65535")
 
 

@@ -66,11 +66,6 @@ class LogEntry:
             traceback=_traceback(event.get("log_failure")),
         )
 
-    @property
-    def priority(self) -> int:
-        """Return the level as a priority of the journal: 0 is the most severe."""
-        return LEVELS[self.level]
-
     def as_text(self) -> str:
         """Return a line of time in UTC, level and message, followed by the lines of the traceback."""
         traceback = f"{self.traceback}\n" if self.traceback else ""

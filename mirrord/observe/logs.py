@@ -84,7 +84,7 @@ class Journal:
         message = f"{entry.message}\n{entry.traceback}" if entry.traceback else entry.message
         pairs: list[tuple[str, object]] = [
             ("MESSAGE", message),
-            ("PRIORITY", entry.priority),
+            ("PRIORITY", LEVELS[entry.level]),
             ("SYSLOG_IDENTIFIER", IDENTIFIER),
         ]
         if entry.event is not None:
