@@ -13,8 +13,8 @@ import attrs
 
 from tests.integration.daemon import ROOT, Settings, free_port
 
-_NOTICE_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_NOTICE_SECONDS = 60.0
+_STOP_SECONDS = 60.0
 
 # sd_listen_fds(3): the sockets begin at descriptor 3, and LISTEN_PID is the process they are for.
 _ACTIVATE = """

@@ -69,7 +69,7 @@ class Terminal:
         """Read all output and return the exit status."""
         while self._read():
             pass
-        return self._process.wait(10)
+        return self._process.wait(30)
 
     def close(self) -> None:
         """Kill the command."""
@@ -78,7 +78,7 @@ class Terminal:
         os.close(self._fd)
 
     def _read(self) -> bool:
-        is_ready, _, _ = select.select([self._fd], [], [], 20)
+        is_ready, _, _ = select.select([self._fd], [], [], 60)
         try:
             chunk = os.read(self._fd, 65_536) if is_ready else b""
         except OSError:  # raised by Linux when the other end is closed
@@ -97,7 +97,7 @@ def mirrord(*arguments: str, home: Path, reader: str = "cat", **environment: str
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)

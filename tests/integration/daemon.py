@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import attrs
 
 ROOT = Path(__file__).parents[2]
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
 _BAD_LOG = re.compile(r"Traceback|Unhandled|Exception ignored", re.IGNORECASE)
 
 

@@ -22,11 +22,11 @@ class _NotifySocket:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(10)
+        self.socket.settimeout(30)
 
     def receive(self, prefix: str) -> str:
         """Return the next message that starts with `prefix`, and skip others before it."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             message = self.socket.recv(4096).decode()
             if message.startswith(prefix):
@@ -55,7 +55,7 @@ class NotifyTests(MirrorCase):
         systemd.socket.settimeout(1.5)
         self.assertRaises(TimeoutError, systemd.receive, "WATCHDOG=1")
         os.kill(daemon.pid, signal.SIGCONT)
-        systemd.socket.settimeout(10)
+        systemd.socket.settimeout(30)
         systemd.receive("WATCHDOG=1")
 
         daemon.stop()
