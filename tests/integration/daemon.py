@@ -29,6 +29,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_settled(admin_url: str) -> bool:
+    """Return whether no download is running, and every tag is stored with its manifest."""
+    with urlopen(f"{admin_url}/status", timeout=30) as response:
+        status = json.loads(response.read())
+    with urlopen(f"{admin_url}/repositories", timeout=30) as response:
+        repositories = [json.loads(line) for line in response.read().splitlines()]
+    tags = [tag for repository in repositories for tag in repository["tags"]]
+    return not status["downloads"] and all(tag["is_held"] for tag in tags)
+
+
 @attrs.frozen
 class Settings:
     """The configuration of a test's daemon; `more_upstream` is added to docker.io's table."""
@@ -171,11 +181,11 @@ class Daemon:
 
     def pss(self) -> int:
         """Return its proportional set size in bytes."""
-        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        match = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-        if match is None:
-            raise AssertionError("smaps_rollup has no Pss")
-        return int(match.group(1)) * 1024
+        return self._memory("Pss")
+
+    def anonymous_memory(self) -> int:
+        """Return its memory without mapped files, whose proportional share depends on other processes."""
+        return self._memory("Anonymous")
 
     def open_files(self) -> int:
         """Return the number of open file descriptors."""
@@ -191,6 +201,13 @@ class Daemon:
     def bad_lines(self) -> list[str]:
         """Return the lines of the log that belong to a traceback or an unhandled error."""
         return [line for line in self.log.splitlines() if _BAD_LOG.search(line)]
+
+    def _memory(self, field: str) -> int:
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        match = re.search(rf"^{field}:\s+(\d+) kB", rollup, re.MULTILINE)
+        if match is None:
+            raise AssertionError(f"smaps_rollup has no {field}")
+        return int(match.group(1)) * 1024
 
     def _wait_for_response(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

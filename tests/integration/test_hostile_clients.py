@@ -65,12 +65,12 @@ class HostileClientTests(MirrorCase):
 
     def test_a_body_on_a_get_is_discarded(self) -> None:
         """The body of a GET does not stay in memory."""
-        before = self.daemon.pss()
+        before = self.daemon.anonymous_memory()
         response = self._send(
             "GET /v2/ HTTP/1.1\r\nContent-Length: 50000000", bytes(4 * MB), timeout_seconds=3.0
         )
         self.assertIn(response.status, {200, 400, 413, None})
-        self.assertLess(self.daemon.pss() - before, 3 * MB)
+        self.assertLess(self.daemon.anonymous_memory() - before, 3 * MB)
 
     def test_hundreds_of_idle_connections(self) -> None:
         """Connections with nothing, or half a request line, do not delay another client."""
@@ -90,10 +90,10 @@ class HostileClientTests(MirrorCase):
         """Fifty clients that stop reading cost no upstream bytes, and less than 8 MB of memory."""
         layer = self.image.layer
         self.assert_right(pull(self.daemon.blob(layer.digest)), layer)
-        before = self.daemon.pss()
+        before = self.daemon.anonymous_memory()
         stopped = [Reading.open(self.daemon.blob(layer.digest)) for _ in range(50)]
         self.assert_right(pull(self.daemon.blob(layer.digest)), layer)
-        self.assertLess(self.daemon.pss() - before, 8 * MB)
+        self.assertLess(self.daemon.anonymous_memory() - before, 8 * MB)
         for reading in stopped[:5]:
             self.assert_right(reading.read_all(), layer)
         for reading in stopped[5:]:

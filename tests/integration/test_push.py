@@ -102,7 +102,7 @@ class ManyTests(HostedCase):
     def test_stream(self) -> None:
         """256 MiB in one stream cost the daemon less than 32 MiB of memory, and are stored unchanged."""
         location, hasher = self.pusher.begin(self.repository), hashlib.sha256()
-        before = self.daemon.pss()
+        before = self.daemon.anonymous_memory()
         highest = 0
 
         def chunks() -> Iterator[bytes]:
@@ -112,7 +112,7 @@ class ManyTests(HostedCase):
                 hasher.update(chunk)
                 yield chunk
                 if number % 512 == 511:
-                    highest = max(highest, self.daemon.pss())
+                    highest = max(highest, self.daemon.anonymous_memory())
 
         response = self.pusher.request("PATCH", location, chunks())
         self.assertEqual(
@@ -126,12 +126,12 @@ class ManyTests(HostedCase):
 
     def test_open_uploads(self) -> None:
         """A thousand open uploads cost no descriptor each, and less than 4 MiB of memory."""
-        files, before = self.daemon.open_files(), self.daemon.pss()
+        files, before = self.daemon.open_files(), self.daemon.anonymous_memory()
         for _ in range(1000):
             self.pusher.begin(self.repository)
 
         self.assertLessEqual(self.daemon.open_files(), files + 4)
-        self.assertLess(self.daemon.pss() - before, 4 * 1024 * 1024)
+        self.assertLess(self.daemon.anonymous_memory() - before, 4 * 1024 * 1024)
 
     def test_too_large(self) -> None:
         """An upload longer than max_upload_size is rejected by its Content-Length."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import json
 import os
 import socket
 import subprocess
@@ -96,7 +95,7 @@ class ManyTests(HostedCase):
         content = bytes(4 * KIB)
         warm = self.pusher.begin(self.repository)
         self.pusher.request("PATCH", warm, content)
-        files, before = self.daemon.open_files(), self.daemon.pss()
+        files, before = self.daemon.open_files(), self.daemon.anonymous_memory()
         locations = []
         for number in range(UPLOADS):
             locations.append(self.pusher.begin(self.repository))
@@ -104,7 +103,7 @@ class ManyTests(HostedCase):
             self.assertEqual(202, response.status)
 
         self.assertLessEqual(self.daemon.open_files(), files)
-        self.assertLess(self.daemon.pss() - before, UPLOADS * REST_BYTES)
+        self.assertLess(self.daemon.anonymous_memory() - before, UPLOADS * REST_BYTES)
         for number in (0, UPLOADS - 1):
             digest = digest_of(content + b"%d" % number)
             response = self.pusher.request("PUT", f"{locations[number]}?digest={digest}")
@@ -113,7 +112,7 @@ class ManyTests(HostedCase):
     def test_sending(self) -> None:
         """Two hundred clients that pause cost two descriptors each, and less memory than they have sent."""
         locations = [self.pusher.begin(self.repository) for _ in range(SENDING)]
-        files, before = self.daemon.open_files(), self.daemon.pss()
+        files, before = self.daemon.open_files(), self.daemon.anonymous_memory()
         for location in locations:
             client = socket.create_connection(("127.0.0.1", self.daemon.port), timeout=20)
             self.addCleanup(client.close)
@@ -127,7 +126,7 @@ class ManyTests(HostedCase):
             time.sleep(0.05)
 
         self.assertLessEqual(self.daemon.open_files(), files + 2 * SENDING)
-        self.assertLess(self.daemon.pss() - before, SENDING * SENDING_BYTES)
+        self.assertLess(self.daemon.anonymous_memory() - before, SENDING * SENDING_BYTES)
 
 
 class LargeTests(HostedCase):
@@ -271,15 +270,12 @@ class SmallDiskTests(MirrorCase):
         self.assertGreaterEqual(self.free(), 11 * MIB)
         self.assert_pulls(self.daemon)
 
-    def is_downloading(self) -> bool:
-        return bool(json.loads(pull(f"{self.daemon.admin_url}/status").body)["downloads"])
-
     def test_mirrored_content_makes_room(self) -> None:
         """Mirrored content is evicted to make room for a push, and can be pulled again."""
         old = self.registry.put_image(30 * MB, seed=3, tag="old")
         self.assert_right(pull(self.daemon.blob(old.layer.digest)), old.layer)
-        # The response is complete before the commit, and a running download cannot be evicted.
-        self.wait_until(lambda: not self.is_downloading(), what="the commit")
+        # A running download cannot be evicted.
+        self.wait_until_settled(self.daemon.admin_url)
         self.assertEqual(202, self.push(26 * MIB, is_announced=True).status)
 
         self.assertGreaterEqual(self.free(), 11 * MIB)
