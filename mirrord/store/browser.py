@@ -24,8 +24,6 @@ from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
 
-EVICT_ENTRIES = 32
-
 _NEXT_SOURCE = (
     "SELECT upstream, repository FROM {} WHERE (upstream, repository) > (?, ?) "
     "ORDER BY upstream, repository LIMIT 1"
@@ -148,11 +146,7 @@ class StoreBrowser:
 
     async def remove(self, digests: Sequence[Digest]) -> list[Entry]:
         """Delete the content of these digests and return what was deleted; content being read stays."""
-        entries = [entry for digest in digests for entry in self._entries(digest)]
-        removed: list[Entry] = []
-        for start in range(0, len(entries), EVICT_ENTRIES):
-            removed += await self._eviction.evict(entries[start : start + EVICT_ENTRIES])
-        return removed
+        return await self._eviction.evict([entry for digest in digests for entry in self._entries(digest)])
 
     def is_pinned(self, digest: Digest) -> bool:
         """Return whether this blob is being read."""

@@ -1,7 +1,7 @@
 """Mirrored content as the collector sees it: disk space, reservations, and eviction by least recent use."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
+
+ENTRIES_AT_ONCE = 32
+"""A millisecond of renames on the reactor."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -90,40 +93,41 @@ class EvictionStore:
             )
 
     async def evict(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Evict a few entries, except busy ones, and return which; they are absent at once.
+        """Evict entries, except busy ones, and return which; the first ENTRIES_AT_ONCE are absent at once.
 
-        An entry that was used since it was read stays: a plan may be some slices old. The files are renamed
-        here and deleted in a thread, so that a new file of the same name is safe from the deletion. If the
-        disk fails, entries whose eviction had begun are absent all the same.
+        An entry that was used since it was read stays: a plan may be some slices old.
         """
-        evicted: list[Entry] = []
-        doomed: list[Path] = []
-        try:
-            for entry in entries:
-                path = self._drop_idle(entry)
-                if path is not None:
-                    evicted.append(entry)
-                    doomed.extend(self._clear_away(path))
-        finally:
-            await self._threads.run(disk.unlink_all, doomed)
-        return evicted
+        return await self._delete(entries, self._drop_idle)
 
-    async def remove(self, entries: Sequence[Entry]) -> None:
-        """Delete content, however recently it was used; the caller has checked that it has no link.
+    async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Delete content, unless a hosted repository links to it, however recently it was used; return which.
 
         A reader continues to the end: its descriptor keeps the file. Errors are as for `evict`.
         """
-        doomed: list[Path] = []
-        try:
-            for entry in entries:
-                digest = Digest.parse(entry.name)
-                doomed.extend(self._clear_away(self._drop(entry.kind, digest)))
-        finally:
-            await self._threads.run(disk.unlink_all, doomed)
+        return await self._delete(entries, self._drop_unlinked)
 
     def forget_unused(self, idle_seconds: float) -> Iterator[int]:
         """Delete links and tags that were not used for so long, in small slices; yield the number of each."""
         return self._index.forget_unused(idle_seconds)
+
+    async def _delete(self, entries: Sequence[Entry], drop: Callable[[Entry], Path | None]) -> list[Entry]:
+        """Delete what `drop` returns a path of, some at a time, and return which.
+
+        The files are renamed here and deleted in a thread, so that a new file of the same name is safe from
+        the deletion. If the disk fails, entries whose deletion had begun are absent all the same.
+        """
+        deleted: list[Entry] = []
+        for start in range(0, len(entries), ENTRIES_AT_ONCE):
+            doomed: list[Path] = []
+            try:
+                for entry in entries[start : start + ENTRIES_AT_ONCE]:
+                    path = drop(entry)
+                    if path is not None:
+                        deleted.append(entry)
+                        doomed.extend(self._clear_away(path))
+            finally:
+                await self._threads.run(disk.unlink_all, doomed)
+        return deleted
 
     def _drop_idle(self, entry: Entry) -> Path | None:
         """Drop an entry and return its path; None if it is absent, busy, hosted or was used since."""
@@ -132,11 +136,14 @@ class EvictionStore:
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None
-        return None if self._contents.is_hosted(entry.kind, digest) else self._drop(entry.kind, digest)
+        return self._drop_unlinked(entry)
 
-    def _drop(self, kind: ContentKind, digest: Digest) -> Path:
-        self._contents.drop(kind, digest)
-        return self._layout.content(kind, digest)
+    def _drop_unlinked(self, entry: Entry) -> Path | None:
+        digest = Digest.parse(entry.name)
+        if self._contents.is_hosted(entry.kind, digest):
+            return None
+        self._contents.drop(entry.kind, digest)
+        return self._layout.content(entry.kind, digest)
 
     def _clear_away(self, path: Path) -> Iterator[Path]:
         """Rename a file out of its place; delete it at once if even a rename needs room on a full disk."""

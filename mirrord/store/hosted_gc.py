@@ -14,7 +14,7 @@ from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, R
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.store import hosted_rows
-from mirrord.store.browser import EVICT_ENTRIES, StoreBrowser
+from mirrord.store.browser import StoreBrowser
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
 from mirrord.store.eviction import EvictionStore
@@ -130,18 +130,14 @@ class HostedGCStore:
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
         """Delete content, unless a hosted repository links to it again; return what was deleted."""
-        removed: list[Entry] = []
-        for start in range(0, len(entries), EVICT_ENTRIES):
-            some = [entry for entry in entries[start : start + EVICT_ENTRIES] if not self._is_hosted(entry)]
-            await self._eviction.remove(some)
-            removed += some
-        return removed
+        return await self._eviction.remove(entries)
 
     def mark_mirrored(self, entries: Sequence[Entry]) -> None:
         """Count content as mirrored from now on: it stays as long as it is used."""
         for entry in entries:
-            if not self._is_hosted(entry):
-                self._contents.mark(entry.kind, Digest.parse(entry.name), is_hosted=False)
+            digest = Digest.parse(entry.name)
+            if not self._contents.is_hosted(entry.kind, digest):
+                self._contents.mark(entry.kind, digest, is_hosted=False)
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         """Return the next hosted repositories in order of name, at most `limit`."""
@@ -191,6 +187,3 @@ class HostedGCStore:
         counts = await self._database.transact(partial(hosted_rows.apply_plan, plan=plan, now=now))
         self._changed()
         return counts
-
-    def _is_hosted(self, entry: Entry) -> bool:
-        return self._contents.is_hosted(entry.kind, Digest.parse(entry.name))
