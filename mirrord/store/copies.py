@@ -35,7 +35,7 @@ _META = "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value REAL NOT NULL)
 
 @attrs.define(eq=False, kw_only=True)
 class HostedCopies:
-    """Make copies while there are changes."""
+    """Makes copies while there are changes."""
 
     _layout: Layout
     _threads: Threads

@@ -122,7 +122,7 @@ def _set_aside(layout: Layout, reason: str) -> None:
 
 @attrs.define(eq=False, kw_only=True)
 class Reconciliation:
-    """Make the index agree with the files: adopt files that it lacks, drop rows without a file.
+    """Makes the index agree with the files: adopts files that it lacks, drops rows without a file.
 
     What hosted repositories link to and the disk lacks stays linked: pushing it again repairs it, and until
     then it is not served.
