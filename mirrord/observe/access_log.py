@@ -32,7 +32,8 @@ CLIENT_LEFT = 499
 
 _MAX_TEXT = 1024
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
-_AUTHORITY = re.compile(r"[a-z]+://[^/?#]*", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?<![a-z])[a-z]+://[^/?#]*", re.IGNORECASE)
+"""It matches from the first letter of a word only: otherwise a path of one long word takes quadratic time."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9.:-]{1,255}")
 
 

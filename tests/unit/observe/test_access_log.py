@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import attrs
@@ -55,8 +56,15 @@ class AccessRecordTests(SynchronousTestCase):
             ("/v2/x?ns=a%22b", "/v2/x"),
             ("/v2/x?ns=a&ns=canary", "/v2/x"),
             ("http://me:canary@mirror/v2/?ns=quay.io", "/v2/?ns=quay.io"),
+            ("1HTTPS://me:canary@mirror/v2/", "1/v2/"),
         ):
             self.assertIn(f'"GET {shown} HTTP/1.1"', str(attrs.evolve(PULL, target=target)))
+
+    def test_long_target(self) -> None:
+        """The time for a line does not grow with the square of the target's length."""
+        began = time.process_time()
+        str(attrs.evolve(PULL, target="/v2/" + "x" * 200_000))
+        self.assertLess(time.process_time() - began, 5)
 
 
 class AccessLogTests(SynchronousTestCase):
