@@ -84,6 +84,7 @@ class OperateTests(MirrorCase):
 
         # Responses are complete before fsync and commit.
         self.wait_until(lambda: {blob["state"] for blob in explain()["blobs"]} == {"held"}, what="the commit")
+        self.wait_until_settled(daemon.admin_url)
         why = explain()
         self.assertEqual(("app", "docker.io", _APP), (why["reference"], why["upstream"], why["repository"]))
         self.assertEqual("fresh", why["tag"]["state"])

@@ -30,6 +30,11 @@ class OperatorCase(MirrorCase):
     def assert_well(self, ended: Ended) -> None:
         self.assertEqual(ended.status, 0, f"{ended.out}{ended.err}")
 
+    def pull_image(self) -> None:
+        """Pull the image ahead of time, and wait until it is stored."""
+        self.assert_well(self.mirrord("pull", "app"))
+        self.wait_until_settled(self.daemon.admin_url)
+
     def path_of(self, stored: Stored) -> Path:
         """Return the path of a blob in the store."""
         algorithm, _, digits = stored.digest.partition(":")
@@ -49,6 +54,7 @@ class DayTests(OperatorCase):
         self.assertIn(f"docker.io/library/app@{self.image.manifest.digest}", pulled.out)
         self.assertEqual(pulled.out.count(" downloaded\n"), 3, pulled.out)
         self.assertEqual(self.mirrord("pull", "app").out.count(" already cached\n"), 3)
+        self.wait_until_settled(self.daemon.admin_url)
         self.registry.down()
         listed = self.mirrord("ls")
         self.assert_well(listed)
@@ -67,7 +73,7 @@ class DayTests(OperatorCase):
 
     def test_damage(self) -> None:
         """Corrupt content is quarantined and downloaded again."""
-        self.assert_well(self.mirrord("pull", "app"))
+        self.pull_image()
         self.damage(self.image.layer)
         verified = self.mirrord("verify")
         self.assert_well(verified)
@@ -77,7 +83,7 @@ class DayTests(OperatorCase):
 
     def test_loss(self) -> None:
         """If the upstream is down, corrupt content is lost for now, and verify exits with 1."""
-        self.assert_well(self.mirrord("pull", "app"))
+        self.pull_image()
         self.damage(self.image.layer)
         self.registry.down()
         self.assertEqual(self.mirrord("verify").status, 1)
@@ -91,7 +97,7 @@ class DayTests(OperatorCase):
 
     def test_status(self) -> None:
         """The status has the size of the store."""
-        self.assert_well(self.mirrord("pull", "app"))
+        self.pull_image()
         status = json.loads(self.mirrord("status", "--json").out)
         self.assertGreater(status["store"]["bytes"], 320_000)
         self.assert_well(self.mirrord("status"))
@@ -100,7 +106,7 @@ class DayTests(OperatorCase):
 class OfflineTests(OperatorCase):
     def setUp(self) -> None:
         super().setUp()
-        self.assert_well(self.mirrord("pull", "app"))
+        self.pull_image()
         self.daemon.stop()
 
     def test_without_a_daemon(self) -> None:
