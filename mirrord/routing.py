@@ -1,4 +1,4 @@
-"""Routing: find the repository of a request (contract.md, "Which upstream").
+"""Routing: find the repository of a request.
 
 `?ns=` decides. Without it a prefix before `/v2/` does, then the first component of the repository's name if
 that is a prefix, then whether the name is hosted, then the listener's own upstream. With `ns` first,

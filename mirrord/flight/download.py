@@ -5,7 +5,7 @@
 
 A download has numbers only: the size of the blob and how much of it is written. The bytes are in a
 file that each subscriber reads with its own descriptor and at its own pace, so a slow one delays no
-other and a late one costs a read (design.md, section 3.4). Here subscribers learn how far they may
+other and a late one costs a read (docs/architecture.md, invariant 4). Here subscribers learn how far they may
 read: `readable` is what is written, but the last byte is withheld until the digest of all bytes is
 verified, so that no client ever receives a complete wrong body (section 3.2).
 

@@ -1,8 +1,8 @@
 """BlobDownloads: blobs from the store, or from the one running download of each.
 
-Downloads are kept by digest alone, permission by repository (design.md, invariants 1 and 7): a blob that is
-stored, or being downloaded, is read through a repository that has no link to it only after that repository's
-upstream has confirmed by HEAD that it has the blob.
+Downloads are kept by digest alone, permission by repository (docs/architecture.md, invariants 1 and 7): a
+blob that is stored, or being downloaded, is read through a repository that has no link to it only after that
+repository's upstream has confirmed by HEAD that it has the blob.
 """
 
 from collections.abc import Callable, Mapping

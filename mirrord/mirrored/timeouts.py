@@ -1,4 +1,4 @@
-"""How long a client waits, and for what (design.md, section 3.10).
+"""How long a client waits, and for what (docs/architecture.md, invariant 10).
 
 containerd waits 30 s for headers, docker for ever. So a response starts within 25 s whatever the upstream
 does, and within 3 s if cached content can be served instead.

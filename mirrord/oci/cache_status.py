@@ -28,7 +28,7 @@ class CacheStatus(StrEnum):
 
 @attrs.frozen
 class CacheResult:
-    """How a response came about; `str()` of it is the value of the Cache-Status header (contract.md).
+    """How a response came about; `str()` of it is the value of the Cache-Status header (RFC 9211).
 
     `ttl_seconds` is how long the response stays fresh, None if it is immutable or was just requested from the
     upstream. `age_seconds` is set for tags and lists: the time since the last request to the upstream.

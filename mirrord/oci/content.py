@@ -50,8 +50,8 @@ class TagRecord:
     """The observations of a tag.
 
     The manifest of `cached` is stored; that of `pending` was only seen by HEAD. A pending observation never
-    replaces a cached one: it becomes cached when its manifest is stored by any request (design.md,
-    section 3.6).
+    replaces a cached one: it becomes cached when its manifest is stored by any request (docs/architecture.md,
+    invariant 6).
     """
 
     cached: TagObservation | None = None

@@ -104,7 +104,7 @@ class RepositoryKey:
     """A repository of one upstream, or, with the upstream HOSTED, a hosted one.
 
     Links, tags and negative responses are stored under this key; content itself is stored under its
-    digest alone (design.md, sections 3.1 and 3.7).
+    digest alone (docs/architecture.md, invariants 1 and 7).
     """
 
     upstream: str

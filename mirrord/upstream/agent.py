@@ -234,7 +234,7 @@ class Connection(HTTP11ClientProtocol):
     """One connection, closed when a response head exceeds MAX_HEAD_BYTES.
 
     Twisted limits each line of a head but not their number: an upstream could send headers, or 1xx
-    responses, until our memory is full (design.md, section 3.10).
+    responses, until our memory is full (docs/architecture.md, invariant 10).
     """
 
     transport: Any
