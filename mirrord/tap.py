@@ -24,7 +24,7 @@ class Options(TwistedOptions):
     """The options of `twistd mirrord`; they take precedence over the configuration file."""
 
     synopsis = "[options]"
-    longdesc = "A container registry mirror. Without options it serves Docker Hub at http://127.0.0.1:5000."
+    longdesc = "A container registry mirror. Without options it mirrors Docker Hub and other registries at http://127.0.0.1:5000."
     optFlags: ClassVar = [
         ["check", None, "Check the configuration; print its errors, or the effective configuration."]
     ]
@@ -32,7 +32,7 @@ class Options(TwistedOptions):
         ["config", "c", None, "The configuration, a TOML file."],
         ["upstream", None, None, "The URL of docker.io, or of a registry that replaces it."],
         ["store", None, None, "The folder of the store."],
-        ["admin", None, None, "The endpoint of metrics, health and status."],
+        ["admin", None, None, "The endpoint of the admin listener."],
     ]
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Options(TwistedOptions):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """An endpoint to listen at, such as tcp:5000:interface=127.0.0.1; may be repeated."""
+        """An endpoint to listen on, such as tcp:5000:interface=127.0.0.1; may be repeated."""
         self["listen"].append(endpoint)
 
     def parseArgs(self, *args: str) -> None:  # noqa: N802 - Twisted's name

@@ -46,8 +46,8 @@ RunInThread = Callable[[Callable[[], bool]], Deferred[bool]]
 class Users:
     """The users of an htpasswd file; `failed_logins` counts wrong user names and passwords.
 
-    `clock` returns monotonic seconds, `sleep` a Deferred that fires after so many; `problem` is the error of
-    the file since it was last read successfully.
+    `clock` returns monotonic seconds; `sleep(seconds)` returns a Deferred; `problem` is the error of the file
+    since it was last read successfully.
     """
 
     file: Path
@@ -181,7 +181,7 @@ class Users:
 
 
 def _decoy(hashes: dict[str, bytes]) -> bytes:
-    """Return a hash that no password has, of the cost that most hashes of the file have."""
+    """Return a hash that matches no password, with the cost of most hashes in the file."""
     costs = Counter(hashed[4:6] for hashed in hashes.values()).most_common(1)
     cost = costs[0][0] if costs else b"10"
     return b"$2b$%b$%b" % (cost, _NO_HASH)

@@ -39,7 +39,7 @@ class RepositoryLister:
         try:
             await self._flush()
         except OSError as error:
-            self._log.warn("the list is not up to date: {error}", error=str(error))
+            self._log.warn("the list may be out of date: {error}", error=str(error))
         async for key in cooperate(self._clock, self._router.stored()):
             name = ImageReference.of(key).familiar_name
             if fnmatchcase(name, pattern) or fnmatchcase(str(key), pattern):

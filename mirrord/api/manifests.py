@@ -70,7 +70,7 @@ class ManifestHandler:
 
     def _report(self, request: RegistryRequest, route: ManifestRoute, event: Event) -> None:
         self._log.info(
-            "{what} {repository}{mark}{reference} for {client}",
+            "{what} {repository}{mark}{reference} by {client}",
             what="pushed" if event is Event.PUSHED else "deleted",
             repository=str(route.repository),
             mark="@" if isinstance(route.reference, Digest) else ":",

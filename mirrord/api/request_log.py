@@ -32,7 +32,7 @@ ReadRoute = ManifestRoute | BlobRoute | TagsRoute | ReferrersRoute
 
 @attrs.define(eq=False, kw_only=True)
 class RequestLog:
-    """One request, until it has ended; `is_debugging` returns whether debug lines are logged."""
+    """One request and its outcome; `is_debugging` returns whether debug lines are logged."""
 
     _request: MirrorRequest
     _route: ReadRoute
@@ -55,7 +55,7 @@ class RequestLog:
         metrics: Metrics,
         is_debugging: Callable[[], bool],
     ) -> Self:
-        """Follow a request until it has ended."""
+        """Start to follow a request; it is counted and logged when it has ended."""
         log = cls(request=request, route=route, key=key, metrics=metrics, is_debugging=is_debugging)
         request.ended = log._ended
         return log

@@ -1,7 +1,7 @@
 """A temporary daemon for commands that are run while no daemon is running.
 
 Listing, verifying and removing are use cases of the daemon on the daemon's store, and a second
-implementation, used once a year, would not be maintained. So a command that finds no daemon at the admin
+implementation, rarely used, would drift. So a command that finds no daemon at the admin
 listener starts one without any port: it listens on two Unix sockets in a private folder. The lock of the
 store excludes a daemon that is running elsewhere. It runs as the owner of the store, since files created
 by root would be inaccessible to the service.

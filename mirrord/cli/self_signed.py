@@ -81,7 +81,7 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
     paths = out / "fullchain.pem", out / "privkey.pem"
     existing = [str(path) for path in paths if path.exists()]
     if existing and not force:
-        raise CommandError(f"{' and '.join(existing)} already exist; use --force to replace them")
+        raise CommandError(f"already there: {' and '.join(existing)}; use --force to replace")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     owner = service_user() if os.geteuid() == 0 else None
     try:

@@ -201,7 +201,7 @@ def _require(kind: type[T], name: str, value: object) -> T:
 
 
 def _require_count(value: object) -> int:
-    """Return a count: the numbers of the file all are, and none can be 0."""
+    """Return a positive whole number; all numbers of the file are."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_COUNT:
         raise TypeError(f"must be a whole number from 1 to {_MAX_COUNT}")
     return value

@@ -111,7 +111,7 @@ class MirrorService(Service):
             task.start()
         runtime.reactor.callWhenRunning(runtime.notifier.ready)
         endpoints = ", ".join(listener.endpoint for listener in runtime.listeners)
-        self._log.info("listening at {endpoints}", endpoints=endpoints, event=Event.STARTED)
+        self._log.info("listening on {endpoints}", endpoints=endpoints, event=Event.STARTED)
 
     def reload(self) -> None:
         """Read the configuration again and put it into effect; an invalid one changes nothing."""
@@ -168,7 +168,7 @@ class MirrorService(Service):
         await self._step("stopping the operator's commands", self._commands.stop)
         for task in runtime.background:
             await self._step("stopping a background task", task.stop)
-        await self._step("parking downloads", lambda: Deferred.fromCoroutine(runtime.downloads.stop()))
+        await self._step("stopping downloads", lambda: Deferred.fromCoroutine(runtime.downloads.stop()))
         for upstream in runtime.upstreams.values():
             await self._step("closing an upstream", upstream.close)
         await self._step("closing the store", lambda: Deferred.fromCoroutine(runtime.store.close()), 60.0)
@@ -176,7 +176,7 @@ class MirrorService(Service):
         runtime.admin.site.abort_connections()
         for pool in runtime.pools:
             pool.stop()
-        self._log.info("drained", event=Event.DRAINED)
+        self._log.info("stopped", event=Event.DRAINED)
 
     async def _step(self, name: str, run: Callable[[], Any], seconds: float = _STEP_SECONDS) -> None:
         """Run one step of the drain within its timeout; a failure does not prevent the next steps."""

@@ -7,7 +7,7 @@ A download has numbers only: the size of the blob and how much of it is written.
 file that each subscriber reads with its own descriptor and at its own pace, so a slow one delays no
 other and a late one costs a read (docs/architecture.md, invariant 4). Here subscribers learn how far they may
 read: `readable` is what is written, but the last byte is withheld until the digest of all bytes is
-verified, so that no client ever receives a complete wrong body (section 3.2).
+verified, so that no client ever receives a complete wrong body (invariant 2).
 
 The difficulty is re-entry. A subscriber's callback runs at once, and may subscribe again, wait again
 or cancel inside that call. Hence one rule for every event: change the state first, then swap the
@@ -115,29 +115,29 @@ class Download:
         return self._wait(lambda: readable if (readable := self.readable) > beyond else None)
 
     def opened(self, size: int, written: int = 0) -> None:
-        """The size is known; `written` bytes are left from an earlier download."""
+        """Record the size; `written` bytes are left from an earlier download."""
         self._set_state(Streaming(size, written))
 
     def grew(self, written: int) -> None:
-        """The file now has `written` bytes."""
+        """Record that the file now has `written` bytes."""
         match self.state:
             case Streaming(size=size):
                 self._set_state(Streaming(size, written))
 
     def verified(self) -> None:
-        """Size and digest match."""
+        """Record that size and digest match: the last byte may be read."""
         match self.state:
             case Streaming(size=size):
                 self._set_state(Verified(size))
 
     def committed(self) -> None:
-        """The blob is in the store."""
+        """Record that the blob is in the store."""
         match self.state:
             case Verified(size=size):
                 self._set_state(Committed(size))
 
     def failed(self, error: Exception) -> None:
-        """The download ended without the blob; ignored once it is verified."""
+        """Record that the download ended without the blob; ignored once it is verified."""
         if isinstance(self.state, Opening | Streaming):
             self._set_state(Failed(error))
 

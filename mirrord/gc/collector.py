@@ -31,7 +31,7 @@ from mirrord.oci.content import Entry
 from mirrord.oci.digest import Digest
 
 ENTRIES_PER_SLICE = 32
-"""A millisecond of renames on the reactor; the deletions run in a thread."""
+"""Files renamed in one slice, about 1 ms on the reactor; the deletions run in a thread."""
 
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """The space that a stream that is not stored leaves free."""
@@ -228,7 +228,7 @@ class Collector:
         return self._usage().excess(size, limits) <= 0
 
     def _excess(self, size: int, limits: GCLimits) -> Callable[[], int]:
-        """Return a function for how many bytes are too many for `size` more; with slack if any are now."""
+        """Return a function that computes how many bytes to evict for `size` more; with slack if any."""
         is_too_full = self._usage().excess(size, limits) > 0
         goal = limits.with_slack() if is_too_full else limits
         return lambda: self._usage().excess(size, goal)
@@ -269,7 +269,7 @@ class Collector:
         try:
             await self._store.flush()
         except OSError as error:
-            self._log.warn("recent access times are ignored by this eviction: {error}", error=str(error))
+            self._log.warn("evicting without the most recent access times: {error}", error=str(error))
 
     async def _forget_unused(self) -> int:
         forgotten = 0

@@ -1,7 +1,7 @@
 """The transports of clients' connections: they count acknowledged bytes, and over TCP they send files.
 
 A write that the kernel accepts says little about the client: the send buffer grows to megabytes, and wakes us
-only when a third of it is free, so that a client on a phone line looks dead for minutes. AckMeter reads what
+only when a third of it is free, so that a slow client seems stalled for minutes. AckMeter reads what
 the kernel still has to send (SIOCOUTQ) instead: bytes handed over less unsent bytes are bytes acknowledged,
 and they increase whenever the client reads.
 

@@ -174,7 +174,7 @@ class MirrorSite(HTTPFactory):
         if not self._has_logged_untrusted:
             self._has_logged_untrusted = True
             self._log.warn(
-                "connection from {address} rejected: not in trusted_proxies; no others will be logged",
+                "connection from {address} rejected: not in trusted_proxies; others are not logged",
                 address=address,
             )
 

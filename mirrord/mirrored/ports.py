@@ -31,7 +31,7 @@ class PartialBlob(Protocol):
 
     @property
     def is_kept(self) -> bool:
-        """Whether `commit` keeps it; if not, the file has no name and disappears with its last reader."""
+        """Whether `commit` keeps it; if not, the nameless file is gone when its last reader closes it."""
         ...
 
     def open_reader(self) -> int:

@@ -123,7 +123,7 @@ class MirroredRemoval:
 
     def _log_kept(self, failure: object, digest: Digest) -> None:
         self._log.warn(
-            "{digest} stays on the disk until a sweep: {failure}", digest=str(digest), failure=failure
+            "cannot delete {digest} yet; the next sweep will: {failure}", digest=str(digest), failure=failure
         )
 
     async def _tags(self, key: RepositoryKey) -> AsyncIterator[CachedTag]:

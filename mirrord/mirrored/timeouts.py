@@ -1,6 +1,6 @@
 """How long a client waits, and for what (docs/architecture.md, invariant 10).
 
-containerd waits 30 s for headers, docker for ever. So a response starts within 25 s whatever the upstream
+containerd waits 30 s for headers, docker indefinitely. So a response starts within 25 s whatever the upstream
 does, and within 3 s if cached content can be served instead.
 """
 
@@ -14,13 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 T = TypeVar("T")
 
 CACHED_SECONDS = 2.5
-"""For a response that cached content can stand in for."""
+"""The timeout of a response that cached content can replace."""
 
 UNCACHED_SECONDS = 22.0
-"""For a response that only the upstream has."""
+"""The timeout of a response that only the upstream has."""
 
 REQUEST_SECONDS = 18.0
-"""For one request to an upstream, with its retries, if nothing is cached."""
+"""The timeout of one request to an upstream, with its retries, if nothing is cached."""
 
 
 def sleep(clock: IReactorTime, seconds: float) -> Deferred[None]:

@@ -28,12 +28,12 @@ WAIT_SECONDS = 1.0
 FILE_MODE = 0o640
 
 CLIENT_LEFT = 499
-"""The status of a request whose client left before there was any, as in nginx."""
+"""The status of a request whose client disconnected before the response, as in nginx."""
 
 _MAX_TEXT = 1024
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
 _AUTHORITY = re.compile(r"(?<![a-z])[a-z]+://[^/?#]*", re.IGNORECASE)
-"""It matches from the first letter of a word only: otherwise a path of one long word takes quadratic time."""
+"""Anchored at a word's first letter: otherwise a path of one long word takes quadratic time."""
 _NAMESPACE = re.compile(r"[A-Za-z0-9.:-]{1,255}")
 
 

@@ -30,7 +30,7 @@ MAX_PAGE = 10_000
 """The largest page of tags or repositories that a request can have."""
 
 MAX_PARAMETERS = 64
-"""Of a query; a push by digest can add this many tags (distribution-spec: at least ten)."""
+"""The most fields of a query; a push by digest can add this many tags (distribution-spec: at least ten)."""
 
 MAX_ARTIFACT_TYPE = 255
 """The longest possible media type: two names of 127 characters (RFC 6838, section 4.2)."""

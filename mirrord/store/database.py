@@ -383,7 +383,7 @@ class Database:
         refusal = None
         try:
             for row in await self._threads.run(_run, self._writer, statements, transactions):
-                self._log.error("row {row!s:.500} does not fit the index and is dropped", row=row)
+                self._log.error("row rejected by the index and dropped: {row!s:.500}", row=row)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
             refusal = self._translate(error)
         self._is_writing = False
@@ -404,7 +404,7 @@ class Database:
             self._overlay.failed()
             if not self._retry_seconds:
                 self._log.error(
-                    "index cannot be written, changes are kept in memory and retried: {error}",
+                    "cannot write the index; changes stay in memory and will be retried: {error}",
                     error=str(refusal),
                 )
             first, longest = RETRY_SECONDS
@@ -420,7 +420,7 @@ class Database:
             return error
         code = primary_code(error)
         if code in _CORRUPT and not self._condemned.exists():
-            self._log.error("the index is damaged, restart to set it aside: {error}", error=str(error))
+            self._log.error("the index is damaged; restart mirrord to rebuild it: {error}", error=str(error))
             with contextlib.suppress(OSError):
                 self._condemned.touch(FILE_MODE)
         return OSError(errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO, f"index: {error}")

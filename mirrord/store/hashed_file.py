@@ -39,7 +39,7 @@ P = ParamSpec("P")
 
 @attrs.frozen
 class IdleFile:
-    """A file of these that nothing writes, `since` then in service time."""
+    """A file that nothing writes; `since` is the service time of its last write."""
 
     path: Path
     size: int

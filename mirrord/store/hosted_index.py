@@ -5,9 +5,9 @@ visible to all readers when it is on the disk, and one that the disk refused nev
 
 A blob that no manifest references yet must not be collected while an image that contains it is being
 pushed. So a request for its link protects it for the grace time, as its creation does. That is kept in
-memory (`AccessTimes`): after a start all blobs count as just requested. It is a courtesy only, because
-the transaction that links a manifest checks once more that everything it references is there: no manifest
-is ever linked without its parts.
+memory (`AccessTimes`): after a start all blobs count as just requested. It is best effort, because the
+transaction that links a manifest checks once more that everything it references is there: no manifest is
+ever linked without its parts.
 """
 
 import json
@@ -32,7 +32,7 @@ from mirrord.store.manifests import ManifestStore
 from mirrord.store.schema import PAGE_ROWS
 
 MAX_ACCESS_TIMES = 5_000
-"""Two megabytes at most; beyond that, blobs are collected later than they could be, never earlier."""
+"""About 2 MB; beyond that, blobs are collected later than they could be, never earlier."""
 
 _LINK = "SELECT * FROM hosted_links WHERE repository = ? AND digest = ? ORDER BY is_manifest DESC"
 _LINKS_OF = (
@@ -56,7 +56,7 @@ _REFERRERS = (
     "SELECT * FROM hosted_links WHERE repository = ?1 AND subject = ?2 AND is_manifest = 1 "
     "AND digest > ?4 AND (?3 IS NULL OR artifact_type = ?3) ORDER BY digest LIMIT 8"
 )
-"""Few at a time: each may have megabytes of annotations."""
+"""Few rows at a time: each may have megabytes of annotations."""
 _LINKS = (
     "SELECT repository, digest, is_manifest FROM hosted_links WHERE (repository, digest) > (?, ?) "  # noqa: S608
     f"ORDER BY repository, digest, is_manifest LIMIT {PAGE_ROWS}"
@@ -81,7 +81,7 @@ class AccessTimes:
     _removing: set[RepositoryDigest] = attrs.field(factory=set, init=False)
 
     def record(self, repository: str, digest: str, now: float) -> bool:
-        """Record a request; return False if the content is being removed just now, and counts as gone."""
+        """Record a request; return False if the content is being removed."""
         key = repository, digest
         if key in self._removing:
             return False
@@ -101,7 +101,7 @@ class AccessTimes:
 
     @contextmanager
     def removing(self, keys: Iterable[RepositoryDigest]) -> Iterator[None]:
-        """Answer requests for these as if they were gone already, while they are being removed."""
+        """Reject requests for these while they are being removed."""
         removed = set(keys)
         self._removing |= removed
         try:
@@ -114,8 +114,8 @@ class AccessTimes:
 class HostedIndex:
     """Links and tags of hosted repositories; implements `HostedLinks` of `hosted/ports.py`.
 
-    `changed` is called after every change. Coroutines raise OSError if the disk failed; nothing is changed
-    then, or visible of it.
+    `changed` is called after every change. Coroutines raise OSError if the disk failed; the index
+    is then unchanged.
     """
 
     _database: Database

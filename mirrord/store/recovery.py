@@ -96,7 +96,7 @@ def _restore(connection: sqlite3.Connection, layout: Layout, now: float) -> None
         )
         return
     _log.warn(
-        "hosted repositories are restored as of {minutes:.0f} minutes ago: {count} links from a copy",
+        "hosted repositories restored from a copy made {minutes:.0f} minutes ago: {count} links",
         minutes=age_seconds / 60,
         count=count,
     )
@@ -149,7 +149,7 @@ class Reconciliation:
         yield from self._report_lost()
         if self.adopted or self.dropped:
             _log.info(
-                "index reconciled with the files: {adopted} files adopted, {dropped} rows dropped",
+                "index reconciled with the files: {adopted} files added, {dropped} rows removed",
                 adopted=self.adopted,
                 dropped=self.dropped,
             )
@@ -176,7 +176,7 @@ class Reconciliation:
         for lost in self._hosted.lost():
             for repository, kind, digest in lost:
                 _log.error(
-                    "hosted repository {repository} has lost a {kind}, push it again: {digest}",
+                    "hosted repository {repository} has lost a {kind}; push it again: {digest}",
                     repository=str(repository),
                     kind=str(kind),
                     digest=str(digest),

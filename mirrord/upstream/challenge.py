@@ -28,7 +28,7 @@ _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 _MAX_LENGTH = 16 * 1024
-"""Of all challenges of one response; longer ones are ignored."""
+"""The most characters of all challenges of one response; longer ones are ignored."""
 
 
 @attrs.frozen

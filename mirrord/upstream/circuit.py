@@ -142,12 +142,12 @@ class Circuit:
         self._degraded_until = now + DEGRADED_SECONDS
 
     def progressed(self) -> None:
-        """Reset the failure count: a response or bytes of a blob arrived. The degraded state remains."""
+        """Record progress, a response or bytes of a blob: reset the failure count, but stay degraded."""
         self._failures = 0
         self._progress += 1
 
     def responded(self) -> None:
-        """Reset the failure count and end the degraded state: a response arrived."""
+        """Record a response: reset the failure count and end the degraded state."""
         self.progressed()
         self._degraded_until = 0.0
 

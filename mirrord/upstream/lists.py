@@ -31,7 +31,7 @@ MAX_PAGE_BYTES = 1024 * 1024
 """Parsing a page blocks all threads, for 7 ms (tags) to 90 ms (the worst): `json` keeps the GIL."""
 
 MAX_TAGS_BYTES = 32 * 1024 * 1024
-"""Of all pages; some registries send more than its name for each tag."""
+"""The most bytes of all pages; some registries send more than its name for each tag."""
 
 MAX_TAGS = 200_000
 """They need 24 MiB and, as most registries send them in order, 10 ms to sort."""

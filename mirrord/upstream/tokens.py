@@ -32,7 +32,7 @@ EARLY_SECONDS = 10.0
 """A token is not used in its last seconds: a request may take that long to arrive."""
 
 MAX_BYTES = 64 * 1024
-"""Of a response, which may contain its token twice: as `token` and as `access_token`."""
+"""The largest response, which may contain its token twice: as `token` and as `access_token`."""
 
 MAX_TOKEN_LENGTH = 16 * 1024
 """Twice as long as the longest header that most servers accept."""

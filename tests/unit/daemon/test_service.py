@@ -414,7 +414,7 @@ class DrainTests(ServiceCase):
 
         self.successResultOf(drained)
         self.assertEqual(list(self.ORDER), self.journal)
-        self.assertIn("parking downloads took more than 5 s", self.lines)
+        self.assertIn("stopping downloads took more than 5 s", self.lines)
         self.assertEqual(0, self.failures)
 
     def test_slow_clients(self) -> None:

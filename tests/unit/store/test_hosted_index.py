@@ -290,8 +290,8 @@ class HostedIndexTests(PushTestCase):
         logged = sorted(formatEvent(event) for event in events if "lost" in event.get("log_format", ""))
         self.assertEqual(
             [
-                f"hosted repository team/app has lost a blob, push it again: {digest}",
-                f"hosted repository team/app has lost a manifest, push it again: {IMAGE.digest}",
+                f"hosted repository team/app has lost a blob; push it again: {digest}",
+                f"hosted repository team/app has lost a manifest; push it again: {IMAGE.digest}",
             ],
             logged,
         )
