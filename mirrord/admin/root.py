@@ -1,5 +1,6 @@
 """AdminRoot: the resource tree of the admin listener, for operators and their tools."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
@@ -51,7 +52,7 @@ class AdminRoot(Resource):
         return UnknownResource("unknown path; see /metrics, /healthz, /readyz and /status")
 
 
-class _Page(JSONResource):
+class _Page(JSONResource, ABC):
     """A resource whose response is made at once."""
 
     def render_GET(self, request: MirrorRequest) -> int:
@@ -59,13 +60,13 @@ class _Page(JSONResource):
         request.respond(self.page(request))
         return NOT_DONE_YET
 
+    @abstractmethod
     def page(self, request: MirrorRequest) -> Response:
         """Return the response.
 
         Raises:
             RegistryError: This client may not see it.
         """
-        raise NotImplementedError
 
 
 class MetricsResource(_Page):
