@@ -59,40 +59,18 @@ _TOKEN = TOKEN_PATH.removeprefix("/v2/").encode("ascii")
 
 
 class RegistryRoot(Resource):
-    """The root of the tree of one listener, whose own upstream is `default`.
+    """The root of the tree of one listener.
 
     `/` is a page for browsers, `/v2/token` the token service, and every other path the API's: it may begin
     with the prefix of an upstream, and the API rejects what it does not know. More resources may be added by
     `putChild`.
     """
 
-    def __init__(
-        self,
-        router: Router,
-        authenticator: Authenticator,
-        default: str,
-        *,
-        metrics: Metrics,
-        pages: PageCache,
-        last_clients: LastClients,
-        clock: IReactorTime,
-        make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
-        is_debugging: Callable[[], bool] = lambda: True,
-    ) -> None:
+    def __init__(self, api: "APIResource") -> None:
         super().__init__()
-        self._api = APIResource(
-            router=router,
-            authenticator=authenticator,
-            default=default,
-            metrics=metrics,
-            pages=pages,
-            last_clients=last_clients,
-            clock=clock,
-            make_boundary=make_boundary,
-            is_debugging=is_debugging,
-        )
-        self.putChild(b"", WelcomeResource(default, self._api))
-        self.putChild(b"v2", _V2(self._api, TokenResource(authenticator)))
+        self._api = api
+        self.putChild(b"", WelcomeResource(api.default, api))
+        self.putChild(b"v2", _V2(api, TokenResource(api.authenticator)))
 
     def getChild(self, path: bytes, request: MirrorRequest) -> IResource:
         """Return the API."""
@@ -120,7 +98,7 @@ class APIResource(AsyncResource):
     """The distribution API: `/v2/…` and `/PREFIX/v2/…`, parsed from the right into a Route.
 
     Every request gets one response: the specification's error document for whatever is rejected or fails,
-    without internal details.
+    without internal details. `default` is the listener's own upstream.
     """
 
     isLeaf = True
@@ -136,13 +114,13 @@ class APIResource(AsyncResource):
         pages: PageCache,
         last_clients: LastClients,
         clock: IReactorTime,
-        make_boundary: Callable[[], str],
+        make_boundary: Callable[[], str] = lambda: secrets.token_hex(16),
         is_debugging: Callable[[], bool],
     ) -> None:
         super().__init__()
         self._router = router
-        self._authenticator = authenticator
-        self._default = default
+        self.authenticator = authenticator
+        self.default = default
         self._metrics = metrics
         self._last_clients = last_clients
         self._is_debugging = is_debugging
@@ -159,13 +137,13 @@ class APIResource(AsyncResource):
         if request.method not in _ACTIONS:
             raise _read_only()
         target = self._without_own_name(request, parse(request.target))
-        caller = await self._authenticator.authenticate(identify(request))
+        caller = await self.authenticator.authenticate(identify(request))
         route = target.route
         if isinstance(route, Ping | CatalogRoute):
             response = await self._describe_registry(request, target, route, caller)
             request.respond(response)
             return
-        repository = self._router.locate(target, self._default)
+        repository = self._router.locate(target, self.default)
         writer, is_read = repository.writer, request.method in READING
         registry_request = RegistryRequest(http=request, target=target, repository=repository, caller=caller)
         if isinstance(route, UploadRoute) or not is_read:
@@ -242,7 +220,7 @@ class APIResource(AsyncResource):
 
     async def _send(self, request: MirrorRequest, response: Response, common: tuple[Header, ...]) -> None:
         """Send a response; an error of its body aborts it, since the head has been sent (AsyncResource)."""
-        response = attrs.evolve(response, headers=(*response.headers, *common))
+        response = response.with_headers(*common)
         stream = response.stream
         if stream is None and len(response.body) > CHUNK_BYTES and not request.is_head:
             stream = BytesStream(response.body, self._context).send

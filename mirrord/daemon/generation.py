@@ -10,7 +10,7 @@ import attrs
 
 from mirrord.access.authenticator import Authenticator
 from mirrord.admin.operations import Operations
-from mirrord.api.root import RegistryRoot
+from mirrord.api.root import APIResource, RegistryRoot
 from mirrord.config.config import Config, ConfigError
 from mirrord.daemon.admin import build_operations
 from mirrord.daemon.repositories import build_router
@@ -46,14 +46,16 @@ class Generation:
         authenticator = _authenticator(runtime, config, router)
         roots = (
             RegistryRoot(
-                router,
-                authenticator,
-                listen.upstream,
-                metrics=runtime.metrics,
-                pages=runtime.pages,
-                last_clients=runtime.last_clients,
-                clock=runtime.reactor,
-                is_debugging=lambda: runtime.logs.is_debugging,
+                APIResource(
+                    router=router,
+                    authenticator=authenticator,
+                    default=listen.upstream,
+                    metrics=runtime.metrics,
+                    pages=runtime.pages,
+                    last_clients=runtime.last_clients,
+                    clock=runtime.reactor,
+                    is_debugging=lambda: runtime.logs.is_debugging,
+                )
             )
             for listen in config.listen
         )

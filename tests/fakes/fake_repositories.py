@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
-from mirrord.api.root import RegistryRoot
+from mirrord.api.root import APIResource, RegistryRoot
 from mirrord.http.page_cache import PageCache
 from mirrord.last_clients import LastClients
 from mirrord.observe.metrics import Metrics
@@ -191,15 +191,17 @@ class FakeRepositories:
         if authenticator is None:
             authenticator = Authenticator(rules=Rules.of(None), resolve_scope=router.resolve_scope)
         return RegistryRoot(
-            router,
-            authenticator,
-            HUB,
-            metrics=metrics,
-            pages=pages,
-            last_clients=last_clients or LastClients(lambda: 0.0),
-            clock=self.clock,
-            make_boundary=lambda: "0b0b",
-            is_debugging=is_debugging,
+            APIResource(
+                router=router,
+                authenticator=authenticator,
+                default=HUB,
+                metrics=metrics,
+                pages=pages,
+                last_clients=last_clients or LastClients(lambda: 0.0),
+                clock=self.clock,
+                make_boundary=lambda: "0b0b",
+                is_debugging=is_debugging,
+            )
         )
 
     def add_manifest(self, body: bytes, *references: str, media_type: str = OCI_INDEX) -> Manifest:
