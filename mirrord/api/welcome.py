@@ -37,14 +37,13 @@ code,pre{font:.9rem/1.5 ui-monospace,monospace}
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode("utf-8")).digest())
 
+_POLICY = (
+    b"default-src 'none'; style-src 'sha256-%b'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    % _STYLE_HASH
+)
+
 _HEADERS: tuple[Header, ...] = (
     (b"Content-Type", b"text/html; charset=utf-8"),
-    (
-        b"Content-Security-Policy",
-        b"default-src 'none'; style-src 'sha256-%b'; "
-        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'" % _STYLE_HASH,
-    ),
-    (b"X-Content-Type-Options", b"nosniff"),
     (b"Referrer-Policy", b"no-referrer"),
     (b"Cache-Control", b"no-store"),
     (b"Vary", b"Accept"),
@@ -89,7 +88,8 @@ def welcome_page(host: bytes, upstream: str, *, is_secure: bool) -> Response:
         address = _PLACEHOLDER
     url = f"{'https' if is_secure else 'http'}://{address}"
     body = _document(MirrorAddress(url=url, registries=(Registry(upstream),), default=upstream))
-    return Response.whole(200, body.encode("utf-8"), *_HEADERS)
+    content = body.encode("utf-8")
+    return Response(200, _HEADERS, len(content), body=content, policy=_POLICY)
 
 
 def _document(mirror: MirrorAddress) -> str:

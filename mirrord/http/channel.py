@@ -28,7 +28,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from mirrord.http.body import CHUNK_BYTES, MIN_BYTES, RequestBodyStream
-from mirrord.http.response import API_VERSION, Response
+from mirrord.http.response import API_VERSION, CONTENT_SECURITY_POLICY, NO_SNIFFING, Response
 from mirrord.oci.errors import RequestTimeout, SizeInvalid, Unsupported
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -39,6 +39,9 @@ MAX_DROPPED_BYTES = 4 * 1024 * 1024
 
 LAST_REQUEST_SECONDS = 1.0
 """How long a drain waits for the first request of a connection."""
+
+_MAX_LENGTH_DIGITS = 18
+"""An exabyte; int() refuses thousands of digits by an exception that Twisted would log with a traceback."""
 
 _FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~\r\n") | frozenset(
     string.ascii_letters.encode() + string.digits.encode()
@@ -111,6 +114,15 @@ class MirrorChannel(HTTPChannel):
         self.persistent = self.checkPersistence(request, self._version) and not self.site.is_draining
         request.gotLength(self.length)
 
+    def headerReceived(self, line: bytes) -> bool:
+        """Handle one header; a Content-Length with too many digits is malformed."""
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        is_valid: bool = super().headerReceived(line)
+        return is_valid
+
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Return whether another request may follow: HTTP/1.1 without `close` (RFC 9112, section 9.3)."""
         options = (request.header(b"Connection") or b"").lower().split(b",")
@@ -172,6 +184,9 @@ class MirrorChannel(HTTPChannel):
         if body is not None and not body.is_whole:
             self.persistent = False
         headers.setRawHeaders(b"Date", [self.site.date()])
+        for name, value in (NO_SNIFFING, (b"Content-Security-Policy", CONTENT_SECURITY_POLICY)):
+            if not headers.hasHeader(name):
+                headers.setRawHeaders(name, [value])
         if not self.persistent:
             headers.setRawHeaders(b"Connection", [b"close"])
         super().writeHeaders(version, code, reason, headers)

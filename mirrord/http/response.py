@@ -16,9 +16,20 @@ Header = tuple[bytes, bytes]
 API_VERSION: Header = (b"Docker-Distribution-Api-Version", b"registry/2.0")
 """By this old tools recognize a registry (distribution-spec, "Legacy Docker support HTTP headers")."""
 
+CONTENT_SECURITY_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+"""The policy of every response that has none of its own: what a registry serves is not for a browser to run.
+
+Anyone who may push, here or to an upstream, decides the bytes of a manifest and its media type. Opened in a
+browser, under the origin of this mirror, such a document could otherwise be a page with scripts.
+"""
+
+NO_SNIFFING: Header = (b"X-Content-Type-Options", b"nosniff")
+
 _JSON: Header = (b"Content-Type", b"application/json")
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _LINE_ENDS = b"\r\n\0"
+_STATUS_AND_POLICY = b"\r\n".join([b"%b %d %b", b"%b: %b" % NO_SNIFFING, b"Content-Security-Policy: %b"])
+"""The first lines of every response, formatted at once: this is on the path of every hit."""
 
 
 @attrs.frozen
@@ -27,7 +38,8 @@ class Response:
 
     `length` is the Content-Length, None if there is none (304, or a HEAD of unknown size). A body that does
     not fit into memory is written by `stream`, which is called with the request after the head was sent.
-    `cache` is how the response came about, and becomes the Cache-Status and Age headers (RFC 9211).
+    `cache` is how the response came about, and becomes the Cache-Status and Age headers (RFC 9211). `policy`
+    is what a browser may do with it.
     """
 
     status: int
@@ -36,6 +48,7 @@ class Response:
     body: bytes = attrs.field(default=b"", repr=False, kw_only=True)
     stream: Callable[[Any], Awaitable[None]] | None = attrs.field(default=None, kw_only=True)
     cache: CacheResult | None = attrs.field(default=None, kw_only=True)
+    policy: bytes = attrs.field(default=CONTENT_SECURITY_POLICY, repr=False, kw_only=True)
 
     @classmethod
     def whole(cls, status: int, body: bytes, *headers: Header) -> "Response":
@@ -74,6 +87,7 @@ class Response:
             body=self.body,
             stream=self.stream,
             cache=self.cache,
+            policy=self.policy,
         )
 
     def head(self, version: bytes, *more: Header) -> bytes:
@@ -82,7 +96,7 @@ class Response:
         A value may come from an upstream, such as a media type: what could end the line is dropped, so that a
         value cannot inject headers (CWE-113).
         """
-        lines = [b"%b %d %b" % (version, self.status, _REASONS[self.status])]
+        lines = [_STATUS_AND_POLICY % (version, self.status, _REASONS[self.status], self.policy)]
         for name, value in self.headers + more:
             lines.append(b"%b: %b" % (name, value.translate(None, _LINE_ENDS)))
         if self.cache is not None:

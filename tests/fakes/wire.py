@@ -89,7 +89,10 @@ def head(path: str, *headers: str, method: str = "GET", version: str = "HTTP/1.1
 
 
 def read_answers(raw: bytes, method: str = "GET") -> list[Got]:
-    """Return all complete responses in a stream of bytes, parsed by http.client."""
+    """Return all complete responses in a stream of bytes, parsed by http.client.
+
+    Each must have the headers for browsers, once: no response of any kind is without.
+    """
     stream: Any = _Stream(raw)
     answers = []
     while stream.file.tell() < len(raw):
@@ -98,6 +101,9 @@ def read_answers(raw: bytes, method: str = "GET") -> list[Got]:
         response.fp = stream.file
         stream.file.close = lambda: None
         response.begin()
+        assert response.headers.get_all("X-Content-Type-Options") == ["nosniff"], raw
+        (policy,) = response.headers.get_all("Content-Security-Policy", [])
+        assert policy.startswith("default-src 'none'; "), policy
         body = response.read()
         answers.append(Got(response.status, {k.lower(): v for k, v in response.getheaders()}, body))
     return answers

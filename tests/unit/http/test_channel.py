@@ -126,6 +126,8 @@ class ParsingTests(ChannelCase):
             b"GET / HTTP/1.1\r\nbad name: x\r\n\r\n",
             b"GET / HTTP/1.1\r\nX: a\0b\r\n\r\n",
             b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nContent-Length: " + b"9" * 4400 + b"\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nContent-Length: 1\r\n " + b"9" * 4400 + b"\r\n\r\n",
             b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
             b"\x16\x03\x01\x02\r\n\r\n",
@@ -135,6 +137,7 @@ class ParsingTests(ChannelCase):
                 self.wire = self.client.wire
                 self.client.send(sent + b"GET / HTTP/1.1\r\n\r\n")
                 self.assert_refused(400, "UNSUPPORTED")
+                self.assertEqual([], self.flushLoggedErrors())
 
     def test_not_addressed(self) -> None:
         """A request without a Host, with two, or with an invalid one gets a 400, and is the last."""

@@ -245,6 +245,16 @@ class RenderTests(SynchronousTestCase):
         got = self.client.get("/a", method="HEAD")
         self.assertEqual((200, "5", b""), (got.status, got.headers["content-length"], got.body))
 
+    def test_headers_for_browsers(self) -> None:
+        """A browser may run nothing, unless the resource sets a policy of its own."""
+        self.put(b"a", lambda request: b"hello")
+        headers = self.client.get("/a").headers
+        self.assertEqual("nosniff", headers["x-content-type-options"])
+        self.assertEqual("default-src 'none'; frame-ancestors 'none'", headers["content-security-policy"])
+        own = b"default-src 'none'; script-src 'self'"
+        self.put(b"b", lambda request: request.setHeader(b"Content-Security-Policy", own) or b"hello")
+        self.assertEqual(own.decode(), self.client.get("/b").headers["content-security-policy"])
+
     def test_empty(self) -> None:
         """An empty page has a length of 0; one of a 204 has none."""
         self.put(b"a", lambda request: b"")

@@ -14,13 +14,28 @@ class AnswerTests(SynchronousTestCase):
         answer = Response.whole(200, b"{}", (b"Content-Type", b"application/json"))
 
         self.assertEqual(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: now\r\nContent-Length: 2\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX-Content-Type-Options: nosniff\r\n"
+            b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+            b"Content-Type: application/json\r\nDate: now\r\nContent-Length: 2\r\n\r\n",
             answer.head(b"HTTP/1.1", (b"Date", b"now")),
         )
 
     def test_no_length(self) -> None:
         """Without a length there is no Content-Length."""
-        self.assertEqual(b"HTTP/1.0 304 Not Modified\r\n\r\n", Response(304, (), None).head(b"HTTP/1.0"))
+        head = Response(304, (), None).head(b"HTTP/1.0")
+
+        self.assertTrue(head.startswith(b"HTTP/1.0 304 Not Modified\r\n"))
+        self.assertNotIn(b"Content-Length", head)
+        self.assertTrue(head.endswith(b"\r\n\r\n"))
+
+    def test_policy(self) -> None:
+        """A response has one policy, which may be its own, also after headers were added."""
+        response = Response(200, (), 0, policy=b"default-src 'self'").with_headers((b"A", b"b"))
+
+        self.assertEqual(
+            1, response.head(b"HTTP/1.1").count(b"Content-Security-Policy: default-src 'self'\r\n")
+        )
+        self.assertNotIn(b"'none'", response.head(b"HTTP/1.1"))
 
     def test_injection(self) -> None:
         """A line end within a value does not end the line."""
