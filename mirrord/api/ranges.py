@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-MAX_RANGES = 2048
-"""The most ranges of one request; podman requests 1,024."""
+MAX_RANGES = 1024
+"""The most ranges of one request, which is what podman requests; RFC 9110, section 14.2, allows a limit."""
 
 _SPEC = re.compile(r"(\d+)-(\d*)|-(\d+)", re.ASCII)
 _BEYOND_EVERY_BLOB = 10**20

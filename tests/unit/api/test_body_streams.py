@@ -33,12 +33,24 @@ SIZE = 3_000_001
 CONTENT = os.urandom(SIZE)
 
 
+class SendingMetrics(Metrics):
+    """Metrics that also keep the size of every send."""
+
+    def __init__(self) -> None:
+        super().__init__([HUB])
+        self.sizes: list[int] = []
+
+    def sent(self, size: int) -> None:
+        self.sizes.append(size)
+        super().sent(size)
+
+
 class SocketCase(TestCase):
     """A mirror on a port, and clients that are sockets in threads."""
 
     def setUp(self) -> None:
         self.repositories = FakeRepositories()
-        self.metrics = Metrics([HUB])
+        self.metrics = SendingMetrics()
         self.pages = ColdPages(warm_bytes=SIZE)
         self.transports: list[Any] = []
         root = self.repositories.root(metrics=self.metrics, pages=cast("PageCache", self.pages))
@@ -111,6 +123,19 @@ class SendfileTests(SocketCase):
         self.assertEqual(CONTENT[-1_000_000:], tail.body)
         self.assertEqual([SendfileServer] * 5, [type(transport) for transport in self.transports])
         self.assertGreater(self.sent or 0, SIZE + 1_000_000)
+
+    async def test_many_small_ranges(self) -> None:
+        """A thousand small ranges are a few writes, as the turns of the reactor that each takes add up."""
+        client = await self.connect(await self.open())
+        firsts = range(0, SIZE, SIZE // 1023)
+        ranges = ",".join(f"{first}-{first + 9}" for first in firsts)
+
+        raw = await send(client, head(self.path, f"Range: bytes={ranges}", "Connection: close"))
+
+        (got,) = read_answers(raw)
+        parts = [part.partition(b"\r\n\r\n")[2] for part in got.body.split(b"\r\n--")][:-1]
+        self.assertEqual([CONTENT[first : first + 10] for first in firsts], parts)
+        self.assertLessEqual(len(self.metrics.sizes), 4)
 
     async def test_growing(self) -> None:
         """A growing file is sent as it grows."""
