@@ -18,8 +18,15 @@ from mirrord.cli.exit_status import CommandError
 from mirrord.cli.formatting import format_size
 from mirrord.config.config import ListenConfig
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import DigestInvalid
-from mirrord.oci.manifests import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from mirrord.oci.errors import DigestInvalid, ManifestInvalid
+from mirrord.oci.manifests import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    read_document,
+    references_in,
+)
 
 _SECONDS = 30.0
 _DEFAULT_IMAGE = ("docker.io", "library/hello-world", "latest")
@@ -146,10 +153,10 @@ class PullProbe:
         manifest = self._fetch_manifest(tag)
         if children := manifest.get("manifests"):
             manifest = self._fetch_manifest(str(min(children, key=_is_foreign).get("digest")))
-        blobs = [blob for blob in (manifest.get("config"), *manifest.get("layers", [])) if blob]
+        blobs = references_in(manifest)
         if not blobs:
             raise ProbeFailed("the manifest lists no blobs")
-        digest = str(min(blobs, key=lambda blob: int(blob.get("size", 0))).get("digest"))
+        digest = str(min(blobs, key=lambda blob: blob.size).digest)
         content, _ = self._fetch(f"blobs/{digest}", _MAX_BLOB_BYTES)
         _verify(content, digest)
         return len(content)
@@ -158,12 +165,9 @@ class PullProbe:
         body, digest = self._fetch(f"manifests/{reference}", _MAX_MANIFEST_BYTES)
         _verify(body, reference if ":" in reference else digest)
         try:
-            document = json.loads(body)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise ProbeFailed("the manifest is not a JSON object")
-        return document
+            return read_document(body)
+        except ManifestInvalid as error:
+            raise ProbeFailed(error.message) from None
 
     def _fetch(self, path: str, max_bytes: int) -> tuple[bytes, str]:
         """Return the body and the Docker-Content-Digest of a response."""

@@ -132,10 +132,9 @@ def _check(upstream: UpstreamConfig, problem: Callable[[str, str, str], Diagnosi
 
 def _ahead_seconds(response: ProbeResponse) -> float | None:
     try:
-        date = parsedate_to_datetime(response.headers.get("Date", ""))
-    except ValueError:
+        return parsedate_to_datetime(response.headers.get("Date", "")).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
         return None
-    return date.timestamp() - time.time()
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -26,6 +26,7 @@ _ARCHITECTURES = {
 }
 """Go's names for the architectures of `uname -m`; all others are equal (containerd, platforms)."""
 
+_VARIANT = re.compile(r"v?([0-9]{1,9})", re.ASCII)
 _DEFAULT_VARIANTS = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 _MACHINES = {"armv5l": "v5", "armv5tel": "v5", "armv6l": "v6", "armv7l": "v7", "armv8l": "v8"}
 
@@ -71,8 +72,8 @@ class Platform:
 
     def _variant_number(self) -> int:
         variant = self.variant or _DEFAULT_VARIANTS.get(self.architecture, "")
-        digits = variant.removeprefix("v")
-        return int(digits) if digits.isdecimal() else 0
+        match = _VARIANT.fullmatch(variant)
+        return 0 if match is None else int(match[1])
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

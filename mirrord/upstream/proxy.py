@@ -99,7 +99,7 @@ def _covers(entry: str, origin: WebOrigin) -> bool:
         pass
     name, colon, port = entry.rpartition(":")
     if colon and port.isdigit():
-        if int(port) != origin.port:
+        if port != str(origin.port):
             return False
         entry = name
     domain = entry.strip("[]").removeprefix("*").lstrip(".")

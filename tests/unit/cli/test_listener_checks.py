@@ -94,8 +94,13 @@ class PullProbeTests(SynchronousTestCase):
         """A manifest that is invalid or lists no blobs fails the probe."""
         for body, reason in (
             (b"[]", "not a JSON object"),
-            (b"{", "not a JSON object"),
+            (b"{", "not JSON"),
             (b"{}", "lists no blobs"),
+            (
+                b'{"config": {"digest": "%b", "size": "many"}}' % str(Digest.of(b"")).encode(),
+                "lists no blobs",
+            ),
+            (b'{"config": {"size": %b}}' % (b"9" * 5000), "not JSON"),
         ):
             self.mirror.put("manifests", body, "1")
             self.assert_fails(reason)

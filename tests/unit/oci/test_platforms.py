@@ -36,6 +36,11 @@ class PlatformTests(SynchronousTestCase):
         manifests = platform_manifests(index(*platforms))
         return manifests.index(select_platform(manifests, Platform.parse(platform)))
 
+    def test_long_variant(self) -> None:
+        """A variant of an index is a number of at most nine digits, else it counts as none."""
+        self.assertEqual(1, self.choice("linux/arm/v7", on("arm", "v" + "9" * 5000), on("arm", "v6")))
+        self.assertEqual(1, self.choice("linux/arm/v7", on("arm", "v\u0666"), on("arm", "v6")))
+
     def test_parse(self) -> None:
         """A platform is parsed and formatted; machine names are translated to Go's."""
         self.assertEqual("linux/arm/v7", str(Platform.parse("linux/arm/v7")))

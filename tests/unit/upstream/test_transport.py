@@ -7,7 +7,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
+from mirrord.oci.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.upstream.client import UpstreamClient
 from tests.fakes.faults import Cut, ExpiredUrl, Kind, NoRange
@@ -34,6 +34,30 @@ class ReasonTests(ClientTestCase):
             self.use(ResponseNeverReceived([Failure(error)]))
             message = str(self.failure(self.resolve(), UpstreamUnreachable))
             self.assertIn(f"TLS failed: {reason}", message)
+
+
+class NumberTests(SocketTestCase):
+    async def test_long_numbers(self) -> None:
+        """A number with thousands of digits is a failure of the upstream, and logs no traceback."""
+        number = "9" * 4400
+        heads = [
+            f"HTTP/1.1 200 OK\r\nContent-Length: {number}\r\n\r\n",
+            f"HTTP/1.1 {number} OK\r\nContent-Length: 0\r\n\r\n",
+            f"HTTP/1.{number} 200 OK\r\nContent-Length: 0\r\n\r\n",
+            f"HTTP/1.1 429 Slow\r\nRetry-After: {number}\r\nRateLimit-Limit: {number}\r\n"
+            "Content-Length: 0\r\n\r\n",
+            f"HTTP/1.1 307 There\r\nLocation: http://localhost:{number}/\r\nContent-Length: 0\r\n\r\n",
+        ]
+        for sent in heads:
+
+            def answer(peer: Peer, _: str, sent: str = sent) -> None:
+                peer.transport.write(sent.encode())
+
+            _, port = self.listen(answer)
+            client = self.client(f"http://127.0.0.1:{port}")
+            with self.assertRaises(UpstreamError):
+                await client.fetch_blob(APP, BLOB, budget_seconds=1)
+        self.assertEqual([], self.flushLoggedErrors())
 
 
 class FakeRegistryTests(SocketTestCase):
