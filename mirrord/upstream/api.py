@@ -27,6 +27,9 @@ from mirrord.upstream.transport import HeadersFor, HTTPTransport, UpstreamRespon
 MIN_TIMEOUT_SECONDS = 5.0
 """A timeout after less than this marks the upstream as degraded and does not count as a failure."""
 
+ACCOUNT_LOG_SECONDS = 600.0
+"""How often a rejected account is logged while it is used."""
+
 _MAX_SENDS = 3
 """Without credentials, with a cached token, with a fresh token."""
 
@@ -58,16 +61,18 @@ class LastError:
 
 @attrs.define(eq=False)
 class OutageLogger:
-    """Logs the outages of one upstream, of manifest requests or of all.
+    """Logs the outages of one upstream, of manifest requests or of all, and the rejections of our account.
 
     One line when an outage begins and one when it ends, whatever the number of requests that fail and of
-    probes in between.
+    probes in between. `username` is that of the account; None if there is none.
     """
 
     _upstream: str
+    _username: str | None
     _circuit: Circuit
     _clock: IReactorTime
     _since: dict[bool, float] = attrs.field(factory=dict, init=False)
+    _rejected_at: float | None = attrs.field(default=None, init=False)
     _log = Logger()
 
     def opened(self, reason: str, seconds: float, event: Event, *, manifest_gets_only: bool = False) -> None:
@@ -82,6 +87,20 @@ class OutageLogger:
             what=_requests(manifest_gets_only=manifest_gets_only),
             seconds=seconds,
             event=event,
+        )
+
+    def account_rejected(self, reason: str) -> None:
+        """Log that the upstream rejects our account, at most once in ACCOUNT_LOG_SECONDS."""
+        now = self._clock.seconds()
+        if self._rejected_at is not None and now - self._rejected_at < ACCOUNT_LOG_SECONDS:
+            return
+        self._rejected_at = now
+        self._log.warn(
+            "{upstream}: {reason}; check the password of {username}",
+            upstream=self._upstream,
+            reason=reason,
+            username=self._username,
+            event=Event.ACCOUNT_REJECTED,
         )
 
     def log_recovery(self) -> None:
@@ -106,6 +125,7 @@ class RegistryAPI:
     """The registry's API, shared by all requests of one client."""
 
     _upstream: str
+    _username: str | None
     home: WebOrigin
     transport: HTTPTransport
     circuit: Circuit
@@ -116,7 +136,7 @@ class RegistryAPI:
     _outages: OutageLogger = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._outages = OutageLogger(self._upstream, self.circuit, self.clock)
+        self._outages = OutageLogger(self._upstream, self._username, self.circuit, self.clock)
 
     async def send(self, request: UpstreamRequest, deadline: Deadline) -> UpstreamResponse:
         """Send a request once. Any status but 401 (authorized or Denied), 429 and 5xx is returned.
@@ -208,7 +228,10 @@ class RegistryAPI:
     def _failed(self, ticket: Ticket, error: UpstreamError, *, is_short: bool) -> None:
         """Settle the ticket by a failure; a rejected account does not count as one."""
         self.last_error = LastError(str(error), self.clock.seconds())
-        if ticket.is_settled or isinstance(error, AccountRefused):
+        if isinstance(error, AccountRefused):
+            self._outages.account_rejected(str(error))
+            return
+        if ticket.is_settled:
             return
         if isinstance(error, UpstreamTimeout) and is_short:
             self.circuit.mark_degraded(self.clock.seconds())

@@ -13,7 +13,7 @@ from mirrord.oci.errors import AccountRefused, Denied, RegistryError, UpstreamBu
 from mirrord.oci.names import RepositoryName
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.retry import Deadline
-from mirrord.upstream.tokens import TokenCache, TokenRequest, UpstreamToken, basic
+from mirrord.upstream.tokens import TokenCache, TokenDenied, TokenRequest, UpstreamToken, basic
 from mirrord.upstream.transport import HTTPTransport, UpstreamResponse
 
 _MAX_REPOSITORIES = 1000
@@ -43,7 +43,7 @@ class Authorizer:
     )
 
     async def preempt(self, repository: RepositoryName, deadline: Deadline) -> Authorization | None:
-        """Satisfy the last challenge of a repository in advance; None if there was none."""
+        """Satisfy the last challenge of a repository in advance; None if the registry is to challenge us."""
         if repository not in self._token_requests:
             return None
         token_request = self._token_requests[repository]
@@ -51,10 +51,11 @@ class Authorizer:
             return await self._authorize(token_request, deadline)
         except UpstreamBusy:
             raise
-        except RegistryError:
+        except RegistryError as error:
             # The token service may have moved since; the registry's next challenge names the new one.
-            if self._token_requests.get(repository) is token_request:
-                self._token_requests.pop(repository, None)
+            self._forget(repository, token_request)
+            if isinstance(error, TokenDenied):
+                return None
             raise
 
     async def respond(
@@ -72,7 +73,7 @@ class Authorizer:
         then means that the repository does not exist for us (as Docker Hub does), and not the token.
 
         Raises:
-            Denied: There are no better credentials.
+            Denied: There are no better credentials, or the token service denies a token.
             AccountRefused: The registry itself rejected our account.
             UpstreamError: No token could be fetched.
         """
@@ -94,7 +95,11 @@ class Authorizer:
                 raise Denied("not found at the upstream, or access denied")
             self._tokens.drop(rejected.token_request, rejected.token)
         self._token_requests[repository] = token_request
-        return await self._authorize(token_request, deadline)
+        try:
+            return await self._authorize(token_request, deadline)
+        except TokenDenied:
+            self._forget(repository, token_request)
+            raise
 
     async def _authorize(self, token_request: TokenRequest | None, deadline: Deadline) -> Authorization:
         if token_request is not None:
@@ -103,6 +108,11 @@ class Authorizer:
         if not self._config.account:
             raise Denied("the upstream requires an account, and none is configured")
         return Authorization(basic(self._config.account[0]))
+
+    def _forget(self, repository: RepositoryName, token_request: TokenRequest | None) -> None:
+        """Forget a challenge that could not be satisfied, unless it was replaced since."""
+        if self._token_requests.get(repository) is token_request:
+            self._token_requests.pop(repository, None)
 
     async def _ping(self, deadline: Deadline) -> Challenge | None:
         """Return the challenge of `/v2/`: Artifact Registry sends none with its other responses."""

@@ -101,6 +101,7 @@ class UpstreamClient:
         authorizer = Authorizer(config, transport, TokenCache(transport, reactor, random))
         self._api = api = RegistryAPI(
             upstream=config.name,
+            username=config.account[0].username if config.account else None,
             home=home,
             transport=transport,
             circuit=self._circuit,

@@ -39,6 +39,9 @@ MAX_TOKEN_LENGTH = 16 * 1024
 
 _MAX_TOKENS = 1000
 
+_DENIALS = frozenset({400, 401, 403, 404})
+"""The statuses by which token services deny a token for one repository."""
+
 
 @attrs.frozen(cache_hash=True, kw_only=True)
 class TokenRequest:
@@ -113,7 +116,7 @@ class UpstreamToken:
 
 
 class TokenDenied(Denied):
-    """The token service denied an anonymous request; the registry itself was not reached."""
+    """The token service issues us no token for one repository; says nothing about others or the registry."""
 
 
 @attrs.define(eq=False)
@@ -136,7 +139,7 @@ class TokenCache:
 
         Raises:
             AccountRefused: The service rejected our account.
-            TokenDenied: It denied an anonymous request.
+            TokenDenied: It issues no token for these scopes.
             UpstreamError: It failed, or did not respond by the deadline.
         """
         token = self._tokens.get(request)
@@ -177,7 +180,7 @@ class TokenCache:
         )
         if response.status != 200:
             await self._transport.discard(response, deadline)
-            raise _error_of(response, has_account=request.account is not None)
+            raise _error_of(response, had_account=request.account is not None and response.origin == realm)
         body = await self._transport.bodies.read_all(response.raw, MAX_BYTES, deadline)
         return UpstreamToken.parse(body, self._clock.seconds())
 
@@ -188,13 +191,17 @@ def basic(account: AccountConfig) -> str:
     return "Basic " + base64.b64encode(pair).decode("ascii")
 
 
-def _error_of(response: UpstreamResponse, *, has_account: bool) -> Exception:
-    """Return the error for a token service's response other than 200."""
+def _error_of(response: UpstreamResponse, *, had_account: bool) -> Exception:
+    """Return the error for a response of a token service other than 200, with or without an account sent.
+
+    A 401 is about the account, if one was sent. Otherwise it is about the repository, like 403 and, for names
+    that a service does not know or like, 400 and 404: none of them is evidence of an outage.
+    """
     status = response.status
-    if status in {401, 403}:
-        if has_account:
-            return AccountRefused("the token service rejected our account", upstream_status=status)
-        return TokenDenied("the token service denied a token for this repository")
+    if status == 401 and had_account:
+        return AccountRefused("the token service rejected our account", upstream_status=status)
+    if status in _DENIALS:
+        return TokenDenied(f"the token service denied a token for this repository ({status})")
     if status == 429:
         return UpstreamBusy(
             "the token service limits our requests (429)",

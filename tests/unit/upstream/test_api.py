@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.errors import (
+    AccountRefused,
     CircuitOpen,
     Denied,
     ManifestUnknown,
@@ -24,6 +25,9 @@ from mirrord.upstream.circuit import Circuit, CircuitState
 from tests.fakes.logged import Logged
 from tests.unit.upstream.cases import CDN, HEAD, ClientTestCase
 from tests.unit.upstream.scripted import (
+    HOME,
+    ME,
+    REALM,
     FakeResponse,
     Hang,
     Reply,
@@ -83,8 +87,7 @@ class CircuitTests(ClientTestCase):
 
     def test_denied_by_the_token_service(self) -> None:
         """A denial by the token service is neither success nor failure of the registry."""
-        down = [Refused()] * 3
-        self.use(challenge(), token(), HEAD, *down, Reply(403), HEAD)
+        self.use(challenge(), token(), HEAD, *[Refused()] * 3, Reply(403), challenge(), Reply(403), HEAD)
         self.result(self.resolve())
         for _ in range(3):
             self.failure(self.resolve(), UpstreamUnreachable)
@@ -96,6 +99,30 @@ class CircuitTests(ClientTestCase):
         self.assertTrue(self.client.is_degraded(of_manifests=True))
         self.result(self.resolve())
         self.assertEqual(CircuitState.CLOSED, self.client.status().others)
+
+    def test_names_that_the_token_service_rejects(self) -> None:
+        """A token service's 400, 401, 403 or 404 for some repositories leaves the others reachable."""
+        for status in (400, 401, 403, 404):
+            self.use()
+            for _ in range(10):
+                self.agent.add(challenge(), Reply(status))
+                self.failure(self.resolve(attempts=3), Denied)
+            self.assertEqual(20, len(self.agent.requests))
+
+            self.assertEqual(CircuitState.CLOSED, self.client.status().others)
+            self.assertFalse(self.client.is_degraded(of_manifests=True))
+            self.agent.add(challenge(), token(), HEAD)
+            self.result(self.resolve())
+
+    def test_failing_token_service(self) -> None:
+        """A token service that fails for all repositories opens the circuit."""
+        self.use()
+        self.agent.always = lambda request: Reply(500) if request.url.startswith(REALM) else challenge()
+        for _ in range(3):
+            resolving = self.begin(self.resolve())
+            self.clock.pump([1, 1])
+            self.failureResultOf(resolving, UpstreamRefused)
+        self.failure(self.resolve(), CircuitOpen)
 
     def test_recovers(self) -> None:
         """When its time is over the circuit admits one request, whose response closes it."""
@@ -152,7 +179,7 @@ class OutageTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock, self.circuit = Clock(), Circuit(Random(1))
-        self.outages = OutageLogger("docker.io", self.circuit, self.clock)
+        self.outages = OutageLogger("docker.io", "me", self.circuit, self.clock)
         self.logged = Logged.during(self, "mirrord.upstream.api")
 
     def limit(self, *, manifest_gets_only: bool) -> None:
@@ -244,6 +271,29 @@ class OutagesOfClientTests(ClientTestCase):
         (limited,) = self.logged.entries
         self.assertEqual(Event.UPSTREAM_LIMITED, limited.event)
         self.assertIn("circuit open for manifest requests for 60.0 s", limited.message)
+
+    def test_account(self) -> None:
+        """A rejected account is logged with its user name, once in ten minutes, and opens no circuit."""
+        own = challenge(realm=f"{HOME}/token")
+        basic = Reply(401, {"WWW-Authenticate": 'Basic realm="x"'})
+        for script in ([own, Reply(401)], [basic, basic]):
+            del self.logged.entries[:]
+            self.use(*script, account=ME)
+            message = self.failure(self.resolve(attempts=3), AccountRefused).message
+            for _ in range(5):
+                self.agent.add(script[-1]) if script[0] is basic else self.agent.add(*script)
+                self.failure(self.resolve(attempts=3), AccountRefused)
+            (rejected,) = self.logged.entries
+            self.assertEqual(("warn", Event.ACCOUNT_REJECTED), (rejected.level, rejected.event))
+            self.assertEqual(f"registry.example: {message}; check the password of me", rejected.message)
+            self.assertNotIn("s3cret", repr(rejected))
+            self.assertNotIn("me", message.split())
+            self.assertEqual(CircuitState.CLOSED, self.client.status().others)
+
+            self.clock.advance(600)
+            self.agent.add(script[-1]) if script[0] is basic else self.agent.add(*script)
+            self.failure(self.resolve(attempts=3), AccountRefused)
+            self.assertEqual(2, len(self.logged.entries))
 
     def test_retries(self) -> None:
         """Retries after a failure and resumed blobs are counted."""

@@ -46,7 +46,7 @@ class AuthorizationTests(ClientTestCase):
     def test_moved_realm(self) -> None:
         """A token service that has moved is found by the registry's next challenge."""
         moved = challenge(realm="https://new.example/token")
-        for gone in (Refused(), Reply(404), Reply(200, {}, b"a parking page")):
+        for gone in (Refused(), Reply(200, {}, b"a parking page")):
             self.use(challenge(), token(), HEAD, *[gone] * ATTEMPTS, moved, token("t2"), HEAD)
             self.result(self.resolve())
             self.clock.advance(60)
@@ -57,6 +57,23 @@ class AuthorizationTests(ClientTestCase):
 
             self.assertIn("GET https://new.example/token", self.agent.lines[-2])
             self.assertEqual([None, None, "Bearer t2"], self.authorizations[-3:])
+
+    def test_denied_in_advance(self) -> None:
+        """A denial by a remembered token service counts only if the registry still names that service."""
+        for denied in (400, 403, 404):
+            moved = challenge(realm="https://new.example/token")
+            self.use(challenge(), token(), HEAD, Reply(denied), moved, token("t2"), HEAD)
+            self.result(self.resolve())
+            self.clock.advance(60)
+            self.result(self.resolve())
+            self.assertEqual([None, None, "Bearer t2"], self.authorizations[-3:])
+
+            self.clock.advance(60)
+            for script in ([Reply(denied), moved, Reply(denied)], [moved, Reply(denied)]):
+                before = len(self.agent.requests)
+                self.agent.add(*script)
+                self.failure(self.resolve(attempts=3), Denied)
+                self.assertEqual(len(script), len(self.agent.requests) - before)
 
     def test_busy_realm(self) -> None:
         """A token service that limits our requests is used again later."""

@@ -133,9 +133,19 @@ class TokenTests(ClientTestCase):
         self.assertEqual([None, BASIC, None, "Bearer t1"], self.authorizations)
 
     def test_refused_account(self) -> None:
-        """A 401 or 403 with the account is AccountRefused; to an anonymous request it is Denied."""
-        for status in (401, 403):
-            self.use(challenge(realm=f"{HOME}/token"), Reply(status), account=ME)
-            self.failure(self.resolve(attempts=3), AccountRefused)
+        """A 401 with the account is AccountRefused; any other denial is about the repository."""
+        own = challenge(realm=f"{HOME}/token")
+        self.use(own, Reply(401), account=ME)
+        self.failure(self.resolve(attempts=3), AccountRefused)
+        for status in (400, 403, 404):
+            self.use(own, Reply(status), account=ME)
+            self.failure(self.resolve(attempts=3), Denied)
+        for status in (400, 401, 403, 404):
             self.use(challenge(), Reply(status))
             self.failure(self.resolve(attempts=3), Denied)
+
+    def test_refused_elsewhere(self) -> None:
+        """A 401 from where the token service redirected to, without the account, is not about the account."""
+        elsewhere = Reply(302, {"Location": "https://other.example/"})
+        self.use(challenge(realm=f"{HOME}/token"), elsewhere, Reply(401), account=ME)
+        self.failure(self.resolve(attempts=3), Denied)
