@@ -41,7 +41,7 @@ _POLL_SECONDS = 0.05
 _MIB = 1024**2
 _GIB = 1024**3
 _REPOSITORY = "bench/app"
-_HOSTED = f'[hosted]\nrepositories = ["{_REPOSITORY}"]\n'
+_HOSTED = f'[hosted]\nrepositories = ["{_REPOSITORY}"]\npush_from_loopback = true\n'
 _NOWHERE = "http://127.0.0.1:9"
 
 

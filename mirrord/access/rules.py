@@ -14,8 +14,9 @@ from functools import lru_cache
 
 import attrs
 
-from mirrord.config.access import AccessConfig, Principal, RuleConfig
+from mirrord.config.access import Principal, RuleConfig
 from mirrord.config.addresses import parse_address
+from mirrord.config.config import Config
 from mirrord.oci.names import RepositoryKey
 
 
@@ -42,6 +43,13 @@ class ClientIdentity:
 
 
 _ANONYMOUS = Principal("anonymous")
+_LOOPBACK = (Principal("network", "127.0.0.0/8"), Principal("network", "::1/128"))
+
+_DENIED = "the access rules of this registry do not allow this"
+_DENIED_WITHOUT_RULES = (
+    "without [access] in its configuration mirrord allows this to clients on its own host only, "
+    "and only with push_from_loopback = true in [hosted]"
+)
 
 _parse_cached = lru_cache(maxsize=1024)(parse_address)
 
@@ -72,19 +80,19 @@ class Rules:
     """The rules in their order; `refusal` is the message of a response that denies a request."""
 
     _rules: tuple[_Rule, ...]
-    refusal: str = "the access rules of this registry do not allow this"
+    refusal: str = _DENIED
 
     @classmethod
-    def of(cls, access: AccessConfig | None) -> "Rules":
-        """Compile the configured rules; without any, all may pull, and local clients may push and delete."""
-        if access is not None:
-            return cls(tuple(map(_Rule.of, access.rules)))
-        local = (Principal("network", "127.0.0.0/8"), Principal("network", "::1/128"))
-        rule = RuleConfig(repositories=("*",), pull=(_ANONYMOUS,), push=local, delete=local)
-        return cls(
-            (_Rule.of(rule),),
-            "without [access] in its configuration mirrord allows this to local clients only",
-        )
+    def of(cls, config: Config) -> "Rules":
+        """Compile the configured rules.
+
+        Without any, all clients may pull, and with `push_from_loopback` those on this host push and delete.
+        """
+        if config.access is not None:
+            return cls(tuple(map(_Rule.of, config.access.rules)))
+        writers = _LOOPBACK if config.hosted.push_from_loopback else ()
+        rule = RuleConfig(repositories=("*",), pull=(_ANONYMOUS,), push=writers, delete=writers)
+        return cls((_Rule.of(rule),), _DENIED_WITHOUT_RULES)
 
     def allows(
         self, action: Action, key: RepositoryKey, identity: ClientIdentity, user: str | None = None

@@ -15,7 +15,7 @@ from mirrord.access.authenticator import Authenticator, ResolveScope
 from mirrord.access.rules import Rules
 from mirrord.access.tokens import TokenIssuer, open_key
 from mirrord.access.users import RunInThread, Users
-from mirrord.config.access import AccessConfig
+from mirrord.config.config import Config
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -37,17 +37,19 @@ class AccessState:
 
     _log = Logger()
 
-    def authenticator(self, access: AccessConfig | None, resolve_scope: ResolveScope) -> Authenticator:
+    def authenticator(self, config: Config, resolve_scope: ResolveScope) -> Authenticator:
         """Return the authenticator of a configuration; reads the file of users again.
 
         Raises:
             OSError: The users cannot be read, or the key neither read nor written; nothing has changed.
         """
+        access, rules = config.access, Rules.of(config)
         if access is None:
+            writers = "clients on this host" if config.hosted.push_from_loopback else "none"
             self._log.info(
-                "no [access] is configured: all clients may pull, only local clients may push and delete"
+                "no [access] is configured: all clients may pull, {writers} may push and delete",
+                writers=writers,
             )
-        rules = Rules.of(access)
         if access is None or access.htpasswd is None:
             self._replace_users(None)
             return Authenticator(rules=rules, resolve_scope=resolve_scope)

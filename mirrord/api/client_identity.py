@@ -1,20 +1,30 @@
 """Client identity: address, credentials and certificate of a client, from the request head and connection.
 
-Rules grant rights by address (`network:`, and without `[access]` pushing from this host), so an address that
-may belong to someone else must not count. A proxy on this host that is not in `trusted_proxies` would make
-the whole world local, and so would a web page in a browser on this host.
+Rules grant rights by address (`network:`, and `push_from_loopback`), so an address that may belong to
+someone else must not count. A proxy on this host that is not in `trusted_proxies` would make the whole
+world local, and so would a web page in a browser on this host.
+
+Only the peer of a connection can be local. A client that a trusted proxy names as 127.0.0.1 is local to the
+proxy; one that it does not name could be anyone, although the connection comes from this host; and behind a
+Unix socket there may be a proxy too. None of them has a loopback address.
 """
 
 from mirrord.access.rules import ClientIdentity
+from mirrord.config.addresses import parse_address
 from mirrord.config.pem import common_names, dns_names
-from mirrord.http.forwarded import NO_ADDRESS, address_of
+from mirrord.http.forwarded import NO_ADDRESS, TrustedProxies, address_of
 from mirrord.http.request import MirrorRequest
 
-_FORWARDING_HEADERS = (b"X-Forwarded-For", b"Forwarded", b"X-Real-IP", b"Via", b"Origin")
+_FORWARDING_HEADERS = (
+    b"X-Forwarded-For",
+    b"X-Forwarded-Host",
+    b"X-Forwarded-Proto",
+    b"Forwarded",
+    b"X-Real-IP",
+    b"Via",
+    b"Origin",
+)
 """Headers that proxies add, or browsers for their pages, but that clients of registries never send."""
-
-_LOOPBACK = "127.0.0.1"
-"""The address of clients of a Unix socket: they are on this host."""
 
 
 def identify(request: MirrorRequest) -> ClientIdentity:
@@ -30,11 +40,23 @@ def identify(request: MirrorRequest) -> ClientIdentity:
 
 
 def _address(request: MirrorRequest) -> str:
-    if _is_forwarded(request):
-        return request.client_address
-    if any(request.requestHeaders.hasHeader(name) for name in _FORWARDING_HEADERS):
+    """Return the client's address; "" where it is unknown, or only appears to be local."""
+    address = request.client_address
+    if address == NO_ADDRESS or (_is_from_trusted_proxy(request) and _is_loopback(address)):
         return ""
-    return _LOOPBACK if request.client_address == NO_ADDRESS else request.client_address
+    is_unknown = any(map(request.requestHeaders.hasHeader, _FORWARDING_HEADERS))
+    return "" if is_unknown and not _is_forwarded(request) else address
+
+
+def _is_from_trusted_proxy(request: MirrorRequest) -> bool:
+    """Return whether the connection is one of a trusted proxy, whatever it reports about its client."""
+    proxies: TrustedProxies = request.channel.site.proxies
+    return request.channel.site.is_proxied or proxies.trusts(address_of(request.channel.getPeer()))
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = parse_address(address)
+    return parsed is not None and parsed.is_loopback
 
 
 def _is_forwarded(request: MirrorRequest) -> bool:

@@ -181,11 +181,13 @@ class RetentionConfig:
 class HostedConfig:
     """The repositories that clients push to, as patterns; without any, every repository is mirrored.
 
+    `push_from_loopback` lets clients on this host push and delete where there is no `[access]`;
     `grace` protects blobs that no manifest references yet; `upload_timeout` limits a silent client.
     """
 
     enabled: bool = True
     repositories: tuple[Pattern, ...] = ()
+    push_from_loopback: bool = False
     delete: bool = True
     grace: Seconds = 3600.0
     max_upload_size: PositiveBytes | None = None

@@ -14,7 +14,6 @@ from mirrord.admin.results import Permissions
 from mirrord.admin.root import AdminRoot, HealthChecks
 from mirrord.admin.status import HostedStatus, LogStatus, Status, StoreStatus
 from mirrord.admin.verification import Verifier
-from mirrord.config.access import AccessConfig
 from mirrord.config.config import Config
 from mirrord.daemon.runtime import Runtime
 from mirrord.observe.build import version
@@ -43,18 +42,18 @@ def build_operations(runtime: Runtime, config: Config, router: Router) -> Operat
         ),
         explainer=Explainer(
             router=router,
-            permissions=partial(_permissions, config.access),
+            permissions=partial(_permissions, config),
             last_clients=runtime.last_clients,
         ),
         is_hosted=router.is_hosted,
     )
 
 
-def _permissions(access: AccessConfig | None, repository: Repository) -> Permissions | None:
+def _permissions(config: Config, repository: Repository) -> Permissions | None:
     """Return who may do what in a repository; None if there are no rules."""
-    if access is None:
+    if config.access is None:
         return None
-    rules = Rules.of(access)
+    rules = Rules.of(config)
     pull, push, delete = (
         tuple(sorted(map(str, rules.principals(action, repository.key))))
         for action in (Action.PULL, Action.PUSH, Action.DELETE)

@@ -77,6 +77,6 @@ class Generation:
 
 def _authenticator(runtime: Runtime, config: Config, router: Router) -> Authenticator:
     try:
-        return runtime.access.authenticator(config.access, router.resolve_scope)
+        return runtime.access.authenticator(config, router.resolve_scope)
     except OSError as error:
         raise ConfigError([f"access: {error}"]) from None

@@ -24,6 +24,7 @@ PUSHED = "team/app"
 _HOSTED = """
 [hosted]
 repositories = ["team/*"]
+push_from_loopback = true
 """
 
 USER, PASSWORD = "ann", "correct horse"

@@ -40,6 +40,7 @@ from mirrord.repository import (
 )
 from mirrord.routing import Router, UpstreamRoute
 from tests.fakes.clock import ImmediateClock
+from tests.fakes.configurations import configuration
 from tests.fakes.repositories import HUB, QUAY, Repositories
 from tests.fakes.routing import NOTHING_STORED, no_repository
 
@@ -189,7 +190,7 @@ class FakeRepositories:
         """Return the root of a listener whose own upstream is docker.io."""
         router = self.router()
         if authenticator is None:
-            authenticator = Authenticator(rules=Rules.of(None), resolve_scope=router.resolve_scope)
+            authenticator = Authenticator(rules=Rules.of(configuration()), resolve_scope=router.resolve_scope)
         return RegistryRoot(
             APIResource(
                 router=router,

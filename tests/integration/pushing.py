@@ -22,6 +22,9 @@ EMPTY_CONFIG = b"{}"
 NOWHERE = "http://127.0.0.1:9"
 """An upstream that refuses connections: hosted repositories need none."""
 
+PUSHABLE = "[hosted]\npush_from_loopback = true\n"
+"""The beginning of a configuration in which tests may push without logging in."""
+
 
 @attrs.frozen
 class Response:
@@ -140,7 +143,7 @@ class Pusher:
 class HostedCase(SynchronousTestCase):
     """One daemon for all tests of a class, and a repository per test."""
 
-    hosted: ClassVar[str] = '[hosted]\nrepositories = ["conf/*"]\nupload_timeout = "2s"\n'
+    hosted: ClassVar[str] = PUSHABLE + 'repositories = ["conf/*"]\nupload_timeout = "2s"\n'
     daemon: ClassVar[Daemon]
     folder: ClassVar[Path]
 

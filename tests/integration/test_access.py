@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ import bcrypt
 from tests.fakes.state import RegistryBehavior
 from tests.integration.case import MirrorCase
 from tests.integration.client import pull
-from tests.integration.daemon import Daemon
-from tests.integration.pushing import Response
+from tests.integration.daemon import Daemon, free_port
+from tests.integration.pushing import PUSHABLE, Response
 
 PASSWORDS = {"ann": "apple", "bob": "berry"}
 
@@ -309,25 +310,72 @@ class LoginTests(AccessCase):
 
 
 class OpenTests(MirrorCase):
-    def start(self, more: str = "") -> Daemon:
-        return self.start_daemon(more='[hosted]\nrepositories = ["team/*"]\n' + more)
+    def send(self, port: int, method: str, path: str, *headers: str, start: bytes = b"") -> bytes:
+        """Send a request over a connection that begins with `start`, and return the whole response."""
+        fields = "".join(f"{header}\r\n" for header in (*headers, "Content-Length: 0", "Connection: close"))
+        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+            connection.sendall(start + f"{method} {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
+            return connection.makefile("rb").read()
 
-    def post(self, daemon: Daemon, headers: Mapping[str, str]) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
-        connection.request("POST", "/v2/team/a/blobs/uploads/", headers=dict(headers))
-        response = connection.getresponse()
-        response.read()
-        connection.close()
-        return response.status
+    def statuses(self, port: int, *headers: str, start: bytes = b"") -> list[int]:
+        """Return the statuses of an attempt to push, and of one to delete what does not exist."""
+        attempts = (("POST", "/v2/team/a/blobs/uploads/"), ("DELETE", "/v2/team/a/manifests/none"))
+        responses = [self.send(port, *attempt, *headers, start=start) for attempt in attempts]
+        return [int(response.split()[1]) for response in responses]
 
     def test_without_access(self) -> None:
-        """Without [access] only local clients may push, not through a proxy or a browser, as is logged."""
-        daemon = self.start()
-        self.assertEqual(self.post(daemon, {}), 202)
-        for name in ("X-Forwarded-For", "Forwarded", "Via", "Origin"):
-            self.assertEqual(self.post(daemon, {name: "1"}), 403, name)
-        self.assertIn("only local clients may push", daemon.log)
+        """Without [access] clients on this host may not push or delete, and learn which key allows it."""
+        daemon = self.start_daemon(more='[hosted]\nrepositories = ["team/*"]\n')
+        self.assertEqual(self.statuses(daemon.port), [403, 403])
+        self.assertIn(
+            b"push_from_loopback = true in [hosted]",
+            self.send(daemon.port, "POST", "/v2/team/a/blobs/uploads/"),
+        )
+        self.assertIn("none may push and delete", daemon.log)
         self.assertFalse((daemon.store / "token.key").exists())
+        settings = daemon.settings
+        daemon.settings = attrs.evolve(settings, more=PUSHABLE + 'repositories = ["team/*"]\n')
+        self.reload(daemon, "clients on this host may push and delete")
+        self.wait_until(lambda: self.statuses(daemon.port) == [202, 404], what="the reload")
+        daemon.settings = settings
+        self.reload(daemon, "none may push and delete")
+        self.wait_until(lambda: self.statuses(daemon.port) == [403, 403], what="the reload")
+
+    def test_push_from_loopback(self) -> None:
+        """With `push_from_loopback` local clients may push, but not through a proxy or a browser."""
+        daemon = self.start_daemon(more=PUSHABLE + 'repositories = ["team/*"]\n')
+        self.assertEqual(self.statuses(daemon.port), [202, 404])
+        for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via", "Origin"):
+            self.assertEqual(self.statuses(daemon.port, f"{name}: 127.0.0.1"), [403, 403], name)
+
+    def test_proxy_on_this_host(self) -> None:
+        """A client behind a trusted proxy on this host is not local, even if the proxy does not name it."""
+        plain, proxied = free_port(), free_port()
+        listeners = "".join(
+            f'[[listen]]\nendpoint = "tcp:{port}:interface=127.0.0.1"\n'
+            f'trusted_proxies = ["127.0.0.1"]\nproxy_protocol = {is_proxied}\n'
+            for port, is_proxied in ((plain, "false"), (proxied, "true"))
+        )
+        self.start_daemon(more=f'{PUSHABLE}repositories = ["team/*"]\n{listeners}')
+        for port, start in (
+            (plain, b""),
+            (proxied, b"PROXY UNKNOWN\r\n"),
+            (proxied, b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n"),
+        ):
+            for headers in ((), ("X-Forwarded-For: 127.0.0.1",)):
+                self.assertEqual(self.statuses(port, *headers, start=start), [403, 403], (start, headers))
+
+    def test_unix_socket(self) -> None:
+        """A client of a Unix socket is not local: there may be a proxy behind it."""
+        endpoint = self.folder / "socket"
+        more = f'{PUSHABLE}repositories = ["team/*"]\n[[listen]]\nendpoint = "unix:{endpoint}"\n'
+        self.start_daemon(more=more)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(endpoint))
+            connection.sendall(
+                b"POST /v2/team/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            )
+            self.assertEqual(connection.recv(1024).split()[1], b"403")
 
     def test_reload(self) -> None:
         """A reload enables [access], and disables it; without a place for the key it is rejected."""

@@ -10,7 +10,7 @@ from tests.integration.activated import ActivatedDaemon
 from tests.integration.case import MirrorCase
 from tests.integration.command import Ended, mirrord
 from tests.integration.daemon import Daemon, Settings
-from tests.integration.pushing import Pusher
+from tests.integration.pushing import PUSHABLE, Pusher
 
 
 def levels(ended: Ended) -> dict[str, str]:
@@ -59,7 +59,7 @@ class DoctorTests(DoctorCase):
     def test_hosted(self) -> None:
         """The pull goes through the mirror, even if a smaller image is hosted."""
         self.registry.put_image(30_000, repository="library/hello-world")
-        daemon = self.start_daemon(more='[hosted]\nrepositories = ["team/*"]\n')
+        daemon = self.start_daemon(more=PUSHABLE + 'repositories = ["team/*"]\n')
         pusher = Pusher(daemon.port)
         self.addCleanup(pusher.close)
         pusher.push_image("team/app", "1", b"a layer")

@@ -8,10 +8,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tests.integration.command import Ended, mirrord
-from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, digest_of
+from tests.integration.pushing import EMPTY_CONFIG, PUSHABLE, HostedCase, Pusher, digest_of
 
-_RULES = """[hosted]
-repositories = ["conf/*"]
+_RULES = f"""{PUSHABLE}repositories = ["conf/*"]
 delete = false
 [[hosted.keep]]
 repositories = ["conf/test_retention"]

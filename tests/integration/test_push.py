@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from tests.integration.client import pull
-from tests.integration.pushing import HostedCase, Pusher, digest_of
+from tests.integration.pushing import PUSHABLE, HostedCase, Pusher, digest_of
 
 CHUNK = bytes(range(256)) * 256
 BIG_CHUNKS = 4096
@@ -97,7 +97,7 @@ class BrokenTests(HostedCase):
 
 
 class ManyTests(HostedCase):
-    hosted = '[hosted]\nrepositories = ["conf/*"]\nmax_upload_size = "1 GiB"\n'
+    hosted = PUSHABLE + 'repositories = ["conf/*"]\nmax_upload_size = "1 GiB"\n'
 
     def test_stream(self) -> None:
         """256 MiB in one stream cost the daemon less than 32 MiB of memory, and are stored unchanged."""

@@ -13,7 +13,7 @@ from unittest import skipUnless
 from tests.integration.case import MB, MIB, MirrorCase
 from tests.integration.client import pull
 from tests.integration.daemon import Daemon
-from tests.integration.pushing import EMPTY_CONFIG, HostedCase, Pusher, Response, digest_of, image
+from tests.integration.pushing import EMPTY_CONFIG, PUSHABLE, HostedCase, Pusher, Response, digest_of, image
 
 CLIENTS = 8
 UPLOADS = 1000
@@ -88,7 +88,7 @@ class SlowTests(HostedCase):
 
 
 class ManyTests(HostedCase):
-    hosted = '[hosted]\nrepositories = ["conf/*"]\n'
+    hosted = PUSHABLE + 'repositories = ["conf/*"]\n'
 
     def test_begun(self) -> None:
         """A thousand idle uploads with content cost no descriptor each, and at most 2 KiB of memory."""
@@ -130,7 +130,7 @@ class ManyTests(HostedCase):
 
 
 class LargeTests(HostedCase):
-    hosted = '[hosted]\nrepositories = ["conf/*"]\nmax_upload_size = "1 MiB"\n'
+    hosted = PUSHABLE + 'repositories = ["conf/*"]\nmax_upload_size = "1 MiB"\n'
 
     def offset(self, location: str) -> int:
         """Return the size of an upload."""
@@ -217,7 +217,7 @@ class SmallDiskTests(MirrorCase):
         self.disk.mkdir(parents=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(self.disk)], check=True)
         self.addCleanup(subprocess.run, ["umount", "--lazy", str(self.disk)], check=True)
-        self.daemon = self.start_daemon(min_free="12 MiB", more='[hosted]\nrepositories = ["team/*"]\n')
+        self.daemon = self.start_daemon(min_free="12 MiB", more=PUSHABLE + 'repositories = ["team/*"]\n')
 
     def push(self, size: int, is_announced: bool) -> Response:
         """Push `size` bytes, with Content-Length or in chunks."""

@@ -14,6 +14,7 @@ from mirrord.access.tokens import TokenIssuer
 from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.errors import Denied, NameUnknown, RegistryError, TooManyRequests, Unauthorized
 from mirrord.oci.names import RepositoryKey, RepositoryName
+from tests.fakes.configurations import configuration
 from tests.unit.access.cases import ANN, BOB, ORIGIN, AccessCase, basic, hosted, hub, identity, resolve_scope
 
 ANONYMOUS, USERS, ANN_ONLY = (Principal("anonymous"),), (Principal("users"),), (Principal("user", "ann"),)
@@ -58,7 +59,7 @@ class AuthenticatorCase(AccessCase):
         super().setUp()
         self.users = self.load()
         self.tokens = TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds)
-        self.rules = Rules.of(AccessConfig(Path("htpasswd"), rules=RULES))
+        self.rules = Rules.of(configuration(AccessConfig(Path("htpasswd"), rules=RULES)))
         self.authenticator = self.make()
 
     def make(self, rules: Rules | None = None, realm: str | None = None) -> Authenticator:
@@ -182,7 +183,8 @@ class ChallengeTests(AuthenticatorCase):
 
     def test_without_users(self) -> None:
         """Without users credentials are ignored, and what the rules do not allow is 403, not 401."""
-        authenticator = Authenticator(rules=Rules.of(None), resolve_scope=resolve_scope)
+        rules = Rules.of(configuration(push_from_loopback=True))
+        authenticator = Authenticator(rules=rules, resolve_scope=resolve_scope)
         caller = self.result(authenticator.authenticate(identity(basic("ann", "x"))))
         caller.require_login()
         caller.require(Action.PULL, PRIVATE, PRIVATE.repository)
@@ -228,7 +230,8 @@ class TokenTests(AuthenticatorCase):
     def test_use_is_checked(self) -> None:
         """The rules are evaluated when a token is used, not only when it is issued."""
         token = self.token("ann", "repository:private/a:pull,push")
-        closed = Rules.of(AccessConfig(Path("htpasswd"), rules=(RuleConfig(repositories=("x",)),)))
+        nothing = AccessConfig(Path("htpasswd"), rules=(RuleConfig(repositories=("x",)),))
+        closed = Rules.of(configuration(nothing))
         caller = self.result(self.make(closed).authenticate(identity(token)))
         with self.assertRaises(Denied):
             caller.require(Action.PULL, PRIVATE, PRIVATE.repository)

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.access.rules import Action, ClientIdentity, Rules
 from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.names import RepositoryKey
+from tests.fakes.configurations import configuration
 from tests.unit.access.cases import hosted, hub
 
 PRINCIPALS = [
@@ -45,7 +46,7 @@ def rules(*configs: RuleConfig) -> Rules:
     """Return these rules, even where the configuration would reject them."""
     access = AccessConfig(rules=(RuleConfig(repositories=("*",)),))
     object.__setattr__(access, "rules", configs)
-    return Rules.of(access)
+    return Rules.of(configuration(access))
 
 
 ANYWHERE = ClientIdentity()
@@ -111,12 +112,22 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(allowed(by, hub("library/a")), ["pull"])
 
     def test_without_access(self) -> None:
-        """Without [access] all clients may pull, and only local ones may push and delete."""
-        by = Rules.of(None)
-        self.assertEqual(allowed(by, hosted("a"), at("10.0.0.1")), ["pull"])
-        self.assertEqual(allowed(by, hosted("a")), ["pull"])
-        for address in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
-            self.assertEqual(allowed(by, hosted("a"), at(address)), ["pull", "push", "delete"])
+        """Without [access] all may pull, and only local clients push and delete, if that is enabled."""
+        for is_enabled in (False, True):
+            by = Rules.of(configuration(push_from_loopback=is_enabled))
+            self.assertIn("push_from_loopback = true in [hosted]", by.refusal)
+            for address in ("10.0.0.1", ""):
+                self.assertEqual(allowed(by, hosted("a"), at(address)), ["pull"])
+            for address in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
+                local = ["pull", "push", "delete"] if is_enabled else ["pull"]
+                self.assertEqual(allowed(by, hosted("a"), at(address)), local)
+
+    def test_key_without_effect(self) -> None:
+        """With [access] the rules alone decide, whether or not `push_from_loopback` is set."""
+        access = AccessConfig(rules=(RuleConfig(repositories=("*",), pull=(Principal("anonymous"),)),))
+        by = Rules.of(configuration(access, push_from_loopback=True))
+        self.assertEqual(allowed(by, hosted("a"), at("127.0.0.1")), ["pull"])
+        self.assertNotIn("push_from_loopback", by.refusal)
 
     @given(rules_of, identities, users, keys)
     def test_first_decides(

@@ -72,15 +72,47 @@ class IdentityTests(SynchronousTestCase):
             "X-Forwarded-For: 127.0.0.1",
             "Forwarded: for=1",
             "X-Real-IP: 1",
+            "X-Forwarded-Host: x",
+            "X-Forwarded-Proto: https",
             "Via: 1.1 x",
             "Origin: x",
         ):
             self.assertEqual(self.identity(header, peer="127.0.0.1").address, "", header)
 
+    def test_local(self) -> None:
+        """The peer of a connection may be local, while proxies elsewhere are trusted."""
+        for address in ("127.0.0.1", "::1"):
+            self.assertEqual(self.identity(peer=address).address, address)
+
+    def test_forwarded_loopback(self) -> None:
+        """A client that a trusted proxy names is never local."""
+        for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "127.1.2.3"):
+            self.assertEqual(self.identity(f"X-Forwarded-For: {address}", peer="10.0.0.1").address, "")
+
+    def test_proxy_on_this_host(self) -> None:
+        """A client behind a trusted proxy on this host is not local, whether or not the proxy names it."""
+        self.site.proxies = TrustedProxies((ip_network("127.0.0.0/8"), ip_network("::1/128")))
+        for peer in ("127.0.0.1", "::1"):
+            for headers in ((), ("X-Forwarded-For: 127.0.0.1",), ("X-Forwarded-For: nonsense",)):
+                self.assertEqual(self.identity(*headers, peer=peer).address, "", headers)
+        named = self.identity("X-Forwarded-For: 198.51.100.9", peer="127.0.0.1")
+        self.assertEqual(named.address, "198.51.100.9")
+
+    def test_proxy_protocol(self) -> None:
+        """A client named by a PROXY header is not local, nor is one whose header names none."""
+        self.site.is_proxied = True
+        self.site.proxies = TrustedProxies((ip_network("0.0.0.0/0"),))
+        self.assertEqual(self.identity(peer="127.0.0.1").address, "")
+        self.assertEqual(self.identity(peer="198.51.100.9").address, "198.51.100.9")
+
     def test_unix_socket(self) -> None:
-        """A client of a Unix socket is on this host, unless proxies are trusted."""
+        """A client of a Unix socket is not local: it may be a proxy; a trusted one names the client."""
+        self.assertEqual(self.identity(peer="unix").address, "")
+        self.assertEqual(self.identity("X-Forwarded-For: 127.0.0.1", peer="unix").address, "")
+        named = self.identity("X-Forwarded-For: 198.51.100.9", peer="unix")
+        self.assertEqual(named.address, "198.51.100.9")
         self.site.proxies = TrustedProxies()
-        self.assertEqual(self.identity(peer="unix").address, "127.0.0.1")
+        self.assertEqual(self.identity(peer="unix").address, "")
         self.assertEqual(self.identity("Via: 1.1 x", peer="unix").address, "")
 
     def test_certificate(self) -> None:

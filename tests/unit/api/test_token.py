@@ -14,6 +14,7 @@ from mirrord.access.tokens import TokenIssuer
 from mirrord.api.token import MAX_FORM_BYTES, TokenResource
 from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.http.site import MirrorSite
+from tests.fakes.configurations import configuration
 from tests.fakes.wire import Client, Got, head
 from tests.unit.access.cases import AccessCase, basic, resolve_scope
 
@@ -26,7 +27,7 @@ class TokenCase(AccessCase):
     def setUp(self) -> None:
         super().setUp()
         self.tokens = TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds)
-        rules = Rules.of(AccessConfig(Path("htpasswd"), rules=(RULE,)))
+        rules = Rules.of(configuration(AccessConfig(Path("htpasswd"), rules=(RULE,))))
         self.resource = TokenResource(
             Authenticator(rules=rules, resolve_scope=resolve_scope, users=self.load(), tokens=self.tokens)
         )

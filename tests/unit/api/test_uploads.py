@@ -5,6 +5,7 @@ from mirrord.access.rules import Rules
 from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
+from tests.fakes.configurations import configuration
 from tests.fakes.wire import Client, Got, head, read_answers
 from tests.unit.api.cases import HostedAPICase
 
@@ -28,7 +29,7 @@ class PushCase(HostedAPICase):
             repositories=("team/app",), pull=(Principal("anonymous"),), push=principals, delete=principals
         )
         self.authenticator = Authenticator(
-            rules=Rules.of(AccessConfig(rules=(rule,))),
+            rules=Rules.of(configuration(AccessConfig(rules=(rule,)))),
             resolve_scope=self.repositories.router().resolve_scope,
         )
         self.root = self.make_root()
