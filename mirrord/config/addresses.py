@@ -27,6 +27,18 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def client_network(text: str) -> str:
+    """Return the network by which a client with this address is counted.
+
+    That is an IPv4 address, but the /64 of an IPv6 one: each client has 2^64 of these (RFC 6177). Text that
+    is no address is returned as it is.
+    """
+    address = parse_address(text)
+    if isinstance(address, IPv6Address):
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return text if address is None else str(address)
+
+
 @attrs.frozen
 class EndpointDescription:
     """A description, such as `tcp:5000:interface=127.0.0.1`, split into kind and arguments; not validated."""

@@ -18,6 +18,7 @@ from mirrord.http.port import open_port
 from mirrord.http.resource import UnavailableResource
 from mirrord.http.site import MirrorSite
 from mirrord.http.tls_context import CipherPreference
+from mirrord.http.unfinished_heads import UnfinishedHeads
 from mirrord.observe.access_log import AccessLog
 
 
@@ -80,7 +81,9 @@ class Listener:
         )
 
 
-def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple[Listener, ...]:
+def open_listeners(
+    config: Config, reactor: Any, access_log: AccessLog, heads: UnfinishedHeads
+) -> tuple[Listener, ...]:
     """Return the listeners of `config`, not yet bound; the root of each site comes with a generation.
 
     Raises:
@@ -95,6 +98,7 @@ def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple
             access_log=access_log,
             proxies=TrustedProxies(listen.trusted_proxies),
             is_proxied=listen.proxy_protocol,
+            heads=heads,
         )
         certificates = None
         if listen.pairs:
@@ -106,10 +110,10 @@ def open_listeners(config: Config, reactor: Any, access_log: AccessLog) -> tuple
     return tuple(map(open_listener, config.listen))
 
 
-def open_admin_listener(config: Config, reactor: Any) -> Listener:
+def open_admin_listener(config: Config, reactor: Any, heads: UnfinishedHeads) -> Listener:
     """Return the admin listener of `config`, not yet bound and without its root."""
     return Listener(
         endpoint=config.admin.endpoint,
-        site=MirrorSite(reactor, UnavailableResource("the mirror is starting")),
+        site=MirrorSite(reactor, UnavailableResource("the mirror is starting"), heads=heads),
         mode="600",
     )

@@ -23,6 +23,7 @@ from mirrord.gc.plan import GCLimits
 from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.http.certificates import Certificates
 from mirrord.http.page_cache import PageCache
+from mirrord.http.unfinished_heads import UnfinishedHeads
 from mirrord.last_clients import LastClients
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
@@ -150,7 +151,8 @@ class Runtime:
         access_log = AccessLog(reactor, threads.run)
         probe = WriteProbe(Layout(path).probe, threads, reactor)
         notifier = Notifier.of(environment)
-        listeners = open_listeners(config, reactor, access_log)
+        heads = UnfinishedHeads()
+        listeners = open_listeners(config, reactor, access_log, heads)
         heartbeat = Heartbeat(
             notifier=notifier,
             clock=reactor,
@@ -177,7 +179,7 @@ class Runtime:
             last_clients=LastClients(time.time),
             access=access,
             listeners=listeners,
-            admin=open_admin_listener(config, reactor),
+            admin=open_admin_listener(config, reactor, heads),
             background=(
                 collector,
                 probe,

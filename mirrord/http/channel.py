@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from mirrord.http.body import CHUNK_BYTES, MIN_BYTES, RequestBodyStream
 from mirrord.http.response import API_VERSION, CONTENT_SECURITY_POLICY, NO_SNIFFING, Response
+from mirrord.http.unfinished_heads import HEADER_BYTES, REQUEST_BYTES
 from mirrord.oci.errors import RequestTimeout, SizeInvalid, Unsupported
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -94,6 +95,7 @@ class MirrorChannel(HTTPChannel):
         """Release the connection, which is lost."""
         self.site.release(self)
         super().connectionLost(reason)
+        self.site.heads.resize(self, 0)
 
     def dataReceived(self, data: bytes) -> None:
         """Handle received bytes; an incomplete head starts the clock."""
@@ -103,6 +105,20 @@ class MirrorChannel(HTTPChannel):
         super().dataReceived(data)
         if self._head_since is None and not self._handlingRequest and (self.requests or self._buffer):
             self._head_since = self.site.now()
+        self.site.heads.resize(self, self._unfinished_bytes())
+
+    def _unfinished_bytes(self) -> int:
+        """Return the memory of requests that have not arrived completely, pipelined ones included."""
+        size = len(self._buffer)
+        if self._handlingRequest:
+            return size + sum(map(len, self._dataBuffer))
+        if not self.requests or self._body is not None:
+            return size
+        return size + REQUEST_BYTES + self._receivedHeaderSize + HEADER_BYTES * self._receivedHeaderCount
+
+    def abort_reading(self) -> None:
+        """Close the connection and discard what has arrived: there is no room for the rest."""
+        self.transport.abortConnection()
 
     def allHeadersReceived(self) -> None:
         """Handle a complete head. `100 Continue` is sent when the body is first read (body.py)."""
@@ -111,6 +127,7 @@ class MirrorChannel(HTTPChannel):
         request = self.requests[-1]
         request.method, request.uri, request.clientproto = self._command, self._path, self._version
         self._has_requested = True
+        self.site.request_began(self)
         self.persistent = self.checkPersistence(request, self._version) and not self.site.is_draining
         request.gotLength(self.length)
 
@@ -138,6 +155,7 @@ class MirrorChannel(HTTPChannel):
             self.requests.remove(request)
             self._close_unread()
             return
+        self.site.request_ended(self)
         self.paused = self._waitingForTransport
         super().requestDone(request)
         if self.paused:
@@ -193,6 +211,7 @@ class MirrorChannel(HTTPChannel):
 
     def _close_unread(self) -> None:
         """Close after responding to a request that was not read to its end; drop what still arrives."""
+        self.site.request_ended(self)
         self._is_refused = True
         self.persistent = False
         self.setRawMode()
@@ -250,6 +269,11 @@ class MirrorChannel(HTTPChannel):
         """Close after sending what was written."""
         self._start_closing()
         super().loseConnection()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the client has not acknowledged all of the last response."""
+        return bool(self.transport.progress()[1])
 
     def check(self, now: float) -> None:
         """Close what has taken too long; called once a second."""

@@ -1,7 +1,15 @@
-"""MirrorSite: the HTTP server of one listener, with limits to its connections."""
+"""MirrorSite: the HTTP server of one listener, with limits to its connections.
+
+When there are as many connections as allowed, the one that has waited longest for a request is closed for a
+new one: clients reconnect without an error when an idle connection is closed, and a client that occupies
+the table with connections that request nothing loses them. Connections with a request in progress are never
+closed for others, which one client could use to end everyone's downloads; so each client is limited to half
+of the connections.
+"""
 
 from collections import Counter
 from email.utils import formatdate
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -11,15 +19,17 @@ from twisted.logger import Logger
 from twisted.web.http import HTTPFactory
 from twisted.web.resource import IResource, getChildForRequest
 
+from mirrord.config.addresses import client_network
 from mirrord.http.channel import MirrorChannel
 from mirrord.http.forwarded import NO_ADDRESS, TrustedProxies, address_of
 from mirrord.http.request import MirrorRequest
+from mirrord.http.unfinished_heads import UnfinishedHeads
 from mirrord.observe.access_log import AccessLog
 
 
 @attrs.frozen(kw_only=True)
 class ConnectionLimits:
-    """The limits of connections: timeouts, and their number in total and from one address."""
+    """The limits of connections: timeouts, and their number in total and from one client."""
 
     stall_seconds: float = 900.0
     head_seconds: float = 20.0
@@ -30,11 +40,15 @@ class ConnectionLimits:
     connections_per_peer: int = 2048
 
 
+_MAX_CANDIDATES = 16
+"""How many connections are considered for closing, at most, when a new one arrives."""
+
+
 class MirrorSite(HTTPFactory):
     """The HTTP server behind one port, whose requests are rendered by the tree of `resource`.
 
     Twisted's own Site would bring sessions, an access log of its own and errors in HTML. `resource` and
-    `limits` may be replaced at any time, which a configuration reload does.
+    `limits` may be replaced at any time, which a configuration reload does. Sites may share `heads`.
     """
 
     protocol = MirrorChannel  # type: ignore[assignment]
@@ -51,6 +65,7 @@ class MirrorSite(HTTPFactory):
         access_log: AccessLog | None = None,
         proxies: TrustedProxies | None = None,
         is_proxied: bool = False,
+        heads: UnfinishedHeads | None = None,
     ) -> None:
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
         self.resource = resource
@@ -58,10 +73,12 @@ class MirrorSite(HTTPFactory):
         self.access_log = access_log
         self.proxies = proxies or TrustedProxies()
         self.is_proxied = is_proxied
+        self.heads = heads or UnfinishedHeads()
         self.address: str | None = None  # host and port, once it listens; systemd: endpoints do not name them
         self.is_listening = False
         self.is_draining = False
         self._channels: dict[MirrorChannel, str | None] = {}
+        self._waiting: dict[MirrorChannel, None] = {}  # in the order in which their last request ended
         self._peers: Counter[str | None] = Counter()
         self._next_check: IDelayedCall | None = None
         self._drained: Deferred[None] | None = None
@@ -116,16 +133,18 @@ class MirrorSite(HTTPFactory):
         return self._date[1]
 
     def admit(self, channel: MirrorChannel) -> bool:
-        """Count a connection, and return True, if the limits allow one more.
+        """Count a connection, and return True, if the limits allow one more; close an idle one if needed.
 
-        A trusted proxy has no limit of its own, but counts against the total.
+        A client is counted by its network. A trusted proxy has no limit of its own, but counts against the
+        total.
         """
         address = address_of(channel.getPeer())
-        peer = None if address == NO_ADDRESS or self.proxies.trusts(address) else address
+        peer = None if address == NO_ADDRESS or self.proxies.trusts(address) else client_network(address)
         is_crowded = peer is not None and self._peers[peer] >= self.limits.connections_per_peer
-        if self.is_draining or is_crowded or len(self._channels) >= self.limits.connections:
+        if self.is_draining or is_crowded or not self._has_room():
             return False
         self._channels[channel] = peer
+        self._waiting[channel] = None
         self._peers[peer] += 1
         if self._next_check is None:
             self._next_check = self.reactor.callLater(1, self._check)
@@ -136,6 +155,7 @@ class MirrorSite(HTTPFactory):
         if channel not in self._channels:
             return
         peer = self._channels.pop(channel)
+        self._waiting.pop(channel, None)
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
@@ -145,6 +165,15 @@ class MirrorSite(HTTPFactory):
             self._next_check.cancel()
             self._next_check = None
         self._fire_drained()
+
+    def request_began(self, channel: MirrorChannel) -> None:
+        """Note that a connection has a request in progress."""
+        self._waiting.pop(channel, None)
+
+    def request_ended(self, channel: MirrorChannel) -> None:
+        """Note that a connection waits for its next request."""
+        if channel in self._channels:
+            self._waiting[channel] = None
 
     def drain(self) -> Deferred[None]:
         """Serve no new requests; fires when all responses are complete and all clients disconnected.
@@ -169,6 +198,21 @@ class MirrorSite(HTTPFactory):
         if self._next_check is not None:
             self._next_check.cancel()
             self._next_check = self.reactor.callLater(1, self._reset_connections)
+
+    def _has_room(self) -> bool:
+        """Return whether one more connection is allowed, after closing the longest idle one if necessary.
+
+        One whose last response is still being sent is not idle, and is considered last the next time.
+        """
+        if len(self._channels) < self.limits.connections:
+            return True
+        for channel in list(islice(self._waiting, _MAX_CANDIDATES)):
+            if not channel.is_sending:
+                self.release(channel)
+                channel.transport.abortConnection()
+                return True
+            self._waiting[channel] = self._waiting.pop(channel)
+        return False
 
     def _log_untrusted(self, address: str) -> None:
         if not self._has_logged_untrusted:

@@ -86,6 +86,16 @@ class HostileClientTests(MirrorCase):
             sock.setblocking(False)
             self.assertRaises(BlockingIOError, sock.recv, 1)
 
+    def test_unfinished_heads(self) -> None:
+        """A thousand heads of 60 KiB without an end cost less than 32 MB, and delay no other client."""
+        before = self.daemon.anonymous_memory()
+        for _ in range(1000):
+            sock = socket.create_connection(("127.0.0.1", self.daemon.port))
+            self.addCleanup(sock.close)
+            sock.sendall(b"GET /v2/ HTTP/1.1\r\nHost: m\r\nX: " + b"x" * 60_000)
+        self.assert_right(pull(self.daemon.manifest("latest")), self.image.manifest)
+        self.assertLess(self.daemon.anonymous_memory() - before, 32 * MB)
+
     def test_readers_that_stop(self) -> None:
         """Fifty clients that stop reading cost no upstream bytes, and less than 8 MB of memory."""
         layer = self.image.layer

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.config.addresses import EndpointDescription, parse_address
+from mirrord.config.addresses import EndpointDescription, client_network, parse_address
 
 
 class AddressTests(SynchronousTestCase):
@@ -24,6 +24,20 @@ class AddressTests(SynchronousTestCase):
         """Anything else is None: names, ports, networks, brackets and the spellings of inet_aton."""
         for text in ("", "unix", "localhost", "192.0.2.1:80", "[::1]", "10.0.0.0/8", "127.1", "010.0.0.1"):
             self.assertIsNone(parse_address(text), text)
+
+
+class NetworkTests(SynchronousTestCase):
+    def test_networks(self) -> None:
+        """A client is an address of IPv4 or a /64 of IPv6; text without an address stays as it is."""
+        for text, network in (
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1:2:3:4", "2001:db8::/64"),
+            ("2001:db8:0:1::", "2001:db8:0:1::/64"),
+            ("fe80::1%eth0", "fe80::/64"),
+            ("unix", "unix"),
+        ):
+            self.assertEqual(client_network(text), network, text)
 
 
 class EndpointTests(SynchronousTestCase):

@@ -48,7 +48,6 @@ class CrowdTests(SiteCase):
         self.site.proxies = TrustedProxies((ip_network("192.0.2.0/24"),))
 
         self.assertEqual([False] * 3, [self.connect("192.0.2.1").wire.disconnected for _ in range(3)])
-        self.assertTrue(self.connect("192.0.2.1").wire.disconnected)
 
     def test_forgotten(self) -> None:
         """An address without connections is not stored."""
@@ -56,12 +55,64 @@ class CrowdTests(SiteCase):
 
         self.assertEqual({}, self.site._peers)
 
-    def test_in_all(self) -> None:
-        """Beyond the total limit, every connection is rejected."""
-        clients = [self.connect(f"192.0.2.{i}") for i in range(4)]
+    def test_networks(self) -> None:
+        """Clients with IPv6 are counted by /64, and one of IPv4 on an IPv6 socket by its own address."""
+        crowded = [self.connect(f"2001:db8:0:1::{i}") for i in range(3)]
+        self.assertEqual([False, False, True], [client.wire.disconnected for client in crowded])
+        for client in crowded[:2]:
+            client.leave()
 
-        self.assertTrue(clients[3].wire.disconnected)
+        hosts = ("2001:db8:0:2::1", "::ffff:192.0.2.1", "::ffff:192.0.2.2")
+        self.assertEqual([False] * 3, [self.connect(host).wire.disconnected for host in hosts])
+
+    def test_longest_idle(self) -> None:
+        """When the table is full, the connection that has waited longest for a request is closed."""
+        clients = [self.connect(f"192.0.2.{i}") for i in range(3)]
+        clients[0].send(head("/"))
+        self.requests.pop().respond(Response.whole(200, b""))
+        clients[2].send(b"GET / HTT")
+
+        order = []
+        for i in (4, 5, 6):
+            self.assertFalse(self.connect(f"192.0.2.{i}").wire.disconnected)
+            order += [
+                number for number in range(3) if clients[number].wire.disconnected and number not in order
+            ]
+
+        self.assertEqual([1, 2, 0], order)
         self.assertEqual(3, self.site.connections)
+
+    def test_busy(self) -> None:
+        """A connection is not closed for another while its request is in progress or its response is sent."""
+        clients = [self.connect(f"192.0.2.{i}") for i in range(3)]
+        clients[0].send(head("/"))
+        clients[1].send(head("/", "Content-Length: 5", method="PUT") + b"abc")
+        clients[2].send(head("/"))
+        self.requests.pop().respond(Response.whole(200, b""))
+        clients[2].wire.is_behind = True
+        self.assertTrue(self.connect("192.0.2.4").wire.disconnected)
+
+        clients[2].wire.is_behind = False
+
+        self.assertFalse(self.connect("192.0.2.4").wire.disconnected)
+        self.assertEqual([False, False, True], [client.wire.disconnected for client in clients])
+
+    def test_refused(self) -> None:
+        """A connection that is closing after an early response is closed for another."""
+        clients = [self.connect(f"192.0.2.{i}") for i in range(3)]
+        for client in clients:
+            client.send(head("/", "Content-Length: 5"))
+
+        self.assertFalse(self.connect("192.0.2.4").wire.disconnected)
+        self.assertTrue(clients[0].wire.disconnected)
+
+    def test_lost(self) -> None:
+        """A connection that was closed for another, and is then lost, is not subtracted twice."""
+        clients = [self.connect(f"192.0.2.{i}") for i in range(4)]
+        clients[0].leave()
+
+        self.assertEqual(3, self.site.connections)
+        self.assertEqual(3, sum(self.site._peers.values()))
 
 
 class DrainTests(SiteCase):
