@@ -5,9 +5,10 @@ Twisted's own redirect agents leave a paused connection behind for every redirec
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import attrs
+from hyperlink import EncodedURL
 from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
@@ -140,7 +141,12 @@ class HTTPTransport:
         status: int | None = None
         try:
             requesting: Any = self._client.request(
-                method, url, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+                method,
+                RequestedURL.from_text(url),
+                headers=headers,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._reactor,
             )
             response: IResponse = await deadline.wait(requesting, "a response")
             status = int(response.code)
@@ -153,6 +159,18 @@ class HTTPTransport:
         finally:
             self._metrics.upstream_responded(self._upstream, kind, status)
         return response
+
+
+class RequestedURL(EncodedURL):
+    """A URL of ASCII characters, which treq requests as it is.
+
+    Of any other it encodes the host as an international name, which an IPv6 address and names with an
+    underscore are not.
+    """
+
+    def to_uri(self) -> Self:
+        """Return this URL."""
+        return self
 
 
 def _was_cancelled(error: BaseException) -> bool:

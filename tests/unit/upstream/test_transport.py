@@ -13,7 +13,7 @@ from mirrord.upstream.client import UpstreamClient
 from tests.fakes.faults import Cut, ExpiredUrl, Kind, NoRange
 from tests.fakes.images import make_image
 from tests.fakes.registry import FakeRegistry
-from tests.unit.upstream.cases import ClientTestCase
+from tests.unit.upstream.cases import HEAD, ClientTestCase
 from tests.unit.upstream.sockets import REACTOR, Peer, SocketTestCase, http_response, until
 
 APP = RepositoryName("library/app")
@@ -34,6 +34,17 @@ class ReasonTests(ClientTestCase):
             self.use(ResponseNeverReceived([Failure(error)]))
             message = str(self.failure(self.resolve(), UpstreamUnreachable))
             self.assertIn(f"TLS failed: {reason}", message)
+
+
+class HostTests(ClientTestCase):
+    """The hosts of upstreams."""
+
+    def test_hosts(self) -> None:
+        """An upstream may be at an IPv6 address, and at a name that is valid in DNS only."""
+        for url in ("http://[fd00::1]:5000", "https://[::1]", "http://my_registry:5000"):
+            self.use(HEAD, url=url)
+            self.result(self.resolve())
+            self.assertEqual([f"HEAD {url}/v2/library/app/manifests/latest"], self.agent.lines)
 
 
 class NumberTests(SocketTestCase):
