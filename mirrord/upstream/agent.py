@@ -184,7 +184,7 @@ class Endpoints:
         endpoint: IStreamClientEndpoint
         if proxy is None:
             direct = self._connect(origin.host, origin.port)
-            endpoint = GuardedEndpoint(direct, self._addresses, origin.host)
+            endpoint = GuardedEndpoint(direct, self._addresses, origin)
         else:
             endpoint = TunnelEndpoint(self.endpoint_for_proxy(proxy), proxy, origin)
         return self._wrap_tls(endpoint, origin.host, origin.port) if origin.is_secure else endpoint

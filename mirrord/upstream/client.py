@@ -85,8 +85,7 @@ class UpstreamClient:
         self._random = random
         self._pool = connection_pool(reactor)
         home = WebOrigin.of(config.url)
-        trusted = () if config.realm is None else (WebOrigin.of(config.realm).host,)
-        addresses = AddressPolicy(home.host, trusted)
+        addresses = AddressPolicy(home, () if config.realm is None else (WebOrigin.of(config.realm),))
         if agent is None:
             agent = network_agent(config, reactor, self._pool, addresses, environment)
         self._circuit = Circuit(random)

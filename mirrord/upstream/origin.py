@@ -1,13 +1,10 @@
 """Origins: scheme, host and port (RFC 6454), which credentials do not leave."""
 
-import socket
-from ipaddress import IPv4Address
 from typing import Self
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import attrs
 
-from mirrord.config.addresses import parse_address
 from mirrord.oci.errors import UpstreamRefused
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -68,21 +65,6 @@ def resolve(base: str, reference: str) -> str:
         raise UpstreamRefused("the upstream sent an invalid URL") from None
     WebOrigin.of(url)
     return url
-
-
-def is_private(host: str) -> bool:
-    """Return whether `host` is the literal of an address that is not reachable from the public internet.
-
-    A name never is: the address that it resolves to is checked once connected (address_policy.py). The
-    old spellings that getaddrinfo accepts, `127.1` or `2130706433`, are parsed as it parses them.
-    """
-    address = parse_address(host.partition("%")[0])
-    if address is None:
-        try:
-            address = IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return False
-    return not address.is_global or address.is_multicast
 
 
 def _is_plain(url: str) -> bool:

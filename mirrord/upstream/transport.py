@@ -114,7 +114,7 @@ class HTTPTransport:
         was_redirected = False
         for _ in range(MAX_REDIRECTS + 1):
             origin = WebOrigin.of(url)
-            self._addresses.check_host(origin.host)
+            self._addresses.check_origin(origin)
             raw = await self._send_once(method, url, headers_for(origin), kind, deadline)
             response = UpstreamResponse(raw=raw, url=url, origin=origin, was_redirected=was_redirected)
             location = response.header("Location")

@@ -163,12 +163,16 @@ class AuthorizationTests(ClientTestCase):
         self.failure(self.resolve(), Denied)
 
     def test_private_realm(self) -> None:
-        """A realm in our own network is rejected for a public upstream."""
-        self.use(challenge(realm="https://169.254.169.254/latest"))
-        resolving = self.begin(self.resolve())
-        self.clock.pump([1, 1])
-        self.failureResultOf(resolving, UpstreamRefused)
-        self.assertEqual(1, len(self.agent.requests))
+        """A realm in our own network is rejected for an upstream that is not of its class."""
+        for url, realm in (
+            (HOME, "https://169.254.169.254/latest"),
+            ("http://10.0.0.1", "http://127.0.0.1:5001/status"),
+        ):
+            self.use(challenge(realm=realm), url=url)
+            resolving = self.begin(self.resolve())
+            self.clock.pump([1, 1])
+            self.failureResultOf(resolving, UpstreamRefused)
+            self.assertEqual(1, len(self.agent.requests))
 
     def test_secrets_stay(self) -> None:
         """Neither the client nor its errors contain the password or a token."""

@@ -109,7 +109,7 @@ class BlobTests(ClientTestCase):
         self.successResultOf(fetching)
 
     def test_private_target(self) -> None:
-        """A redirect to a private address is followed only from an upstream that is private itself."""
+        """A redirect to an address that is not public is followed only from an upstream of the same class."""
         for target in (
             "https://127.0.0.1/",
             "https://10.0.0.1/",
@@ -121,6 +121,12 @@ class BlobTests(ClientTestCase):
             self.failure(self.blob(), UpstreamRefused)
             self.assertEqual(1, len(self.agent.requests))
         self.use(Reply(307, {"Location": "https://10.0.0.2/"}), Reply(200, {}, b"b"), url="https://10.0.0.1")
+        self.result(self.blob())
+        for target in ("http://127.0.0.1:5001/status", "http://localhost/", "http://169.254.169.254/"):
+            self.use(Reply(307, {"Location": target}), url="http://10.0.0.1")
+            self.failure(self.blob(), UpstreamRefused)
+            self.assertEqual(1, len(self.agent.requests))
+        self.use(Reply(307, {"Location": "http://[::1]/"}), Reply(200, {}, b"b"), url="http://127.0.0.1")
         self.result(self.blob())
 
     def test_head(self) -> None:
