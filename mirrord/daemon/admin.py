@@ -79,7 +79,7 @@ def build_admin_root(
 
 def _health_checks(runtime: Runtime, reload_error: Callable[[], str | None]) -> HealthChecks:
     return {
-        "store": lambda: runtime.probe.trouble,
+        "store": lambda: runtime.probe.trouble or runtime.threads.problem,
         "index": lambda: runtime.store.trouble,
         "disk": lambda: runtime.collector.problem,
         "listeners": lambda: _closed_listeners(runtime),

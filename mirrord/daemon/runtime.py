@@ -37,12 +37,12 @@ from mirrord.observe.periodic import HeapTrimmer, ReactorLatency
 from mirrord.observe.systemd import Heartbeat, Notifier, watchdog_seconds
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.names import HOSTED, Reference, RepositoryKey
-from mirrord.store.disk import PoolThreads, WriteProbe
+from mirrord.store.disk import WriteProbe
 from mirrord.store.layout import Layout
 from mirrord.store.store import Store, open_store
+from mirrord.store.threads import DaemonThreadPool, DiskThreads, PoolThreads
 from mirrord.upstream.client import UpstreamClient
 
-_STORE_THREADS = 4
 _PAGE_THREADS = 4
 _PASSWORD_THREADS = 2
 _MAX_NEGATIVE_ENTRIES = 4096
@@ -89,6 +89,7 @@ class Runtime:
     metrics: Metrics
     access_log: AccessLog
     pages: PageCache
+    threads: DiskThreads
     pools: tuple[ThreadPool, ...]
     store: Store
     probe: WriteProbe
@@ -111,10 +112,10 @@ class Runtime:
         Raises:
             OSError: The store cannot be opened, or a TLS file cannot be read; the message names the file.
         """
-        store_pool = ThreadPool(0, _STORE_THREADS, "store")
-        page_pool = ThreadPool(0, _PAGE_THREADS, "pages")
-        password_pool = ThreadPool(0, _PASSWORD_THREADS, "passwords")
-        path, threads = Path(config.store.path), PoolThreads(reactor, store_pool)
+        page_pool = DaemonThreadPool(0, _PAGE_THREADS, "pages")
+        password_pool = DaemonThreadPool(0, _PASSWORD_THREADS, "passwords")
+        log_pool = DaemonThreadPool(0, 1, "access log")
+        path, threads = Path(config.store.path), DiskThreads(reactor)
         metrics = Metrics((upstream.name for upstream in config.upstream), version())
         metrics.add_responses(HOSTED)
         store = open_store(
@@ -148,7 +149,7 @@ class Runtime:
             wall_clock=time.time,
             sleep=partial(deferLater, reactor),
         )
-        access_log = AccessLog(reactor, threads.run)
+        access_log = AccessLog(reactor, PoolThreads(reactor, log_pool).run)
         probe = WriteProbe(Layout(path).probe, threads, reactor)
         notifier = Notifier.of(environment)
         heads = UnfinishedHeads()
@@ -168,7 +169,8 @@ class Runtime:
             metrics=metrics,
             access_log=access_log,
             pages=PageCache(reactor, page_pool),
-            pools=(store_pool, page_pool, password_pool),
+            threads=threads,
+            pools=(*threads.pools, page_pool, password_pool, log_pool),
             store=store,
             probe=probe,
             collector=collector,

@@ -3,8 +3,8 @@
 Twisted's MultiService starts and stops all its children at once and waits for no Deferred, but here the order
 matters. Start: the store, then the ports (if one cannot be bound, the start fails before anything is served),
 then the background tasks. Drain: the ports, then the running requests (for `drain_timeout`), then the
-downloads, which are parked, then the store. Reload: a new generation is built beside the current one on the
-same runtime, and installed.
+downloads, which are parked, then the store; the process exits even if one of these hangs. Reload: a new
+generation is built beside the current one on the same runtime, and installed.
 """
 
 import platform
@@ -29,12 +29,18 @@ from mirrord.oci.platforms import Platform
 _STEP_SECONDS = 5.0
 """The timeout of a step of the drain that has none of its own. What is on the disk is safe at any time."""
 
+_EXIT_SECONDS = 8.0
+"""How long all steps may take, beyond `drain_timeout`, before the process exits without them."""
+
+ExitAfter = Callable[[float, Callable[[], str | None]], None]
+"""Ends the process if it has not ended in so many seconds; the function returns what may be in the way."""
+
 
 class MirrorService(Service):
     """The daemon. `open_runtime` is called when it starts, after twistd has daemonized.
 
     `read_config` reads the configuration for a reload, or raises ConfigError. `log_observer` replaces that of
-    the application; None keeps twistd's own.
+    the application; None keeps twistd's own. `exit_after` ends the process if the drain does not.
 
     Raises, from `privilegedStartService`:
         SystemExit: It cannot start; the message is one line for the operator.
@@ -48,11 +54,13 @@ class MirrorService(Service):
         config: Config,
         open_runtime: Callable[[Config], Runtime],
         read_config: Callable[[], Config],
+        exit_after: ExitAfter,
         log_observer: ILogObserver | None = None,
     ) -> None:
         self._config = config
         self._open_runtime = open_runtime
         self._read_config = read_config
+        self._exit_after = exit_after
         self._log_observer = log_observer
         self._runtime: Runtime | None = None
         self._generation: Generation | None = None
@@ -136,6 +144,9 @@ class MirrorService(Service):
     def stopService(self) -> Deferred[None]:
         """Drain; fires when everything is written and closed."""
         self.is_draining = True
+        self._exit_after(
+            self.generation.config.drain_timeout + _EXIT_SECONDS, lambda: self.runtime.threads.problem
+        )
         self.runtime.notifier.stopping()
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._drain())

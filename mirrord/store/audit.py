@@ -17,10 +17,10 @@ from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import disk
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
-from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
+from mirrord.store.threads import Threads
 
 SLICE_BYTES = 16 * 1024 * 1024
 

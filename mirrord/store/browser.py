@@ -16,13 +16,13 @@ from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
-from mirrord.store.disk import Threads
 from mirrord.store.eviction import EvictionStore
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.manifests import read_manifest
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import LINKS, PAGE_ROWS, TAGS, LinkRow, TagRow
+from mirrord.store.threads import Threads
 
 _NEXT_SOURCE = (
     "SELECT upstream, repository FROM {} WHERE (upstream, repository) > (?, ?) "

@@ -17,10 +17,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from mirrord.store import disk
-from mirrord.store.disk import Threads
 from mirrord.store.hosted_rows import COLUMNS
 from mirrord.store.layout import FILE_MODE, Layout
 from mirrord.store.schema import HOSTED_TABLES, VERSION
+from mirrord.store.threads import Threads
 
 FIRST_SECONDS = 60.0
 INTERVAL_SECONDS = 3600.0
@@ -69,7 +69,7 @@ class HostedCopies:
     async def _copy(self) -> None:
         self._timer, self._is_changed = None, False
         try:
-            await self._threads.run(copy_hosted, self._layout.index, self._layout.copy, self._wall_clock())
+            await self._threads.sync(copy_hosted, self._layout.index, self._layout.copy, self._wall_clock())
         except (OSError, sqlite3.Error) as error:
             self._log.error("hosted repositories could not be copied: {error}", error=str(error))
             self.changed()

@@ -16,33 +16,41 @@ Hosted repositories do not use the overlay. `transact` runs a function on the wr
 the rows of the same batch, and returns once it is committed. No reader sees the change before it is
 durable, so nothing has to be undone when the disk refuses; and since there is one writer, checks and
 changes made in one transaction have one order.
+
+A disk that hangs does not refuse. A caller that waits for it gets an error after a while, and later callers
+get one at once until the batch ends; the transaction may still be committed then.
 """
 
 import contextlib
 import errno
 import sqlite3
 from collections.abc import Callable, Iterator
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mirrord.store.disk import Threads
 from mirrord.store.layout import FILE_MODE
+from mirrord.store.overlay import UNKNOWN, Overlay, Statements
 from mirrord.store.schema import Key, R, Row, Table
+from mirrord.store.threads import Threads
 
-MAX_ROWS = 50_000
-MAX_USES = 20_000
 HOT_ROWS = 1000
 
 GATHER_SECONDS = 0.02
 RECENCY_SECONDS = 60.0
 RETRY_SECONDS = (1.0, 60.0)
+
+FLUSH_SECONDS = 10.0
+"""The deadline of `flush`: clients of a full disk wait for it."""
+
+COMMIT_SECONDS = 120.0
+"""The deadline of `transact`: on an SD card, a commit waits for layers that are being written."""
 
 SERVICE_SECONDS = "service_seconds"
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
@@ -59,106 +67,6 @@ _UNFIT = (
 """Exceptions that are due to the row itself, whatever the state of the disk."""
 
 T = TypeVar("T")
-
-
-class _Unknown(Enum):
-    """A type with one value, so that mypy can distinguish it from a row and from None."""
-
-    UNKNOWN = "unknown"
-
-
-UNKNOWN: Final = _Unknown.UNKNOWN
-"""Returned by `Overlay.get` for a row that only the file may have."""
-
-Statements = list[tuple[str, list[tuple[Any, ...]]]]
-"""SQL, and the parameters of each of its executions."""
-
-_Rows = dict[tuple[Table[Any], Key], Row | None]
-_Uses = dict[tuple[Table[Any], Key], float]
-
-
-@attrs.define(eq=False)
-class Overlay:
-    """Rows and uses that are not in the file yet; None stands for a deleted row.
-
-    One batch at a time is being committed; until it is, the overlay keeps it beneath newer rows.
-    """
-
-    _rows: _Rows = attrs.field(factory=dict, init=False)
-    _uses: _Uses = attrs.field(factory=dict, init=False)
-    _batch_rows: _Rows = attrs.field(factory=dict, init=False)
-    _batch_uses: _Uses = attrs.field(factory=dict, init=False)
-    _is_refused: bool = attrs.field(default=False, init=False)
-
-    @property
-    def has_rows(self) -> bool:
-        """Whether rows wait for a batch."""
-        return bool(self._rows)
-
-    @property
-    def has_uses(self) -> bool:
-        """Whether uses wait for a batch."""
-        return bool(self._uses)
-
-    def get(self, table: Table[R], key: Key) -> R | Literal[_Unknown.UNKNOWN] | None:
-        """Return the row of a key; None if it is deleted, UNKNOWN if the file has to be read."""
-        row = self._rows.get((table, key), UNKNOWN)
-        if row is UNKNOWN:
-            row = self._batch_rows.get((table, key), UNKNOWN)
-        return row  # type: ignore[return-value]  # a table's keys lead to its own rows only
-
-    def rows(self, table: Table[R]) -> Iterator[R]:
-        """Iterate over all rows of a table that are not in the file yet, as they are now."""
-        for (of, _), row in {**self._batch_rows, **self._rows}.items():
-            if of is table and row is not None:
-                yield row  # type: ignore[misc]  # as above
-
-    def put(self, table: Table[R], key: Key, row: R | None) -> None:
-        """Write a row; None deletes it."""
-        self._rows.pop((table, key), None)
-        self._rows[table, key] = row
-        if self._is_refused and len(self._rows) > MAX_ROWS:
-            self._uses.clear()
-            del self._rows[next(iter(self._rows))]
-
-    def use(self, table: Table[R], key: Key, now: float) -> None:
-        """Record that a row is used now."""
-        self._uses.pop((table, key), None)
-        self._uses[table, key] = now
-        if len(self._uses) > MAX_USES:
-            del self._uses[next(iter(self._uses))]
-
-    def last_use(self, table: Table[R], key: Key) -> float:
-        """Return the last use that the file does not have; 0 if there is none."""
-        return self._uses.get((table, key)) or self._batch_uses.get((table, key), 0.0)
-
-    def begin_batch(self, *, with_uses: bool) -> Statements:
-        """Make a batch of all that waits and return its SQL; `committed` or `failed` ends it."""
-        self._batch_rows, self._rows = self._rows, {}
-        if with_uses:
-            self._batch_uses, self._uses = self._uses, {}
-        runs: dict[str, list[tuple[Any, ...]]] = {}
-        for (table, key), row in self._batch_rows.items():
-            if row is None:
-                runs.setdefault(table.delete, []).append(key)
-            else:
-                runs.setdefault(table.upsert, []).append(row)
-        for (table, key), now in self._batch_uses.items():
-            runs.setdefault(table.touch, []).append((now, *key))
-        return list(runs.items())
-
-    def committed(self) -> None:
-        """Drop the batch: it is in the file."""
-        self._batch_rows, self._batch_uses = {}, {}
-        self._is_refused = False
-
-    def failed(self) -> None:
-        """Put the batch back, beneath what is newer: it is not in the file."""
-        rows, uses = self._batch_rows | self._rows, self._batch_uses | self._uses
-        self._rows = dict(list(rows.items())[-MAX_ROWS:])
-        self._uses = dict(list(uses.items())[-MAX_USES:])
-        self._batch_rows, self._batch_uses = {}, {}
-        self._is_refused = True
 
 
 @attrs.define(eq=False)
@@ -216,6 +124,7 @@ class Database:
     _hot: dict[tuple[Table[Any], Key], Row] = attrs.field(factory=dict, init=False)
     trouble: str | None = attrs.field(default=None, init=False)
     _is_writing: bool = attrs.field(default=False, init=False)
+    _batch_began: float = attrs.field(default=0.0, init=False)
     _are_uses_due: bool = attrs.field(default=False, init=False)
     _retry_seconds: float = attrs.field(default=0.0, init=False)
     _rows_timer: IDelayedCall | None = attrs.field(default=None, init=False)
@@ -305,12 +214,9 @@ class Database:
         """Write everything to the disk that was put or used so far.
 
         Raises:
-            OSError: The disk failed; the write is retried later.
+            OSError: The disk failed, or has not responded for FLUSH_SECONDS; the write is retried later.
         """
-        flushed: Deferred[None] = Deferred()
-        self._waiters.append(flushed)
-        self._write_uses()
-        await flushed
+        await self._flush(FLUSH_SECONDS)
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a thread, on all that was written so far; on return its result is on the disk.
@@ -319,25 +225,46 @@ class Database:
         and is raised here.
 
         Raises:
-            OSError: The disk failed; `work` is not retried.
+            OSError: The disk failed; `work` is not retried. ETIMEDOUT if it has not responded for
+                COMMIT_SECONDS: the change may still be made later.
         """
+        self._require_response(COMMIT_SECONDS)
         transaction = Transaction(work)
         self._transactions.append(transaction)
         self._write()
-        return await transaction.ended
+        return await self._in_time(transaction.ended, COMMIT_SECONDS)
 
     async def close(self) -> None:
         """Write everything that waits, and what arrives meanwhile; what the disk refuses now is lost."""
         try:
-            await self.flush()
+            await self._flush(COMMIT_SECONDS)
             while self._overlay.has_rows or self._overlay.has_uses:
-                await self.flush()
+                await self._flush(COMMIT_SECONDS)
         except OSError as error:
             self._log.error("index closed without its last changes: {error}", error=str(error))
         _stop(self._rows_timer)
         _stop(self._uses_timer)
-        self._writer.close()
-        self._reader.close()
+        if not self._is_writing:  # SQLite would wait for the thread that uses the connection
+            self._writer.close()
+            self._reader.close()
+
+    async def _flush(self, seconds: float) -> None:
+        self._require_response(seconds)
+        flushed: Deferred[None] = Deferred()
+        self._waiters.append(flushed)
+        self._write_uses()
+        await self._in_time(flushed, seconds)
+
+    def _require_response(self, seconds: float) -> None:
+        """Raise ETIMEDOUT if the disk has not responded to the running batch for so long."""
+        if self._is_writing and self._clock.seconds() - self._batch_began >= seconds:
+            raise _timeout(self._clock.seconds() - self._batch_began)
+
+    async def _in_time(self, ended: Deferred[T], seconds: float) -> T:
+        try:
+            return await ended.addTimeout(seconds, self._clock)
+        except TimedOut:
+            raise _timeout(seconds) from None
 
     def _look_up(self, table: Table[R], key: Key) -> R | None:
         row = self._overlay.get(table, key)
@@ -371,7 +298,7 @@ class Database:
         _stop(self._rows_timer)
         self._rows_timer = None
         if not self._is_writing:
-            self._is_writing = True
+            self._is_writing, self._batch_began = True, self._clock.seconds()
             Deferred.fromCoroutine(self._write_batch())
 
     async def _write_batch(self) -> None:
@@ -382,7 +309,7 @@ class Database:
         self._are_uses_due = False
         refusal = None
         try:
-            for row in await self._threads.run(_run, self._writer, statements, transactions):
+            for row in await self._threads.index(_run, self._writer, statements, transactions):
                 self._log.error("row rejected by the index and dropped: {row!s:.500}", row=row)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
             refusal = self._translate(error)
@@ -461,6 +388,10 @@ def _fits(connection: sqlite3.Connection, sql: str, row: tuple[Any, ...]) -> boo
     except _UNFIT:
         return False
     return True
+
+
+def _timeout(seconds: float) -> OSError:
+    return OSError(errno.ETIMEDOUT, f"the disk has not completed a write of the index in {seconds:.0f} s")
 
 
 def _stop(timer: IDelayedCall | None) -> None:

@@ -1,27 +1,23 @@
-"""The disk: the calls that block, the threads that make them, the lock and the write probe of a store.
+"""The disk: the calls that block, the lock and the write probe of a store.
 
 Every function here blocks, and releases the GIL while it does; the reactor calls those that can be slow
-through `Threads`.
+through `Threads` (threads.py).
 """
 
 import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from mirrord.oci.digest import Hasher
 from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
+from mirrord.store.threads import Threads, shield
 
 PROBE_SECONDS = 60.0
 
@@ -30,32 +26,6 @@ PROBE_TIMEOUT_SECONDS = 120.0
 
 _READ_BYTES = 1024 * 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class Threads(Protocol):
-    """Threads for blocking calls."""
-
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call `function` in a thread; fire on the reactor with its result or exception."""
-        ...
-
-
-@attrs.define(eq=False)
-class PoolThreads:
-    """The threads of a pool of our own, which its creator starts and stops.
-
-    The reactor's shared pool resolves host names, and must not queue behind an SD card's fsync.
-    """
-
-    _reactor: IReactorFromThreads
-    _pool: ThreadPool
-
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call `function` in a thread of the pool."""
-        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
 
 
 class StoreInUse(OSError):
@@ -248,15 +218,12 @@ class WriteProbe:
     def _probe(self) -> None:
         if self._started_at is None:
             self._started_at = self._clock.seconds()
-            self._threads.run(_touch, self._file).addCallbacks(self._succeeded, self._failed)
+            shield(self._threads.run(_touch, self._file), self._returned).addErrback(lambda _: None)
 
-    def _succeeded(self, _: object = None) -> None:
+    def _returned(self, result: Failure | None) -> None:
         self._started_at = self._problem = None
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        self._succeeded()
-        if not isinstance(error, OSError) or error.errno not in _FULL:
+        error = None if result is None else result.value
+        if error is not None and not (isinstance(error, OSError) and error.errno in _FULL):
             self._problem = f"the store cannot be written: {getattr(error, 'strerror', None) or error}"
 
 

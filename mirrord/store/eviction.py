@@ -13,10 +13,10 @@ from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
-from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
+from mirrord.store.threads import Threads
 
 ENTRIES_AT_ONCE = 32
 """A millisecond of renames on the reactor."""

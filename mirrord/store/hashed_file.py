@@ -5,9 +5,10 @@ and it is renamed into place. Whether the bytes come from an upstream (partials.
 pushes (uploads.py), the same four things are hard, and are solved here once:
 
 - *The reactor must not block.* A chunk is written and hashed in one call to a thread; so is the fsync.
-- *A descriptor must outlive its threads.* A coroutine that is cancelled leaves its thread running, and a
-  descriptor that is closed under a thread may belong to another file a moment later. So a call is never
-  cancelled, only the coroutine that awaits it, and the file is closed when the last call has returned.
+- *A descriptor must outlive its threads.* A coroutine that is cancelled, or has waited for too long, leaves
+  its thread running, and a descriptor that is closed under a thread may belong to another file a moment
+  later. So a call is never cancelled, only the coroutine that awaits it, and the file is closed when the
+  last call has returned, in a thread: what was deleted while it was open is freed by that.
 - *A restart loses the hash, not the bytes.* The length of the file is the offset. The bytes before it are
   hashed again in slices, so that ten gigabytes of them do not occupy a thread that other requests need.
 - *A failed fsync is final.* The kernel reports it once and then forgets (disk.commit). A write that failed
@@ -30,7 +31,7 @@ from twisted.python.failure import Failure
 
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import disk
-from mirrord.store.disk import Threads
+from mirrord.store.threads import DiskTimeout, Threads, shield
 
 HASH_SLICE_BYTES = 16 * 1024 * 1024
 
@@ -77,7 +78,8 @@ class HashedFile:
     """An open file that grows; `offset` is its length.
 
     One call at a time: each coroutine is awaited, or cancelled, before the next begins. After `release`
-    every call raises ValueError; `closed` is called once, on the reactor, when the descriptor is closed.
+    every call raises ValueError; `closed` is called once, on the reactor, when no call uses the file. After
+    `DiskTimeout` the call is still running: nothing else may be done with the file but to release it.
     """
 
     offset: int
@@ -139,6 +141,8 @@ class HashedFile:
                     self.running.count = stop
 
                 await self._call(advance, disk.hash_range, self._fd, start, stop, self.running.hasher)
+        except DiskTimeout:
+            raise
         except OSError:
             self.running.reset()
             raise
@@ -165,7 +169,8 @@ class HashedFile:
             OSError: The disk failed. After ENOSPC the call can be repeated; after EIO the file is to be
                 discarded, because a failed fsync may have lost what was written (disk.commit).
         """
-        await self._call(_nothing, disk.commit, self._fd, path, target)
+        self._require_open_descriptor()
+        await self._shield(self._threads.sync(disk.commit, self._fd, path, target), _nothing)
 
     async def unlink(self, path: Path) -> None:
         """Delete the file's name.
@@ -193,33 +198,33 @@ class HashedFile:
         self, done: Callable[[], None], function: Callable[P, None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Call `function` in a thread; if it succeeds call `done`, even if the caller is cancelled."""
-        if self.is_closed:
-            raise ValueError("the file is closed")
+        self._require_open_descriptor()
         await self._shield(self._threads.run(function, *args, **kwargs), done)
 
     async def _shield(self, running: Deferred[Any], done: Callable[[], None]) -> None:
-        """Await `running`, which continues if the caller is cancelled."""
-        self._calls += 1
-        running.addBoth(self._returned, done)
-        waiting: Deferred[Any] = Deferred()
-        running.chainDeferred(waiting)
-        await waiting
+        """Await `running`, which continues if the caller is cancelled or its deadline has passed."""
 
-    def _returned(self, result: Any, done: Callable[[], None]) -> Any:
-        self._calls -= 1
-        if not isinstance(result, Failure):
-            done()
-        self._close_if_unused()
-        return result
+        def returned(result: object) -> None:
+            self._calls -= 1
+            if not isinstance(result, Failure):
+                done()
+            self._close_if_unused()
+
+        self._calls += 1
+        await shield(running, returned)
 
     def _close_if_unused(self) -> None:
         if self.is_released and not self._calls and not self.is_closed:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            self._threads.close(fd)
             self._closed()
 
     def _require_open(self) -> None:
         if self.is_released:
+            raise ValueError("the file is closed")
+
+    def _require_open_descriptor(self) -> None:
+        if self.is_closed:
             raise ValueError("the file is closed")
 
 

@@ -13,11 +13,11 @@ from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.names import RepositoryKey
 from mirrord.store import disk
 from mirrord.store.contents import Contents
-from mirrord.store.disk import Threads
 from mirrord.store.layout import Layout
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
 from mirrord.store.schema import ContentRow
+from mirrord.store.threads import Threads
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -74,7 +74,7 @@ class ManifestStore:
         digest = manifest.digest
         scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
         path = self._layout.content(ContentKind.MANIFEST, digest)
-        await self._threads.run(disk.write_committed, scratch, path, manifest.body)
+        await self._threads.sync(disk.write_committed, scratch, path, manifest.body)
         self._add(manifest, is_known=False)
 
     async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:

@@ -21,11 +21,11 @@ from mirrord.store import disk
 from mirrord.store.contents import TOTALS, Contents
 from mirrord.store.copies import copied_at, restore_hosted
 from mirrord.store.database import primary_code
-from mirrord.store.disk import Threads
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.layout import FanOut, Layout
 from mirrord.store.schema import CONTENT, LINKS, TAGS, connect
+from mirrord.store.threads import Threads
 
 _log = Logger()
 

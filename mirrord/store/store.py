@@ -21,7 +21,7 @@ from mirrord.store.browser import StoreBrowser
 from mirrord.store.contents import BodyCache, Contents
 from mirrord.store.copies import HostedCopies
 from mirrord.store.database import Database
-from mirrord.store.disk import StoreLock, Threads
+from mirrord.store.disk import StoreLock
 from mirrord.store.eviction import EvictionStore
 from mirrord.store.hosted_gc import HostedGCStore
 from mirrord.store.hosted_index import HostedIndex
@@ -29,6 +29,7 @@ from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.manifests import ManifestStore
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialFile, PartialStore
+from mirrord.store.threads import Threads
 from mirrord.store.uploads import UploadContext, Uploads
 
 CACHE_BYTES = 4 * 1024 * 1024

@@ -28,10 +28,11 @@ from mirrord.oci.names import RepositoryName
 from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
-from mirrord.store.disk import Threads, stamp
+from mirrord.store.disk import stamp
 from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
+from mirrord.store.threads import Threads
 
 MAX_HASHES = 256
 

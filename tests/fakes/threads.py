@@ -1,13 +1,42 @@
 """Threads that are none: calls run on the reactor."""
 
+import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from mirrord.store.threads import DiskTimeout
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class _HeldCall:
+    """A call that waits, and those who wait for its result."""
+
+    make: Callable[[], Any]
+    _waiting: list[Deferred[Any]] = attrs.field(factory=list, init=False)
+
+    def wait(self) -> Deferred[Any]:
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def expire(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(DiskTimeout("a call", 60.0, self.wait))
+
+    def end(self) -> None:
+        try:
+            result = self.make()
+        except Exception:  # noqa: BLE001 - as a thread does
+            result = Failure()
+        for each in self._waiting:
+            each.callback(result)
 
 
 @attrs.define(eq=False)
@@ -20,26 +49,36 @@ class InlineThreads:
     failures: dict[str, Exception] = attrs.field(factory=dict)
     called: list[str] = attrs.field(factory=list)
     is_held: bool = False
-    _waiting: list[Deferred[None]] = attrs.field(factory=list)
+    _held: list[_HeldCall] = attrs.field(factory=list)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         self.called.append(function.__name__)
         if not self.is_held:
             return maybeDeferred(lambda: self._call(function, *args, **kwargs))
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
-        return waiting.addCallback(lambda _: self._call(function, *args, **kwargs))
+        self._held.append(_HeldCall(lambda: self._call(function, *args, **kwargs)))
+        return self._held[-1].wait()
+
+    sync = run
+    index = run
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
 
     def hold(self) -> None:
         """Let calls wait from now on."""
         self.is_held = True
 
+    def expire(self) -> None:
+        """Let the calls that wait miss their deadline; they wait on."""
+        for held in self._held:
+            held.expire()
+
     def release(self) -> None:
         """Run the calls that wait, and all further ones at once."""
         self.is_held = False
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        held, self._held = self._held, []
+        for each in held:
+            each.end()
 
     def _call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         failure = self.failures.pop(function.__name__, None)

@@ -31,6 +31,7 @@ from mirrord.http.site import ConnectionLimits
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.logs import Logs
 from mirrord.observe.metrics import Metrics
+from mirrord.store.threads import DiskThreads
 
 DRAIN_SECONDS = 30.0
 CONFIG = Config(store=StoreConfig(Path("/store")), gc=GCConfig(interval=60.0), drain_timeout=DRAIN_SECONDS)
@@ -177,11 +178,15 @@ class ServiceCase(SynchronousTestCase):
         self.certificates, self.store = Part("certificates", journal), Store("store", journal)
         self.upstream = Part("upstream", journal)
         self.metrics = Metrics(version="1")
+        self.exits: list[tuple[float, Callable[[], str | None]]] = []
         self.configurations: list[Config | ConfigError] = []
         self.build_error: ConfigError | None = None
         self.patch(Generation, "build", self.build)
         self.service = MirrorService(
-            config=CONFIG, open_runtime=self.open_runtime, read_config=self.read_config
+            config=CONFIG,
+            open_runtime=self.open_runtime,
+            read_config=self.read_config,
+            exit_after=self.exit_after,
         )
         self.lines: list[str] = []
         self.failures = 0
@@ -201,6 +206,7 @@ class ServiceCase(SynchronousTestCase):
             metrics=self.metrics,
             access_log=AccessLog(self.reactor, part),
             pages=None,
+            threads=DiskThreads(self.reactor),
             pools=(self.pool,),
             store=self.store,
             probe=part,
@@ -229,6 +235,9 @@ class ServiceCase(SynchronousTestCase):
         if isinstance(config, ConfigError):
             raise config
         return config
+
+    def exit_after(self, seconds: float, find_problem: Callable[[], str | None]) -> None:
+        self.exits.append((seconds, find_problem))
 
     def observe(self, event: Any) -> None:
         self.lines.append(formatEvent(event))
@@ -271,7 +280,12 @@ class StartTests(ServiceCase):
         def open_runtime(config: Config) -> Runtime:
             raise PermissionError(13, "Permission denied", "key.pem")
 
-        self.service = MirrorService(config=CONFIG, open_runtime=open_runtime, read_config=self.read_config)
+        self.service = MirrorService(
+            config=CONFIG,
+            open_runtime=open_runtime,
+            read_config=self.read_config,
+            exit_after=self.exit_after,
+        )
 
         self.assertEqual("mirrord: cannot start: [Errno 13] Permission denied: 'key.pem'", self.refused())
 
@@ -432,6 +446,16 @@ class DrainTests(ServiceCase):
 
         self.successResultOf(drained)
         self.assertIn("finishing running requests took more than 35 s", self.lines)
+
+    def test_exit(self) -> None:
+        """From the beginning of a drain on, the process exits 8 s after `drain_timeout` whatever hangs."""
+        self.start()
+        self.assertEqual([], self.exits)
+
+        self.successResultOf(self.service.stopService())
+
+        self.assertEqual([DRAIN_SECONDS + 8], [seconds for seconds, _ in self.exits])
+        self.assertIsNone(self.exits[0][1]())
 
     def test_abort_connections(self) -> None:
         """Connections can be aborted before `drain_timeout` has passed."""

@@ -3,11 +3,8 @@ from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.store import database
-from mirrord.store.database import Overlay
-from mirrord.store.schema import LINKS, LinkRow
+from mirrord.store.database import COMMIT_SECONDS, FLUSH_SECONDS
 from tests.unit.store.cases import LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 FULL = OSError(errno.ENOSPC, "full")
@@ -152,6 +149,37 @@ class DatabaseTests(StoreTestCase):
         self.threads.failures["_run"] = FULL
         self.assertEqual(errno.ENOSPC, self.failureResultOf(self.flush(), OSError).value.errno)
 
+    def test_a_disk_that_hangs(self) -> None:
+        """Callers that wait for a hung commit get an error, later ones at once; the commit still ends."""
+        self.threads.hold()
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        flushing, writing = self.flush(), self.transact()
+        self.clock.advance(FLUSH_SECONDS)
+        self.assertEqual(errno.ETIMEDOUT, self.failureResultOf(flushing, OSError).value.errno)
+        self.failureResultOf(self.flush(), OSError)
+        self.clock.advance(COMMIT_SECONDS)
+        self.assertEqual(errno.ETIMEDOUT, self.failureResultOf(writing, OSError).value.errno)
+        self.failureResultOf(self.transact(), OSError)
+        self.threads.release()
+        self.successResultOf(self.transact())
+        self.kill()
+        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def test_closing_on_a_disk_that_hangs(self) -> None:
+        """The close of a store whose commit hangs ends after a while, and leaves SQLite alone."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.threads.hold()
+        closing = Deferred.fromCoroutine(self.store.close())
+        self.clock.advance(COMMIT_SECONDS)
+        self.successResultOf(closing)
+        self.threads.release()
+        self.clock.advance(1)
+        self.store = self.open()
+        self.assertIsNotNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def transact(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self.store.database.transact(lambda _: None))
+
     def close_while(self, something_comes: Callable[[], object]) -> None:
         """Close, and make a change while the last batch is being committed."""
         self.threads.hold()
@@ -182,49 +210,3 @@ class DatabaseTests(StoreTestCase):
         self.threads.failures["_run"] = FULL
         self.reopen()
         self.assertIsNone(self.store.index.link(UBUNTU, layer(b"x").digest))
-
-
-class OverlayTests(SynchronousTestCase):
-    def put(self, into: Overlay, count: int) -> None:
-        for number in range(count):
-            key = ("u", "r", str(number))
-            into.put(LINKS, key, LinkRow.of(key, layer(b"x"), 0.0))
-
-    def test_a_healthy_disk_forgets_no_row(self) -> None:
-        """However many rows arrive between two batches, none is dropped unless the disk refuses."""
-        healthy = Overlay()
-        self.put(healthy, database.MAX_ROWS + 10)
-        self.assertIsNot(database.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
-        healthy.begin_batch(with_uses=False)
-        healthy.failed()
-        self.assertEqual(database.MAX_ROWS, sum(1 for _ in healthy.rows(LINKS)))
-        healthy.begin_batch(with_uses=False)
-        healthy.committed()
-        self.put(healthy, database.MAX_ROWS + 10)
-        self.assertIsNot(database.UNKNOWN, healthy.get(LINKS, ("u", "r", "0")))
-
-    def test_uses_are_bounded(self) -> None:
-        """Of too many uses the oldest are dropped, while they gather and when they are refused."""
-        bounded = Overlay()
-        for number in range(database.MAX_USES + 10):
-            bounded.use(LINKS, ("u", "r", str(number)), 1.0 + number)
-        for number, last_use in ((9, 0.0), (10, 11.0)):
-            self.assertEqual(last_use, bounded.last_use(LINKS, ("u", "r", str(number))))
-        bounded.begin_batch(with_uses=True)
-        bounded.use(LINKS, ("u", "r", "new"), 1.0)
-        bounded.failed()
-        for number, last_use in ((9, 0.0), (10, 0.0), (11, 12.0)):
-            self.assertEqual(last_use, bounded.last_use(LINKS, ("u", "r", str(number))))
-        self.assertEqual(1.0, bounded.last_use(LINKS, ("u", "r", "new")))
-
-    def test_it_is_bounded(self) -> None:
-        """When rows cannot be written for long, uses are dropped first, then the oldest rows."""
-        bounded = Overlay()
-        bounded.use(LINKS, ("u", "r", "0"), 1.0)
-        bounded.begin_batch(with_uses=False)
-        bounded.failed()
-        self.put(bounded, database.MAX_ROWS + 10)
-        self.assertFalse(bounded.has_uses)
-        self.assertEqual(database.MAX_ROWS, sum(1 for _ in bounded.rows(LINKS)))
-        self.assertIs(database.UNKNOWN, bounded.get(LINKS, ("u", "r", "9")))
-        self.assertIsNot(database.UNKNOWN, bounded.get(LINKS, ("u", "r", "10")))

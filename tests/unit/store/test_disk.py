@@ -3,19 +3,15 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.python.threadable import isInIOThread
-from twisted.python.threadpool import ThreadPool
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.store import disk
-from mirrord.store.disk import PROBE_SECONDS, PROBE_TIMEOUT_SECONDS, PoolThreads, WriteProbe
+from mirrord.store.disk import PROBE_SECONDS, PROBE_TIMEOUT_SECONDS, WriteProbe
 from tests.fakes.threads import InlineThreads
 
 COMMIT = """
@@ -56,25 +52,6 @@ class CommitTests(SynchronousTestCase):
         self.assertTrue(calls[-2].startswith('rename("work/name", "work/blobs/ab/blob")'), calls)
         self.assertIn("/work/blobs/ab>", calls[-1])
         self.assertTrue(any("/work/blobs>" in call for call in calls[1:-2]), calls)
-
-
-class PoolThreadsTests(TestCase):
-    def setUp(self) -> None:
-        pool = ThreadPool(0, 1, "disk")
-        pool.start()
-        self.addCleanup(pool.stop)
-        self.threads = PoolThreads(reactor, pool)  # type: ignore[arg-type]
-
-    async def test_calls_are_made_in_the_pool(self) -> None:
-        """A function runs in a thread of the given pool, and its result arrives on the reactor."""
-        name = await self.threads.run(lambda: threading.current_thread().name)
-        self.assertIn("disk", name)
-        self.assertTrue(isInIOThread())
-
-    async def test_errors_arrive(self) -> None:
-        """An exception of the function is raised where it is awaited."""
-        with self.assertRaises(FileNotFoundError):
-            await self.threads.run(open, "/nonexistent")
 
 
 class PendingThreads:
@@ -128,4 +105,17 @@ class WriteProbeTests(SynchronousTestCase):
         self.assertEqual(len(self.threads.calls), 1)
 
         self.threads.calls[0].callback(None)
+        self.assertIsNone(probe.trouble)
+
+    def test_missed_deadline(self) -> None:
+        """A probe that misses the deadline of its thread is not repeated before it returns."""
+        threads = InlineThreads(is_held=True)
+        probe = WriteProbe(Path(self.mktemp()), threads, self.clock)
+        probe.start()
+        self.addCleanup(probe.stop)
+        threads.expire()
+        self.clock.pump([PROBE_SECONDS] * 3)
+        self.assertEqual(["_touch"], threads.called)
+        self.assertEqual("the disk has not responded for 180 s", probe.trouble)
+        threads.release()
         self.assertIsNone(probe.trouble)

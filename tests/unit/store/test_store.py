@@ -4,7 +4,6 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
 from mirrord.gc.collector import Collector
@@ -16,8 +15,8 @@ from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
 from mirrord.repository import BlobReader
-from mirrord.store.disk import PoolThreads
 from mirrord.store.store import Store, open_store
+from mirrord.store.threads import DiskThreads
 from tests.unit.store.cases import UBUNTU, StoreTestCase, layer, manifest
 
 MIB = 1024 * 1024
@@ -54,14 +53,15 @@ class StreamTests(TestCase):
 
     def setUp(self) -> None:
         self.root = Path(self.mktemp())
-        pool = ThreadPool(0, 4, "disk")
-        pool.start()
-        self.addCleanup(pool.stop)
+        threads = DiskThreads(reactor)
+        for pool in threads.pools:
+            pool.start()
+            self.addCleanup(pool.stop)
         clock = IReactorTime(reactor)
         self.store = open_store(
             self.root,
             clock=clock,
-            threads=PoolThreads(reactor, pool),  # type: ignore[arg-type]
+            threads=threads,
             monotonic=time.monotonic,
             wall_clock=time.time,
         )
