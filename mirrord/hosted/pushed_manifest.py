@@ -19,6 +19,7 @@ from mirrord.oci.manifests import (
     Descriptor,
     Manifest,
     clean_media_type,
+    is_application,
     is_distributable,
     media_type_of,
     read_descriptor,
@@ -91,7 +92,7 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
         raise ManifestInvalid(f"Content-Type is {media_type}, but mediaType is {declared}")
     if media_type in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
         raise ManifestInvalid("manifests of schema 1 are not supported: no digest names their bytes")
-    if not media_type.startswith("application/"):
+    if not is_application(media_type):
         # It would be served as such; as text/html, a browser would run the scripts in it.
         raise ManifestInvalid("the media type does not begin with application/")
     return media_type

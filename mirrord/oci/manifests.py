@@ -45,6 +45,9 @@ _NOT_DISTRIBUTABLE = (
 """The beginnings of media types of layers that no registry stores, as of Windows (image-spec, layer.md)."""
 
 _MEDIA_TYPE = re.compile(r"[ -~]{0,255}")
+_NAME = r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}"
+_TYPE_AND_SUBTYPE = re.compile(f"{_NAME}/{_NAME}")
+"""A media type without parameters in lowercase (RFC 6838, section 4.2)."""
 
 
 @attrs.frozen
@@ -77,9 +80,10 @@ class Manifest:
     def parse(cls, body: bytes, content_type: str | None, digest: Digest | None = None) -> Self:
         """Parse a manifest from a response.
 
-        `content_type` determines its media type; where that is generic (absent, text/plain, …) the body's
-        own `mediaType` does, then its structure (reference/protocol.md, section 2.2). `digest` is the
-        expected one; None means that the sha256 of the body becomes the manifest's digest.
+        `content_type` determines its media type; where that is generic (absent, text/plain, …), or not
+        that of an application, the body's own `mediaType` does, then its structure (reference/protocol.md,
+        section 2.2). No other type is accepted: a browser would show text/html as a page, with its scripts.
+        `digest` is the expected one; None means that the sha256 of the body becomes the manifest's digest.
 
         The body must have the structure of a manifest: some registries respond to errors with 200.
 
@@ -92,8 +96,10 @@ class Manifest:
             raise DigestInvalid(f"the manifest does not match {digest}")
         document = read_document(body)
         media_type, own_type = clean_media_type(content_type), media_type_of(document)
-        if media_type in GENERIC_MEDIA_TYPES:
+        if media_type in GENERIC_MEDIA_TYPES or not is_application(media_type):
             media_type = own_type
+        if not is_application(media_type):
+            raise ManifestInvalid("the media type does not begin with application/")
         if media_type in {DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED} or "fsLayers" in document:
             raise ManifestUnknown("schema 1 manifests are not mirrored, since they cannot be verified")
         return cls(digest or Digest.of(body), media_type, body)
@@ -114,10 +120,16 @@ class Manifest:
 
 
 def clean_media_type(media_type: object) -> str:
-    """Return a media type without parameters; empty where it is not valid in a header."""
+    """Return a media type in lowercase and without parameters; empty where it is not a valid one."""
     if not isinstance(media_type, str) or _MEDIA_TYPE.fullmatch(media_type) is None:
         return ""
-    return media_type.partition(";")[0].strip().lower()
+    bare = media_type.partition(";")[0].strip().lower()
+    return bare if _TYPE_AND_SUBTYPE.fullmatch(bare) is not None else ""
+
+
+def is_application(media_type: str) -> bool:
+    """Return whether a media type may be that of a manifest."""
+    return media_type.startswith("application/")
 
 
 def read_document(body: bytes) -> dict[str, Any]:

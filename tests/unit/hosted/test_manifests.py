@@ -108,6 +108,12 @@ class ManifestPusherTests(ManifestCase):
         page = {"layers": [], "x": "<script>alert(1)</script>"}
         self.assert_rejected(ManifestInvalid, encoded(page), "text/html; charset=utf-8")
         self.assert_rejected(ManifestInvalid, encoded(page, mediaType="text/html"), None)
+        self.assert_rejected(ManifestInvalid, encoded(page, mediaType="text/html"), "text/html")
+        self.assert_rejected(ManifestInvalid, encoded(page, mediaType="application/x, text/html"), None)
+        both = "application/vnd.example+json, text/html"
+        self.assertEqual(
+            OCI_MANIFEST, self.successResultOf(self.push(encoded(IMAGE), media_type=both)).manifest.media_type
+        )
 
     def test_missing(self) -> None:
         """A reference to content that the repository lacks, or has in another size, is rejected."""

@@ -17,6 +17,7 @@ from mirrord.oci.manifests import (
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    clean_media_type,
     is_distributable,
     read_document,
 )
@@ -100,6 +101,39 @@ class ParseTests(SynchronousTestCase):
         )
         for content in odd:
             self.assertRaises(ManifestInvalid, read_document, content)
+
+    def test_other_media_types(self) -> None:
+        """A Content-Type that is not an application's is replaced by what the body shows, or rejected."""
+        for content_type in ("text/html", "TEXT/HTML; charset=utf-7", "image/svg+xml", "multipart/mixed"):
+            for document, found in (
+                ({"layers": []}, OCI_MANIFEST),
+                ({"manifests": []}, OCI_INDEX),
+                ({"layers": [], "mediaType": DOCKER_MANIFEST}, DOCKER_MANIFEST),
+            ):
+                self.assertEqual(found, Manifest.parse(body(**document), content_type).media_type)
+            for declared in ("text/html", "image/svg+xml"):
+                page = body(layers=[], mediaType=declared)
+                self.assertRaises(ManifestInvalid, Manifest.parse, page, content_type)
+                self.assertRaises(ManifestInvalid, Manifest.parse, page, None)
+
+    def test_invalid_media_types(self) -> None:
+        """What is not a type and a subtype is no media type, so that a header has exactly one."""
+        for text in (
+            "application/json, text/html",
+            "application/x\r\nX-Injected: 1",
+            "application/x\x00",
+            "application/é",
+            "application/x y",
+            "application/",
+            "application",
+            "application/x/y",
+            'application/x"y"',
+            "application/" + "x" * 300,
+        ):
+            self.assertEqual("", clean_media_type(text), text)
+            self.assertEqual(OCI_MANIFEST, Manifest.parse(body(layers=[]), text).media_type)
+            self.assertEqual(OCI_MANIFEST, Manifest.parse(body(layers=[], mediaType=text), None).media_type)
+        self.assertEqual(OCI_INDEX, clean_media_type(f" {OCI_INDEX.upper()} ; charset=utf-7"))
 
     def test_bomb(self) -> None:
         """A manifest with too many lists and objects is not parsed, which would take seconds."""

@@ -58,6 +58,14 @@ class ManifestTests(ClientTestCase):
         self.use(Reply(200, {"Content-Type": "text/html"}, b"<html>"))
         self.failure(self.fetch(), UpstreamRefused)
 
+    def test_media_type_of_a_page(self) -> None:
+        """A manifest sent as text/html has the media type that its body shows, or is an upstream error."""
+        page = {"Content-Type": "text/html; charset=utf-7"}
+        self.use(Reply(200, page, BODY))
+        self.assertEqual(OCI_MANIFEST, self.result(self.fetch()).media_type)
+        self.use(Reply(200, page, b'{"mediaType": "text/html", "layers": []}'))
+        self.failure(self.fetch(), UpstreamRefused)
+
     def test_too_long(self) -> None:
         """A manifest of more than 4 MiB is rejected."""
         self.use(Reply(200, MANIFEST.headers, b" " * (4 * 1024 * 1024 + 1)))
