@@ -1,5 +1,7 @@
 """Tests of mirrord/upstream/authorization.py, over a network in memory."""
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.error import ConnectionRefusedError as Refused
 
 from mirrord.oci.errors import (
@@ -16,6 +18,7 @@ from tests.unit.upstream.scripted import (
     ME,
     REALM,
     Reply,
+    SentRequest,
     challenge,
     token,
 )
@@ -139,6 +142,31 @@ class AuthorizationTests(ClientTestCase):
                 self.use(challenge(realm=realm), account=ME, url=url)
                 self.failure(self.resolve(), UpstreamRefused)
                 self.assertEqual(1, len(self.agent.requests))
+
+    @given(
+        st.sampled_from(["Bearer ", "bearer realm=", "Basic ", "", f'Bearer realm="{REALM}/token",']),
+        st.lists(
+            st.text('Bearer ,="\\\t/:?#[]@%htps.example', max_size=40) | st.text(max_size=40), max_size=3
+        ),
+    )
+    def test_any_challenge(self, scheme: str, parts: list[str]) -> None:
+        """Any challenge is satisfied or an error of the tree, and only our upstream gets the account."""
+        refusal = Reply(401, {"WWW-Authenticate": scheme + ",".join(parts)})
+        self.use(account=ME)
+
+        def answer(request: SentRequest) -> Reply:
+            if not request.url.startswith(f"{HOME}/v2/"):
+                return token()
+            return refusal if request.authorization is None else HEAD
+
+        self.agent.always = answer
+        resolving = self.begin(self.resolve())
+        resolving.addErrback(lambda failure: failure.trap(Denied, UpstreamError))
+        self.clock.pump([1, 1, 1])
+        self.successResultOf(resolving)
+        for request in self.agent.requests:
+            if request.authorization == BASIC:
+                self.assertTrue(request.url.startswith(HOME), request.url)
 
     def test_basic(self) -> None:
         """A Basic challenge is satisfied with the account, at the upstream's own origin only."""

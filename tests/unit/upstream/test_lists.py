@@ -4,9 +4,13 @@ import json
 from collections.abc import Coroutine
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mirrord.oci.errors import (
     ManifestUnknown,
     NameUnknown,
+    UpstreamError,
     UpstreamRefused,
 )
 from mirrord.oci.manifests import OCI_INDEX
@@ -16,6 +20,9 @@ from tests.unit.upstream.scripted import (
     Reply,
     SentRequest,
 )
+
+_LINKS = '</v2?n=1>;, rel="next" \\\t%:@[]#.'
+"""Characters of Link headers, and some that break URLs."""
 
 
 class ListTests(ClientTestCase):
@@ -43,6 +50,19 @@ class ListTests(ClientTestCase):
             listing = self.begin(self.tags())
             self.clock.advance(1)
             self.failureResultOf(listing, UpstreamRefused)
+
+    @given(st.lists(st.text(_LINKS, max_size=40) | st.text(max_size=40), max_size=3), st.booleans())
+    def test_any_link(self, parts: list[str], is_next: bool) -> None:
+        """Whatever the Link, the list is read to its end, or is an UpstreamError, at its own origin."""
+        header = ("<" if is_next else "") + ",".join(parts) + (">; rel=next" if is_next else "")
+        page = Reply(200, {"Link": header}, b'{"tags": ["a"]}')
+        self.use(*[page] * 2, *[Reply(200, {}, b'{"tags": ["b"]}')] * 2)
+        listing = self.begin(self.tags())
+        self.clock.advance(1)
+        listing.addErrback(lambda failure: failure.trap(UpstreamError))
+        self.successResultOf(listing)
+        for request in self.agent.requests:
+            self.assertTrue(request.url.startswith(f"{HOME}/"), request.url)
 
     def test_endless(self) -> None:
         """An endless list is aborted, by its number of pages or by the budget."""
