@@ -144,7 +144,7 @@ class Router:
 
         A scope has neither `ns` nor a path, so a name may stand for several.
         """
-        if _matches(name, self._hosted_patterns):
+        if self.is_hosted_by_configuration(name):
             yield RepositoryKey.hosted(name)
         for upstream in self._by_name.values():
             for each in {name, _official(upstream, name)}:

@@ -48,7 +48,7 @@ class Caller:
         if self._rules.allows(action, key, self.identity):
             return True
         return self._rules.allows(action, key, self.identity, self.user) and (
-            name is None or self._claims is None or self._claims.covers(name, action)
+            name is None or self._claims is None or self._claims.covers(name, action, key)
         )
 
     def require(self, action: Action, key: RepositoryKey, name: RepositoryName, *more: Scope) -> None:
@@ -164,14 +164,17 @@ class Authenticator:
         return claims
 
     def _granted(self, scope: Scope, identity: ClientIdentity, user: str | None) -> Scope | None:
-        """Return the actions of a scope that are allowed in any of the repositories that it can mean."""
-        keys = tuple(self._resolve_scope(scope.name))
-        actions = frozenset(
-            action
+        """Return what is allowed of a scope in any of the repositories that it can mean; None if nothing."""
+        granted = {
+            (action, key.upstream)
+            for key in self._resolve_scope(scope.name)
             for action in scope.actions
-            if any(self._rules.allows(action, key, identity, user) for key in keys)
-        )
-        return Scope(scope.name, actions) if actions else None
+            if self._rules.allows(action, key, identity, user)
+        }
+        if not granted:
+            return None
+        actions = frozenset(action for action, _ in granted)
+        return Scope(scope.name, actions, frozenset(registry for _, registry in granted))
 
     def _is_open(self, identity: ClientIdentity, scopes: tuple[Scope, ...]) -> bool:
         """Return whether the scopes mean only mirrored repositories that allow this without a user."""

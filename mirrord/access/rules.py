@@ -5,11 +5,11 @@ matches, and the rest are ignored. (With the union of all matching rules a narro
 which of two patterns is the more specific is a matter of opinion.) What no rule matches is denied.
 
 A rule matches a mirrored repository under its upstream's name, whatever name the client used: `team/*`
-never means a team at an upstream.
+never means a team at an upstream, nor `docker.io/*` a hosted repository (config/rule_pattern.py).
 """
 
+from collections.abc import Collection
 from enum import Enum
-from fnmatch import fnmatchcase
 from functools import lru_cache
 
 import attrs
@@ -17,6 +17,7 @@ import attrs
 from mirrord.config.access import Principal, RuleConfig
 from mirrord.config.addresses import parse_address
 from mirrord.config.config import Config
+from mirrord.config.rule_pattern import RulePattern
 from mirrord.oci.names import RepositoryKey
 
 
@@ -58,15 +59,15 @@ _parse_cached = lru_cache(maxsize=1024)(parse_address)
 class _Rule:
     """Patterns of repositories, and for each action the principals that it is allowed to."""
 
-    patterns: tuple[str, ...]
+    patterns: tuple[RulePattern, ...]
     principals: dict[Action, frozenset[Principal]]
 
     @classmethod
-    def of(cls, config: RuleConfig) -> "_Rule":
+    def of(cls, config: RuleConfig, upstreams: Collection[str] = ()) -> "_Rule":
         """Compile a rule; pushing and deleting imply pulling, since every client reads before it pushes."""
         writers = frozenset(config.push + config.delete)
         return cls(
-            config.repositories,
+            tuple(RulePattern.parse(text, upstreams) for text in config.repositories),
             {
                 Action.PULL: frozenset(config.pull) | writers,
                 Action.PUSH: frozenset(config.push),
@@ -89,7 +90,8 @@ class Rules:
         Without any, all clients may pull, and with `push_from_loopback` those on this host push and delete.
         """
         if config.access is not None:
-            return cls(tuple(map(_Rule.of, config.access.rules)))
+            upstreams = {upstream.name for upstream in config.upstream}
+            return cls(tuple(_Rule.of(rule, upstreams) for rule in config.access.rules))
         writers = _LOOPBACK if config.hosted.push_from_loopback else ()
         rule = RuleConfig(repositories=("*",), pull=(_ANONYMOUS,), push=writers, delete=writers)
         return cls((_Rule.of(rule),), _DENIED_WITHOUT_RULES)
@@ -103,9 +105,8 @@ class Rules:
 
     def principals(self, action: Action, key: RepositoryKey) -> frozenset[Principal]:
         """Return the principals that may do this in the repository."""
-        name = key.rule_name
         for rule in self._rules:
-            if any(fnmatchcase(name, pattern) for pattern in rule.patterns):
+            if any(pattern.matches(key) for pattern in rule.patterns):
                 return rule.principals[action]
         return frozenset()
 

@@ -11,7 +11,7 @@ import attrs
 
 from mirrord.access.rules import Action
 from mirrord.oci.errors import NameInvalid
-from mirrord.oci.names import RepositoryName
+from mirrord.oci.names import RepositoryKey, RepositoryName
 
 MAX_SCOPES = 64
 
@@ -21,10 +21,14 @@ _ALL = "*"
 
 @attrs.frozen
 class Scope:
-    """Actions in the repository that a client calls `name`."""
+    """Actions in the repository that a client calls `name`.
+
+    `registries` are the upstreams, and HOSTED, where they are granted; a request cannot choose among these.
+    """
 
     name: RepositoryName
     actions: frozenset[Action]
+    registries: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"repository:{self.name}:{','.join(self._action_names())}"
@@ -32,6 +36,10 @@ class Scope:
     def claim(self) -> dict[str, Any]:
         """Return the scope as an entry of a token's `access` claim."""
         return {"type": "repository", "name": str(self.name), "actions": self._action_names()}
+
+    def covers(self, name: RepositoryName, action: Action, key: RepositoryKey) -> bool:
+        """Return whether this action is granted in a repository, which the client calls `name`."""
+        return self.name == name and action in self.actions and key.upstream in self.registries
 
     def _action_names(self) -> list[str]:
         return [action.value for action in Action if action in self.actions]

@@ -5,7 +5,9 @@ rules are evaluated and the file of users is consulted again: a user who is remo
 at once, not when the token expires.
 
 They are JSON Web Tokens (RFC 7519, RFC 8037) with the claims of distribution's token specification, so that
-a person can read them; only this registry verifies them. One algorithm is accepted.
+a person can read them; only this registry verifies them. One algorithm is accepted. A scope of that
+specification is a name, which may mean hosted and mirrored repositories; one more claim, `registries`, lists
+for each registry the scopes that are granted there, by their position.
 
 The key that signs them has a file of its own. It is generated where there is none, and again where the file
 is damaged. Only tokens that are valid for five minutes are lost with it, so it is written without fsync.
@@ -14,7 +16,7 @@ is damaged. Only tokens that are valid for five minutes are lost with it, so it 
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from mirrord.access.challenge import SERVICE
 from mirrord.access.credentials import MAX_LENGTH
 from mirrord.access.rules import Action
 from mirrord.access.scopes import Scope
-from mirrord.oci.names import RepositoryName
+from mirrord.oci.names import RepositoryKey, RepositoryName
 
 TOKEN_SECONDS = 300
 _SKEW_SECONDS = 30
@@ -44,7 +46,7 @@ KEY_NAME = "token.key"
 _KEY_MODE = 0o600
 
 _ALGORITHM = "EdDSA"
-_CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access")
+_CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access", "registries")
 _MAX_VERIFIED = 1024
 
 
@@ -56,9 +58,9 @@ class Claims:
     expires_at: float
     scopes: tuple[Scope, ...]
 
-    def covers(self, name: RepositoryName, action: Action) -> bool:
-        """Return whether a scope allows this action in the repository that the client calls so."""
-        return any(scope.name == name and action in scope.actions for scope in self.scopes)
+    def covers(self, name: RepositoryName, action: Action, key: RepositoryKey) -> bool:
+        """Return whether a scope allows this action in a repository, which the client calls `name`."""
+        return any(scope.covers(name, action, key) for scope in self.scopes)
 
 
 class InvalidToken(Exception):
@@ -83,6 +85,8 @@ class TokenIssuer:
     def issue(self, user: str | None, scopes: Iterable[Scope]) -> str:
         """Issue a token that is valid for TOKEN_SECONDS."""
         now = int(self._wall_clock())
+        granted = tuple(scopes)
+        registries = sorted(frozenset[str]().union(*(scope.registries for scope in granted)))
         claims = {
             "iss": SERVICE,
             "sub": user or "",
@@ -91,7 +95,11 @@ class TokenIssuer:
             "nbf": now,
             "iat": now,
             "jti": uuid.uuid4().hex,
-            "access": [scope.claim() for scope in scopes],
+            "access": [scope.claim() for scope in granted],
+            "registries": {
+                registry: [index for index, scope in enumerate(granted) if registry in scope.registries]
+                for registry in registries
+            },
         }
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
@@ -132,12 +140,14 @@ class TokenIssuer:
             raise InvalidToken("not issued by this registry") from None
         if claims["nbf"] > self._wall_clock() + _SKEW_SECONDS:
             raise InvalidToken("not valid yet")
-        return Claims(claims["sub"] or None, claims["exp"], tuple(map(_scope, claims["access"])))
+        return Claims(claims["sub"] or None, claims["exp"], tuple(_scopes(claims)))
 
 
-def _scope(claim: dict[str, Any]) -> Scope:
-    """Parse a scope that was written by `issue`."""
-    return Scope(RepositoryName(claim["name"]), frozenset(map(Action, claim["actions"])))
+def _scopes(claims: dict[str, Any]) -> Iterator[Scope]:
+    """Parse the scopes that were written by `issue`."""
+    for index, scope in enumerate(claims["access"]):
+        registries = frozenset(name for name, indexes in claims["registries"].items() if index in indexes)
+        yield Scope(RepositoryName(scope["name"]), frozenset(map(Action, scope["actions"])), registries)
 
 
 def open_key(folder: Path) -> Ed25519PrivateKey:

@@ -3,13 +3,12 @@
 docs/configuration.md describes every key.
 """
 
-from fnmatch import fnmatchcase
 from typing import Annotated, Self
 
 import attrs
 
 from mirrord.config.schema import InvalidKey, StringFormat
-from mirrord.config.types import FilePath, Network, Origin, Pattern, parse_network, parse_username
+from mirrord.config.types import FilePath, Network, Origin, RulePatternText, parse_network, parse_username
 
 _ANONYMOUS = "anonymous"
 _USERS = "users"
@@ -67,9 +66,12 @@ Principals = tuple[Annotated[Principal, StringFormat(Principal.parse)], ...]
 
 @attrs.frozen(kw_only=True)
 class RuleConfig:
-    """The principals that may pull, push and delete in the repositories that match a pattern."""
+    """The principals that may pull, push and delete in the repositories that match a pattern.
 
-    repositories: tuple[Pattern, ...]
+    Which repositories a pattern means depends on the configured upstreams (rule_pattern.py).
+    """
+
+    repositories: tuple[RulePatternText, ...]
     pull: Principals = ()
     push: Principals = ()
     delete: Principals = ()
@@ -101,16 +103,3 @@ class AccessConfig:
         for index, rule in enumerate(self.rules):
             if self.htpasswd is None and any(principal.needs_password for principal in rule.principals):
                 raise InvalidKey("htpasswd", f"missing; rules[{index}] names users")
-        _check_reachable(self.rules)
-
-
-def _check_reachable(rules: tuple[RuleConfig, ...]) -> None:
-    """Reject a rule that is never the first to match, since its author expects it to have an effect.
-
-    A pattern whose only wildcard is `*` covers every pattern that it matches as if that were a name.
-    """
-    covering: list[str] = []
-    for index, rule in enumerate(rules):
-        if all(any(fnmatchcase(pattern, earlier) for earlier in covering) for pattern in rule.repositories):
-            raise InvalidKey("rules", f"rules[{index}] has no effect: earlier rules match all that it does")
-        covering += [pattern for pattern in rule.repositories if not set("?[") & set(pattern)]

@@ -140,6 +140,22 @@ def parse_pattern(text: str) -> str:
     return text
 
 
+def parse_rule_pattern(text: str) -> str:
+    """Parse a shell pattern of an access rule, which may begin with the name of an upstream and a slash."""
+    registry, slash, rest = text.partition("/")
+    parse_pattern(rest if slash and is_upstream_name(registry) else text)
+    return text
+
+
+def is_rule_pattern(text: str) -> bool:
+    """Return whether the text can be a pattern of an access rule."""
+    try:
+        parse_rule_pattern(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_tag_pattern(text: str) -> str:
     """Parse a shell pattern that can match a tag."""
     if _TAG_PATTERN.fullmatch(text) is None:
@@ -285,6 +301,7 @@ ProxyOrigin = Annotated[str, StringFormat(parse_proxy_origin)]
 Username = Annotated[str, StringFormat(parse_username)]
 Prefix = Annotated[str, StringFormat(parse_prefix)]
 Pattern = Annotated[str, StringFormat(parse_pattern)]
+RulePatternText = Annotated[str, StringFormat(parse_rule_pattern)]
 TagPattern = Annotated[str, StringFormat(parse_tag_pattern)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, StringFormat(parse_network)]
 LogFormat = Annotated[str, StringFormat(partial(_one_of, ("auto", "journal", "text", "json")))]

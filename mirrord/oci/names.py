@@ -120,10 +120,5 @@ class RepositoryKey:
         """Whether this is a hosted repository."""
         return self.upstream == HOSTED
 
-    @property
-    def rule_name(self) -> str:
-        """The name that access rules match: a mirrored repository's begins with its upstream's."""
-        return str(self.repository) if self.is_hosted else str(self)
-
     def __str__(self) -> str:
         return f"{self.upstream}/{self.repository}"

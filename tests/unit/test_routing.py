@@ -92,11 +92,11 @@ class LocateTests(SynchronousTestCase):
 class ResolveScopeTests(SynchronousTestCase):
     """The repositories that a name in the scope of a token can mean."""
 
-    def resolve_scope(self, name: str) -> set[str]:
+    def resolve_scope(self, name: str, *hosted_patterns: str) -> set[str]:
         router = router_of(
             UpstreamRoute("docker.io", "dockerhub"),
             UpstreamRoute("quay.io", "quay"),
-            hosted_patterns=("team/*",),
+            hosted_patterns=hosted_patterns,
         )
         return {str(each) for each in router.resolve_scope(RepositoryName(name))}
 
@@ -113,8 +113,13 @@ class ResolveScopeTests(SynchronousTestCase):
     def test_hosted(self) -> None:
         """A hosted name can still be an upstream's, by ns."""
         self.assertEqual(
-            self.resolve_scope("team/a"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"}
+            self.resolve_scope("team/a", "team/*"), {"hosted/team/a", "docker.io/team/a", "quay.io/team/a"}
         )
+
+    def test_hosted_behind_a_prefix(self) -> None:
+        """A name that begins with a prefix means no hosted repository, since the prefix wins."""
+        self.assertIn("hosted/a/b", self.resolve_scope("a/b", "*"))
+        self.assertNotIn("hosted/quay/a", self.resolve_scope("quay/a", "*"))
 
 
 class CatalogTests(SynchronousTestCase):

@@ -174,6 +174,18 @@ class ChallengeTests(AuthenticatorCase):
                 caller.require(action, key, key.repository)
             self.assertIn('error="insufficient_scope"', caught.exception.challenge)
 
+    def test_token_for_another_registry(self) -> None:
+        """A token for a hosted repository is not valid for an upstream's of that name, opened later."""
+        token = self.token("ann", "repository:team/a:pull,push")
+        open_hub = RuleConfig(repositories=("docker.io/*",), pull=USERS)
+        access = AccessConfig(Path("htpasswd"), rules=(open_hub, *RULES))
+        self.authenticator = self.make(Rules.of(configuration(access)))
+        caller = self.caller(authorization=token)
+        caller.require(Action.PUSH, TEAM, TEAM.repository)
+        with self.assertRaises(Unauthorized) as caught:
+            caller.require(Action.PULL, hub("team/a"), TEAM.repository)
+        self.assertIn('error="insufficient_scope"', caught.exception.challenge)
+
     def test_realm(self) -> None:
         """The configured realm replaces the origin of the request."""
         authenticator = self.make(realm="https://mirror.example.com")

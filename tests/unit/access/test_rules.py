@@ -17,8 +17,8 @@ PRINCIPALS = [
     Principal("certificate", "ci"),
     Principal("network", "10.0.0.0/8"),
 ]
-PATTERNS = ["*", "team/*", "team/a", "docker.io/*", "private/*"]
-KEYS = [hosted("team/a"), hosted("private/b"), hub("library/x"), hub("team/a")]
+PATTERNS = ["*", "team/*", "team/a", "docker.io/*", "private/*", "hosted/*"]
+KEYS = [hosted("team/a"), hosted("private/b"), hosted("docker.io/x"), hub("library/x"), hub("team/a")]
 
 some_principals = st.lists(st.sampled_from(PRINCIPALS), max_size=2).map(tuple)
 rules_of = st.lists(
@@ -110,6 +110,16 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(allowed(by, hub("team/a")), [])
         by = rules(RuleConfig(repositories=("docker.io/library/*",), pull=(Principal("anonymous"),)))
         self.assertEqual(allowed(by, hub("library/a")), ["pull"])
+
+    def test_hosted_name_like_an_upstreams(self) -> None:
+        """A rule for an upstream does not match a hosted repository whose name begins with the upstream's."""
+        disguised = hosted("docker.io/library/a")
+        for pattern, key, other in (
+            ("docker.io/*", hub("library/a"), disguised),
+            ("hosted/docker.io/*", disguised, hub("library/a")),
+        ):
+            by = rules(RuleConfig(repositories=(pattern,), pull=(Principal("anonymous"),)))
+            self.assertEqual((allowed(by, key), allowed(by, other)), (["pull"], []), pattern)
 
     def test_without_access(self) -> None:
         """Without [access] all may pull, and only local clients push and delete, if that is enabled."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import attrs
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -18,8 +19,17 @@ from mirrord.access.rules import Action
 from mirrord.access.scopes import read_scopes
 from mirrord.access.tokens import KEY_NAME, TOKEN_SECONDS, InvalidToken, TokenIssuer, open_key
 from mirrord.oci.names import RepositoryName
+from tests.unit.access.cases import hosted, hub
 
-SCOPES = read_scopes(["repository:team/a:pull,push", "repository:b:pull"])
+TEAM, OTHER = (
+    attrs.evolve(scope, registries=frozenset(registries))
+    for scope, registries in zip(
+        read_scopes(["repository:team/a:pull,push", "repository:b:pull"]),
+        ({"hosted", "docker.io"}, {"docker.io"}),
+        strict=True,
+    )
+)
+SCOPES = (TEAM, OTHER)
 
 
 def encoded(document: object) -> str:
@@ -50,9 +60,12 @@ class TokenTests(SynchronousTestCase):
         """A token contains its user and its scopes."""
         claims = self.tokens.read(self.tokens.issue("ann", SCOPES))
         self.assertEqual((claims.user, claims.scopes), ("ann", SCOPES))
-        self.assertTrue(claims.covers(RepositoryName("team/a"), Action.PUSH))
-        self.assertFalse(claims.covers(RepositoryName("b"), Action.PUSH))
-        self.assertFalse(claims.covers(RepositoryName("team"), Action.PULL))
+        team, other = hosted("team/a"), hub("b")
+        self.assertTrue(claims.covers(team.repository, Action.PUSH, team))
+        self.assertTrue(claims.covers(other.repository, Action.PULL, other))
+        self.assertFalse(claims.covers(other.repository, Action.PUSH, other))
+        self.assertFalse(claims.covers(RepositoryName("team"), Action.PULL, team))
+        self.assertFalse(claims.covers(other.repository, Action.PULL, hosted("b")))
         self.assertIsNone(self.tokens.read(self.tokens.issue(None, ())).user)
 
     def test_claims(self) -> None:
@@ -65,6 +78,7 @@ class TokenTests(SynchronousTestCase):
                 {"type": "repository", "name": "b", "actions": ["pull"]},
             ],
         )
+        self.assertEqual(claims["registries"], {"docker.io": [0, 1], "hosted": [0]})
         self.assertEqual(claims["exp"] - claims["iat"], TOKEN_SECONDS)
         self.assertEqual((claims["iss"], claims["aud"], claims["sub"]), ("mirrord", "mirrord", "ann"))
         self.assertNotEqual(claims["jti"], self.claims()["jti"])
@@ -112,7 +126,7 @@ class TokenTests(SynchronousTestCase):
         """A token for another audience or issuer, or without a claim, is rejected although we signed it."""
         self.assert_invalid(self.signed(aud="registry.docker.io"))
         self.assert_invalid(self.signed(iss="auth.docker.io"))
-        for name in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access"):
+        for name in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access", "registries"):
             claims = self.claims()
             del claims[name]
             self.assert_invalid(jwt.encode(claims, self.key, algorithm="EdDSA"))

@@ -56,8 +56,34 @@ ERRORS = [
         "access.rules[0].pull[0]: must be a name that a certificate can contain",
     ),
     (
-        '[access]\nrules = [{repositories = ["a/*"]}, {repositories = ["a/b", "a/?/*"]}]',
+        '[hosted]\nrepositories = ["*"]\n[access]\n'
+        'rules = [{repositories = ["a/*"]}, {repositories = ["hosted/a/b", "a/?/*"]}]',
         "access.rules: rules[1] has no effect: earlier rules match all that it does",
+    ),
+    (
+        '[access]\nrules = [{repositories = ["index.docker.io/*"]}, {repositories = ["docker.io/x"]}]',
+        "access.rules: rules[1] has no effect: earlier rules match all that it does",
+    ),
+    (
+        '[access]\nrules = [{repositories = ["quay.io/x", "team x/*"]}]',
+        "access.rules[0].repositories[1]: no repository name can match this pattern",
+    ),
+    (
+        '[access]\nrules = [{repositories = ["quay.io/"]}]',
+        "access.rules[0].repositories[0]: no repository name can match this pattern",
+    ),
+    (
+        '[hosted]\nrepositories = ["team/*"]\n[access]\nrules = [{repositories = ["team/x", "quya.io/*"]}]',
+        "access.rules[0].repositories[1]: 'quya.io/*' matches no repository: it names no upstream",
+    ),
+    (
+        '[hosted]\nrepositories = ["team/*"]\n[access]\nrules = [{repositories = ["registry.lan:5000/*"]}]',
+        "access.rules[0].repositories[0]: 'registry.lan:5000/*' matches no repository: it names no upstream",
+    ),
+    (
+        '[hosted]\nrepositories = ["*"]\n[access]\nrules = [{repositories = ["quay/*"]}]',
+        "access.rules[0].repositories[0]: 'quay/*' matches no repository: quay is the prefix of "
+        "upstream['quay.io']; rules name upstreams",
     ),
     ("[[hosted.keep]]", "hosted.keep[0].untagged_for: missing; set this, newest or older_than"),
     ('[[hosted.keep]]\nnewest = "5"', "hosted.keep[0].newest: must be a whole number from 1 to 1000000"),
@@ -101,9 +127,19 @@ class TableTests(SynchronousTestCase):
 
     def test_narrow_before_wide(self) -> None:
         """A rule for some of the repositories of a later one is accepted."""
-        parse(
-            '[access]\nrules = [{repositories = ["a/?"]}, {repositories = ["a/*"]}, {repositories = ["*"]}]'
-        )
+        for patterns in (
+            ("a/?", "a/*", "*"),
+            ("*/x", "docker.io/x"),
+            ("docker.io/*", "hosted/docker.io/*", "quay.io/*", "*"),
+        ):
+            rules = ", ".join(f'{{repositories = ["{pattern}"]}}' for pattern in patterns)
+            parse(f'[hosted]\nrepositories = ["*"]\n[access]\nrules = [{rules}]')
+
+    def test_upstream_with_a_port(self) -> None:
+        """A rule can name an upstream whose name has a port."""
+        upstream = '[[upstream]]\nname = "registry.lan:5000"\nurl = "https://registry.lan:5000"\n'
+        config = parse(f'{upstream}[access]\nrules = [{{repositories = ["registry.lan:5000/x/*"]}}]')
+        self.assertEqual(parse(render(config)), config)
 
     @given(st.sampled_from(["anonymous", "users", "user:ann", "certificate:a:b", "network:fd00::/8"]))
     def test_principals(self, text: str) -> None:

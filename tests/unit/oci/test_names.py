@@ -80,11 +80,11 @@ class ReferenceTests(SynchronousTestCase):
 
 class RepositoryKeyTests(SynchronousTestCase):
     def test_mirrored(self) -> None:
-        """A mirrored repository is formatted, and matched by rules, as an image name is."""
+        """A mirrored repository is formatted as an image name is."""
         key = RepositoryKey("ghcr.io", RepositoryName("team/app"))
-        self.assertEqual((str(key), key.rule_name, key.is_hosted), ("ghcr.io/team/app",) * 2 + (False,))
+        self.assertEqual((str(key), key.is_hosted), ("ghcr.io/team/app", False))
 
     def test_hosted(self) -> None:
-        """Rules match a hosted repository by its name alone."""
+        """A hosted repository is formatted as one of the registry `hosted`."""
         key = RepositoryKey(HOSTED, RepositoryName("team/app"))
-        self.assertEqual((str(key), key.rule_name, key.is_hosted), ("hosted/team/app", "team/app", True))
+        self.assertEqual((str(key), key.is_hosted), ("hosted/team/app", True))
