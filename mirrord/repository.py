@@ -282,8 +282,15 @@ class RepositoryWriter(ABC):
     """The operations that change a repository. Changes are durable when a method returns."""
 
     @abstractmethod
-    def begin_upload(self) -> UploadProgress:
-        """Begin an upload session, which any later request may continue."""
+    def begin_upload(self, client: str) -> UploadProgress:
+        """Begin an upload session, which any later request may continue.
+
+        `client` is the name by which the sessions of one client are counted.
+
+        Raises:
+            TooManyRequests: The client or the repository has too many.
+            Unavailable: There are too many in all.
+        """
 
     @abstractmethod
     def upload_progress(self, session: str) -> UploadProgress:
@@ -326,12 +333,12 @@ class RepositoryWriter(ABC):
         """
 
     @abstractmethod
-    async def push_blob(self, digest: Digest, body: RequestBody) -> None:
+    async def push_blob(self, digest: Digest, body: RequestBody, client: str) -> None:
         """Commit a blob that is sent in one request.
 
         Raises:
             DigestInvalid: The bytes do not match `digest`; nothing was kept.
-            RegistryError: As `append_upload`.
+            RegistryError: As `begin_upload` and `append_upload`.
         """
 
     @abstractmethod

@@ -4,6 +4,7 @@ import attrs
 
 from mirrord.access.authenticator import Caller
 from mirrord.access.rules import Action
+from mirrord.config.addresses import client_network
 from mirrord.http.body import NoBody
 from mirrord.http.request import MirrorRequest
 from mirrord.oci.names import RepositoryKey, RepositoryName
@@ -35,6 +36,12 @@ class RegistryRequest:
     def body(self) -> RequestBody:
         """The body; an empty one if the request has none."""
         return self.http.body or NoBody()
+
+    @property
+    def client(self) -> str:
+        """The name by which what a client uses is counted: its user, or else its network."""
+        user = self.caller.user
+        return f"network {client_network(self.http.client_address)}" if user is None else f"user {user}"
 
     def header(self, name: bytes) -> str | None:
         """Return a request header; None if it is missing."""

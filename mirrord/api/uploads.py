@@ -67,9 +67,9 @@ class UploadHandler:
         if route.mount is not None and await self._mount(request, route, digest=route.mount, writer=writer):
             return _created(name, route.mount)
         if route.digest is not None:
-            await writer.push_blob(route.digest, request.body)
+            await writer.push_blob(route.digest, request.body, request.client)
             return _created(name, route.digest)
-        return _in_progress(202, name, writer.begin_upload())
+        return _in_progress(202, name, writer.begin_upload(request.client))
 
     async def _mount(
         self, request: RegistryRequest, route: UploadRoute, *, digest: Digest, writer: RepositoryWriter

@@ -56,10 +56,12 @@ class UploadFile(Protocol):
 class UploadSessions(Protocol):
     """All sessions; a sweep removes those that were idle for `partials` of the configuration."""
 
-    def begin(self, repository: RepositoryName) -> UploadFile:
-        """Return a new session.
+    def begin(self, repository: RepositoryName, client: str) -> UploadFile:
+        """Return a new session; `client` is the name by which those of one client are counted.
 
         Raises:
+            TooManyRequests: The client or the repository has too many.
+            Unavailable: There are too many in all.
             OSError: The disk failed.
         """
         ...

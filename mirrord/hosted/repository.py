@@ -141,9 +141,9 @@ class HostedRepository(Repository, RepositoryWriter):
             page.body, artifact_type is not None, CacheResult.hit(), next_after=page.next_after
         )
 
-    def begin_upload(self) -> UploadProgress:
-        """Begin an upload session."""
-        return self._services.uploader.begin(self._name)
+    def begin_upload(self, client: str) -> UploadProgress:
+        """Begin an upload session of this client."""
+        return self._services.uploader.begin(self._name, client)
 
     def upload_progress(self, session: str) -> UploadProgress:
         """Return the progress of a session."""
@@ -165,9 +165,9 @@ class HostedRepository(Repository, RepositoryWriter):
         """Discard a session."""
         await self._services.uploader.cancel(self._name, session)
 
-    async def push_blob(self, digest: Digest, body: RequestBody) -> None:
+    async def push_blob(self, digest: Digest, body: RequestBody, client: str) -> None:
         """Commit a blob that is sent in one request."""
-        await self._services.uploader.push(self._name, digest, body)
+        await self._services.uploader.push(self._name, digest, body, client)
 
     async def mount_blob(
         self, digest: Digest, origin: Repository | None, may_read: Callable[[RepositoryKey], bool]

@@ -86,9 +86,13 @@ class Uploader:
         default=attrs.Factory(lambda self: SpaceReservations(self._space), takes_self=True), init=False
     )
 
-    def begin(self, name: RepositoryName) -> UploadProgress:
-        """Begin a session, which any later request may continue."""
-        upload = self._sessions.begin(name)
+    def begin(self, name: RepositoryName, client: str) -> UploadProgress:
+        """Begin a session of this client, which any later request may continue.
+
+        Raises:
+            TooManyRequests, Unavailable: There are too many.
+        """
+        upload = self._sessions.begin(name, client)
         upload.release()
         return UploadProgress(upload.session, upload.offset)
 
@@ -135,15 +139,15 @@ class Uploader:
             await self._write(upload, body, chunk)
             await upload.commit(digest)
 
-    async def push(self, name: RepositoryName, digest: Digest, body: RequestBody) -> None:
+    async def push(self, name: RepositoryName, digest: Digest, body: RequestBody, client: str) -> None:
         """Commit a blob that arrives in one request. Durable on return.
 
         Raises:
             DigestInvalid: The bytes do not match `digest`; nothing is kept.
-            RegistryError: As `append`.
+            RegistryError: As `begin` and `append`.
         """
         self._check(0, body, None)
-        upload = self._sessions.begin(name)
+        upload = self._sessions.begin(name, client)
         try:
             await self._write(upload, body, None)
             await upload.commit(digest)

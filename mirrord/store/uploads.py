@@ -1,8 +1,8 @@
 """Uploads: the blobs that are being pushed, each a file that grows from request to request.
 
-A session's name contains a mark of its repository, so that it is valid for no other and needs no row. Its
-only state is its file: after a restart the length of that is the offset. Between two requests a session
-costs an entry here and no descriptor.
+A session's name contains marks of its repository and its client (upload_counts.py), so that it is valid for
+no other repository and needs no row. Its only state is its file: after a restart the length of that is the
+offset. Between two requests a session costs an entry here and no descriptor.
 
 sha256 is computed as bytes arrive. The running hashes of idle sessions are kept, up to a limit: a hash
 that was dropped, or lost with a restart, is computed from the file before the commit, as is a digest of
@@ -11,9 +11,7 @@ another algorithm.
 
 import contextlib
 import errno
-import hashlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,10 +31,10 @@ from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_fi
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.threads import Threads
+from mirrord.store.upload_counts import CROWDED_SECONDS, SessionName, UploadCounts
 
 MAX_HASHES = 256
 
-_SESSION = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}", re.ASCII)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -140,12 +138,14 @@ class Uploads:
     _threads: Threads
     _now: Callable[[], float]
     _token: Callable[[], str]
+    counts: UploadCounts = attrs.field(init=False)
     _idle: dict[str, IdleFile] = attrs.field(init=False)
     _busy: dict[str, Upload] = attrs.field(factory=dict, init=False)
     _hashes: LRUCache[str, RunningHash] = attrs.field(factory=lambda: LRUCache(MAX_HASHES), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._idle = idle_files(self._context.layout.uploads, self._now())
+        self.counts = UploadCounts.of(self._idle)
 
     @property
     def total_bytes(self) -> int:
@@ -163,15 +163,23 @@ class Uploads:
         """The number of idle sessions whose running hash is kept."""
         return len(self._hashes)
 
-    def begin(self, repository: RepositoryName) -> Upload:
-        """Begin a new session."""
-        name = f"{self._token()}-{_mark(repository)}"
-        path = self._context.layout.uploads / name
-        return self._open(repository, name, path, os.open(path, _NEW, FILE_MODE))
+    def begin(self, repository: RepositoryName, client: str) -> Upload:
+        """Begin a new session, counted as one of this client.
+
+        Raises:
+            TooManyRequests, Unavailable: There are too many.
+        """
+        name = SessionName.of(self._token(), repository, client)
+        self.counts.check(name)
+        path, session = self._context.layout.uploads / str(name), str(name)
+        upload = self._open(repository, session, path, os.open(path, _NEW, FILE_MODE))
+        self.counts.add(session)
+        return upload
 
     def find(self, repository: RepositoryName, session: str) -> Upload | None:
         """Open the session of this name and repository; None if there is none."""
-        if _SESSION.fullmatch(session) is None or not session.endswith(_mark(repository)):
+        name = SessionName.parse(session)
+        if name is None or not name.is_in(repository):
             return None
         if session in self._busy:
             raise UploadBusy("another request writes to this upload")
@@ -186,9 +194,13 @@ class Uploads:
         return self._open(repository, session, found.path, fd)
 
     def expired(self, seconds: float) -> list[str]:
-        """Return the sessions that have been idle for so long in service time."""
-        before = self._now() - seconds
-        return [name for name, session in self._idle.items() if session.since <= before]
+        """Return the sessions that have been idle for so long in service time, or too long in a crowd."""
+        before, crowded_before = self._now() - seconds, self._now() - CROWDED_SECONDS
+        return [
+            name
+            for name, session in self._idle.items()
+            if session.since <= before or (session.since <= crowded_before and self.counts.is_crowded(name))
+        ]
 
     async def remove(self, names: Sequence[str]) -> int:
         """Delete sessions, unless they are in use again; return the bytes of disk that were freed.
@@ -224,14 +236,14 @@ class Uploads:
         """Keep a session that its request has released, unless it is over."""
         del self._busy[upload.session]
         if upload.is_over:
+            self.counts.remove(upload.session)
             return
         self._idle[upload.session] = IdleFile(upload.path, upload.offset, stamp(upload.path, self._now()))
         self._hashes[upload.session] = upload.running
 
     def _forget(self, name: str) -> IdleFile | None:
         self._hashes.pop(name, None)
-        return self._idle.pop(name, None)
-
-
-def _mark(repository: RepositoryName) -> str:
-    return hashlib.sha256(str(repository).encode()).hexdigest()[:16]
+        forgotten = self._idle.pop(name, None)
+        if forgotten is not None:
+            self.counts.remove(name)
+        return forgotten

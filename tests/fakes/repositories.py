@@ -203,7 +203,7 @@ class Repositories:
         repository = self.hosted(RepositoryKey(HOSTED, name))
         for each in content:
             if isinstance(each, bytes):
-                self._run(repository.push_blob(Digest.of(each), FakeRequestBody.of(each)))
+                self._run(repository.push_blob(Digest.of(each), FakeRequestBody.of(each), "ann"))
                 continue
             body = FakeRequestBody.of(each.body)
             self._run(

@@ -1,10 +1,14 @@
 """Tests of mirrord/api/uploads.py, blobs.py and root.py, for clients that push."""
 
+from ipaddress import ip_network
+
 from mirrord.access.authenticator import Authenticator
 from mirrord.access.rules import Rules
 from mirrord.config.access import AccessConfig, Principal, RuleConfig
+from mirrord.http.forwarded import TrustedProxies
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
+from mirrord.store.upload_counts import UploadLimits
 from tests.fakes.configurations import configuration
 from tests.fakes.wire import Client, Got, head, read_answers
 from tests.unit.api.cases import HostedAPICase
@@ -66,6 +70,31 @@ class UploadTests(PushCase):
 
         self.assert_error(got, 416, "RANGE_INVALID")
         self.assertEqual((location, "0-0"), (got.headers["location"], got.headers["range"]))
+
+    def test_too_many(self) -> None:
+        """A client with too many unfinished uploads gets a 429 that names the limit, also in one request."""
+        self.store.opened.uploads.counts.limits = UploadLimits(of_client=1)
+        location = self.send("POST", UPLOADS).headers["location"]
+        for path in (UPLOADS, f"{UPLOADS}?digest={DIGEST}"):
+            got = self.send("POST", path, CONTENT)
+            self.assert_error(got, 429, "TOOMANYREQUESTS")
+            self.assertIn(b"this client has 1 unfinished uploads", got.body)
+            self.assertEqual("60", got.headers["retry-after"])
+
+        self.assertEqual(204, self.send("DELETE", location).status)
+
+        self.assertEqual(202, self.send("POST", UPLOADS).status)
+
+    def test_client(self) -> None:
+        """Uploads are counted by user, and by network where there is no user."""
+        self.store.opened.uploads.counts.limits = UploadLimits(of_client=1)
+        self.site.proxies = TrustedProxies((ip_network("192.168.1.0/24"),))
+        self.allow("network:192.168.1.0/24", "network:2001:db8::/32")
+        clients = ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")
+
+        got = [self.send("POST", UPLOADS, b"", f"X-Forwarded-For: {client}").status for client in clients]
+
+        self.assertEqual([202, 429, 202], got)
 
     def test_methods(self) -> None:
         """A method that a path does not support is a 405 with those that it does."""

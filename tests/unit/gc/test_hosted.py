@@ -98,9 +98,9 @@ class HostedSweeperTests(PushTestCase):
         shared = self.push_blob(b"shared", APP)
         self.add_manifest(UBUNTU, manifest(layer(b"shared")))
         self.store.index.add_links(UBUNTU, manifest(layer(b"shared")).references())
-        self.store.uploads.begin(APP).release()
+        self.store.uploads.begin(APP, "ann").release()
         self.pass_time(PARTIALS_SECONDS - 1)
-        young = self.store.uploads.begin(APP)
+        young = self.store.uploads.begin(APP, "ann")
         young.release()
         self.pass_time(1.0)
 
@@ -118,7 +118,7 @@ class HostedSweeperTests(PushTestCase):
         blob = self.push_blob(b"alone", OTHER)
         self.push_blob(b"unlinked", APP)
         self.result(self.store.hosted.delete(APP, Digest.of(b"unlinked")))
-        self.store.uploads.begin(APP).release()
+        self.store.uploads.begin(APP, "ann").release()
         self.pass_time(PARTIALS_SECONDS)
 
         preview = self.preview(rule)

@@ -27,7 +27,7 @@ class UploaderCase(HostedCase):
         super().setUp()
         self.uploader = self.services.uploader
         self.uploads = self.store.opened.uploads
-        self.session = self.uploader.begin(APP).session
+        self.session = self.uploader.begin(APP, "ann").session
 
     def append(self, body: FakeRequestBody, chunk: ChunkRange | None = None) -> "Deferred[UploadProgress]":
         return Deferred.fromCoroutine(self.uploader.append(APP, self.session, body, chunk))
@@ -130,7 +130,7 @@ class SessionTests(UploaderCase):
             FakeRequestBody.of(b"other"),
             FakeRequestBody([b"x"], 9, breaks=True),
         ):
-            Deferred.fromCoroutine(self.uploader.push(APP, DIGEST, body)).addErrback(
+            Deferred.fromCoroutine(self.uploader.push(APP, DIGEST, body, "ann")).addErrback(
                 lambda failure: failure.trap(DigestInvalid, CancelledError)
             )
         self.assertEqual(1, self.uploads.total_entries)

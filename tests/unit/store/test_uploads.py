@@ -17,7 +17,7 @@ BODY = b"0123456789" * 1000
 
 class UploadTests(PushTestCase):
     def begin(self, body: bytes = BODY) -> Upload:
-        upload = self.store.uploads.begin(APP)
+        upload = self.store.uploads.begin(APP, "ann")
         self.result(upload.write(body))
         return upload
 
