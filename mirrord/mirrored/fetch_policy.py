@@ -16,10 +16,20 @@ from mirrord.flight.backoff import backoff_seconds
 from mirrord.mirrored.ports import BlobBody, Upstream
 from mirrord.mirrored.timeouts import REQUEST_SECONDS, sleep
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import CircuitOpen, RegistryError, UpstreamBusy, UpstreamError, UpstreamUnreachable
+from mirrord.oci.errors import (
+    CircuitOpen,
+    RegistryError,
+    Unavailable,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamUnreachable,
+)
 from mirrord.oci.names import RepositoryKey
 
 T = TypeVar("T")
+
+MAX_REPOSITORIES = 256
+"""The most repositories through which one download may be requested."""
 
 _MAX_ATTEMPTS = 5
 _FIRST_ATTEMPT_SECONDS = 8.0
@@ -64,7 +74,13 @@ class BlobFetchPolicy:
         return self._clock.seconds() - self._started_at
 
     def add(self, key: RepositoryKey) -> None:
-        """Add a repository through which the blob may be requested."""
+        """Add a repository through which the blob may be requested.
+
+        Raises:
+            Unavailable: There are too many.
+        """
+        if key not in self.repositories and len(self.repositories) + len(self.refusals) >= MAX_REPOSITORIES:
+            raise Unavailable("this blob is being downloaded for too many repositories")
         self.refusals.pop(key, None)
         if key not in self.repositories:
             self.repositories.append(key)
