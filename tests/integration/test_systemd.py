@@ -1,6 +1,7 @@
 """mirrord as a service, in a container of Debian 12 with systemd."""
 
 import json
+import os
 import re
 import ssl
 import time
@@ -237,6 +238,16 @@ class ServiceTests(ContainerCase):
         stored.unlink()
         failed = self.container.execute("systemctl restart mirrord")
         self.assertNotEqual(failed.returncode, 0, "started without its password")
+
+    def test_limits(self) -> None:
+        """The service is limited to three quarters of the memory, and uses less than half of its tasks."""
+        blob = self.registry.put_image(MB, seed=5).layer
+        self.assert_right(pull(self.url(f"blobs/{blob.digest}")), blob)
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self.assertEqual(round(100 * int(self.show("MemoryMax")) / physical), 75)
+        self.assertEqual(self.show("TasksMax"), "64")
+        threads = self.container.run(f"ls /proc/{self.show('MainPID')}/task").split()
+        self.assertLess(len(threads), 32)
 
     def test_killed(self) -> None:
         """After `kill -9` the service is restarted after RestartSec, and cached content is intact."""

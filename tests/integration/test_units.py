@@ -41,6 +41,14 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
 
+class LimitTests(SynchronousTestCase):
+    def test_limits(self) -> None:
+        """A leak or a flood of threads ends the service, and not the host."""
+        text = SERVICE.read_text()
+        self.assertIn("\nMemoryMax=75%\n", text)
+        self.assertIn("\nTasksMax=64\n", text)
+
+
 class TimeTests(SynchronousTestCase):
     def test_a_drain_is_not_cut_short(self) -> None:
         """The unit waits longer for the exit than a drain takes with the default settings."""
