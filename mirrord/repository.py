@@ -282,7 +282,7 @@ class RepositoryWriter(ABC):
     """The operations that change a repository. Changes are durable when a method returns."""
 
     @abstractmethod
-    def begin_upload(self, client: str) -> UploadProgress:
+    async def begin_upload(self, client: str) -> UploadProgress:
         """Begin an upload session, which any later request may continue.
 
         `client` is the name by which the sessions of one client are counted.

@@ -69,7 +69,7 @@ class UploadHandler:
         if route.digest is not None:
             await writer.push_blob(route.digest, request.body, request.client)
             return _created(name, route.digest)
-        return _in_progress(202, name, writer.begin_upload(request.client))
+        return _in_progress(202, name, await writer.begin_upload(request.client))
 
     async def _mount(
         self, request: RegistryRequest, route: UploadRoute, *, digest: Digest, writer: RepositoryWriter

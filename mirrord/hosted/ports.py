@@ -56,7 +56,7 @@ class UploadFile(Protocol):
 class UploadSessions(Protocol):
     """All sessions; a sweep removes those that were idle for `partials` of the configuration."""
 
-    def begin(self, repository: RepositoryName, client: str) -> UploadFile:
+    async def begin(self, repository: RepositoryName, client: str) -> UploadFile:
         """Return a new session; `client` is the name by which those of one client are counted.
 
         Raises:
@@ -66,7 +66,15 @@ class UploadSessions(Protocol):
         """
         ...
 
-    def find(self, repository: RepositoryName, session: str) -> UploadFile | None:
+    def offset(self, repository: RepositoryName, session: str) -> int | None:
+        """Return the number of bytes of a session; None if there is none.
+
+        Raises:
+            UploadBusy: A request uses it.
+        """
+        ...
+
+    async def find(self, repository: RepositoryName, session: str) -> UploadFile | None:
         """Return the session of this name and repository; None if there is none.
 
         Raises:

@@ -141,9 +141,9 @@ class HostedRepository(Repository, RepositoryWriter):
             page.body, artifact_type is not None, CacheResult.hit(), next_after=page.next_after
         )
 
-    def begin_upload(self, client: str) -> UploadProgress:
+    async def begin_upload(self, client: str) -> UploadProgress:
         """Begin an upload session of this client."""
-        return self._services.uploader.begin(self._name, client)
+        return await self._services.uploader.begin(self._name, client)
 
     def upload_progress(self, session: str) -> UploadProgress:
         """Return the progress of a session."""

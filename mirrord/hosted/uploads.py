@@ -11,8 +11,8 @@ are written or released; a stretch at a time, so that a client that announces mu
 little room.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import attrs
 
@@ -86,13 +86,13 @@ class Uploader:
         default=attrs.Factory(lambda self: SpaceReservations(self._space), takes_self=True), init=False
     )
 
-    def begin(self, name: RepositoryName, client: str) -> UploadProgress:
+    async def begin(self, name: RepositoryName, client: str) -> UploadProgress:
         """Begin a session of this client, which any later request may continue.
 
         Raises:
             TooManyRequests, Unavailable: There are too many.
         """
-        upload = self._sessions.begin(name, client)
+        upload = await self._sessions.begin(name, client)
         upload.release()
         return UploadProgress(upload.session, upload.offset)
 
@@ -102,8 +102,10 @@ class Uploader:
         Raises:
             BlobUploadUnknown: There is no such session.
         """
-        with self._found(name, session) as upload:
-            return UploadProgress(session, upload.offset)
+        offset = self._sessions.offset(name, session)
+        if offset is None:
+            raise _unknown()
+        return UploadProgress(session, offset)
 
     async def append(
         self, name: RepositoryName, session: str, body: RequestBody, chunk: ChunkRange | None
@@ -116,7 +118,7 @@ class Uploader:
             SizeInvalid: The chunk is not as long as announced, or the blob is too large.
             Unavailable: There is no room.
         """
-        with self._found(name, session) as upload:
+        async with self._found(name, session) as upload:
             await self._write(upload, body, chunk)
             return UploadProgress(session, upload.offset)
 
@@ -135,7 +137,7 @@ class Uploader:
             DigestInvalid: The bytes do not match `digest`; the session stays.
             RegistryError: As `append`.
         """
-        with self._found(name, session) as upload:
+        async with self._found(name, session) as upload:
             await self._write(upload, body, chunk)
             await upload.commit(digest)
 
@@ -147,7 +149,7 @@ class Uploader:
             RegistryError: As `begin` and `append`.
         """
         self._check(0, body, None)
-        upload = self._sessions.begin(name, client)
+        upload = await self._sessions.begin(name, client)
         try:
             await self._write(upload, body, None)
             await upload.commit(digest)
@@ -164,14 +166,14 @@ class Uploader:
         Raises:
             BlobUploadUnknown: There is no such session.
         """
-        with self._found(name, session) as upload:
+        async with self._found(name, session) as upload:
             await upload.discard()
 
-    @contextmanager
-    def _found(self, name: RepositoryName, session: str) -> Iterator[UploadFile]:
-        upload = self._sessions.find(name, session)
+    @asynccontextmanager
+    async def _found(self, name: RepositoryName, session: str) -> AsyncIterator[UploadFile]:
+        upload = await self._sessions.find(name, session)
         if upload is None:
-            raise BlobUploadUnknown("no such upload in this repository")
+            raise _unknown()
         try:
             yield upload
         finally:
@@ -205,3 +207,7 @@ class Uploader:
                 del data  # not kept during the wait for the next, by a thousand clients
         if chunk is not None and upload.offset != chunk.stop:
             raise SizeInvalid("the body does not match Content-Range")
+
+
+def _unknown() -> BlobUploadUnknown:
+    return BlobUploadUnknown("no such upload in this repository")

@@ -10,10 +10,12 @@ from twisted.internet.defer import Deferred
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
+from mirrord.store import disk
 from mirrord.store.contents import Contents
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.partials import PartialFile, PartialStore
 from mirrord.store.schema import ContentRow
+from mirrord.store.threads import Threads
 
 SMALL_BYTES = 64 * 1024
 """Blobs up to this size are read whole, verified, and served from memory."""
@@ -27,6 +29,7 @@ class StoredBlob:
     body: bytes | None
     _path: Path
     _fd: int | None
+    _threads: Threads
     _closed: Callable[[], None]
     _is_closed: bool = attrs.field(default=False, init=False)
 
@@ -57,7 +60,7 @@ class StoredBlob:
             return
         self._is_closed = True
         if self._fd is not None:
-            os.close(self._fd)
+            disk.close_reader(self._threads, self._fd)
         self._closed()
 
 
@@ -71,6 +74,7 @@ class BlobStore:
     _layout: Layout
     _contents: Contents
     _partials: PartialStore
+    _threads: Threads
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _waiters: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     pinned_bytes: int = attrs.field(default=0, init=False)
@@ -82,6 +86,8 @@ class BlobStore:
 
     def has(self, blob: Descriptor) -> bool:
         """Return whether the file of a committed blob has the described size; looks at the disk itself."""
+        if self._contents.removals.is_running(ContentKind.BLOB, blob.digest):
+            return False
         try:
             size = self._layout.content(ContentKind.BLOB, blob.digest).stat().st_size
         except FileNotFoundError:
@@ -105,6 +111,7 @@ class BlobStore:
             body=body,
             path=self._layout.content(ContentKind.BLOB, digest),
             fd=fd,
+            threads=self._threads,
             closed=lambda: self._unpin(digest),
         )
 
@@ -116,12 +123,13 @@ class BlobStore:
         """Open a new, empty partial; raises ValueError if this digest is being written already."""
         return self._partials.create(digest, is_kept=is_kept)
 
-    def move_back(self, digest: Digest, path: Path) -> bool:
+    async def move_back(self, digest: Digest, path: Path) -> bool:
         """Rename the file of a blob to `path`, where it was before its commit; False if others use it now."""
         if self._contents.is_hosted(ContentKind.BLOB, digest) or self.is_pinned(digest):
             return False
         self._contents.drop(ContentKind.BLOB, digest)
-        self._layout.content(ContentKind.BLOB, digest).rename(path)
+        renaming = self._threads.run(os.rename, self._layout.content(ContentKind.BLOB, digest), path)
+        await self._contents.removals.run([(ContentKind.BLOB, digest)], renaming)
         return True
 
     def is_pinned(self, digest: Digest) -> bool:
@@ -142,6 +150,8 @@ class BlobStore:
         row = self._contents.get(ContentKind.BLOB, digest)
         if row is not None:
             return row
+        if self._contents.removals.is_running(ContentKind.BLOB, digest):
+            return None
         try:
             size = self._layout.content(ContentKind.BLOB, digest).stat().st_size
         except FileNotFoundError:

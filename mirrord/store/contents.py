@@ -11,6 +11,7 @@ from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.database import Database
 from mirrord.store.layout import BLOCK_BYTES, footprint
+from mirrord.store.removals import Removals
 from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
 
 _BLOCKS = f"count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES})"
@@ -72,6 +73,8 @@ class BodyCache:
 class Contents:
     """The rows of content, and cached `bodies`; `mirrored` and `hosted` are running totals.
 
+    A file without a row is adopted when it is requested, unless it is one of the `removals`.
+
     Content that is claimed, or linked to a hosted repository, is hosted: only a sweep of hosted content
     removes it.
     """
@@ -80,6 +83,7 @@ class Contents:
     bodies: BodyCache
     mirrored: Total = attrs.field(init=False)
     hosted: Total = attrs.field(init=False)
+    removals: Removals = attrs.field(factory=Removals, init=False)
     _claims: Counter[tuple[ContentKind, Digest]] = attrs.field(factory=Counter, init=False)
 
     def __attrs_post_init__(self) -> None:

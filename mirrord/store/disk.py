@@ -62,6 +62,34 @@ class StoreLock:
         os.close(self._fd)
 
 
+async def open_file(threads: Threads, path: Path, flags: int) -> int:
+    """Open a file in a thread. If the caller stops waiting, it is closed again, and deleted if it is new.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    is_awaited = True
+
+    def returned(result: object) -> None:
+        if isinstance(result, int) and not is_awaited:
+            if flags & os.O_CREAT:
+                threads.run(unlink_all, [path]).addErrback(lambda _: None)
+            threads.close(result)
+
+    try:
+        return await shield(threads.run(os.open, path, flags | os.O_CLOEXEC, FILE_MODE), returned)
+    finally:
+        is_awaited = False
+
+
+def close_reader(threads: Threads, fd: int) -> None:
+    """Close a descriptor, in a thread if its file is deleted: the last one to be closed frees its blocks."""
+    if os.fstat(fd).st_nlink:
+        os.close(fd)
+    else:
+        threads.close(fd)
+
+
 def append(fd: int, offset: int, chunk: bytes, hasher: Hasher | None = None) -> None:
     """Write all of `chunk` at `offset`, then hash it.
 

@@ -72,6 +72,7 @@ class ManifestStore:
 
     async def _write(self, manifest: Manifest) -> None:
         digest = manifest.digest
+        await self._contents.removals.finished(ContentKind.MANIFEST, digest)
         scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
         path = self._layout.content(ContentKind.MANIFEST, digest)
         await self._threads.sync(disk.write_committed, scratch, path, manifest.body)
@@ -80,7 +81,9 @@ class ManifestStore:
     async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:
         """Read and verify a manifest; one without a row was stored just before an earlier run ended."""
         path = self._layout.content(ContentKind.MANIFEST, digest)
-        if row is None and not path.exists():
+        if row is None and (
+            self._contents.removals.is_running(ContentKind.MANIFEST, digest) or not path.exists()
+        ):
             return None
         media_type = "" if row is None else row.media_type
         media_type = media_type or self._contents.hosted_type(ContentKind.MANIFEST, digest) or ""

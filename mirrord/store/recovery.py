@@ -16,6 +16,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.store import disk
 from mirrord.store.contents import TOTALS, Contents
@@ -157,12 +158,15 @@ class Reconciliation:
     def _adopt(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
         for number, (name, size) in enumerate(listed.items()):
             digest = folder.digest_of(name)
-            is_unknown = digest is not None and self._contents.get(folder.kind, digest) is None
-            if digest is not None and is_unknown and (folder.path / name).exists():
+            if digest is not None and self._is_lacking(folder.kind, digest) and (folder.path / name).exists():
                 self._contents.add(folder.kind, digest, size)
                 self.adopted += 1
             if number % FILES_A_SLICE == 0:
                 yield
+
+    def _is_lacking(self, kind: ContentKind, digest: Digest) -> bool:
+        is_unknown = self._contents.get(kind, digest) is None
+        return is_unknown and not self._contents.removals.is_running(kind, digest)
 
     def _drop(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
         for number, row in enumerate(self._contents.with_prefix(folder.kind, folder.prefix)):

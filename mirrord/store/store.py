@@ -126,7 +126,7 @@ def open_store(
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
     partials = PartialStore(layout=layout, threads=threads, now=database.now, committed=committed)
-    blobs = BlobStore(layout=layout, contents=contents, partials=partials)
+    blobs = BlobStore(layout=layout, contents=contents, partials=partials, threads=threads)
     manifests = ManifestStore(
         layout=layout, contents=contents, index=index, partials=partials, threads=threads
     )

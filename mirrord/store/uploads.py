@@ -26,16 +26,16 @@ from mirrord.oci.names import RepositoryName
 from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
-from mirrord.store.disk import stamp
 from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
 from mirrord.store.hosted_index import HostedIndex
-from mirrord.store.layout import FILE_MODE, Layout, footprint
+from mirrord.store.layout import Layout, footprint
 from mirrord.store.threads import Threads
 from mirrord.store.upload_counts import CROWDED_SECONDS, SessionName, UploadCounts
 
 MAX_HASHES = 256
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
+_IN_DOUBT = frozenset({errno.EIO, errno.ETIMEDOUT})
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -70,8 +70,8 @@ class Upload(HashedFile):
 
         Raises:
             DigestInvalid: The bytes are not what `digest` names; the session stays.
-            OSError: The disk failed; the session stays, unless it was an fsync that failed: then the bytes
-                on the disk are in doubt, and are discarded.
+            OSError: The disk failed; the session stays, unless an fsync failed or did not return in time:
+                then the bytes on the disk are in doubt, and are discarded.
         """
         await self.finish(self._commit(digest))
 
@@ -89,26 +89,31 @@ class Upload(HashedFile):
         """Verify, fsync, rename, fsync the folder, index: the blob exists from the last of these on.
 
         An error before that leaves the session as it was: the file is renamed back, unless another
-        repository has linked to it meanwhile. It replaces a file of the same bytes, if there is one:
-        otherwise the duration of a commit would reveal what repositories have that the caller may not read.
+        repository has linked to it meanwhile. If the disk hangs the file may yet become a blob, so the
+        session is over. It replaces a file of the same bytes, if there is one: otherwise the duration of a
+        commit would reveal what repositories have that the caller may not read.
         """
         if not await self.matches(digest):
             raise DigestInvalid(f"the bytes that were uploaded are not {digest}")
         target = self._context.layout.content(ContentKind.BLOB, digest)
         blob = Descriptor(OCTET_STREAM, digest, self.offset)
+        contents = self._context.contents
         try:
-            with self._context.contents.claimed(ContentKind.BLOB, digest):
+            with contents.claimed(ContentKind.BLOB, digest):
+                await contents.removals.finished(ContentKind.BLOB, digest)
                 try:
                     await self.move(self.path, target)
                 except OSError as error:
-                    if error.errno == errno.EIO:
+                    if error.errno in _IN_DOUBT:
                         await self._end()
                     raise
                 if not await self._context.hosted.add_blob(self._repository, blob):
                     raise FileNotFoundError(errno.ENOENT, "the blob vanished before it was linked")
-        except OSError:
-            if not self.is_over and not self.path.exists():
-                self._move_back(digest)
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                self.is_over = True
+            elif not self.is_over and not self.path.exists():
+                await self._move_back(digest)
             raise
         await self._end()
 
@@ -119,10 +124,10 @@ class Upload(HashedFile):
             await self.unlink(self.path)
         self.release()
 
-    def _move_back(self, digest: Digest) -> None:
+    async def _move_back(self, digest: Digest) -> None:
         """Rename the file to the session's name; if others use the blob by now, the session is over."""
         try:
-            self.is_over = not self._context.blobs.move_back(digest, self.path)
+            self.is_over = not await self._context.blobs.move_back(digest, self.path)
         except OSError:
             self.is_over = True
 
@@ -140,6 +145,7 @@ class Uploads:
     _token: Callable[[], str]
     counts: UploadCounts = attrs.field(init=False)
     _idle: dict[str, IdleFile] = attrs.field(init=False)
+    _opening: set[str] = attrs.field(factory=set, init=False)
     _busy: dict[str, Upload] = attrs.field(factory=dict, init=False)
     _hashes: LRUCache[str, RunningHash] = attrs.field(factory=lambda: LRUCache(MAX_HASHES), init=False)
 
@@ -163,7 +169,7 @@ class Uploads:
         """The number of idle sessions whose running hash is kept."""
         return len(self._hashes)
 
-    def begin(self, repository: RepositoryName, client: str) -> Upload:
+    async def begin(self, repository: RepositoryName, client: str) -> Upload:
         """Begin a new session, counted as one of this client.
 
         Raises:
@@ -172,25 +178,32 @@ class Uploads:
         name = SessionName.of(self._token(), repository, client)
         self.counts.check(name)
         path, session = self._context.layout.uploads / str(name), str(name)
-        upload = self._open(repository, session, path, os.open(path, _NEW, FILE_MODE))
         self.counts.add(session)
-        return upload
+        try:
+            fd = await disk.open_file(self._threads, path, _NEW)
+        except BaseException:
+            self.counts.remove(session)
+            raise
+        return self._open(repository, session, path, fd)
 
-    def find(self, repository: RepositoryName, session: str) -> Upload | None:
+    def offset(self, repository: RepositoryName, session: str) -> int | None:
+        """Return the size of the session of this name and repository; None if there is none."""
+        found = self._find(repository, session)
+        return None if found is None else found.size
+
+    async def find(self, repository: RepositoryName, session: str) -> Upload | None:
         """Open the session of this name and repository; None if there is none."""
-        name = SessionName.parse(session)
-        if name is None or not name.is_in(repository):
-            return None
-        if session in self._busy:
-            raise UploadBusy("another request writes to this upload")
-        found = self._idle.get(session)
+        found = self._find(repository, session)
         if found is None:
             return None
+        self._opening.add(session)
         try:
-            fd = os.open(found.path, os.O_RDWR | os.O_CLOEXEC)
+            fd = await disk.open_file(self._threads, found.path, os.O_RDWR)
         except FileNotFoundError:
             self._forget(session)
             return None
+        finally:
+            self._opening.remove(session)
         return self._open(repository, session, found.path, fd)
 
     def expired(self, seconds: float) -> list[str]:
@@ -207,7 +220,8 @@ class Uploads:
 
         If the disk fails they are gone all the same, until the next start.
         """
-        removed = [session for name in names if (session := self._forget(name)) is not None]
+        idle = [name for name in names if name not in self._opening]
+        removed = [session for name in idle if (session := self._forget(name)) is not None]
         await self._threads.run(disk.unlink_all, [session.path for session in removed])
         return sum(footprint(session.size) for session in removed)
 
@@ -215,6 +229,14 @@ class Uploads:
         """Release every session that a request still uses."""
         for upload in list(self._busy.values()):
             upload.release()
+
+    def _find(self, repository: RepositoryName, session: str) -> IdleFile | None:
+        name = SessionName.parse(session)
+        if name is None or not name.is_in(repository):
+            return None
+        if session in self._busy or session in self._opening:
+            raise UploadBusy("another request writes to this upload")
+        return self._idle.get(session)
 
     def _open(self, repository: RepositoryName, session: str, path: Path, fd: int) -> Upload:
         self._idle.pop(session, None)
@@ -238,7 +260,9 @@ class Uploads:
         if upload.is_over:
             self.counts.remove(upload.session)
             return
-        self._idle[upload.session] = IdleFile(upload.path, upload.offset, stamp(upload.path, self._now()))
+        since = self._now()
+        self._idle[upload.session] = IdleFile(upload.path, upload.offset, since)
+        self._threads.run(disk.stamp, upload.path, since).addErrback(lambda _: None)
         self._hashes[upload.session] = upload.running
 
     def _forget(self, name: str) -> IdleFile | None:

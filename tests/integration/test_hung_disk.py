@@ -4,8 +4,6 @@ import shutil
 import signal
 import subprocess
 import time
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from tests.integration.case import MIB, MirrorCase
 from tests.integration.client import pull
@@ -67,12 +65,8 @@ class HungFsyncTests(MirrorCase):
 
     def readiness(self) -> tuple[int, str]:
         """Return the status of /readyz, and what it says about the store."""
-        try:
-            with urlopen(f"{self.daemon.admin_url}/readyz", timeout=30) as response:
-                return response.status, json.loads(response.read())["checks"]["store"]
-        except HTTPError as error:
-            with error:
-                return error.status, json.loads(error.read())["checks"]["store"]
+        answer = pull(f"{self.daemon.admin_url}/readyz")
+        return answer.status, json.loads(answer.body)["checks"]["store"]
 
     def test_hung_fsyncs(self) -> None:
         """Hits and cold pulls are served, /readyz names the problem, and SIGTERM ends the daemon in time."""

@@ -98,9 +98,9 @@ class HostedSweeperTests(PushTestCase):
         shared = self.push_blob(b"shared", APP)
         self.add_manifest(UBUNTU, manifest(layer(b"shared")))
         self.store.index.add_links(UBUNTU, manifest(layer(b"shared")).references())
-        self.store.uploads.begin(APP, "ann").release()
+        self.result(self.store.uploads.begin(APP, "ann")).release()
         self.pass_time(PARTIALS_SECONDS - 1)
-        young = self.store.uploads.begin(APP, "ann")
+        young = self.result(self.store.uploads.begin(APP, "ann"))
         young.release()
         self.pass_time(1.0)
 
@@ -108,7 +108,7 @@ class HostedSweeperTests(PushTestCase):
         self.assertEqual(HostedSweepResult(blobs=2, uploads=1, removed=removed), self.sweep())
 
         self.assertEqual((None, b"shared"), (self.read_blob(alone), self.read_blob(shared)))
-        self.assertIsNotNone(self.store.uploads.find(APP, young.session))
+        self.assertIsNotNone(self.result(self.store.uploads.find(APP, young.session)))
         self.assertEqual(0, self.store.hosted_gc.total_entries)
 
     def test_preview(self) -> None:
@@ -118,7 +118,7 @@ class HostedSweeperTests(PushTestCase):
         blob = self.push_blob(b"alone", OTHER)
         self.push_blob(b"unlinked", APP)
         self.result(self.store.hosted.delete(APP, Digest.of(b"unlinked")))
-        self.store.uploads.begin(APP, "ann").release()
+        self.result(self.store.uploads.begin(APP, "ann")).release()
         self.pass_time(PARTIALS_SECONDS)
 
         preview = self.preview(rule)

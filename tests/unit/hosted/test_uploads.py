@@ -27,7 +27,7 @@ class UploaderCase(HostedCase):
         super().setUp()
         self.uploader = self.services.uploader
         self.uploads = self.store.opened.uploads
-        self.session = self.uploader.begin(APP, "ann").session
+        self.session = self.successResultOf(Deferred.fromCoroutine(self.uploader.begin(APP, "ann"))).session
 
     def append(self, body: FakeRequestBody, chunk: ChunkRange | None = None) -> "Deferred[UploadProgress]":
         return Deferred.fromCoroutine(self.uploader.append(APP, self.session, body, chunk))
@@ -106,7 +106,7 @@ class SessionTests(UploaderCase):
 
     def test_busy(self) -> None:
         """A session is used by one request at a time."""
-        upload = self.uploads.find(APP, self.session)
+        upload = self.successResultOf(Deferred.fromCoroutine(self.uploads.find(APP, self.session)))
         assert upload is not None
         self.assertRaises(UploadBusy, self.uploader.progress, APP, self.session)
 

@@ -97,7 +97,7 @@ class PushTestCase(StoreTestCase):
     """Pushes to `self.store` as a client would."""
 
     def push_blob(self, body: bytes, repository: RepositoryName = APP) -> Digest:
-        upload = self.store.uploads.begin(repository, "ann")
+        upload = self.result(self.store.uploads.begin(repository, "ann"))
         self.result(upload.write(body))
         self.result(upload.commit(Digest.of(body)))
         return Digest.of(body)

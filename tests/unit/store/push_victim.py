@@ -47,7 +47,7 @@ async def push(root: Path, count: int) -> None:
     store = open_here(root)
     say(READY)
     for number in range(count):
-        upload = store.uploads.begin(APP, "ann")
+        upload = await store.uploads.begin(APP, "ann")
         await upload.write(body(number))
         await upload.commit(Digest.of(body(number)))
         say(f"blob {number}")

@@ -126,7 +126,7 @@ class FullDiskPushTests(FullDiskTestCase):
         for blocks in range(0, 40, 2):
             body, image = os.urandom(40_000), manifest(note=f"{blocks:0>9000}")
             digest = Digest.of(body)
-            upload = self.store.uploads.begin(APP, "ann")
+            upload = self.result(self.store.uploads.begin(APP, "ann"))
             filler = self.leave(blocks)
             is_pushed = self.is_done(upload.write(body)) and self.is_done(upload.commit(digest))
             self.assertEqual((is_pushed, is_pushed), (self.has(digest), self.read_blob(digest) == body))

@@ -16,14 +16,13 @@ class UploadCountsTests(PushTestCase):
         self.store.uploads.counts.limits = LIMITS
 
     def begin(self, client: str = "ann", repository: RepositoryName = APP) -> Upload:
-        upload = self.store.uploads.begin(repository, client)
+        upload = self.result(self.store.uploads.begin(repository, client))
         upload.release()
         return upload
 
     def rejection(self, client: str, repository: RepositoryName = APP) -> RegistryError:
-        with self.assertRaises(RegistryError) as caught:
-            self.begin(client, repository)
-        error: RegistryError = caught.exception
+        error = self.failure(self.store.uploads.begin(repository, client), RegistryError)
+        assert isinstance(error, RegistryError)
         return error
 
     def test_client(self) -> None:
@@ -59,7 +58,9 @@ class UploadCountsTests(PushTestCase):
     def test_over(self) -> None:
         """A session that is committed, discarded, removed or lost is not counted any more."""
         kept = [self.begin() for _ in range(3)]
-        committed, discarded = (self.store.uploads.find(APP, upload.session) for upload in kept[:2])
+        committed, discarded = (
+            self.result(self.store.uploads.find(APP, upload.session)) for upload in kept[:2]
+        )
         assert committed is not None
         assert discarded is not None
         self.result(committed.commit(Digest.of(b"")))
@@ -68,7 +69,7 @@ class UploadCountsTests(PushTestCase):
         self.result(self.store.uploads.remove([kept[2].session]))
         lost, *_ = [self.begin() for _ in range(3)]
         lost.path.unlink()
-        self.assertIsNone(self.store.uploads.find(APP, lost.session))
+        self.assertIsNone(self.result(self.store.uploads.find(APP, lost.session)))
 
         self.begin()
 
@@ -82,7 +83,7 @@ class UploadCountsTests(PushTestCase):
         self.reopen()
         self.store.uploads.counts.limits = LIMITS
 
-        self.assertIsNotNone(self.store.uploads.find(APP, old.name.rpartition("-")[0]))
+        self.assertIsNotNone(self.result(self.store.uploads.find(APP, old.name.rpartition("-")[0])))
         self.begin()
         self.assertIn("this client", self.rejection("ann").message)
         self.assertIn("this repository", self.rejection("ben").message)

@@ -8,6 +8,7 @@ from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import DigestInvalid, UploadBusy
 from mirrord.store import disk, uploads
+from mirrord.store.threads import DiskTimeout
 from mirrord.store.uploads import Upload
 from tests.unit.store.cases import APP, WEB, PushTestCase
 
@@ -17,12 +18,12 @@ BODY = b"0123456789" * 1000
 
 class UploadTests(PushTestCase):
     def begin(self, body: bytes = BODY) -> Upload:
-        upload = self.store.uploads.begin(APP, "ann")
+        upload = self.result(self.store.uploads.begin(APP, "ann"))
         self.result(upload.write(body))
         return upload
 
     def find(self, session: str) -> Upload:
-        upload = self.store.uploads.find(APP, session)
+        upload = self.result(self.store.uploads.find(APP, session))
         assert upload is not None
         return upload
 
@@ -39,21 +40,21 @@ class UploadTests(PushTestCase):
         self.result(upload.commit(Digest.of(BODY * 2)))
         self.assertEqual(BODY * 2, self.read_blob(Digest.of(BODY * 2)))
         self.assertEqual([], self.files())
-        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+        self.assertIsNone(self.result(self.store.uploads.find(APP, upload.session)))
 
     def test_it_belongs_to_its_repository(self) -> None:
         """A session is found in no other repository, nor under an invalid name."""
         upload = self.begin()
         upload.release()
         for session in (upload.session, "../lock", "x", "0" * 32 + upload.session[32:]):
-            self.assertIsNone(self.store.uploads.find(WEB, session))
-        self.assertIsNone(self.store.uploads.find(APP, "0" * 32 + upload.session[32:]))
+            self.assertIsNone(self.result(self.store.uploads.find(WEB, session)))
+        self.assertIsNone(self.result(self.store.uploads.find(APP, "0" * 32 + upload.session[32:])))
         self.find(upload.session).release()
 
     def test_it_belongs_to_one_request(self) -> None:
         """While a request uses a session, another one gets UploadBusy."""
         upload = self.begin()
-        self.assertRaises(UploadBusy, self.store.uploads.find, APP, upload.session)
+        self.failure(self.store.uploads.find(APP, upload.session), UploadBusy)
 
     def test_it_survives_a_kill(self) -> None:
         """After a restart the offset is the length of the file, whose bytes are hashed again."""
@@ -106,7 +107,7 @@ class UploadTests(PushTestCase):
         upload = self.begin()
         self.threads.failures["commit"] = OSError(errno.EIO, "fsync failed")
         self.failure(upload.commit(Digest.of(BODY)), OSError)
-        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+        self.assertIsNone(self.result(self.store.uploads.find(APP, upload.session)))
         self.assertEqual([], self.files())
 
     def test_a_file_that_vanishes(self) -> None:
@@ -116,7 +117,7 @@ class UploadTests(PushTestCase):
         self.failure(upload.commit(Digest.of(BODY)), OSError)
         upload.release()
         self.assertFalse(self.has(Digest.of(BODY)))
-        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+        self.assertIsNone(self.result(self.store.uploads.find(APP, upload.session)))
 
     def test_a_blob_that_is_there_already(self) -> None:
         """A second push of a blob makes the same calls as the first, so that its timing reveals nothing."""
@@ -178,7 +179,7 @@ class UploadTests(PushTestCase):
         upload = self.begin()
         self.result(upload.discard())
         self.assertEqual([], self.files())
-        self.assertIsNone(self.store.uploads.find(APP, upload.session))
+        self.assertIsNone(self.result(self.store.uploads.find(APP, upload.session)))
 
     def test_many_cost_no_descriptors(self) -> None:
         """Idle sessions have no open file; those whose running hash was dropped are hashed again."""
@@ -191,6 +192,52 @@ class UploadTests(PushTestCase):
         self.assertTrue(upload.is_closed)
         for session in sessions:
             self.result(self.find(session).commit(Digest.of(b"x")))
+
+    def test_the_disk_is_used_in_threads(self) -> None:
+        """Creating, opening, stamping and closing the file of a session happens in threads."""
+        self.threads.hold()
+        beginning = Deferred.fromCoroutine(self.store.uploads.begin(APP, "ann"))
+        self.assertNoResult(beginning)
+        self.assertEqual([], list(self.layout.uploads.iterdir()))
+        self.threads.release()
+        upload = self.successResultOf(beginning)
+
+        self.threads.hold()
+        upload.release()
+        finding = Deferred.fromCoroutine(self.store.uploads.find(APP, upload.session))
+        self.assertNoResult(finding)
+        self.failure(self.store.uploads.find(APP, upload.session), UploadBusy)
+        removing = Deferred.fromCoroutine(self.store.uploads.remove([upload.session]))
+        self.threads.release()
+        self.assertEqual(0, self.successResultOf(removing))
+        found = self.successResultOf(finding)
+        assert found is not None
+        found.release()
+        self.assertEqual(0, self.store.uploads.offset(APP, upload.session))
+
+    def test_a_client_that_leaves_early(self) -> None:
+        """A session whose client has disconnected before its file was created, or in time, leaves none."""
+        for give_up in (Deferred.cancel, lambda _: self.threads.expire()):
+            self.threads.hold()
+            beginning = Deferred.fromCoroutine(self.store.uploads.begin(APP, "ann"))
+            give_up(beginning)
+            self.failureResultOf(beginning)
+            self.threads.release()
+            self.assertEqual([], list(self.layout.uploads.iterdir()))
+            self.assertEqual(0, self.store.uploads.total_entries)
+
+    def test_a_commit_that_hangs(self) -> None:
+        """A commit that does not return in time fails, and its session is over; nothing is linked later."""
+        upload = self.begin(b"x")
+        self.threads.hold()
+        committing = Deferred.fromCoroutine(upload.commit(Digest.of(b"x")))
+        self.threads.expire()
+        self.threads.expire()
+        self.failureResultOf(committing, DiskTimeout)
+        upload.release()
+        self.threads.release()
+        self.assertEqual([], list(self.layout.uploads.iterdir()))
+        self.assertEqual((0, False), (self.store.uploads.total_entries, self.has(Digest.of(b"x"))))
 
     def test_expired_sessions(self) -> None:
         """A session that was idle for long expires; one in use does not."""
