@@ -1,13 +1,17 @@
 """The wheel and the checkout: their content, and the plugin through which twistd finds the daemon."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
+from packaging.requirements import Requirement
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +84,32 @@ class WheelTests(PackagingCase):
             self.assertIn((ROOT / "systemd" / name).read_text(), output)
         for line in ("WatchdogSec=30", "[[listen]]", "==> /etc/mirrord/mirrord.toml"):
             self.assertIn(f"\n{line}\n", output)
+
+
+class ConstraintTests(SynchronousTestCase):
+    """`constraints.txt`, which SECURITY.md describes how to update."""
+
+    def required(self, requirements: Iterable[str], extras: Iterable[str] = ("",)) -> Iterator[Requirement]:
+        """Yield requirements, and those of the packages that satisfy them."""
+        for requirement in map(Requirement, requirements):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+                yield requirement
+                requires = distribution(requirement.name).requires or ()
+                yield from self.required(requires, requirement.extras or ("",))
+
+    def test_pins(self) -> None:
+        """Every dependency, direct or not, is pinned with hashes to a version that is allowed."""
+        entries = re.split(r"^(?=\w)", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)[1:]
+        pins = {}
+        for entry in entries:
+            name, version = entry.split()[0].split("==")
+            self.assertRegex(entry, r"--hash=sha256:[0-9a-f]{64}\b")
+            pins[name] = version
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for requirement in self.required(project["dependencies"]):
+            name = re.sub(r"[._-]+", "-", requirement.name).lower()
+            self.assertIn(pins.get(name, "0"), requirement.specifier, name)
 
 
 class CheckoutTests(PackagingCase):
