@@ -87,10 +87,10 @@ class ImageReference:
 
     @property
     def familiar_name(self) -> str:
-        """The name of the repository as docker shortens it."""
+        """The name of the repository as docker shortens it, unless it would then name another registry."""
         if self.key.is_hosted:
             return str(self.repository)
-        if self.registry != DOCKER_HUB:
+        if self.registry != DOCKER_HUB or _is_host(str(self.repository)):
             return f"{self.registry}/{self.repository}"
         rest = self.repository.without_prefix(_OFFICIAL)
         is_short = rest is not None and "/" not in rest.name
@@ -99,7 +99,9 @@ class ImageReference:
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
-        return f"{self.familiar_name}{tag}{digest}"
+        text = f"{self.familiar_name}{tag}{digest}"
+        is_ambiguous = self.registry == DOCKER_HUB and _BARE_DIGEST.fullmatch(text)
+        return f"{DOCKER_HUB}/{text}" if is_ambiguous else text
 
 
 def _is_host(name: str) -> bool:

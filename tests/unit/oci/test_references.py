@@ -23,12 +23,10 @@ _TAGS = st.none() | st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}", fullmatch
 
 @st.composite
 def _references(draw: st.DrawFn) -> ImageReference:
-    """References as typed: on Docker Hub a repository has two components, the first of which is no host."""
+    """References as typed: on Docker Hub a repository has at least two components."""
     registry, path = draw(_REGISTRIES), draw(_PATHS)
-    if registry == "docker.io":
-        first, slash, _ = path.partition("/")
-        if not slash or "." in first or first == "localhost":
-            path = f"library/{path}"
+    if registry == "docker.io" and "/" not in path:
+        path = f"library/{path}"
     digest = draw(st.none() | st.binary(max_size=4).map(Digest.of))
     return ImageReference(registry=registry, repository=RepositoryName(path), tag=draw(_TAGS), digest=digest)
 
@@ -50,6 +48,11 @@ class ParsingTests(SynchronousTestCase):
         self.check("docker.io/ubuntu", "docker.io", "library/ubuntu", LATEST, "ubuntu")
         self.check("index.docker.io/library/ubuntu:1", "docker.io", "library/ubuntu", Tag("1"), "ubuntu:1")
         self.check("library/foo/bar", "docker.io", "library/foo/bar", LATEST)
+
+    def test_ambiguous_names(self) -> None:
+        """A name on Docker Hub that reads as another registry, or as a digest, is printed with docker.io."""
+        self.check("docker.io/quay.io/app", "docker.io", "quay.io/app", LATEST)
+        self.check(f"docker.io/sha256:{'a' * 64}", "docker.io", "library/sha256", Tag("a" * 64))
 
     def test_other_registries(self) -> None:
         """A first component with a dot or a port, or localhost, is a host; case-insensitive."""
