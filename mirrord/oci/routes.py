@@ -151,7 +151,7 @@ def parse(uri: bytes) -> Target:
     """Parse the path and query of a request line.
 
     Raises:
-        RegistryError: 400 or 404 with the specification's code; no other exception is raised.
+        RegistryError: 400, 404 or 414 with the specification's code; no other exception is raised.
     """
     path, _, query = uri.partition(b"?")
     segments = _segments(path)

@@ -6,7 +6,7 @@ a cursor into it. It must point to the origin of its page, and not to a page tha
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
@@ -109,18 +109,22 @@ class ListRequests:
             )
             max_bytes -= len(body)
             yield response, body
-            url = self._next(response)
+            url = next_page(response.url, response.headers("Link"))
 
-    @staticmethod
-    def _next(response: UpstreamResponse) -> str | None:
-        """Return the URL of the next page; None after the last."""
-        for target, parameters in _NEXT.findall(", ".join(response.headers("Link"))):
-            if _REL_NEXT.search(parameters):
-                url = resolve(response.url, target)
-                if WebOrigin.of(url) != response.origin:
-                    raise UpstreamRefused("the list continues at another origin", upstream_status=200)
-                return url
-        return None
+
+def next_page(page: str, links: Iterable[str]) -> str | None:
+    """Return the URL of the page after `page`, from its Link headers; None after the last.
+
+    Raises:
+        UpstreamRefused: It is at another origin.
+    """
+    for target, parameters in _NEXT.findall(", ".join(links)):
+        if _REL_NEXT.search(parameters):
+            url = resolve(page, target)
+            if WebOrigin.of(url) != WebOrigin.of(page):
+                raise UpstreamRefused("the list continues at another origin", upstream_status=200)
+            return url
+    return None
 
 
 def _tags_error(status: int) -> RegistryError:
