@@ -1,0 +1,49 @@
+"""Compare what a daemon serves with what the history allows."""
+
+import hashlib
+import math
+
+import attrs
+
+from tests.integration.pushing import Pusher
+from tests.workload.history import Fact, History, Value
+
+
+@attrs.frozen
+class Violation:
+    """A fact with a state that the history does not allow; `found` is a digest, None, or another response."""
+
+    fact: Fact
+    found: Value
+    possible: frozenset[Value]
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether something acknowledged is gone, and not just changed or back again."""
+        return self.found is None
+
+    def __str__(self) -> str:
+        allowed = " or ".join(sorted(value or "nothing" for value in self.possible))
+        return f"{self.fact.path}: {self.found or 'nothing'}, and not {allowed}"
+
+
+def read_fact(pusher: Pusher, fact: Fact) -> Value:
+    """Return the digest of what the daemon serves, None for 404, or the status of another response."""
+    response = pusher.request("GET", fact.path)
+    if response.status == 404:
+        return None
+    if response.status != 200:
+        return f"status {response.status}"
+    return f"sha256:{hashlib.sha256(response.body).hexdigest()}"
+
+
+def check(
+    pusher: Pusher, history: History, at: float = math.inf, certain_at: float | None = None
+) -> list[Violation]:
+    """Return the facts that are not as they may be after a crash at a time (see `History.possible`)."""
+    violations = []
+    for fact in history.facts():
+        possible, found = history.possible(fact, at, certain_at), read_fact(pusher, fact)
+        if found not in possible:
+            violations.append(Violation(fact, found, possible))
+    return violations
