@@ -41,8 +41,8 @@ MAX_DROPPED_BYTES = 4 * 1024 * 1024
 LAST_REQUEST_SECONDS = 1.0
 """How long a drain waits for the first request of a connection."""
 
-_MAX_LENGTH_DIGITS = 18
-"""An exabyte; int() refuses thousands of digits by an exception that Twisted would log with a traceback."""
+_MAX_LENGTH_LINE = 40
+"""The longest Content-Length header; int() refuses thousands of digits by an exception, which Twisted logs."""
 
 _FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~\r\n") | frozenset(
     string.ascii_letters.encode() + string.digits.encode()
@@ -133,8 +133,7 @@ class MirrorChannel(HTTPChannel):
 
     def headerReceived(self, line: bytes) -> bool:
         """Handle one header; a Content-Length with too many digits is malformed."""
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
+        if len(line) > _MAX_LENGTH_LINE and line[:15].lower() == b"content-length:":
             self._respondToBadRequestAndDisconnect()
             return False
         is_valid: bool = super().headerReceived(line)
