@@ -13,12 +13,12 @@ from mirrord.admin.status import ListenerStatus
 from mirrord.config.config import Config, ListenConfig
 from mirrord.http.certificates import Certificates
 from mirrord.http.forwarded import TrustedProxies
+from mirrord.http.head_budget import HeadBudget
 from mirrord.http.page_cache import PageCache
 from mirrord.http.port import open_port
 from mirrord.http.resource import UnavailableResource
 from mirrord.http.site import MirrorSite
 from mirrord.http.tls_context import CipherPreference
-from mirrord.http.unfinished_heads import UnfinishedHeads
 from mirrord.observe.access_log import AccessLog
 
 
@@ -82,7 +82,7 @@ class Listener:
 
 
 def open_listeners(
-    config: Config, reactor: Any, access_log: AccessLog, heads: UnfinishedHeads
+    config: Config, reactor: Any, access_log: AccessLog, heads: HeadBudget
 ) -> tuple[Listener, ...]:
     """Return the listeners of `config`, not yet bound; the root of each site comes with a generation.
 
@@ -110,7 +110,7 @@ def open_listeners(
     return tuple(map(open_listener, config.listen))
 
 
-def open_admin_listener(config: Config, reactor: Any, heads: UnfinishedHeads) -> Listener:
+def open_admin_listener(config: Config, reactor: Any, heads: HeadBudget) -> Listener:
     """Return the admin listener of `config`, not yet bound and without its root."""
     return Listener(
         endpoint=config.admin.endpoint,

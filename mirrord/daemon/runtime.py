@@ -22,8 +22,8 @@ from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.http.certificates import Certificates
+from mirrord.http.head_budget import HeadBudget
 from mirrord.http.page_cache import PageCache
-from mirrord.http.unfinished_heads import UnfinishedHeads
 from mirrord.last_clients import LastClients
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
@@ -152,7 +152,7 @@ class Runtime:
         access_log = AccessLog(reactor, PoolThreads(reactor, log_pool).run)
         probe = WriteProbe(Layout(path).probe, threads, reactor)
         notifier = Notifier.of(environment)
-        heads = UnfinishedHeads()
+        heads = HeadBudget()
         listeners = open_listeners(config, reactor, access_log, heads)
         heartbeat = Heartbeat(
             notifier=notifier,

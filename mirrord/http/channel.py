@@ -28,8 +28,8 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from mirrord.http.body import CHUNK_BYTES, MIN_BYTES, RequestBodyStream
+from mirrord.http.head_budget import LARGE_BYTES, head_memory
 from mirrord.http.response import API_VERSION, CONTENT_SECURITY_POLICY, NO_SNIFFING, Response
-from mirrord.http.unfinished_heads import HEADER_BYTES, REQUEST_BYTES
 from mirrord.oci.errors import RequestTimeout, SizeInvalid, Unsupported
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -42,7 +42,7 @@ LAST_REQUEST_SECONDS = 1.0
 """How long a drain waits for the first request of a connection."""
 
 _MAX_LENGTH_LINE = 40
-"""The longest Content-Length header; int() refuses thousands of digits by an exception, which Twisted logs."""
+"""The longest Content-Length header; for thousands of digits int() would raise, and Twisted log it."""
 
 _FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~\r\n") | frozenset(
     string.ascii_letters.encode() + string.digits.encode()
@@ -69,6 +69,7 @@ class MirrorChannel(HTTPChannel):
     _head_since: float | None = None
     _received = 0
     _has_requested = False
+    _large_head_bytes = 0
     _acknowledged = 0
     _dropped = 0
     _is_refused = False
@@ -105,16 +106,18 @@ class MirrorChannel(HTTPChannel):
         super().dataReceived(data)
         if self._head_since is None and not self._handlingRequest and (self.requests or self._buffer):
             self._head_since = self.site.now()
-        self.site.heads.resize(self, self._unfinished_bytes())
+        self.site.heads.resize(self, self._head_bytes())
 
-    def _unfinished_bytes(self) -> int:
-        """Return the memory of requests that have not arrived completely, pipelined ones included."""
+    def _head_bytes(self) -> int:
+        """Return the memory of heads: of one that arrives, a large one, and those that are not parsed yet."""
         size = len(self._buffer)
         if self._handlingRequest:
-            return size + sum(map(len, self._dataBuffer))
-        if not self.requests or self._body is not None:
+            return size + self._large_head_bytes + sum(map(len, self._dataBuffer))
+        if not self.requests:
             return size
-        return size + REQUEST_BYTES + self._receivedHeaderSize + HEADER_BYTES * self._receivedHeaderCount
+        if self._body is not None:
+            return size + self._large_head_bytes
+        return size + head_memory(self._receivedHeaderSize, self._receivedHeaderCount)
 
     def abort_reading(self) -> None:
         """Close the connection and discard what has arrived: there is no room for the rest."""
@@ -127,6 +130,8 @@ class MirrorChannel(HTTPChannel):
         request = self.requests[-1]
         request.method, request.uri, request.clientproto = self._command, self._path, self._version
         self._has_requested = True
+        memory = head_memory(self._receivedHeaderSize, self._receivedHeaderCount)
+        self._large_head_bytes = memory if memory > LARGE_BYTES else 0
         self.site.request_began(self)
         self.persistent = self.checkPersistence(request, self._version) and not self.site.is_draining
         request.gotLength(self.length)
@@ -155,6 +160,9 @@ class MirrorChannel(HTTPChannel):
             self._close_unread()
             return
         self.site.request_ended(self)
+        if self._large_head_bytes:
+            self._large_head_bytes = 0
+            self.site.heads.resize(self, self._head_bytes())
         self.paused = self._waitingForTransport
         super().requestDone(request)
         if self.paused:

@@ -22,8 +22,8 @@ from twisted.web.resource import IResource, getChildForRequest
 from mirrord.config.addresses import client_network
 from mirrord.http.channel import MirrorChannel
 from mirrord.http.forwarded import NO_ADDRESS, TrustedProxies, address_of
+from mirrord.http.head_budget import HeadBudget
 from mirrord.http.request import MirrorRequest
-from mirrord.http.unfinished_heads import UnfinishedHeads
 from mirrord.observe.access_log import AccessLog
 
 
@@ -65,7 +65,7 @@ class MirrorSite(HTTPFactory):
         access_log: AccessLog | None = None,
         proxies: TrustedProxies | None = None,
         is_proxied: bool = False,
-        heads: UnfinishedHeads | None = None,
+        heads: HeadBudget | None = None,
     ) -> None:
         super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
         self.resource = resource
@@ -73,7 +73,7 @@ class MirrorSite(HTTPFactory):
         self.access_log = access_log
         self.proxies = proxies or TrustedProxies()
         self.is_proxied = is_proxied
-        self.heads = heads or UnfinishedHeads()
+        self.heads = heads or HeadBudget()
         self.address: str | None = None  # host and port, once it listens; systemd: endpoints do not name them
         self.is_listening = False
         self.is_draining = False

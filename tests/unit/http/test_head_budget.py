@@ -1,4 +1,4 @@
-"""Tests of mirrord/http/unfinished_heads.py, and of what a channel counts there."""
+"""Tests of mirrord/http/head_budget.py, and of what a channel counts there."""
 
 import tracemalloc
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.http.channel import MAX_HEAD_BYTES
+from mirrord.http.head_budget import HeadBudget
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
-from mirrord.http.unfinished_heads import UnfinishedHeads
 from tests.fakes.resources import CallbackResource
 from tests.fakes.wire import Client, head
 
@@ -18,9 +18,9 @@ LARGE = b"GET / HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD_BYTES - 100)
 MANY = b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: %d\r\n" % (number, number) for number in range(490))
 
 
-class UnfinishedHeadsTests(SynchronousTestCase):
+class HeadBudgetTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.heads = UnfinishedHeads(max_bytes=1_000_000)
+        self.heads = HeadBudget(max_bytes=1_000_000)
         self.requests: list[MirrorRequest] = []
         self.sites = [
             MirrorSite(Clock(), CallbackResource(self.requests.append), heads=self.heads) for _ in range(2)
@@ -83,6 +83,32 @@ class UnfinishedHeadsTests(SynchronousTestCase):
 
         client = self.connect(LARGE)
         client.leave()
+        self.assertEqual(0, self.heads.total)
+
+    def test_large_heads_of_slow_clients(self) -> None:
+        """A large head counts until its response is complete; one of a usual size does not."""
+        large = head("/", "X: " + "a" * 60_000)
+        clients = [self.connect(large) for _ in range(40)]
+        self.assertLessEqual(self.heads.total, 1_000_000)
+        self.assertEqual([True] * 24 + [False] * 16, self.closed(clients))
+
+        for request in self.requests[-16:]:
+            request.respond(Response.whole(200, b""))
+        for client in clients[:-16]:
+            client.leave()
+        self.assertEqual(0, self.heads.total)
+
+        for _ in range(100):
+            self.connect(head("/", "X: " + "a" * 20_000))
+        self.assertEqual(0, self.heads.total)
+
+    def test_large_head_of_an_upload(self) -> None:
+        """A large head counts while its body arrives."""
+        client = self.connect(head("/", "X: " + "a" * 60_000, "Content-Length: 5", method="PUT") + b"abc")
+        self.assertGreater(self.heads.total, 60_000)
+
+        client.leave()
+
         self.assertEqual(0, self.heads.total)
 
     def test_pipelined(self) -> None:
