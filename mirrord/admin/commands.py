@@ -11,8 +11,7 @@ Lines are JSON (NDJSON), written as they come and no faster than the client read
 first line is an error document; an error after it is a last line whose event is `failed`.
 """
 
-import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +21,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.admin.operations import Operations
 from mirrord.admin.origin import require_local_origin
-from mirrord.admin.results import CommandFailed
+from mirrord.admin.results import CommandFailed, ListedRepository, document, encode
 from mirrord.admin.sweep import sweep_document
 from mirrord.http.request import BodyWriter, MirrorRequest, public_error
 from mirrord.http.resource import AsyncResource
@@ -164,8 +163,9 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
         # Bytes sent to operators do not count as bytes sent to clients.
         with BodyWriter(request, lambda _: None) as writer:
             while event is not None:
-                writer.write(json.dumps(document(event), separators=(",", ":")).encode() + b"\n")
-                await writer.has_room()
+                for piece in _line(event):
+                    writer.write(piece.encode())
+                    await writer.has_room()
                 try:
                     event = await anext(events, None)
                 except (RegistryError, OSError) as error:
@@ -174,24 +174,17 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
         request.finish()
 
 
+def _line(event: Any) -> Iterator[str]:
+    """Yield the line of an event, in pieces that do not take long to encode."""
+    if isinstance(event, ListedRepository):
+        yield from event.json()
+        yield "\n"
+    else:
+        yield encode(document(event)) + "\n"
+
+
 def _respond(request: MirrorRequest, value: Any) -> None:
     request.respond(Response.of_json(document(value), _NO_STORE))
-
-
-def document(value: Any) -> dict[str, Any]:
-    """Return the fields of a frozen value as a JSON document; its event, if it has one, comes first."""
-    event = getattr(type(value), "event", None)
-    fields = {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
-    return fields if event is None else {"event": event, **fields}
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case tuple():
-            return [_plain(item) for item in value]
-    return str(value) if "__str__" in vars(type(value)) else document(value)
 
 
 def _parameters(request: MirrorRequest) -> dict[str, str]:

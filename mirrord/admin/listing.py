@@ -7,7 +7,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from mirrord.admin.results import ListedRepository, ListedTag
+from mirrord.admin.results import ListedRepository, ListedTag, document, encode
 from mirrord.flight.cooperate import cooperate
 from mirrord.oci.content import ContentKind
 from mirrord.oci.errors import NameInvalid
@@ -46,12 +46,11 @@ class RepositoryLister:
                 yield await self._describe(self._router.open(key), name)
 
     async def _describe(self, repository: Repository, name: str) -> ListedRepository:
-        tags: list[ListedTag] = []
+        pages: list[str] = []
         counts, size, last_used = {ContentKind.MANIFEST: 0, ContentKind.BLOB: 0}, 0, 0.0
         async for stored_tags in cooperate(self._clock, repository.stored_tags()):
-            for tag in stored_tags:
-                last_used = max(last_used, tag.used_at)
-                tags.append(ListedTag.of(tag))
+            last_used = max([last_used, *(tag.used_at for tag in stored_tags)])
+            pages.append(",".join(encode(document(ListedTag.of(tag))) for tag in stored_tags))
         async for contents in cooperate(self._clock, repository.stored_content()):
             for content in contents:
                 last_used = max(last_used, content.used_at)
@@ -62,7 +61,7 @@ class RepositoryLister:
             upstream=repository.key.upstream,
             repository=repository.key.repository,
             name=name,
-            tags=tuple(tags),
+            tags=tuple(filter(None, pages)),
             manifests=counts[ContentKind.MANIFEST],
             blobs=counts[ContentKind.BLOB],
             bytes=size,

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.commands import Commands, document
+from mirrord.admin.commands import Commands
 from mirrord.admin.operations import Operations
 from mirrord.admin.results import (
     ContentFetched,
@@ -20,6 +20,8 @@ from mirrord.admin.results import (
     ListedTag,
     ManifestPulled,
     VerificationProgress,
+    document,
+    encode,
 )
 from mirrord.admin.root import AdminRoot
 from mirrord.gc.collector import Collector
@@ -138,7 +140,7 @@ class CommandsTests(SynchronousTestCase):
                 upstream="docker.io",
                 repository=RepositoryName("library/x"),
                 name="x",
-                tags=(listed,),
+                tags=(encode(document(listed)),) * 2,
                 manifests=1,
                 blobs=2,
                 bytes=3,
@@ -154,7 +156,7 @@ class CommandsTests(SynchronousTestCase):
         )
         self.assertEqual((1, 2, 3, 4.5), (line["manifests"], line["blobs"], line["bytes"], line["last_used"]))
         tag = {"tag": "1", "digest": str(DIGEST), "checked_at": 1.5, "fresh_until": 2.5, "is_held": True}
-        self.assertEqual([tag], line["tags"])
+        self.assertEqual([tag, tag], line["tags"])
         self.assertEqual([("list", "x*")], self.operations.calls)
         self.operations.events = []
         self.assertEqual(b"", self.client.get("/repositories").body)

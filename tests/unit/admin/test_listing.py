@@ -1,14 +1,20 @@
 """Tests of mirrord/admin/listing.py."""
 
 import errno
+import json
 
 from mirrord.admin.listing import RepositoryLister
-from mirrord.admin.results import ListedRepository, ListedTag
-from mirrord.oci.content import ContentKind
+from mirrord.admin.results import ListedRepository, ListedTag, document, encode
+from mirrord.oci.content import ContentKind, TagObservation
 from mirrord.oci.errors import NameInvalid
 from mirrord.oci.names import HOSTED, Tag
 from mirrord.store.layout import footprint
+from mirrord.store.schema import PAGE_ROWS
 from tests.unit.admin.cases import APP, DEBIAN, EMPTY, QUAY, UBUNTU, OperatorCase, image, layer
+
+
+def as_page(*tags: ListedTag) -> str:
+    return ",".join(encode(document(tag)) for tag in tags)
 
 
 class RepositoryListerTests(OperatorCase):
@@ -38,11 +44,30 @@ class RepositoryListerTests(OperatorCase):
         self.assertEqual(footprint(len(cached.body)) + footprint(3), listed.bytes)
         self.assertEqual(
             (
-                ListedTag(Tag("1"), cached.digest, 100.0, 400.0, True),
-                ListedTag(Tag("2"), observed.digest, 200.0, 500.0, False),
+                as_page(
+                    ListedTag(Tag("1"), cached.digest, 100.0, 400.0, True),
+                    ListedTag(Tag("2"), observed.digest, 200.0, 500.0, False),
+                ),
             ),
             listed.tags,
         )
+
+    def test_many_tags(self) -> None:
+        """The tags of a repository are encoded a page at a time, and sent in as many pieces."""
+        cached = image()
+        self.store.cache(UBUNTU, cached)
+        names = [f"t{number:04}" for number in range(3 * PAGE_ROWS + 1)]
+        for name in names:
+            self.store.opened.index.observe_tag(UBUNTU, Tag(name), TagObservation(cached.descriptor, 0.0))
+
+        (listed,) = self.list()
+
+        self.assertEqual([PAGE_ROWS] * 3 + [1], [len(json.loads(f"[{page}]")) for page in listed.tags])
+        pieces = list(listed.json())
+        self.assertEqual(6, len(pieces))
+        document = json.loads("".join(pieces))
+        self.assertEqual(names, [tag["tag"] for tag in document["tags"]])
+        self.assertEqual(1, document["manifests"])
 
     def test_hosted(self) -> None:
         """A hosted repository is listed before the others, under the name that clients use."""
@@ -54,7 +79,7 @@ class RepositoryListerTests(OperatorCase):
 
         listed, mirrored = self.list()
 
-        tags = (ListedTag(Tag("1"), one.digest, 250.0, None, True),)
+        tags = (as_page(ListedTag(Tag("1"), one.digest, 250.0, None, True)),)
         self.assertEqual(
             ListedRepository(
                 upstream=HOSTED,
