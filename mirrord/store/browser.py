@@ -36,7 +36,22 @@ _LINKS_OF = (
 _TAGS_OF = (
     f"SELECT * FROM tags WHERE upstream = ? AND repository = ? AND tag > ? ORDER BY tag LIMIT {PAGE_ROWS}"  # noqa: S608
 )
-_LINKED = "SELECT digest FROM links WHERE upstream = ? AND repository = ? AND digest IN ({})"
+_NEXT_UPSTREAM = "SELECT min(upstream) FROM links WHERE upstream > ?"
+_LINKED = """
+WITH RECURSIVE named (repository) AS (
+    SELECT min(repository) FROM links WHERE upstream = ?1 AND repository > ?2
+    UNION ALL
+    SELECT (SELECT min(repository) FROM links WHERE upstream = ?1 AND repository > named.repository)
+    FROM named WHERE repository IS NOT NULL
+    LIMIT ?3)
+SELECT named.repository, links.digest FROM named LEFT JOIN links
+    ON links.upstream = ?1 AND links.repository = named.repository AND links.digest IN ({})
+WHERE named.repository IS NOT NULL
+"""
+"""Steps from one repository of an upstream to the next, and looks for the digests in each."""
+
+_LOOKUPS = 1024
+"""The most pairs of a repository and a digest that one query looks up: some 5 milliseconds."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -117,24 +132,22 @@ class StoreBrowser:
             return None
 
     def links_to(self, digests: Collection[Digest]) -> Iterator[list[tuple[RepositoryKey, Digest]]]:
-        """Iterate over repositories; yield the links of each to these digests.
+        """Iterate over pages of all repositories; yield the links of each page to these digests.
 
         There is no index by digest, so every repository is queried.
         """
-        names = sorted(map(str, digests))
+        wanted = frozenset(map(str, digests))
+        names = sorted(wanted)
         yield [
             (RepositoryKey(row.upstream, RepositoryName(row.repository)), Digest.parse(row.digest))
             for row in self._database.unwritten(LINKS)
-            if row.digest in names
+            if row.digest in wanted
         ]
-        for source in self.sources():
-            found: list[tuple[RepositoryKey, Digest]] = []
+        ((upstream,),) = self._database.select(_NEXT_UPSTREAM, ("",))
+        while upstream is not None:
             for start in range(0, len(names), PAGE_ROWS):
-                some = names[start : start + PAGE_ROWS]
-                sql = _LINKED.format(", ".join("?" * len(some)))
-                rows = self._database.select(sql, (source.upstream, str(source.repository), *some))
-                found += [(source, Digest.parse(digest)) for (digest,) in rows]
-            yield found
+                yield from self._links_of(upstream, names[start : start + PAGE_ROWS])
+            ((upstream,),) = self._database.select(_NEXT_UPSTREAM, (upstream,))
 
     def unlink(self, source: RepositoryKey, digest: Digest) -> None:
         """Delete a repository's link; the next request for this digest there goes to the upstream."""
@@ -155,6 +168,17 @@ class StoreBrowser:
     def when_unpinned(self, digest: Digest) -> Deferred[None]:
         """Return a Deferred that fires once this blob is not being read."""
         return self._blobs.when_unpinned(digest)
+
+    def _links_of(self, upstream: str, names: list[str]) -> Iterator[list[tuple[RepositoryKey, Digest]]]:
+        """Iterate over pages of the repositories of an upstream; yield the links of each page to `names`."""
+        sql, last = _LINKED.format(", ".join("?" * len(names))), ""
+        while rows := self._database.select(sql, (upstream, last, _LOOKUPS // len(names), *names)):
+            last = max(repository for repository, _ in rows)
+            yield [
+                (RepositoryKey(upstream, RepositoryName(repository)), Digest.parse(digest))
+                for repository, digest in rows
+                if digest is not None
+            ]
 
     def _entries(self, digest: Digest) -> Iterator[Entry]:
         """Iterate over the files of a digest; with no idle time, so that recent use does not protect them."""

@@ -5,6 +5,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import BLOCK_BYTES
+from mirrord.store.schema import PAGE_ROWS
 from tests.unit.store.cases import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
@@ -123,6 +124,22 @@ class StoreBrowserTests(StoreTestCase):
         found = {pair for page in self.store.browser.links_to([shared.digest]) for pair in page}
 
         self.assertEqual({(source, shared.digest) for source in (UBUNTU, DEBIAN, QUAY)}, found)
+
+    def test_links_to_in_slices(self) -> None:
+        """A slice looks up so many pairs of a repository and a digest, for one digest or for many."""
+        names = [layer(b"%d" % number) for number in range(PAGE_ROWS + 1)]
+        sources = [RepositoryKey("docker.io", RepositoryName(f"r{number:04}")) for number in range(1100)]
+        for source in sources:
+            self.store.index.add_links(source, names[:1])
+        self.store.index.add_links(QUAY, names[-1:])
+        self.flush()
+
+        for digests, pages in (([names[0].digest], 2 + 1), ([name.digest for name in names], 275 + 2 + 2)):
+            found = list(self.store.browser.links_to(digests))
+            self.assertEqual(1 + pages, len(found))
+            linked = {source for page in found for source, _ in page}
+            self.assertEqual(len(sources) + len(digests) // len(names), len(linked))
+            self.assertLessEqual(max(map(len, found)), 1024)
 
     def test_unlink(self) -> None:
         """Unlinked content cannot be read through that repository, and still through others."""
