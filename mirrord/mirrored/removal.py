@@ -66,41 +66,48 @@ class MirroredRemoval:
         self, key: RepositoryKey, tag: Tag | None, digest: Digest | None
     ) -> tuple[list[Tag], list[Digest]]:
         """Return a tag and what only it reaches, or a digest, with the tags that name it."""
-        named = {cached.tag: _digests_of(cached) async for cached in self._tags(key)}
-        forced: set[Digest] = set()
-        if digest is not None:
-            forced = {digest} if self._content.link(key, digest) else set()
-            removed = {one for one, digests in named.items() if digests & forced}
-        else:
-            removed = {one for one in named if one == tag}
+        forced: set[str] = set()
+        if digest is not None and self._content.link(key, digest) is not None:
+            forced.add(str(digest))
+        removed: list[Tag] = []
+        roots, staying = set(forced), set[str]()
+        async for cached in self._tags(key):
+            digests = _digests_of(cached)
+            if cached.tag == tag if digest is None else digests & forced:
+                removed.append(cached.tag)
+                roots |= digests
+            else:
+                staying |= digests
         if not removed and not forced:
             raise ManifestUnknown("nothing is stored under this reference")
-        roots = forced.union(*(named[one] for one in removed))
-        staying = set[Digest]().union(*(digests for one, digests in named.items() if one not in removed))
-        return sorted(removed), await self._dependants(key, roots, staying=staying, forced=forced)
+        dependants = await self._dependants(key, roots, staying=staying, forced=forced)
+        return removed, [Digest.parse(one) for one in dependants]
 
     async def _dependants(
-        self, key: RepositoryKey, roots: set[Digest], *, staying: set[Digest], forced: set[Digest]
-    ) -> list[Digest]:
+        self, key: RepositoryKey, roots: set[str], *, staying: set[str], forced: set[str]
+    ) -> list[str]:
         """Return the linked digests that are reachable from `roots`, and from nothing else in the repository.
 
-        Digests of `forced` are removed in any case, and preserve nothing themselves.
+        Digests of `forced` are removed in any case, and preserve nothing themselves. All are text, as
+        `oci/graph.py` explains.
         """
-        linked = {digest: is_manifest async for digest, is_manifest in self._links(key)}
-        edges: dict[Digest, list[Digest]] = {}
-        for number, digest in enumerate(linked, 1):
-            manifest = await self._content.manifest(digest)
+        linked, manifests, kept = set[str](), list[str](), set[str]()
+        async for digest, is_manifest in self._links(key):
+            name = str(digest)
+            linked.add(name)
+            if is_manifest:
+                manifests.append(name)
+            if name in staying:
+                kept.add(name)
+        edges: dict[str, tuple[str, ...]] = {}
+        for number, name in enumerate(linked, 1):
+            manifest = await self._content.manifest(Digest.parse(name))
             if manifest is not None:
-                edges[digest] = [each.digest for each in manifest.references() if each.digest in linked]
+                references = (str(each.digest) for each in manifest.references())
+                edges[name] = tuple(each for each in references if each in linked)
             if number % _MANIFESTS_A_SLICE == 0:
                 await yield_to_reactor(self._clock)
-        walk = reachable_only_from(
-            [root for root in roots if root in linked],
-            [digest for digest, is_manifest in linked.items() if is_manifest],
-            edges,
-            keep=staying & linked.keys(),
-            forced=forced,
-        )
+        walk = reachable_only_from(roots & linked, manifests, edges, keep=kept, forced=forced)
         return await run_in_slices(self._clock, walk)
 
     async def _free(self, digests: Collection[Digest]) -> int:
@@ -137,7 +144,7 @@ class MirroredRemoval:
                 yield link.descriptor.digest, link.is_manifest
 
 
-def _digests_of(cached: CachedTag) -> set[Digest]:
-    """Return what a tag names, cached or pending."""
+def _digests_of(cached: CachedTag) -> set[str]:
+    """Return what a tag names, cached or pending, as text."""
     observations = cached.record.cached, cached.record.pending
-    return {observation.descriptor.digest for observation in observations if observation is not None}
+    return {str(observation.descriptor.digest) for observation in observations if observation is not None}

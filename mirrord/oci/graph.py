@@ -4,17 +4,21 @@ An edge leads from an index to its manifests, from a manifest to its blobs, and 
 referrers, which cannot be found without it. Tags are the usual roots. Each function is a generator that
 yields after each slice of its work, so that a large repository can be walked on the reactor
 (`flight.cooperate.run_in_slices`); the result is what the generator returns.
+
+The nodes are digests, or the text of digests: hundreds of thousands of objects of ours would be visited by
+Python's garbage collector again and again, each time for a tenth of a second. Strings are not.
 """
 
-from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Generator, Hashable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from mirrord.oci.content import HostedManifest
 from mirrord.oci.digest import Digest
 
 STEPS_PER_SLICE = 256
 
-Edges = Mapping[Digest, Sequence[Digest]]
+N = TypeVar("N", bound=Hashable)
 
 
 def edges_of(manifests: Iterable[HostedManifest]) -> Generator[None, None, dict[Digest, list[Digest]]]:
@@ -34,38 +38,39 @@ def edges_of(manifests: Iterable[HostedManifest]) -> Generator[None, None, dict[
 
 
 def reachable(
-    roots: Iterable[Digest], edges: Edges, without: Container[Digest] = frozenset()
-) -> Generator[None, None, list[Digest]]:
+    roots: Iterable[N], edges: Mapping[N, Sequence[N]], without: Container[N] = frozenset()
+) -> Generator[None, None, list[N]]:
     """Return the roots and everything reachable from them by paths that avoid the nodes of `without`.
 
     A node follows every node that has an edge to it, except around a cycle.
     """
-    finished: list[Digest] = []
-    visited: set[Digest] = set()
+    finished: list[N] = []
+    visited: set[N] = set()
     steps = 0
-    stack = [(digest, False) for digest in roots]
-    while stack:
-        digest, is_finished = stack.pop()
-        if is_finished:
-            finished.append(digest)
-        elif digest not in visited and digest not in without:
-            visited.add(digest)
-            stack.append((digest, True))
-            stack += [(each, False) for each in edges.get(digest, ())]
-        steps += 1
-        if steps % STEPS_PER_SLICE == 0:
-            yield
+    for root in reversed(list(roots)):
+        stack = [(root, False)]
+        while stack:
+            node, is_finished = stack.pop()
+            if is_finished:
+                finished.append(node)
+            elif node not in visited and node not in without:
+                visited.add(node)
+                stack.append((node, True))
+                stack += [(each, False) for each in edges.get(node, ())]
+            steps += 1
+            if steps % STEPS_PER_SLICE == 0:
+                yield
     return finished[::-1]
 
 
 def reachable_only_from(
-    roots: Iterable[Digest],
-    nodes: Collection[Digest],
-    edges: Edges,
+    roots: Iterable[N],
+    nodes: Collection[N],
+    edges: Mapping[N, Sequence[N]],
     *,
-    keep: Collection[Digest] = frozenset(),
-    forced: Collection[Digest] = frozenset(),
-) -> Generator[None, None, list[Digest]]:
+    keep: Collection[N] = frozenset(),
+    forced: Collection[N] = frozenset(),
+) -> Generator[None, None, list[N]]:
     """Return what can be removed with `roots`: what is reachable from them and from no other node.
 
     The other nodes are those of `keep`, and those of `nodes` that are not reachable from the roots. Nodes of
@@ -74,7 +79,11 @@ def reachable_only_from(
     """
     kept, forced = frozenset(keep), frozenset(forced)
     removable = yield from reachable(roots, edges, kept - forced)
-    others = kept.union(nodes) - frozenset(removable)
+    yield
+    others = kept.union(nodes)
+    yield
+    others -= frozenset(removable)
+    yield
     needed = frozenset((yield from reachable(others, edges, forced)))
     yield
-    return [digest for digest in removable if digest not in needed]
+    return [node for node in removable if node not in needed]

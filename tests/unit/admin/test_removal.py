@@ -1,15 +1,20 @@
 """Tests of the removal of content by the operator (mirrored/removal.py, hosted/deletion.py)."""
 
+import gc
+from typing import Any
+
 from twisted.internet.defer import Deferred
 
 from mirrord.admin.operations import Remover
-from mirrord.oci.content import ContentKind
+from mirrord.mirrored.removal import MirroredRemoval
+from mirrord.oci.content import ContentKind, TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import HOSTED, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
+from mirrord.store.browser import StoreBrowser
 from mirrord.store.layout import footprint
 from tests.unit.admin.cases import APP, DEBIAN, EMPTY, UBUNTU, WEB, OperatorCase, image, index, layer
 
@@ -25,6 +30,28 @@ def removed_tags(removal: Removal) -> list[str]:
     return [str(one.reference) for one in removal.removed if isinstance(one, RemovedTag)]
 
 
+def digests_in_memory() -> int:
+    gc.collect()
+    return sum(type(found) is Digest for found in gc.get_objects())
+
+
+class CountingContent:
+    """Counts the digests in memory when the first manifest is read."""
+
+    digests: int | None = None
+
+    def __init__(self, content: StoreBrowser) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def manifest(self, digest: Digest) -> Manifest | None:
+        if self.digests is None:
+            self.digests = digests_in_memory()
+        return await self._content.manifest(digest)
+
+
 class MirroredRemovalTests(OperatorCase):
     def setUp(self) -> None:
         super().setUp()
@@ -36,6 +63,25 @@ class MirroredRemovalTests(OperatorCase):
     def tags(self) -> list[Tag]:
         self.store.flush()
         return [one.tag for page in self.store.opened.browser.tags(UBUNTU) for one in page]
+
+    def test_many_tags(self) -> None:
+        """While a tag is removed the others are in memory as text, which garbage collection ignores."""
+        one, other = image(note="one"), image(note="other")
+        self.store.cache(UBUNTU, EMPTY, one, other)
+        self.store.observe(UBUNTU, "1", one)
+        for number in range(1000):
+            absent = image(note=str(number))
+            self.store.opened.index.observe_tag(
+                UBUNTU, Tag(f"t{number}"), TagObservation(absent.descriptor, 0.0)
+            )
+        content: Any = CountingContent(self.store.opened.browser)
+        removal = MirroredRemoval(content, self.clock)
+        before = digests_in_memory()
+
+        result = self.result(removal.remove(UBUNTU, Tag("1"), None))
+
+        self.assertEqual({one.digest}, removed(result))
+        self.assertLess(content.digests - before, 1000)
 
     def test_repository(self) -> None:
         """A repository is removed with its tags, its links and the content that no other one links."""
