@@ -1,5 +1,6 @@
 """`twistd mirrord`: options, the configuration, the service, and signals."""
 
+import gc
 import os
 import resource
 import signal
@@ -75,6 +76,7 @@ def makeService(options: Options) -> MirrorService:
         log_observer=None if _has_other_log(options) else logs,
     )
     reactor.callWhenRunning(_install_signal_handlers, reactor, service)
+    reactor.callWhenRunning(_freeze_heap)
     _raise_descriptor_limit()
     return service
 
@@ -129,6 +131,12 @@ def _install_signal_handlers(reactor: Any, service: MirrorService) -> None:
 
     for number, action in ((signal.SIGHUP, service.reload), (signal.SIGTERM, stop), (signal.SIGINT, stop)):
         signal.signal(number, lambda *_, action=action: reactor.callFromThread(action))
+
+
+def _freeze_heap() -> None:
+    """Exempt what the start has made from garbage collection, which visits it all in 50 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _raise_descriptor_limit() -> None:
