@@ -14,16 +14,15 @@ from mirrord.store.layout import BLOCK_BYTES, footprint
 from mirrord.store.removals import Removals
 from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
 
-_BLOCKS = f"count(*), sum((size + {BLOCK_BYTES - 1}) / {BLOCK_BYTES})"
-TOTALS = (
-    f"SELECT {_BLOCKS} FROM content WHERE is_hosted = 0 UNION ALL "  # noqa: S608
-    f"SELECT {_BLOCKS} FROM content WHERE is_hosted = 1"
-)
+TOTALS = "SELECT entries, blocks FROM content_totals ORDER BY is_hosted"
 _LEAST_RECENTLY_USED = (
     "SELECT * FROM content WHERE is_hosted = 0 AND (last_used, digest, kind) > (?, ?, ?) "  # noqa: S608
     f"ORDER BY last_used, digest, kind LIMIT {PAGE_ROWS}"
 )
-_BY_PREFIX = "SELECT * FROM content WHERE digest >= ? AND digest < ? AND kind = ?"
+_BY_PREFIX = (
+    "SELECT * FROM content WHERE kind = ? AND digest < ? AND digest > ? "  # noqa: S608
+    f"ORDER BY digest LIMIT {PAGE_ROWS}"
+)
 _HOSTED_TYPE = "SELECT media_type FROM hosted_links WHERE digest = ? AND is_manifest = ? LIMIT 1"
 
 
@@ -88,8 +87,7 @@ class Contents:
 
     def __attrs_post_init__(self) -> None:
         self.mirrored, self.hosted = (
-            Total(entries, (blocks or 0) * BLOCK_BYTES)
-            for entries, blocks in self._database.select(TOTALS, ())
+            Total(entries, blocks * BLOCK_BYTES) for entries, blocks in self._database.select(TOTALS, ())
         )
 
     @property
@@ -191,10 +189,12 @@ class Contents:
         last_used = self._database.last_used(CONTENT, (str(digest), kind))
         return last_used is not None and self._database.now() - last_used >= seconds
 
-    def with_prefix(self, kind: ContentKind, prefix: str) -> list[ContentRow]:
-        """Return the rows in the file whose digest begins with `prefix`."""
-        rows = self._database.select(_BY_PREFIX, (prefix, prefix + "g", kind))
-        return [ContentRow._make(row) for row in rows]
+    def with_prefix(self, kind: ContentKind, prefix: str) -> Iterator[list[ContentRow]]:
+        """Iterate over pages of the rows in the file whose digest begins with `prefix`."""
+        after = prefix
+        while page := self._database.select(_BY_PREFIX, (kind, prefix + "g", after)):
+            yield [ContentRow._make(row) for row in page]
+            after = page[-1][0]
 
     def _put(self, row: ContentRow) -> ContentRow:
         self._database.put(CONTENT, row)

@@ -169,12 +169,12 @@ class Reconciliation:
         return is_unknown and not self._contents.removals.is_running(kind, digest)
 
     def _drop(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
-        for number, row in enumerate(self._contents.with_prefix(folder.kind, folder.prefix)):
-            digest = Digest.parse(row.digest)
-            if digest.encoded not in listed and not (folder.path / digest.encoded).exists():
-                self.dropped += self._contents.drop(folder.kind, digest)
-            if number % FILES_A_SLICE == 0:
-                yield
+        for page in self._contents.with_prefix(folder.kind, folder.prefix):
+            for row in page:
+                digest = Digest.parse(row.digest)
+                if digest.encoded not in listed and not (folder.path / digest.encoded).exists():
+                    self.dropped += self._contents.drop(folder.kind, digest)
+            yield
 
     def _report_lost(self) -> Iterator[None]:
         for lost in self._hosted.lost():

@@ -1,14 +1,22 @@
+import random
 import sqlite3
 
 from mirrord.store import schema
-from mirrord.store.schema import VERSION, connect
+from mirrord.store.contents import TOTALS
+from mirrord.store.schema import CONTENT, VERSION, ContentRow, connect
 from tests.unit.store.cases import APP, LATEST, UBUNTU, V1, PushTestCase, layer, manifest, observation
+
+_SUMS = """
+SELECT count(*), coalesce(sum((size + 4095) / 4096), 0) FROM content WHERE NOT is_hosted UNION ALL
+SELECT count(*), coalesce(sum((size + 4095) / 4096), 0) FROM content WHERE is_hosted
+"""
 
 IMAGE = manifest(layer(b"x"))
 
 _DOWN = """
 DROP TABLE hosted_links; DROP TABLE hosted_tags; DROP TABLE hosted_edges;
-DROP INDEX content_by_use; DROP INDEX content_hosted;
+DROP TABLE content_totals; DROP TRIGGER content_inserted; DROP TRIGGER content_updated;
+DROP TRIGGER content_deleted; DROP INDEX content_by_use; DROP INDEX content_hosted;
 ALTER TABLE content DROP COLUMN is_hosted;
 CREATE INDEX content_by_use ON content (last_used, digest, kind, size);
 PRAGMA user_version = 1;
@@ -56,8 +64,24 @@ class UpgradeTests(PushTestCase):
         connection.close()
         self.store = self.open()
 
-    def test_lru_pages_and_totals_are_read_by_index(self) -> None:
-        """Sweeps and starts read content by an index, without a scan of its rows."""
+    def test_totals_are_counted_where_content_is_written(self) -> None:
+        """The stored totals are those of the rows, whatever is written, replaced, updated or deleted."""
+        connection = connect(self.layout.index)
+        self.addCleanup(connection.close)
+        draw = random.Random(1)
+        for _ in range(1000):
+            row = ContentRow(f"sha256:{draw.randrange(20)}", "blob", draw.randrange(10_000), "", 0.0, True)
+            match draw.randrange(4):
+                case 0:
+                    connection.execute(CONTENT.delete, CONTENT.key_of(row))
+                case 1:
+                    connection.execute(CONTENT.touch, (1.0, row.digest))
+                case _:
+                    connection.execute(CONTENT.upsert, row._replace(is_hosted=draw.random() < 0.5))
+            self.assertEqual(connection.execute(_SUMS).fetchall(), connection.execute(TOTALS).fetchall())
+
+    def test_lru_pages_are_read_by_index(self) -> None:
+        """Sweeps read content by an index, without a scan of its rows."""
         connection = connect(self.layout.index)
         self.addCleanup(connection.close)
         sql = (
