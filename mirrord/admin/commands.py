@@ -13,19 +13,22 @@ first line is an error document; an error after it is a last line whose event is
 
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from mirrord.admin.operations import Operations
-from mirrord.admin.origin import require_local_origin
+from mirrord.admin.origin import require_unix_socket
 from mirrord.admin.results import CommandFailed, ListedRepository, document, encode
 from mirrord.admin.sweep import sweep_document
 from mirrord.http.request import BodyWriter, MirrorRequest, public_error
 from mirrord.http.resource import AsyncResource
 from mirrord.http.response import Header, Response
+from mirrord.observe.events import Event
 from mirrord.oci.errors import NameInvalid, RegistryError
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
@@ -34,17 +37,20 @@ _NO_STORE: Header = (b"Cache-Control", b"no-store")
 _LINES: Header = (b"Content-Type", b"application/x-ndjson")
 _CHUNKED: Header = (b"Transfer-Encoding", b"chunked")
 _EVERY_PLATFORM = "all"
+_MAX_LOGGED = 512
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Commands:
     """The running commands; `operations` returns those of the configuration in effect.
 
-    Images are pulled for `own_platform` unless the command names another.
+    Images are pulled for `own_platform` unless the command names another. `socket` returns the path of the
+    Unix socket that accepts commands.
     """
 
     operations: Callable[[], Operations]
     own_platform: Platform
+    socket: Callable[[], Path]
     running: set[Deferred[None]] = attrs.field(factory=set, init=False)
 
     def resources(self) -> dict[bytes, "CommandResource"]:
@@ -64,9 +70,10 @@ class Commands:
 
 
 class CommandResource(AsyncResource):
-    """A command: only this host may request it, and it ends when its client disconnects."""
+    """A command: accepted at a Unix socket only, logged, and ended when its client disconnects."""
 
     error_headers = (_NO_STORE,)
+    _log = Logger()
 
     def __init__(self, commands: Commands) -> None:
         super().__init__()
@@ -80,7 +87,14 @@ class CommandResource(AsyncResource):
 
     async def respond(self, request: MirrorRequest) -> None:
         """Run the command."""
-        require_local_origin(request)
+        peer = require_unix_socket(request, self.commands.socket())
+        self._log.info(
+            "command of user {uid}, process {pid}: {command}",
+            uid=peer.uid,
+            pid=peer.pid,
+            command=f"{request.method.decode('latin-1')} {request.uri[:_MAX_LOGGED].decode('latin-1')}",
+            event=Event.COMMANDED,
+        )
         await super().respond(request)
 
 

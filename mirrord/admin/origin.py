@@ -1,40 +1,60 @@
-"""The origin of a request to the admin listener: commands are accepted from this host only.
+"""The origin of a request to an admin listener: commands are accepted at a Unix socket only.
 
-There are no passwords here, so a web page that the operator has open must not be able to send commands. A
-page whose own name resolves to 127.0.0.1 (DNS rebinding) is recognized by its Host header. A form or a script
-of another origin cannot send the header that every change requires without a preflight, which gets no CORS
-headers.
+There are no passwords here, and any user of this host, a reverse proxy or a web page in a browser can connect
+to a TCP port of this host. Who may connect to a Unix socket is decided by the mode of its file, that is, by
+the operator; the kernel reports who has connected, which is logged.
+
+A command over TCP gets 403, not 404: it is known and refused for good, and the message names the socket. The
+command line reports a 404 as content that does not exist.
+
+What TCP serves may be read by every client that can connect, but not by a web page in the operator's browser.
+A page whose own name resolves to 127.0.0.1 (DNS rebinding) is recognized by its Host header.
 """
 
 import re
+import socket
+import struct
+from pathlib import Path
+from typing import Self
 
-from twisted.internet.address import IPv4Address as TcpAddress
-from twisted.internet.address import IPv6Address as Tcp6Address
-from twisted.internet.address import UNIXAddress
+import attrs
 
 from mirrord.config.addresses import parse_address
-from mirrord.http.request import READING, MirrorRequest
+from mirrord.http.request import MirrorRequest
 from mirrord.oci.errors import Denied
 
-_COMMAND = b"Mirrord-Command"
 _PORT = re.compile(r":[0-9]*\Z")
+_CREDENTIALS = struct.Struct("3i")
 
 
-def require_local_origin(request: MirrorRequest) -> None:
-    """Check that a command comes from this host, and not from a web page.
+@attrs.frozen
+class PeerCredentials:
+    """The process that has connected to a Unix socket, and its user (SO_PEERCRED, unix(7))."""
+
+    pid: int
+    uid: int
+
+    @classmethod
+    def of(cls, request: MirrorRequest) -> Self | None:
+        """Return the credentials of a request's peer; None if it has not come over a Unix socket."""
+        connection = getattr(request.channel.transport, "socket", None)
+        if connection is None or connection.family != socket.AF_UNIX:
+            return None
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(packed)
+        return cls(pid, uid)
+
+
+def require_unix_socket(request: MirrorRequest, path: Path) -> PeerCredentials:
+    """Return who has sent a command; `path` is the socket that accepts it.
 
     Raises:
-        Denied: The peer is another host, or a web page may have sent this.
+        Denied: It has not come over a Unix socket.
     """
-    match request.channel.transport.getPeer():
-        case UNIXAddress():
-            pass
-        case TcpAddress(host=host) | Tcp6Address(host=host) if _is_loopback(host):
-            refuse_web_pages(request)
-        case _:
-            raise Denied("commands are accepted from this host only")
-    if request.method not in READING and request.header(_COMMAND) != b"1":
-        raise Denied("a command that changes something requires the header Mirrord-Command: 1")
+    peer = PeerCredentials.of(request)
+    if peer is None:
+        raise Denied(f"commands are accepted at the Unix socket {path} only")
+    return peer
 
 
 def refuse_web_pages(request: MirrorRequest) -> None:

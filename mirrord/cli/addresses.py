@@ -1,8 +1,10 @@
 """Addresses to connect to, parsed from the endpoints that a daemon listens on."""
 
+import os
 import re
 import socket
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -17,7 +19,11 @@ _EXTERNAL = ("192.0.2.1", 9)
 
 
 class UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
+    """HTTP over a Unix socket.
+
+    A symbolic link is not followed: root connects to a socket of the service's user, who could otherwise
+    redirect the command to any socket of this host.
+    """
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -25,13 +31,16 @@ class UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect to the socket."""
+        fd = os.open(self._path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(self.timeout)
         try:
-            connection.connect(self._path)
+            connection.connect(f"/proc/self/fd/{fd}")
         except OSError:
             connection.close()
             raise
+        finally:
+            os.close(fd)
         self.sock = connection
 
 
@@ -49,24 +58,31 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse a Twisted server endpoint or an http URL.
+        """Parse the path of a Unix socket, a Twisted server endpoint or an http URL.
 
         Raises:
-            ValueError: It is neither, or an endpoint without an address, such as `systemd:`.
+            ValueError: It is none of them, or an endpoint without an address, such as `systemd:`.
         """
+        if "/" in text.partition(":")[0]:
+            return cls.of_socket(Path(text))
         if text.startswith("http://"):
             url = urlsplit(text)
             if not url.hostname or url.path.strip("/") or url.query:
                 raise ValueError("expected http://HOST:PORT")
             return cls._of(url.hostname, 80 if url.port is None else url.port)
         endpoint = EndpointDescription.parse(text)
-        if endpoint.kind == "unix" and (path := endpoint.argument("address", 0)):
-            return cls("", 0, path)
+        if endpoint.socket_path is not None:
+            return cls.of_socket(endpoint.socket_path)
         port = endpoint.argument("port", 0)
         if endpoint.kind not in {"tcp", "tcp6"} or not re.fullmatch("[0-9]{1,5}", port, re.ASCII):
-            raise ValueError("expected tcp:PORT, unix:PATH or http://HOST:PORT")
+            raise ValueError("expected the path of a socket, tcp:PORT or http://HOST:PORT")
         host = endpoint.argument("interface", 1) or ("::" if endpoint.kind == "tcp6" else "")
         return cls._of(host, int(port))
+
+    @classmethod
+    def of_socket(cls, path: Path) -> Self:
+        """Return the address of a Unix socket."""
+        return cls("", 0, str(path))
 
     @classmethod
     def _of(cls, host: str, port: int) -> Self:

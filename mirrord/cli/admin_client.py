@@ -1,4 +1,4 @@
-"""HTTP client of the daemon's admin listener (docs/operations.md).
+"""HTTP client of the daemon's admin listener and of its socket for commands (docs/operations.md).
 
 Commands run sequentially, so this uses `http.client` and no reactor.
 """
@@ -6,7 +6,9 @@ Commands run sequentially, so this uses `http.client` and no reactor.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from grp import getgrgid
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
@@ -24,9 +26,6 @@ _STREAM_IDLE_SECONDS = 600.0
 _MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
 
-_COMMAND_HEADER = {"Mirrord-Command": "1"}
-"""Required for every change; a page in the operator's browser cannot send it across origins."""
-
 Document: TypeAlias = dict[str, Any]
 
 
@@ -40,14 +39,11 @@ class AdminClient:
     address: Address
 
     def is_running(self) -> bool:
-        """Return whether the admin listener accepts connections."""
-        connection = self.address.connection(_CONNECT_SECONDS)
+        """Return whether a daemon accepts connections, from us or only from others."""
         try:
-            connection.connect()
-        except OSError:
-            return False
-        finally:
-            connection.close()
+            self._connect().close()
+        except CommandError as error:
+            return not isinstance(error, DaemonUnreachable)
         return True
 
     def fetch(self, method: str, path: str, **query: str) -> Document:
@@ -102,18 +98,12 @@ class AdminClient:
         allowed: tuple[int, ...] = (),
     ) -> Iterator[HTTPResponse]:
         """Open a response whose status is below 400 or among the `allowed`."""
-        connection = self.address.connection(_CONNECT_SECONDS)
-        try:
-            connection.connect()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise DaemonUnreachable(f"cannot connect to the daemon at {self.address}: {reason}") from None
+        connection = self._connect()
         try:
             connection.sock.settimeout(timeout)
-            headers = {} if method == "GET" else _COMMAND_HEADER
             # An argument may be bytes that are not UTF-8; the daemon validates them.
             target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
-            connection.request(method, target, headers=headers)
+            connection.request(method, target)
             response = connection.getresponse()
             if response.status >= 400 and response.status not in allowed:
                 raise _error(response, self.address)
@@ -123,6 +113,24 @@ class AdminClient:
             raise DaemonUnreachable(f"lost connection to the daemon at {self.address}: {reason}") from None
         finally:
             connection.close()
+
+    def _connect(self) -> HTTPConnection:
+        """Return an open connection."""
+        connection = self.address.connection(_CONNECT_SECONDS)
+        try:
+            connection.connect()
+        except PermissionError:
+            who = f"sudo, or as a member of the group {_group(Path(self.address.path))}"
+            raise CommandError(
+                f"{self.address} does not accept your commands; try again with {who}"
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            advice = "; start it, or name its socket with --admin" if self.address.path else ""
+            raise DaemonUnreachable(
+                f"cannot connect to the daemon at {self.address}: {reason}{advice}"
+            ) from None
+        return connection
 
 
 def repository_key(document: Document) -> RepositoryKey:
@@ -142,6 +150,18 @@ def _parse(body: bytes, address: Address) -> Document:
     if not isinstance(document, dict):
         raise CommandError(f"unexpected response from {address}: not mirrord, or an incompatible version")
     return document
+
+
+def _group(path: Path) -> str:
+    """Return the group of a socket; that of its folder, if that is all we may see."""
+    try:
+        status = path.stat()
+    except OSError:
+        status = path.parent.stat()
+    try:
+        return getgrgid(status.st_gid).gr_name
+    except KeyError:
+        return str(status.st_gid)
 
 
 def _error(response: HTTPResponse, address: Address) -> CommandError:

@@ -16,7 +16,7 @@ import click
 from cryptography.x509 import Certificate
 
 from mirrord.cli.admin_client import AdminClient
-from mirrord.cli.configuration import read_config, service_environment
+from mirrord.cli.configuration import read_config
 from mirrord.cli.diagnosis import Diagnosis, Level, fail, ok, warn
 from mirrord.cli.exit_status import CommandError, DaemonUnreachable
 from mirrord.cli.formatting import format_duration, format_size, print_json
@@ -63,12 +63,12 @@ def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
     name = str(options.config or "built-in defaults")
     try:
         config = read_config(options)
-        daemon = AdminClient(options.admin())
+        daemon, commands = AdminClient(options.admin()), AdminClient(options.commands())
     except CommandError as error:
         advice = "fix the errors, then run mirrord check-config"
         yield fail("configuration", f"{name}: {error.message}", advice)
         return
-    yield from _check_configuration(name, config, service_environment(options))
+    yield from _check_configuration(name, config, options.environment)
     yield from _check_daemon(daemon)
     is_running = daemon.is_running()
     for listener in config.listen:
@@ -82,7 +82,7 @@ def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
     yield check_clock(checks)
     yield from (check_quota(one) for one in config.upstream if one.name == DOCKER_HUB)
     if is_running:
-        yield check_pull(daemon, config.listen)
+        yield check_pull(daemon, commands, config.listen)
 
 
 def _check_configuration(name: str, config: Config, environment: Mapping[str, str]) -> Iterator[Diagnosis]:

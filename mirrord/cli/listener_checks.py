@@ -71,13 +71,16 @@ def _check_response(connection: HTTPConnection, listener: ListenConfig) -> Diagn
     return fail("port", text, "ss -ltnp shows which process listens there")
 
 
-def check_pull(daemon: AdminClient, listeners: Sequence[ListenConfig]) -> Diagnosis:
-    """Pull one manifest and its smallest blob through the mirror, and verify their digests."""
+def check_pull(daemon: AdminClient, commands: AdminClient, listeners: Sequence[ListenConfig]) -> Diagnosis:
+    """Pull one manifest and its smallest blob through the mirror, and verify their digests.
+
+    `commands` is where the daemon lists the images that it has.
+    """
     connection = next(filter(None, (_connection(daemon, one) for one in listeners if _is_public(one))), None)
     if connection is None:
         text = "skipped: every listener requires the PROXY protocol or a client certificate"
         return warn("pull", text, "test with a pull by a real client")
-    upstream, repository, tag = _smallest_image(daemon)
+    upstream, repository, tag = _smallest_image(commands)
     name = f"{upstream}/{repository}:{tag}"
     began = time.monotonic()
     with closing(connection):
@@ -116,12 +119,12 @@ def _is_registry(connection: HTTPConnection) -> bool:
         return False
 
 
-def _smallest_image(daemon: AdminClient) -> tuple[str, str, str]:
+def _smallest_image(commands: AdminClient) -> tuple[str, str, str]:
     """Return upstream, repository and tag of the smallest cached image; a hosted one is never downloaded."""
     try:
         cached = [
             (one["bytes"], one["upstream"], one["repository"], tag["tag"])
-            for one in daemon.stream("GET", "/repositories")
+            for one in commands.stream("GET", "/repositories")
             if not repository_key(one).is_hosted
             for tag in one["tags"]
             if tag["is_held"]

@@ -45,7 +45,7 @@ def connect(options: GlobalOptions) -> Iterator[AdminClient]:
             that does not respond here.
         CommandError: The store cannot be used, or belongs to another user.
     """
-    daemon = AdminClient(options.admin())
+    daemon = AdminClient(options.commands())
     if daemon.is_running() or options.admin_option is not None:
         yield daemon
         return

@@ -26,7 +26,7 @@ def pull(options: GlobalOptions, references: tuple[str, ...], platform: str | No
     Cached content is not downloaded again. An interrupt does not stop downloads that have started: the
     daemon completes them.
     """
-    daemon = AdminClient(options.admin())
+    daemon = AdminClient(options.commands())
     failed = []
     for reference in references:
         query = {"reference": reference, **({"platform": platform} if platform else {})}

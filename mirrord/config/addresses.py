@@ -1,17 +1,23 @@
-"""Addresses as text: IP addresses, and descriptions of Twisted server endpoints.
+"""Addresses as text: IP addresses, paths of Unix sockets, and descriptions of Twisted server endpoints.
 
 One parser of IP addresses serves clients' peers, forwarded headers and the hosts of URLs.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Self
 
 import attrs
 
 _SEPARATOR = re.compile(r"(?<!\\):")
 _ESCAPE = re.compile(r"\\(.)")
+_SPECIAL = re.compile(r"[:\\]")
+
+_MAX_SOCKET_PATH = 107
+"""The longest path of a Unix socket in bytes: `sun_path` of unix(7) is 108 bytes with its final zero."""
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
@@ -39,6 +45,25 @@ def client_network(text: str) -> str:
     return text if address is None else str(address)
 
 
+def unix_endpoint(path: Path) -> str:
+    """Return the description of a Unix socket."""
+    address = _SPECIAL.sub(r"\\\g<0>", str(path))
+    return f"unix:address={address}" if "=" in address else f"unix:{address}"
+
+
+def check_socket_path(path: Path) -> None:
+    """Check that a Unix socket can have this path.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    length = len(os.fsencode(path))
+    if length > _MAX_SOCKET_PATH:
+        raise ValueError(
+            f"the path of a Unix socket must not exceed {_MAX_SOCKET_PATH} bytes; this has {length}: {path}"
+        )
+
+
 @attrs.frozen
 class EndpointDescription:
     """A description, such as `tcp:5000:interface=127.0.0.1`, split into kind and arguments; not validated."""
@@ -61,3 +86,9 @@ class EndpointDescription:
     def argument(self, name: str, position: int) -> str:
         """Return an argument given by name or by position; "" if it is given by neither."""
         return self.named.get(name, "".join(self.positional[position : position + 1]))
+
+    @property
+    def socket_path(self) -> Path | None:
+        """The path of the Unix socket that it creates; None if it creates none."""
+        path = self.argument("address", 0)
+        return Path(path) if self.kind == "unix" and path else None

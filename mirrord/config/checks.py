@@ -33,6 +33,7 @@ def check_files(config: Config, environment: Mapping[str, str], *, is_running: b
         if not is_running:
             yield from _check_certificates(path, listener)
     yield from _attempt("admin.endpoint", partial(_parse_endpoint, config.admin.endpoint))
+    yield from _attempt("admin.socket", partial(config.admin.command_socket, environment, config.store.path))
     if config.access is not None and config.access.htpasswd is not None:
         yield from _attempt("access.htpasswd", partial(read_users, config.access.htpasswd))
     for upstream in config.upstream:

@@ -5,13 +5,16 @@ docs/configuration.md describes every key.
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
 
 from mirrord.config import defaults, schema
 from mirrord.config.access import AccessConfig
+from mirrord.config.addresses import EndpointDescription, check_socket_path
 from mirrord.config.conflicts import conflicts
+from mirrord.config.folders import command_sockets
 from mirrord.config.types import (
     Bytes,
     Endpoint,
@@ -26,6 +29,7 @@ from mirrord.config.types import (
     Prefix,
     ProxyOrigin,
     Seconds,
+    SocketPath,
     TagPattern,
     Timeout,
     UpstreamName,
@@ -197,9 +201,22 @@ class HostedConfig:
 
 @attrs.frozen
 class AdminConfig:
-    """The endpoint of metrics, health and status."""
+    """The endpoint of metrics, health and status, and the path of the Unix socket for commands."""
 
     endpoint: Endpoint = "tcp:5001:interface=127.0.0.1"
+    socket: SocketPath | None = None
+
+    def command_socket(self, environment: Mapping[str, str], store: Path) -> Path:
+        """Return the path of the socket for commands; the endpoint's own, where that is a Unix socket.
+
+        Raises:
+            ValueError: The default path in this environment, for this folder of the store, is too long.
+        """
+        path = self.socket or EndpointDescription.parse(self.endpoint).socket_path
+        if path is None:
+            path = next(command_sockets(environment, store))
+            check_socket_path(path)
+        return path
 
 
 @attrs.frozen
@@ -328,7 +345,7 @@ def _with_store(config: Config, path: str) -> Config:
 
 
 def _with_admin(config: Config, endpoint: str) -> Config:
-    return attrs.evolve(config, admin=AdminConfig(parse_endpoint(endpoint)))
+    return attrs.evolve(config, admin=attrs.evolve(config.admin, endpoint=parse_endpoint(endpoint)))
 
 
 def _with_hub(config: Config, url: str) -> Config:

@@ -1,12 +1,12 @@
 """Built-in upstreams and other defaults, as the tables that a file would contain; a file overrides them.
 
-Some defaults depend on the environment: the folder of the store, and proxies.
+Some defaults depend on the environment: the folder of the store (folders.py), and proxies.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from mirrord.config.folders import store_folder
 from mirrord.config.types import is_upstream_name
 from mirrord.oci.names import DOCKER_HUB
 
@@ -57,21 +57,8 @@ def store_table(store: Any, environment: Mapping[str, str]) -> Any:
     """Return the `[store]` table; its default path is the cache folder of the service or of the user."""
     if not isinstance(store, dict) or "path" in store:
         return store
-    # systemd passes a list of folders; a relative XDG_CACHE_HOME is ignored (XDG base directories).
-    assigned = environment.get("CACHE_DIRECTORY", "").partition(":")[0]
-    cache = environment.get("XDG_CACHE_HOME", "")
-    home = environment.get("HOME", "")
-    if assigned:
-        return {**store, "path": assigned}
-    if cache.startswith("/"):
-        return {**store, "path": f"{cache}/mirrord"}
-    return {**store, "path": f"{home}/.cache/mirrord"} if home else store
-
-
-def state_folder(environment: Mapping[str, str], store: Path) -> Path:
-    """Return the folder of state that is not content: the one assigned by systemd, else the store's."""
-    assigned = environment.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(assigned) if assigned else store
+    folder = store_folder(environment)
+    return store if folder is None else {**store, "path": str(folder)}
 
 
 def proxy_variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -19,8 +19,10 @@ def keys_needing_restart(running: Config, new: Config) -> Iterator[str]:
     """Yield the paths of the keys that differ and need a restart."""
     if running.store.path != new.store.path:
         yield "store.path"
-    if running.admin != new.admin:
+    if running.admin.endpoint != new.admin.endpoint:
         yield "admin.endpoint"
+    if running.admin.socket != new.admin.socket:
+        yield "admin.socket"
     if len(running.listen) != len(new.listen):
         yield "listen"
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from mirrord.config.addresses import EndpointDescription
+from mirrord.config.addresses import EndpointDescription, check_socket_path
 from mirrord.config.schema import StringFormat
 from mirrord.oci.names import HOSTED, canonical_registry
 
@@ -178,6 +178,13 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+def parse_socket_path(text: str) -> Path:
+    """Parse the path of a Unix socket."""
+    path = parse_path(text)
+    check_socket_path(path)
+    return path
+
+
 def parse_endpoint(text: str) -> str:
     """Parse a Twisted server endpoint; its arguments are checked as far as that needs no reactor."""
     description = EndpointDescription.parse(text)
@@ -189,6 +196,8 @@ def parse_endpoint(text: str) -> str:
         _check_interface(
             description.named.get("interface", "") if is_ssl else description.argument("interface", 1)
         )
+    if description.socket_path is not None:
+        check_socket_path(description.socket_path)
     return text
 
 
@@ -294,6 +303,7 @@ Interval = Annotated[float, StringFormat(partial(_at_least, "1s"), format_second
 Bytes = Annotated[int, StringFormat(parse_bytes, format_bytes, '"50 GiB"')]
 PositiveBytes = Annotated[int, StringFormat(parse_positive_bytes, format_bytes, '"50 GiB"')]
 FilePath = Annotated[Path, StringFormat(parse_path)]
+SocketPath = Annotated[Path, StringFormat(parse_socket_path)]
 Endpoint = Annotated[str, StringFormat(parse_endpoint)]
 UpstreamName = Annotated[str, StringFormat(parse_upstream_name)]
 Origin = Annotated[str, StringFormat(parse_origin)]

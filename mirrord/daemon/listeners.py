@@ -10,29 +10,33 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
 from mirrord.admin.status import ListenerStatus
+from mirrord.config.addresses import EndpointDescription, unix_endpoint
 from mirrord.config.config import Config, ListenConfig
 from mirrord.http.certificates import Certificates
 from mirrord.http.forwarded import TrustedProxies
 from mirrord.http.head_budget import HeadBudget
 from mirrord.http.page_cache import PageCache
-from mirrord.http.port import open_port
+from mirrord.http.port import SOCKET_MODE, open_port
 from mirrord.http.resource import UnavailableResource
 from mirrord.http.site import MirrorSite
 from mirrord.http.tls_context import CipherPreference
 from mirrord.observe.access_log import AccessLog
+
+_ADMIN_MODE = 0o600
+_COMMAND_MODE = 0o660
 
 
 @attrs.define(eq=False, kw_only=True)
 class Listener:
     """A port, its site, and its certificates if it uses TLS.
 
-    `mode` is the permission mode of a Unix socket whose endpoint does not set one.
+    `mode` is the permission mode of a Unix socket whose endpoint has none.
     """
 
     endpoint: str
     site: MirrorSite
     certificates: Certificates | None = None
-    mode: str | None = None
+    mode: int = SOCKET_MODE
     _port: IListeningPort | None = attrs.field(default=None, init=False)
 
     def bind(self, reactor: Any, pages: PageCache) -> None:
@@ -110,10 +114,20 @@ def open_listeners(
     return tuple(map(open_listener, config.listen))
 
 
-def open_admin_listener(config: Config, reactor: Any, heads: HeadBudget) -> Listener:
-    """Return the admin listener of `config`, not yet bound and without its root."""
-    return Listener(
-        endpoint=config.admin.endpoint,
-        site=MirrorSite(reactor, UnavailableResource("the mirror is starting"), heads=heads),
-        mode="600",
-    )
+def open_admin_listeners(
+    config: Config, command_socket: Path, reactor: Any, heads: HeadBudget
+) -> tuple[Listener, ...]:
+    """Return the admin listener of `config` and that of the socket for commands, which may be the same.
+
+    They are not yet bound, and have no root.
+    """
+
+    def open_listener(endpoint: str, mode: int) -> Listener:
+        site = MirrorSite(reactor, UnavailableResource("the mirror is starting"), heads=heads)
+        return Listener(endpoint=endpoint, site=site, mode=mode)
+
+    endpoint = config.admin.endpoint
+    admin = open_listener(endpoint, _ADMIN_MODE)
+    if EndpointDescription.parse(endpoint).socket_path == command_socket:
+        return (admin,)
+    return (admin, open_listener(unix_endpoint(command_socket), _COMMAND_MODE))

@@ -15,8 +15,8 @@ from twisted.python.threadpool import ThreadPool
 
 from mirrord.access.state import AccessState
 from mirrord.config.config import Config, UpstreamConfig
-from mirrord.config.defaults import state_folder
-from mirrord.daemon.listeners import Listener, open_admin_listener, open_listeners
+from mirrord.config.folders import state_folder
+from mirrord.daemon.listeners import Listener, open_admin_listeners, open_listeners
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
@@ -79,7 +79,8 @@ class Runtime:
 
     `upstreams` has a client for every upstream that was configured since the start. A reload keeps those of
     unchanged upstreams, with their tokens, connections and circuits; that of a removed upstream stays for the
-    downloads that still read from it. `verification_lock` admits one verification at a time.
+    downloads that still read from it. `command_socket` is the path of the Unix socket that accepts commands.
+    `verification_lock` admits one verification at a time.
     """
 
     reactor: Any
@@ -101,7 +102,8 @@ class Runtime:
     last_clients: LastClients
     access: AccessState
     listeners: tuple[Listener, ...]
-    admin: Listener
+    command_socket: Path
+    admin: tuple[Listener, ...]
     background: tuple[BackgroundTask, ...]
     verification_lock: DeferredLock = attrs.field(factory=DeferredLock)
 
@@ -154,6 +156,7 @@ class Runtime:
         notifier = Notifier.of(environment)
         heads = HeadBudget()
         listeners = open_listeners(config, reactor, access_log, heads)
+        command_socket = config.admin.command_socket(environment, path)
         heartbeat = Heartbeat(
             notifier=notifier,
             clock=reactor,
@@ -181,7 +184,8 @@ class Runtime:
             last_clients=LastClients(time.time),
             access=access,
             listeners=listeners,
-            admin=open_admin_listener(config, reactor, heads),
+            command_socket=command_socket,
+            admin=open_admin_listeners(config, command_socket, reactor, heads),
             background=(
                 collector,
                 probe,

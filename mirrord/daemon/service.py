@@ -65,7 +65,11 @@ class MirrorService(Service):
         self._runtime: Runtime | None = None
         self._generation: Generation | None = None
         self._reload_error: str | None = None
-        self._commands = Commands(lambda: self.generation.operations, Platform.of_machine(platform.machine()))
+        self._commands = Commands(
+            operations=lambda: self.generation.operations,
+            own_platform=Platform.of_machine(platform.machine()),
+            socket=lambda: self.runtime.command_socket,
+        )
         self.is_draining = False
 
     @property
@@ -96,14 +100,16 @@ class MirrorService(Service):
         except (OSError, ConfigError) as error:
             raise SystemExit(f"mirrord: cannot start: {error}") from None
         self._generation.install(runtime)
-        runtime.admin.site.resource = build_admin_root(
+        admin_root = build_admin_root(
             runtime,
             self._commands,
             upstreams=lambda: self.generation.upstreams,
             reload_error=lambda: self._reload_error,
         )
+        for listener in runtime.admin:
+            listener.site.resource = admin_root
         try:
-            for listener in (runtime.admin, *runtime.listeners):
+            for listener in (*runtime.admin, *runtime.listeners):
                 listener.bind(runtime.reactor, runtime.pages)
         except OSError as error:
             raise SystemExit(f"mirrord: {error}") from None
@@ -183,8 +189,9 @@ class MirrorService(Service):
         for upstream in runtime.upstreams.values():
             await self._step("closing an upstream", upstream.close)
         await self._step("closing the store", lambda: Deferred.fromCoroutine(runtime.store.close()), 60.0)
-        await self._step("closing the admin port", runtime.admin.close_port)
-        runtime.admin.site.abort_connections()
+        for listener in runtime.admin:
+            await self._step("closing an admin port", listener.close_port)
+            listener.site.abort_connections()
         for pool in runtime.pools:
             pool.stop()
         self._log.info("stopped", event=Event.DRAINED)

@@ -1,22 +1,16 @@
-"""Open the port that an endpoint description names, with connections of ours.
-
-A Unix socket's path outlives the process that listens there. Twisted keeps a lock file beside it with the
-pid of its owner. After `kill -9` both remain, and if that pid belongs to another process by then (in a
-container it is our own), the port can never be opened again. So there is no lock file: a socket without a
-listener refuses connections, and is removed.
-"""
+"""Open the port that an endpoint description names, with connections of ours."""
 
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import tcp, unix
+from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
 from mirrord.config.addresses import EndpointDescription
@@ -30,9 +24,10 @@ from mirrord.http.proxy_protocol import (
 )
 from mirrord.http.site import MirrorSite
 from mirrord.http.tls import CHUNK_BYTES, TLSServer
+from mirrord.http.unix_port import BACKLOG, UnixPort, listen_at
 
-BACKLOG = 1024
-"""Connections that the kernel accepts ahead of us; Twisted's 50 is less than one cluster that starts."""
+SOCKET_MODE = 0o666
+"""The mode of a Unix socket whose description has none, as in Twisted."""
 
 
 async def open_port(
@@ -42,56 +37,50 @@ async def open_port(
     pages: PageCache,
     certificates: Certificates | None = None,
     *,
-    mode: str | None = None,
+    mode: int = SOCKET_MODE,
 ) -> IListeningPort:
     """Open the port of a Twisted server endpoint: `tcp:`, `tcp6:`, `unix:` or `systemd:`.
 
-    With `certificates` it speaks TLS, which is not supported on a Unix socket. `mode` is the octal mode of a
-    Unix socket whose description has none.
+    With `certificates` it speaks TLS, which is not supported on a Unix socket. `mode` is the mode of a Unix
+    socket whose description has none.
 
     Raises:
         ValueError: The description is invalid, or names a Unix socket with TLS.
         CannotListenError: The port cannot be bound.
     """
-    endpoint = serverFromString(reactor, complete_description(description, mode))
-    remove_stale_socket(description)
-    port: IListeningPort = await endpoint.listen(site)
-    match port:
-        case unix.Port():
-            if certificates is not None:
-                port.stopListening()
-                raise ValueError("TLS is not supported on a Unix socket")
-            port.transport = ProxyProtocolUnixServer if site.is_proxied else MeteredUnixServer
-        case tcp.Port():
+    endpoint = serverFromString(reactor, description)
+    path = EndpointDescription.parse(description).socket_path
+    port: IListeningPort
+    if path is not None or getattr(endpoint, "addressFamily", None) == socket.AF_UNIX:
+        if certificates is not None:
+            raise ValueError("TLS is not supported on a Unix socket")
+        listening = _adopt(endpoint) if path is None else _listen_at(path, description, mode)
+        port = UnixPort(listening, site, reactor, path)
+        port.transport = ProxyProtocolUnixServer if site.is_proxied else MeteredUnixServer
+        port.startListening()
+    else:
+        port = await endpoint.listen(site)
+        if isinstance(port, tcp.Port):
             port.transport = _transport(site, pages, certificates)  # type: ignore[assignment]
     _widen_backlog(port)
     site.address = _authority(port.getHost())
     return port
 
 
-def complete_description(description: str, mode: str | None = None) -> str:
-    """Return a description with what that of a Unix socket omits: no lock file, and `mode`."""
-    endpoint = EndpointDescription.parse(description)
-    if endpoint.kind != "unix":
-        return description
-    defaults = {"lockfile": "0", "mode": mode}
-    missing = [f"{name}={value}" for name, value in defaults.items() if value and name not in endpoint.named]
-    return ":".join([description, *missing])
+def _adopt(endpoint: AdoptedStreamServerEndpoint) -> socket.socket:
+    """Return the Unix socket that systemd has passed to us."""
+    listening = socket.socket(fileno=endpoint.fileno)
+    listening.setblocking(False)
+    listening.set_inheritable(False)
+    return listening
 
 
-def remove_stale_socket(description: str) -> None:
-    """Remove the socket of a Unix endpoint if no process listens at it."""
-    endpoint = EndpointDescription.parse(description)
-    if endpoint.kind != "unix":
-        return
-    path = Path(endpoint.argument("address", 0))
-    if not path.is_socket():
-        return  # a plain file refuses connections too
-    with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
+def _listen_at(path: Path, description: str, mode: int) -> socket.socket:
+    given = EndpointDescription.parse(description).named.get("mode")
+    try:
+        return listen_at(path, mode if given is None else int(given, 8))
+    except OSError as error:
+        raise CannotListenError(None, str(path), error) from None
 
 
 def _authority(address: Any) -> str | None:

@@ -27,6 +27,8 @@ FIELDS: Mapping[str, str] = {
     "status": "MIRRORD_STATUS",
     "bytes": "MIRRORD_BYTES",
     "seconds": "MIRRORD_SECONDS",
+    "uid": "MIRRORD_UID",
+    "pid": "MIRRORD_PID",
 }
 """The fields logged beside the message: the name in a log call and in JSON, and that in the journal."""
 

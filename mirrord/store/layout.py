@@ -3,6 +3,7 @@
     <root>/
         lock                          locked by the one daemon that uses this store
         probe                         written now and then, to see whether that is possible (disk.py)
+        command                       the socket for commands, if it has no other folder (config/folders.py)
         index.sqlite  -wal  -shm      links, tags, media types, last use (schema.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
         index.sqlite.backup           a copy of the index's tables of hosted repositories (copies.py)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.clients.programs import Service, find, run
 from tests.fakes.images import Image, Index, Piece, make_image, make_index
-from tests.integration.daemon import Daemon, Settings, free_port, is_settled
+from tests.integration.daemon import Daemon, Settings, free_port
 
 APP = "library/mirrord-test"
 MULTI = "library/mirrord-multi"
@@ -114,7 +114,7 @@ class ClientCase(SynchronousTestCase):
     def stop_upstream(self) -> None:
         """Stop the registry once all that was pulled is stored, and let all cached tags become stale."""
         deadline = time.monotonic() + 10
-        while not is_settled(self.daemon.admin_url) and time.monotonic() < deadline:
+        while not self.daemon.is_settled and time.monotonic() < deadline:
             time.sleep(0.05)
         self.registry.stop()
         time.sleep(0.2)

@@ -4,7 +4,9 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,15 +31,18 @@ class RecordedRequest:
 
 @attrs.define(eq=False)
 class FakeAdmin:
-    """Responds by method and path, else with 404; records all requests in order."""
+    """Responds at a Unix socket by method and path, else with 404; records all requests in order."""
 
+    path: Path
     responses: dict[tuple[str, str], FakeResponse] = attrs.field(factory=dict)
     requests: list[RecordedRequest] = attrs.field(factory=list, init=False)
-    _server: ThreadingHTTPServer = attrs.field(init=False)
+    _server: ThreadingUnixStreamServer = attrs.field(init=False)
 
     def start(self) -> None:
-        """Listen on an unused port."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        """Listen at the socket."""
+        self.path.unlink(missing_ok=True)
+        self._server = ThreadingUnixStreamServer(str(self.path), _handler(self))
+        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
@@ -48,7 +53,7 @@ class FakeAdmin:
     @property
     def endpoint(self) -> str:
         """The endpoint that it listens on."""
-        return f"tcp:{self._server.server_address[1]}:interface=127.0.0.1"
+        return f"unix:{self.path}"
 
     def respond(self, method: str, path: str, document: object, status: int = 200) -> None:
         """Set the response to a request."""

@@ -16,9 +16,10 @@ class Wire(StringTransport):
     """A transport that reports how much its client has acknowledged.
 
     If the client does not read by itself (`taking`), each large write pauses the producer, as Twisted's own
-    transports do.
+    transports do. `socket` is that of a real connection, where the peer matters.
     """
 
+    socket: Any = None
     taken = 0
     is_behind = False
     is_opening = False

@@ -31,6 +31,7 @@ class ActivatedDaemon:
 
     folder: Path
     settings: Settings
+    client_endpoint: str = "systemd:domain=INET:name=mirrord"
     port: socket.socket = attrs.field(init=False)
     _notices: socket.socket = attrs.field(init=False)
     _process: "subprocess.Popen[bytes] | None" = attrs.field(default=None, init=False)
@@ -43,7 +44,7 @@ class ActivatedDaemon:
         self._notices.settimeout(0.5)
         text = self.settings.toml(self.folder / "store", 0, free_port())
         own_port = "tcp:0:interface=127.0.0.1"
-        self._config.write_text(text.replace(own_port, "systemd:domain=INET:name=mirrord"))
+        self._config.write_text(text.replace(own_port, self.client_endpoint))
 
     @property
     def url(self) -> str:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.registry_process import RegistryProcess, Stored
 from tests.fakes.state import RegistryBehavior
 from tests.integration.client import Pulled
-from tests.integration.daemon import Daemon, Settings, is_settled
+from tests.integration.daemon import Daemon, Settings
 
 MB = 1_000_000
 MIB = 1024 * 1024
@@ -53,9 +53,9 @@ class MirrorCase(SynchronousTestCase):
         self.assertTrue(pulled.is_complete, pulled)
         self.assertEqual((pulled.size, pulled.crc32), (stored.size, stored.crc32), pulled)
 
-    def wait_until_settled(self, admin_url: str) -> None:
+    def wait_until_settled(self, daemon: Daemon) -> None:
         """Wait until everything that was pulled is stored: responses are complete before the last fsync."""
-        self.wait_until(lambda: is_settled(admin_url), what="the commit")
+        self.wait_until(lambda: daemon.is_settled, what="the commit")
 
     def wait_until(self, is_true: Callable[[], bool], seconds: float = 30.0, what: str = "a change") -> None:
         """Poll until a condition is true; fail after `seconds`."""

@@ -10,9 +10,11 @@ import time
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import attrs
+
+from mirrord.cli.addresses import UnixConnection
 
 _CHUNK = 256 * 1024
 _BODY_LIMIT = 64 * 1024
@@ -57,9 +59,13 @@ class Reading:
     def open(
         cls, url: str, headers: Mapping[str, str] | None = None, method: str = "GET", timeout: float = 60
     ) -> "Reading":
-        """Send a request and read the headers of the response."""
+        """Send a request and read the headers of the response; `http+unix://` has a socket as its host."""
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        connection = (
+            UnixConnection(unquote(parts.netloc), timeout)
+            if parts.scheme == "http+unix"
+            else http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        )
         began_at = time.monotonic()
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, headers=dict(headers or {}))

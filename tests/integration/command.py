@@ -113,7 +113,7 @@ class CommandCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mirrord-", dir="/tmp"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.admin = FakeAdmin()
+        self.admin = FakeAdmin(self.folder / "admin")
         self.admin.start()
         self.addCleanup(self.admin.stop)
         self.config = self.folder / "mirrord.toml"

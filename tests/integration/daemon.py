@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import urlopen
 
 import attrs
+
+from tests.integration.client import pull
 
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
@@ -29,19 +32,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def is_settled(admin_url: str) -> bool:
-    """Return whether no download is running, and every tag is stored with its manifest."""
-    with urlopen(f"{admin_url}/status", timeout=30) as response:
-        status = json.loads(response.read())
-    with urlopen(f"{admin_url}/repositories", timeout=30) as response:
-        repositories = [json.loads(line) for line in response.read().splitlines()]
-    tags = [tag for repository in repositories for tag in repository["tags"]]
-    return not status["downloads"] and all(tag["is_held"] for tag in tags)
-
-
 @attrs.frozen
 class Settings:
-    """The configuration of a test's daemon; `more_upstream` is added to docker.io's table."""
+    """The configuration of a test's daemon; `more_upstream` and `more_admin` are added to these tables."""
 
     upstream: str
     idle_timeout: str = "2s"
@@ -51,6 +44,8 @@ class Settings:
     min_free: str = "1 MiB"
     drain_timeout: str = "5s"
     more_upstream: str = ""
+    admin_endpoint: str = ""
+    more_admin: str = ""
     more: str = ""
 
     def toml(self, store: Path, port: int, admin_port: int) -> str:
@@ -65,7 +60,8 @@ min_free = "{self.min_free}"
 [[listen]]
 endpoint = "tcp:{port}:interface=127.0.0.1"
 [admin]
-endpoint = "tcp:{admin_port}:interface=127.0.0.1"
+endpoint = "{self.admin_endpoint or f"tcp:{admin_port}:interface=127.0.0.1"}"
+{self.more_admin}
 [freshness]
 tag_ttl = "{self.tag_ttl}"
 [[upstream]]
@@ -99,6 +95,25 @@ class Daemon:
     def admin_url(self) -> str:
         """The base URL of the admin listener."""
         return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def command_socket(self) -> Path:
+        """The Unix socket that accepts commands."""
+        return self.store / "command"
+
+    @property
+    def command_url(self) -> str:
+        """The base URL of the commands, for `pull`."""
+        return f"http+unix://{quote(str(self.command_socket), safe='')}"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no download is running, and every tag is stored with its manifest."""
+        with urlopen(f"{self.admin_url}/status", timeout=30) as response:
+            status = json.loads(response.read())
+        listed = pull(f"{self.command_url}/repositories").body.splitlines()
+        tags = [tag for repository in map(json.loads, listed) for tag in repository["tags"]]
+        return not status["downloads"] and all(tag["is_held"] for tag in tags)
 
     @property
     def store(self) -> Path:

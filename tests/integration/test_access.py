@@ -381,7 +381,9 @@ class OpenTests(MirrorCase):
         """A reload enables [access], and disables it; without a place for the key it is rejected."""
         state = self.folder / "state"
         state.write_text("a file where a folder should be")
-        daemon = self.start_daemon({"STATE_DIRECTORY": str(state)})
+        daemon = self.start_daemon(
+            {"STATE_DIRECTORY": str(state)}, more_admin=f'socket = "{self.folder}/command"'
+        )
         plain = daemon.settings
         users = self.folder / "htpasswd"
         write_users(users, "ann")

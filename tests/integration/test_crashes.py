@@ -16,7 +16,7 @@ class KilledTests(MirrorCase):
         daemon = self.start_daemon()
         self.assert_right(pull(daemon.manifest("small")), small.manifest)
         self.assert_right(pull(daemon.blob(small.layer.digest)), small.layer)
-        self.wait_until_settled(daemon.admin_url)
+        self.wait_until_settled(daemon)
         with ThreadPoolExecutor(1) as pool:
             broken = pool.submit(lambda: Reading.open(daemon.blob(blob.digest)).read_all())
             self.wait_until(

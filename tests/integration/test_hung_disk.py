@@ -73,7 +73,7 @@ class HungFsyncTests(MirrorCase):
         hit, *cold = [self.registry.put_image(MIB, seed=n, tag=f"t{n}") for n in range(COLD_PULLS + 1)]
         for url in (self.daemon.manifest("t0"), self.daemon.blob(hit.layer.digest)):
             self.assertEqual(200, pull(url).status)
-        self.wait_until_settled(self.daemon.admin_url)
+        self.wait_until_settled(self.daemon)
         tracer = self.hang()
 
         for number, image in enumerate(cold, 1):

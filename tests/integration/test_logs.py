@@ -62,7 +62,7 @@ class LogTests(MirrorCase):
         image = self.registry.put_image(MB)
         daemon = self.start_daemon(tag_ttl="1ms")
         self.assert_right(pull(daemon.manifest("latest")), image.manifest)
-        self.wait_until_settled(daemon.admin_url)
+        self.wait_until_settled(daemon)
         self.registry.down()
         for _ in range(4):
             for pulled in pull_at_once(8, daemon.manifest("latest")):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
+
 from tests.fakes.registry_process import Stored
 from tests.integration.case import MirrorCase
 from tests.integration.client import pull
@@ -33,7 +35,7 @@ class OperatorCase(MirrorCase):
     def pull_image(self) -> None:
         """Pull the image ahead of time, and wait until it is stored."""
         self.assert_well(self.mirrord("pull", "app"))
-        self.wait_until_settled(self.daemon.admin_url)
+        self.wait_until_settled(self.daemon)
 
     def path_of(self, stored: Stored) -> Path:
         """Return the path of a blob in the store."""
@@ -54,7 +56,7 @@ class DayTests(OperatorCase):
         self.assertIn(f"docker.io/library/app@{self.image.manifest.digest}", pulled.out)
         self.assertEqual(pulled.out.count(" downloaded\n"), 3, pulled.out)
         self.assertEqual(self.mirrord("pull", "app").out.count(" already cached\n"), 3)
-        self.wait_until_settled(self.daemon.admin_url)
+        self.wait_until_settled(self.daemon)
         self.registry.down()
         listed = self.mirrord("ls")
         self.assert_well(listed)
@@ -124,8 +126,9 @@ class OfflineTests(OperatorCase):
         self.daemon.start()
 
     def test_one_at_a_time(self) -> None:
-        """A store in use by a daemon with another admin listener is not opened."""
-        other = Daemon(self.folder / "other", self.daemon.settings)
+        """A store in use by a daemon with another socket is not opened."""
+        elsewhere = attrs.evolve(self.daemon.settings, more_admin=f'socket = "{self.folder}/elsewhere"')
+        other = Daemon(self.folder / "other", elsewhere)
         self.addCleanup(other.kill)
         other.folder.mkdir()
         (other.folder / "store").symlink_to(self.daemon.store)

@@ -253,7 +253,8 @@ class ServiceTests(ContainerCase):
         """After `kill -9` the service is restarted after RestartSec, and cached content is intact."""
         blob = self.registry.put_image(MB, seed=3).layer
         self.assert_right(pull(self.url(f"blobs/{blob.digest}")), blob)
-        self.wait_until_settled(f"http://127.0.0.1:{self.admin_port}")
+        status = f"http://127.0.0.1:{self.admin_port}/status"
+        self.wait_until(lambda: not json.loads(pull(status).body)["downloads"], what="the commit")
         before = self.restarts()
         self.container.run(f"kill -9 {self.show('MainPID')}")
         self.assert_restarted(before, RESTART_SECONDS + START_SECONDS)

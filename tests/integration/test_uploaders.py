@@ -275,7 +275,7 @@ class SmallDiskTests(MirrorCase):
         old = self.registry.put_image(30 * MB, seed=3, tag="old")
         self.assert_right(pull(self.daemon.blob(old.layer.digest)), old.layer)
         # A running download cannot be evicted.
-        self.wait_until_settled(self.daemon.admin_url)
+        self.wait_until_settled(self.daemon)
         self.assertEqual(202, self.push(26 * MIB, is_announced=True).status)
 
         self.assertGreaterEqual(self.free(), 11 * MIB)

@@ -1,7 +1,10 @@
 """Tests of mirrord/admin/commands.py."""
 
 import json
+import os
+import socket
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -28,6 +31,7 @@ from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
 from mirrord.gc.plan import GCLimits
 from mirrord.http.site import MirrorSite
+from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
@@ -36,6 +40,7 @@ from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
 from tests.fakes.clock import ImmediateClock
+from tests.fakes.logged import Logged
 from tests.fakes.stores import TemporaryStore
 from tests.fakes.wire import Client, Got, Wire
 
@@ -118,16 +123,22 @@ class CommandsTests(SynchronousTestCase):
                 hosted=HostedSweeper(self.store.opened.hosted_gc, clock),
             )
         )
-        self.commands = Commands(self.operations.all, OWN)
+        self.commands = Commands(
+            operations=self.operations.all, own_platform=OWN, socket=lambda: Path("/run/mirrord/command")
+        )
         root = AdminRoot(CollectorRegistry(), {}, dict, self.commands)
         self.site = MirrorSite(Clock(), root)
         self.client = self.connect()
 
     def connect(self) -> Client:
-        return Client(self.site, Wire(peerAddress=UNIXAddress(None), lenient=True))
+        wire = Wire(peerAddress=UNIXAddress(None), lenient=True)
+        wire.socket, other = socket.socketpair()
+        for each in (wire.socket, other):
+            self.addCleanup(each.close)
+        return Client(self.site, wire)
 
     def command(self, path: str, method: str = "POST") -> Got:
-        return self.client.get(path, "Mirrord-Command: 1", method=method)
+        return self.client.get(path, method=method)
 
     def lines(self, got: Got) -> list[Any]:
         return [json.loads(line) for line in got.body.splitlines()]
@@ -165,7 +176,7 @@ class CommandsTests(SynchronousTestCase):
         """Each line of a stream begins with the event, and is sent when that happens."""
         pausing: Deferred[None] = Deferred()
         self.operations.events = [ManifestPulled(DIGEST, OWN), pausing, ContentFetched(DIGEST)]
-        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\n\r\n")
         self.assertIn(
             b'{"event":"manifest","digest":"%b","platform":"linux/arm64/v8"}\n' % str(DIGEST).encode(),
             self.client.wire.value(),
@@ -178,7 +189,7 @@ class CommandsTests(SynchronousTestCase):
     def test_old_client(self) -> None:
         """A client of HTTP/1.0 receives plain lines, up to the end of the connection."""
         self.operations.events = [ContentFetched(DIGEST)]
-        self.client.send(b"POST /verify HTTP/1.0\r\nMirrord-Command: 1\r\n\r\n")
+        self.client.send(b"POST /verify HTTP/1.0\r\n\r\n")
         self.assertEqual(1, len(self.lines(self.client.got())))
         self.assertTrue(self.client.wire.disconnecting)
 
@@ -248,7 +259,7 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual(500, self.command("/verify").status)
         self.operations.events = [ContentFetched(DIGEST)]
         self.client.wire.clear()
-        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\n\r\n")
 
         self.assertNotIn(b"\r\n0\r\n", self.client.wire.value())
         self.assertTrue(self.client.wire.disconnecting)
@@ -269,8 +280,17 @@ class CommandsTests(SynchronousTestCase):
             self.assertEqual(status, self.command(path, method).status, path)
         self.assertEqual([], self.operations.calls)
 
-    def test_other_hosts(self) -> None:
-        """Every command of another host is rejected."""
+    def test_log(self) -> None:
+        """Each command is logged with the user and the process that have sent it."""
+        logged = Logged.during(self, "mirrord.admin.commands")
+        self.client.get("/why?reference=ubuntu")
+        (entry,) = logged.entries
+        self.assertEqual(Event.COMMANDED, entry.event)
+        self.assertEqual({"uid": os.getuid(), "pid": os.getpid()}, entry.fields)
+        self.assertTrue(entry.message.endswith(": GET /why?reference=ubuntu"), entry.message)
+
+    def test_tcp(self) -> None:
+        """Every command that does not come over a Unix socket is rejected."""
         self.client = Client(self.site)
         for path, resource in self.commands.resources().items():
             for method in resource.methods:
@@ -280,7 +300,7 @@ class CommandsTests(SynchronousTestCase):
     def test_disconnect(self) -> None:
         """A stream is closed when its client disconnects."""
         self.operations.events = [ContentFetched(DIGEST), Deferred()]
-        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\n\r\n")
         self.assertFalse(self.operations.is_closed)
         self.client.leave()
         self.assertTrue(self.operations.is_closed)
@@ -288,7 +308,7 @@ class CommandsTests(SynchronousTestCase):
     def test_stop(self) -> None:
         """Stopping closes the running streams; their responses end short."""
         self.operations.events = [ContentFetched(DIGEST), Deferred()]
-        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\n\r\n")
         self.commands.stop()
         self.assertTrue(self.operations.is_closed)
         self.assertTrue(self.client.wire.disconnecting)
@@ -307,7 +327,7 @@ class CommandsTests(SynchronousTestCase):
             wire.producer.pauseProducing()
 
         wire.writeSequence = write
-        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\nMirrord-Command: 1\r\n\r\n")
+        self.client.send(b"POST /verify HTTP/1.1\r\nHost: mirror\r\n\r\n")
         self.assertEqual(1, self.operations.yielded)
 
         wire.producer.resumeProducing()

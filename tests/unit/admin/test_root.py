@@ -1,6 +1,7 @@
 """Tests of mirrord/admin/root.py."""
 
 import json
+from pathlib import Path
 from unittest.mock import Mock
 
 from prometheus_client import CollectorRegistry, Counter
@@ -27,7 +28,11 @@ class AdminRootTests(SynchronousTestCase):
             registry,
             {"disk": self.find_problem, "ports": lambda: None},
             lambda: {"version": "1.2", "uptime_seconds": self.uptime()},
-            Commands(self.operations, Platform("linux", "amd64")),
+            Commands(
+                operations=self.operations,
+                own_platform=Platform("linux", "amd64"),
+                socket=lambda: Path("/run/mirrord/command"),
+            ),
         )
         self.client = Client(MirrorSite(Clock(), self.root))
 
@@ -94,6 +99,22 @@ class AdminRootTests(SynchronousTestCase):
         self.assertEqual(404, self.client.get("/v2/").status)
         self.assertEqual(404, self.client.get("/").status)
         self.assertEqual(405, self.client.get("/metrics", method="DELETE").status)
+
+    def test_commands(self) -> None:
+        """Every command over TCP is refused with 403, and the answer names the socket that accepts it."""
+        for method, path in (
+            ("GET", "/repositories"),
+            ("DELETE", "/repositories?reference=team/app"),
+            ("POST", "/sweep"),
+            ("POST", "/pull?reference=app"),
+            ("POST", "/verify"),
+            ("GET", "/why?reference=app"),
+            ("PUT", "/sweep"),
+        ):
+            for headers in ((), ("Mirrord-Command: 1",), ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=1")):
+                got = self.client.get(path, *headers, method=method)
+                self.assertEqual(403, got.status, path)
+                self.assertIn(b"at the Unix socket /run/mirrord/command only", got.body)
 
     def test_bug(self) -> None:
         """A bug is a 500 without details, which are in the log."""

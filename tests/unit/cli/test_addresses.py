@@ -28,6 +28,8 @@ class AddressTests(SynchronousTestCase):
         for text, address in (
             ("unix:/run/mirrord.sock:mode=660", Address("", 0, "/run/mirrord.sock")),
             (r"unix:address=/run/a\:b", Address("", 0, "/run/a:b")),
+            ("/run/a:b", Address("", 0, "/run/a:b")),
+            ("./command", Address("", 0, "command")),
             ("http://pi.lan:5001/", Address("pi.lan", 5001)),
             ("http://[::1]:5001", Address("::1", 5001)),
             ("http://pi.lan", Address("pi.lan", 80)),
@@ -58,6 +60,16 @@ class AddressTests(SynchronousTestCase):
         """An address is formatted as text that parses to it."""
         for text in ("unix:/run/x", "http://[::1]:5001", "http://10.0.0.1:5001"):
             self.assertEqual(str(Address.parse(text)), text)
+
+    def test_planted_link(self) -> None:
+        """A link in place of the socket is not followed to another socket."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+            other, link = Path(folder, "other"), Path(folder, "command")
+            listening.bind(str(other))
+            listening.listen()
+            link.symlink_to(other)
+            Address.of_socket(other).connection(5).connect()
+            self.assertRaises(OSError, Address.of_socket(link).connection(5).connect)
 
     def test_unix_socket(self) -> None:
         """HTTP over a Unix socket has localhost as its host."""

@@ -78,6 +78,16 @@ class CheckFilesTests(SynchronousTestCase):
             ["admin.endpoint: Unknown endpoint type: 'carrier'"],
         )
 
+    def test_command_socket(self) -> None:
+        """A default path of the socket for commands may have 107 bytes; a longer one is reported."""
+        store = StoreConfig(Path("/" + "x" * 98))
+        self.assertEqual(self.check(store=store), [])
+        (line,) = self.check(store=StoreConfig(Path("/" + "x" * 99)))
+        self.assertIn("admin.socket: the path of a Unix socket must not exceed 107 bytes; this has 108", line)
+        self.assertEqual(
+            self.check(store=StoreConfig(Path("/" + "x" * 99)), admin=AdminConfig("unix:/x")), []
+        )
+
     def test_systemd_socket(self) -> None:
         """A socket that systemd passes to the service only is no error of the file."""
         self.assertEqual(self.listen(ListenConfig(endpoint="systemd:domain=INET6:name=https")), [])

@@ -22,7 +22,7 @@ from mirrord.config.config import (
     UpstreamConfig,
     parse_config,
 )
-from mirrord.config.defaults import state_folder
+from mirrord.config.folders import state_folder
 
 HOME = {"HOME": "/home/me"}
 
@@ -85,6 +85,21 @@ class DefaultTests(SynchronousTestCase):
         ):
             self.assertEqual(state_folder(environment, Path("/srv")), Path(path))
 
+    def test_command_socket(self) -> None:
+        """Commands are accepted in the runtime folder, else in the state folder, else in the store."""
+        runtime, state = {"RUNTIME_DIRECTORY": "/run/mirrord:/run/b"}, {"STATE_DIRECTORY": "/var/lib/mirrord"}
+        for admin, environment, path in (
+            ("", {**runtime, **state}, "/run/mirrord/command"),
+            ("", state, "/var/lib/mirrord/command"),
+            ("", {}, "/srv/command"),
+            ('endpoint = "systemd:domain=UNIX:name=x"', {}, "/srv/command"),
+            ('endpoint = "unix:/run/x:mode=660"', runtime, "/run/x"),
+            ('endpoint = "unix:/run/x"\nsocket = "/run/y"', runtime, "/run/y"),
+            ('socket = "/run/y"', runtime, "/run/y"),
+        ):
+            config = parse(f"[admin]\n{admin}")
+            self.assertEqual(config.admin.command_socket(environment, Path("/srv")), Path(path), admin)
+
 
 class FileTests(SynchronousTestCase):
     def test_every_key(self) -> None:
@@ -133,6 +148,7 @@ class FileTests(SynchronousTestCase):
                 partials = "3d"
                 [admin]
                 endpoint = "tcp:0"
+                socket = "/run/m/command"
                 [log]
                 format = "json"
                 level = "debug"
@@ -173,7 +189,7 @@ class FileTests(SynchronousTestCase):
                 upstream=(*Config(store=config.store).upstream, own),
                 freshness=FreshnessConfig(0.0, 86_400.0, 1.0),
                 gc=GCConfig(60.0, 172_800.0, 259_200.0),
-                admin=AdminConfig("tcp:0"),
+                admin=AdminConfig("tcp:0", Path("/run/m/command")),
                 log=LogConfig("json", "debug", Path("/var/log/mirrord/access.log")),
                 drain_timeout=60.0,
             ),

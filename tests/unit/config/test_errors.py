@@ -55,6 +55,16 @@ ERRORS = [
         '[[listen]]\nendpoint = "tcp:1:localhost"',
         "listen[0].endpoint: its interface must be an IP address, such as 127.0.0.1",
     ),
+    ('[admin]\nsocket = ""', "admin.socket: must be a path"),
+    (
+        f'[admin]\nsocket = "/{"x" * 107}"',
+        "admin.socket: the path of a Unix socket must not exceed 107 bytes; this has 108: /xxx",
+    ),
+    (f'[admin]\nsocket = "/{"ä" * 54}"', "admin.socket: the path of a Unix socket must not exceed 107 bytes"),
+    (
+        f'[admin]\nendpoint = "unix:/{"x" * 107}:mode=600"',
+        "admin.endpoint: the path of a Unix socket must not",
+    ),
     ('[[listen]]\nstall_timeout = "999ms"', "listen[0].stall_timeout: must be at least 1s"),
     ('[[listen]]\ncertificate = "/c"', "listen[0].key: missing; TLS needs both"),
     ('[[listen]]\nkey = "/k"', "listen[0].certificate: missing; TLS needs both"),

@@ -44,7 +44,7 @@ class ReloadTests(SynchronousTestCase):
         """The store's folder, ports and TLS of listeners are named, and keep their values."""
         running = parse("")
         new = parse(
-            '[store]\npath = "/other"\n[admin]\nendpoint = "tcp:7"\n'
+            '[store]\npath = "/other"\n[admin]\nendpoint = "tcp:7"\nsocket = "/s"\n'
             '[[listen]]\nendpoint = "tcp:8"\ncertificate = "/c"\nkey = "/k"\nstall_timeout = "1m"'
         )
         self.assertEqual(
@@ -52,6 +52,7 @@ class ReloadTests(SynchronousTestCase):
             [
                 "store.path",
                 "admin.endpoint",
+                "admin.socket",
                 "listen[0].endpoint",
                 "listen[0].certificate",
                 "listen[0].key",

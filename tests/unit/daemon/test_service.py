@@ -218,7 +218,8 @@ class ServiceCase(SynchronousTestCase):
             last_clients=part,
             access=part,
             listeners=(listener(endpoint=CLIENTS, site=self.site, certificates=self.certificates),),
-            admin=listener(endpoint=ADMIN, site=Site("admin", self.journal)),
+            command_socket=Path("/store/command"),
+            admin=(listener(endpoint=ADMIN, site=Site("admin", self.journal)),),
             background=(self.collector,),
         )
 

@@ -1,21 +1,24 @@
 """Ports open from endpoint descriptions; only TCP connections, plain or encrypted, send files."""
 
+import os
 import socket
 import ssl
 import tempfile
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.endpoints import _SystemdParser
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.python.systemd import ListenFDs
+from twisted.trial.unittest import TestCase
 
 from mirrord.http.file_server import MeteredUnixServer, SendfileServer
-from mirrord.http.port import complete_description, open_port, remove_stale_socket
+from mirrord.http.port import open_port
 from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import ConnectionLimits, MirrorSite
@@ -91,6 +94,38 @@ class PortTests(PortCase):
 
         self.assertEqual(100_000, len(read_answers(raw)[0].body))
         self.assertEqual([MeteredUnixServer], [type(transport) for transport in self.transports])
+
+    async def test_unix_mode(self) -> None:
+        """The endpoint of a Unix socket may set its mode; without one everyone may connect."""
+        for number, (argument, mode) in enumerate({"": 0o666, ":mode=640": 0o640}.items()):
+            path = self.folder / f"socket{number}"
+            await self.open(f"unix:{path}{argument}")
+            self.assertEqual(mode, path.stat().st_mode & 0o7777)
+
+    async def test_unix_in_use(self) -> None:
+        """An error names the cause where another process listens at the path."""
+        path = self.folder / "socket"
+        await self.open(f"unix:{path}")
+        with self.assertRaises(CannotListenError) as caught:
+            await self.open(f"unix:{path}")
+        self.assertEqual("another process listens there", caught.exception.socketError.strerror)
+
+    async def test_systemd_unix(self) -> None:
+        """A Unix socket of systemd's keeps its mode while it is served, and its file afterwards."""
+        path = self.folder / "socket"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            path.chmod(0o600)
+            listening.listen()
+            self.patch(_SystemdParser, "_sddaemon", ListenFDs([os.dup(listening.fileno())], ["commands"]))
+            port = await self.open("systemd:domain=UNIX:name=commands")
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(5)
+            client.connect(str(path))
+            self.assertEqual(200, read_answers(await self.ask(client))[0].status)
+            self.assertEqual(0o600, path.stat().st_mode & 0o7777)
+            await port.stopListening()
+        self.assertTrue(path.is_socket())
 
     async def test_systemd(self) -> None:
         """A socket that was opened by another process is served like our own."""
@@ -185,47 +220,3 @@ class SecureTests(PlainTests):
         port = await self.open("tcp:0:interface=127.0.0.1", certificates)
         plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
         return await deferToThread(certified.trust().wrap_socket, plain, server_hostname="localhost")
-
-
-class DescriptionTests(SynchronousTestCase):
-    def test_defaults(self) -> None:
-        """A Unix endpoint keeps its own arguments; by default it has no lock file, and the given mode."""
-        for description, whole in {
-            "unix:/run/m": "unix:/run/m:lockfile=0:mode=600",
-            "unix:/run/m:mode=660": "unix:/run/m:mode=660:lockfile=0",
-            "unix:address=/run/a\\:b:lockfile=1": "unix:address=/run/a\\:b:lockfile=1:mode=600",
-            "tcp:5000": "tcp:5000",
-        }.items():
-            self.assertEqual(whole, complete_description(description, "600"))
-        self.assertEqual("unix:/run/m:lockfile=0", complete_description("unix:/run/m"))
-
-
-class StaleSocketTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        folder = TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = Path(folder.name, "a:b")
-        self.description = f"unix:{folder.name}/a\\:b"
-
-    def test_stale(self) -> None:
-        """The socket of a daemon that was killed is removed."""
-        with socket.socket(socket.AF_UNIX) as killed:
-            killed.bind(str(self.path))
-        remove_stale_socket(self.description)
-        self.assertFalse(self.path.exists())
-
-    def test_in_use(self) -> None:
-        """The socket of a running daemon is kept."""
-        with socket.socket(socket.AF_UNIX) as running:
-            running.bind(str(self.path))
-            running.listen()
-            remove_stale_socket(self.description)
-            self.assertTrue(self.path.exists())
-
-    def test_no_socket(self) -> None:
-        """A path that is no socket, or does not exist, is left alone."""
-        remove_stale_socket(self.description)
-        self.path.write_text("mine")
-        remove_stale_socket(self.description)
-        self.assertEqual("mine", self.path.read_text())
-        remove_stale_socket("tcp:5000")
