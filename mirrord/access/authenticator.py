@@ -115,7 +115,8 @@ class Authenticator:
         claims: Claims | None = None
         match _read_credentials(identity, challenge.bearer(realm)):
             case Basic() as basic:
-                user = await self._log_in(self._users, basic, identity, challenge.bearer(realm))
+                await self._log_in(self._users, basic, identity, challenge.bearer(realm))
+                user = basic.username
             case None:
                 pass
             case bearer:
@@ -138,26 +139,29 @@ class Authenticator:
         if self._users is None or self._tokens is None:
             raise NameUnknown("there is no token service: no users are configured")
         requested = tuple(scopes)
-        user = None
+        user, password_hash = None, b""
         if basic is None:
             match _read_credentials(identity, challenge.BASIC):
                 case Basic() as sent:
                     basic = sent
         if basic is not None and not self._is_open(identity, requested):
-            user = await self._log_in(self._users, basic, identity, challenge.BASIC)
+            password_hash = await self._log_in(self._users, basic, identity, challenge.BASIC)
+            user = basic.username
         granted = tuple(filter(None, (self._granted(scope, identity, user) for scope in requested)))
-        return IssuedToken(self._tokens.issue(user, granted), granted)
+        return IssuedToken(self._tokens.issue(user, granted, password_hash), granted)
 
-    async def _log_in(self, users: Users, basic: Basic, identity: ClientIdentity, remedy: str) -> str:
-        if await users.check(basic.username, basic.password, identity.address):
-            return basic.username
-        raise Unauthorized("wrong user name or password", challenge=remedy)
+    async def _log_in(self, users: Users, basic: Basic, identity: ClientIdentity, remedy: str) -> bytes:
+        """Return the hash that the password matches."""
+        password_hash = await users.check(basic.username, basic.password, identity.address)
+        if password_hash is None:
+            raise Unauthorized("wrong user name or password", challenge=remedy)
+        return password_hash
 
     def _read_token(self, tokens: TokenIssuer, users: Users, token: str, realm: str) -> Claims:
         try:
             claims = tokens.read(token)
-            if claims.user is not None and not users.has(claims.user):
-                raise InvalidToken("its user no longer exists")
+            if claims.user is not None:
+                _check_generation(tokens, claims, users.password_hash(claims.user))
         except InvalidToken as error:
             remedy = challenge.bearer(realm, error=challenge.INVALID_TOKEN)
             raise Unauthorized(f"invalid token: {error}", challenge=remedy) from None
@@ -184,6 +188,13 @@ class Authenticator:
             for key in self._resolve_scope(scope.name)
             for action in scope.actions
         )
+
+
+def _check_generation(tokens: TokenIssuer, claims: Claims, password_hash: bytes | None) -> None:
+    if password_hash is None:
+        raise InvalidToken("its user no longer exists")
+    if tokens.generation(password_hash) != claims.generation:
+        raise InvalidToken("the password of its user has changed")
 
 
 def _read_credentials(identity: ClientIdentity, remedy: str) -> Credentials | None:

@@ -1,8 +1,9 @@
 """Tokens: signed proof of a user, so that a password is checked every five minutes, not at every request.
 
 A token proves a user and narrows its rights to some repositories; it grants nothing. At each use the
-rules are evaluated and the file of users is consulted again: a user who is removed from either loses access
-at once, not when the token expires.
+rules are evaluated and the file of users is consulted again: a user who is removed from either, or whose
+password is changed, loses access at once, not when the token expires. For that a token contains the
+*generation* of the password with which it was requested, a keyed hash of the hash in that file.
 
 They are JSON Web Tokens (RFC 7519, RFC 8037) with the claims of distribution's token specification, so that
 a person can read them; only this registry verifies them. One algorithm is accepted. A scope of that
@@ -46,15 +47,19 @@ KEY_NAME = "token.key"
 _KEY_MODE = 0o600
 
 _ALGORITHM = "EdDSA"
-_CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access", "registries")
+_CLAIMS = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "generation", "access", "registries")
 _MAX_VERIFIED = 1024
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Claims:
-    """The claims of a token; anonymous where `user` is None."""
+    """The claims of a token; anonymous where `user` is None.
+
+    `generation` is that of the user's password when the token was issued (`TokenIssuer.generation`).
+    """
 
     user: str | None
+    generation: str
     expires_at: float
     scopes: tuple[Scope, ...]
 
@@ -78,12 +83,19 @@ class TokenIssuer:
     _key: Ed25519PrivateKey = attrs.field(repr=False)
     _wall_clock: Callable[[], float]
     _verified: TTLCache[bytes, Claims] = attrs.field(init=False, repr=False)
+    _generation_key: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._verified = TTLCache(_MAX_VERIFIED, TOKEN_SECONDS, self._wall_clock)
+        # Derived from the key that signs, since tokens outlive a restart.
+        self._generation_key = hashlib.sha256(b"generation" + self._key.private_bytes_raw()).digest()
 
-    def issue(self, user: str | None, scopes: Iterable[Scope]) -> str:
-        """Issue a token that is valid for TOKEN_SECONDS."""
+    def generation(self, password_hash: bytes) -> str:
+        """Return the generation of a password, given its hash in the file of users; takes a microsecond."""
+        return hashlib.blake2b(password_hash, key=self._generation_key, digest_size=16).hexdigest()
+
+    def issue(self, user: str | None, scopes: Iterable[Scope], password_hash: bytes = b"") -> str:
+        """Issue a token that is valid for TOKEN_SECONDS, and for as long as the user has that password."""
         now = int(self._wall_clock())
         granted = tuple(scopes)
         registries = sorted(frozenset[str]().union(*(scope.registries for scope in granted)))
@@ -95,6 +107,7 @@ class TokenIssuer:
             "nbf": now,
             "iat": now,
             "jti": uuid.uuid4().hex,
+            "generation": self.generation(password_hash),
             "access": [scope.claim() for scope in granted],
             "registries": {
                 registry: [index for index, scope in enumerate(granted) if registry in scope.registries]
@@ -140,7 +153,12 @@ class TokenIssuer:
             raise InvalidToken("not issued by this registry") from None
         if claims["nbf"] > self._wall_clock() + _SKEW_SECONDS:
             raise InvalidToken("not valid yet")
-        return Claims(claims["sub"] or None, claims["exp"], tuple(_scopes(claims)))
+        return Claims(
+            user=claims["sub"] or None,
+            generation=claims["generation"],
+            expires_at=claims["exp"],
+            scopes=tuple(_scopes(claims)),
+        )
 
 
 def _scopes(claims: dict[str, Any]) -> Iterator[Scope]:

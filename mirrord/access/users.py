@@ -1,9 +1,12 @@
 """The users of an htpasswd file, which may change at any time, and the check of their passwords.
 
 bcrypt is slow on purpose, a tenth of a second and more on a Raspberry Pi. So it runs in a thread (it
-releases the GIL), a few at a time; a correct password is cached for five minutes as a keyed hash; and
-a client that sends the same one while it is being checked waits for that result. The check takes the same
-time for an unknown user as for a wrong password.
+releases the GIL), a few at a time; a correct password is remembered as a keyed hash (proven_logins.py); and a
+client that sends the same one while it is being checked waits for that result. The check takes the same time
+for an unknown user as for a wrong password.
+
+A flood of wrong passwords must not keep right ones out. A remembered one needs no check, and some of the
+concurrent checks are reserved for users who have logged in from the same network before.
 """
 
 import hashlib
@@ -16,25 +19,27 @@ from typing import Self
 
 import attrs
 import bcrypt
-from cachetools import TTLCache
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.access.login_throttle import LoginThrottle
+from mirrord.access.proven_logins import ProvenLogins
+from mirrord.config.addresses import client_network
 from mirrord.config.htpasswd import read_users
 from mirrord.flight.single import SingleFlight
 from mirrord.observe.events import Event
 from mirrord.oci.errors import TooManyRequests
 
 STAT_SECONDS = 1.0
-VERIFIED_SECONDS = 300.0
 MAX_CHECKS = 16
-"""Concurrent checks, running or queued: two seconds of work on a Raspberry Pi."""
+"""Concurrent checks, running or queued: two seconds of work on a Raspberry Pi, or one on two cores."""
+
+RESERVED_CHECKS = 4
+"""Those of them that are for users at a network from which they have logged in before."""
 
 _MAX_BYTES = 72
 """bcrypt ignores the rest, and `htpasswd` cuts there too; the library raises for a longer one."""
 
-_MAX_VERIFIED = 1024
 _NO_HASH = b"." * 53
 
 _Stamp = tuple[int, ...] | None
@@ -55,6 +60,7 @@ class Users:
     _clock: Callable[[], float]
     _sleep: Callable[[float], Deferred[None]]
     _throttle: LoginThrottle
+    _proven: ProvenLogins
     _hashes: dict[str, bytes] = attrs.field(repr=False)
     _stamp: _Stamp
     problem: str | None = attrs.field(default=None, init=False)
@@ -62,14 +68,12 @@ class Users:
     _decoy: bytes = attrs.field(default=b"", init=False, repr=False)
     _checked_at: float = attrs.field(default=0.0, init=False)
     _secret: bytes = attrs.field(factory=lambda: os.urandom(32), init=False, repr=False)
-    _verified: TTLCache[bytes, bool] = attrs.field(init=False, repr=False)
-    _checks: SingleFlight[bytes, bool] = attrs.field(factory=SingleFlight, init=False)
+    _checks: SingleFlight[bytes, bytes | None] = attrs.field(factory=SingleFlight, init=False)
     _checking: int = attrs.field(default=0, init=False)
 
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        self._verified = TTLCache(_MAX_VERIFIED, VERIFIED_SECONDS, self._clock)
         self._checked_at = self._clock()
         self._decoy = _decoy(self._hashes)
 
@@ -98,28 +102,30 @@ class Users:
             clock=clock,
             sleep=sleep,
             throttle=LoginThrottle(clock),
+            proven=ProvenLogins(clock),
             hashes=hashes,
             stamp=stamp,
         )
 
-    def has(self, username: str) -> bool:
-        """Return whether the file has such a user now."""
+    def password_hash(self, username: str) -> bytes | None:
+        """Return the hash that the file has for this user now; None if there is no such user."""
         self._reload_if_changed()
-        return username in self._hashes
+        return self._hashes.get(username)
 
-    async def check(self, username: str, password: str, address: str) -> bool:
-        """Return whether this is the password of this user, sent by a client of this address.
+    async def check(self, username: str, password: str, address: str) -> bytes | None:
+        """Return the hash of this user that the password matches; None if it is wrong.
 
-        After several wrong passwords the result is delayed by a few seconds.
+        After several wrong passwords the result is delayed by a few seconds, unless this password was found
+        correct recently, for a client in the same network as this `address`.
 
         Raises:
             TooManyRequests: Too many attempts are delayed or being checked; this one was not checked.
         """
-        self._reload_if_changed()
-        login = self._fingerprint(username, password, address)
-        if self._verified.get(login) and not self._throttle.is_under_attack(address):
-            return True
-        return await self._checks.run(login, lambda: self._check(login, username, password, address))
+        hashed, network = self.password_hash(username), client_network(address)
+        login = self._fingerprint(username, password, network, hashed or b"")
+        if hashed is not None and self._proven.is_proven(username, network, login):
+            return hashed
+        return await self._checks.run(login, lambda: self._check(username, password, address))
 
     def reload(self) -> None:
         """Read the file again; one with an error changes nothing, and the error is logged once."""
@@ -146,24 +152,30 @@ class Users:
         if _stamp(self.file) != self._stamp:
             self.reload()
 
-    async def _check(self, login: bytes, username: str, password: str, address: str) -> bool:
-        delay = self._throttle.begin(username, address)
-        if delay:
-            await self._sleep(delay)
-        known = self._hashes.get(username)
-        is_match = await self._compare(password, known or self._decoy)
-        if not is_match or known is None:
+    async def _check(self, username: str, password: str, address: str) -> bytes | None:
+        network = client_network(address)
+        is_known = self._proven.is_known(username, network)
+        attempt = self._throttle.begin(username, network, is_known=is_known)
+        try:
+            if attempt.delay:
+                await self._sleep(attempt.delay)
+            hashed = self._hashes.get(username)
+            is_match = await self._compare(password, hashed or self._decoy, is_known=is_known)
+        except Exception:
+            attempt.subtract()
+            raise
+        if not is_match or hashed is None:
             self.failed_logins += 1
             self._log.warn(
                 "wrong user name or password from {client}", client=address, event=Event.LOGIN_FAILED
             )
-            return False
-        self._throttle.succeeded(username, address)
-        self._verified[login] = True
-        return True
+            return None
+        attempt.subtract()
+        self._proven.add(username, network, self._fingerprint(username, password, network, hashed))
+        return hashed
 
-    async def _compare(self, password: str, hashed: bytes) -> bool:
-        if self._checking >= MAX_CHECKS:
+    async def _compare(self, password: str, hashed: bytes, *, is_known: bool) -> bool:
+        if self._checking >= (MAX_CHECKS if is_known else MAX_CHECKS - RESERVED_CHECKS):
             raise TooManyRequests("too many logins at once", retry_after_seconds=1)
         self._checking += 1
         try:
@@ -173,10 +185,10 @@ class Users:
         finally:
             self._checking -= 1
 
-    def _fingerprint(self, username: str, password: str, address: str) -> bytes:
+    def _fingerprint(self, username: str, password: str, network: str, hashed: bytes) -> bytes:
         """Return a keyed hash of the login; it changes when the password in the file does."""
-        parts = (username, password, address, self._hashes.get(username, b"").decode("ascii"))
-        login = b"".join(b"%d:%b" % (len(part), part.encode("utf-8")) for part in parts)
+        parts = (username.encode(), password.encode(), network.encode(), hashed)
+        login = b"".join(b"%d:%b" % (len(part), part) for part in parts)
         return hashlib.blake2b(login, key=self._secret, digest_size=32).digest()
 
 

@@ -263,6 +263,18 @@ class LoginTests(AccessCase):
         self.wait_until(lambda: self.request("GET", "/v2/", token).status == 401, what="the loss of access")
         self.assertEqual(self.request("GET", "/v2/", self.credentials("bob")).status, 401)
 
+    def test_changed_password(self) -> None:
+        """A changed password ends the tokens that were requested with it, and no other user's."""
+        tokens = {user: self.token(user) for user in ("ann", "bob")}
+        ann, _ = self.users.read_text().splitlines()
+        bob = bcrypt.hashpw(b"cherry", bcrypt.gensalt(6)).decode()
+        self.users.write_text(f"{ann}\nbob:{bob}\n")
+        self.wait_until(
+            lambda: self.request("GET", "/v2/", tokens["bob"]).status == 401, what="the loss of access"
+        )
+        self.assertEqual(self.request("GET", "/v2/", tokens["ann"]).status, 200)
+        self.assertEqual(self.request("GET", "/v2/", basic("bob", "cherry")).status, 200)
+
     def test_broken_file(self) -> None:
         """An invalid file changes nothing; /readyz has the error, and a reload is rejected."""
         self.users.write_text("ann:{SHA}x\n")

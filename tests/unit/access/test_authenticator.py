@@ -15,7 +15,18 @@ from mirrord.config.access import AccessConfig, Principal, RuleConfig
 from mirrord.oci.errors import Denied, NameUnknown, RegistryError, TooManyRequests, Unauthorized
 from mirrord.oci.names import RepositoryKey, RepositoryName
 from tests.fakes.configurations import configuration
-from tests.unit.access.cases import ANN, BOB, ORIGIN, AccessCase, basic, hosted, hub, identity, resolve_scope
+from tests.unit.access.cases import (
+    ANN,
+    BOB,
+    ORIGIN,
+    AccessCase,
+    basic,
+    hashed,
+    hosted,
+    hub,
+    identity,
+    resolve_scope,
+)
 
 ANONYMOUS, USERS, ANN_ONLY = (Principal("anonymous"),), (Principal("users"),), (Principal("user", "ann"),)
 NEAR = (Principal("network", "10.0.0.0/8"), Principal("certificate", "ci"))
@@ -258,6 +269,27 @@ class TokenTests(AuthenticatorCase):
             "invalid_token", self.refusal(self.authenticator.authenticate(identity(token))).challenge
         )
         self.file.write_text(ANN)
+
+    def test_changed_password(self) -> None:
+        """A changed password ends its tokens with the next request; those of other users stay valid."""
+        tokens = {who: self.token(who, "repository:team/a:pull,push") for who in ("ann", "bob")}
+        self.caller(authorization=tokens["ann"])
+        self.file.write_text(BOB + f"ann:{hashed('apricot')}\n# changed\n")
+        self.clock.advance(1)
+        self.assertIn(
+            "invalid_token", self.refusal(self.authenticator.authenticate(identity(tokens["ann"]))).challenge
+        )
+        self.caller(authorization=tokens["bob"]).require(Action.PUSH, TEAM, TEAM.repository)
+
+    def test_changed_while_it_is_checked(self) -> None:
+        """A token that was requested with a password that changes meanwhile is not valid."""
+        self.threads.is_eager = False
+        issuing = Deferred.fromCoroutine(self.authenticator.issue_token(self.identity("ann"), ()))
+        self.file.write_text(f"ann:{hashed('apricot')}\n# changed\n")
+        self.users.reload()
+        self.threads.work()
+        token = self.successResultOf(issuing).token
+        self.refusal(self.authenticator.authenticate(identity(f"Bearer {token}")))
 
     def test_expired(self) -> None:
         """An expired token is rejected with a challenge, so that the client requests another."""

@@ -68,6 +68,16 @@ class TokenTests(SynchronousTestCase):
         self.assertFalse(claims.covers(other.repository, Action.PULL, hosted("b")))
         self.assertIsNone(self.tokens.read(self.tokens.issue(None, ())).user)
 
+    def test_generation(self) -> None:
+        """A token contains the generation of its password, which the key alone can compute from the hash."""
+        claims = self.tokens.read(self.tokens.issue("ann", SCOPES, b"$2b$hash"))
+        self.assertEqual(claims.generation, self.tokens.generation(b"$2b$hash"))
+        self.assertNotEqual(claims.generation, self.tokens.generation(b"$2b$hush"))
+        again = TokenIssuer(self.key, self.clock.seconds)
+        self.assertEqual(claims.generation, again.generation(b"$2b$hash"))
+        other = TokenIssuer(Ed25519PrivateKey.generate(), self.clock.seconds)
+        self.assertNotEqual(claims.generation, other.generation(b"$2b$hash"))
+
     def test_claims(self) -> None:
         """The claims are those of distribution's specification, and no two tokens are equal."""
         claims = self.claims()
@@ -126,7 +136,7 @@ class TokenTests(SynchronousTestCase):
         """A token for another audience or issuer, or without a claim, is rejected although we signed it."""
         self.assert_invalid(self.signed(aud="registry.docker.io"))
         self.assert_invalid(self.signed(iss="auth.docker.io"))
-        for name in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access", "registries"):
+        for name in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "generation", "access", "registries"):
             claims = self.claims()
             del claims[name]
             self.assert_invalid(jwt.encode(claims, self.key, algorithm="EdDSA"))
