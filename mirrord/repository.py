@@ -407,12 +407,16 @@ class Repository(ABC):
         """Return the descriptor of what `reference` names; raises as `get_manifest`."""
 
     @abstractmethod
-    async def open_blob(self, digest: Digest) -> BlobResult:
+    async def open_blob(self, digest: Digest, client: str | None = None) -> BlobResult:
         """Open a blob, as soon as its size is known. Close its reader.
+
+        `client` is the name by which the downloads of one client are counted. Without one it is read by a
+        background task, whose downloads give way to those of clients: `grown` raises TooManyDownloads then.
 
         Raises:
             BlobUnknown, NameUnknown, Denied: The repository, or its upstream, refuses it.
             UpstreamError: The upstream failed before the size was known.
+            TooManyDownloads: Too many downloads are running.
             Unavailable: The disk failed.
         """
 

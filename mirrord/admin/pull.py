@@ -1,7 +1,7 @@
 """Pulling ahead: store an image before a client requests it.
 
-It uses the same interface as a client's pull and has the same guarantees; a download that has begun continues
-when the operator disconnects.
+It uses the same interface as a client's pull and has the same guarantees. Its downloads give way to those of
+clients; one that has begun continues when the operator disconnects, until another needs its slot or its room.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from mirrord.admin.blob_download import download_blob
 from mirrord.admin.results import BlobProgress, ManifestPulled, PullDone, ReferenceResolved
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Unsupported
 from mirrord.oci.manifests import Descriptor, Manifest, is_distributable
 from mirrord.oci.platforms import Platform, PlatformManifest, platform_manifests, select_platform
 from mirrord.oci.references import ImageReference
-from mirrord.repository import BlobReader, Repository
+from mirrord.repository import Repository
 from mirrord.routing import Router
 
 CONCURRENT_BLOBS = 3
@@ -108,24 +109,22 @@ class _BlobPull:
 
     async def _work(self, remaining: Iterator[Digest]) -> None:
         for digest in remaining:
-            blob = (await self._repository.open_blob(digest)).blob
-            try:
-                await self._follow(digest, blob)
-            finally:
-                blob.close()
+            await self._download(digest)
 
-    async def _follow(self, digest: Digest, blob: BlobReader) -> None:
-        """Wait until a blob is complete."""
-        size, cached = blob.size, blob.readable
-        written, reported_at = cached, self._clock.seconds()
-        self._report(digest, size, written)
-        while written < size:
-            written = await blob.grown(written)
-            if written == size or self._clock.seconds() - reported_at >= _REPORT_SECONDS:
-                reported_at = self._clock.seconds()
+    async def _download(self, digest: Digest) -> None:
+        """Store a blob, and report its progress now and then."""
+        reported_at: float | None = None
+
+        def progressed(size: int, written: int) -> None:
+            nonlocal reported_at
+            now = self._clock.seconds()
+            if reported_at is None or written == size or now - reported_at >= _REPORT_SECONDS:
+                reported_at = now
                 self._report(digest, size, written)
-        self.bytes += size
-        self.fetched_bytes += size - cached
+
+        blob = await download_blob(self._repository, digest, self._clock, progressed)
+        self.bytes += blob.size
+        self.fetched_bytes += blob.fetched_bytes
 
     def _report(self, digest: Digest, size: int, written: int) -> None:
         self._unreported[digest] = BlobProgress(

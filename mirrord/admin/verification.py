@@ -15,6 +15,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from mirrord.admin.blob_download import download_blob
 from mirrord.admin.results import (
     ContentFetched,
     ContentLost,
@@ -187,8 +188,4 @@ class Verifier:
         if kind is ContentKind.MANIFEST:
             await repository.get_manifest(digest)
             return
-        blob = (await repository.open_blob(digest)).blob
-        with closing(blob):
-            readable = blob.readable
-            while readable < blob.size:
-                readable = await blob.grown(readable)
+        await download_blob(repository, digest, self._clock)

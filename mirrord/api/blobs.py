@@ -38,7 +38,7 @@ class BlobHandler:
             if is_match:
                 return Response(304, _headers(digest), None, cache=found.cache)
             return Response(200, (_CONTENT_TYPE, *_headers(digest)), found.size, cache=found.cache)
-        opened = await request.repository.open_blob(digest)
+        opened = await request.repository.open_blob(digest, request.client)
         try:
             return await self._respond(opened, digest, _ranges(request, digest, opened.blob.size))
         except BaseException:

@@ -243,6 +243,8 @@ class Runtime:
         stats.hosted_bytes = lambda: hosted.total_bytes
         stats.hosted_entries = lambda: hosted.total_entries
         stats.uploads = lambda: self.store.uploads.total_entries
+        stats.downloads_waiting = lambda: downloads.slots.waiting
+        stats.downloads_parked = lambda: downloads.slots.parked
         stats.logins_failed = lambda: self.access.failed_logins
         stats.log_dropped = lambda: self.logs.dropped + self.access_log.dropped
         stats.certificates = self._expiries

@@ -152,25 +152,36 @@ class Collector:
         )
         return self.last_sweep
 
-    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
-        """Evict what `size` more bytes need, and return whether they fit within the limits.
+    def can_fit(self, size: int, digest: Digest, *, is_kept: bool) -> bool:
+        """Return whether `size` more bytes of a blob would fit if all were evicted that may be evicted.
 
-        With the digest of a blob they are reserved for its partial, until it is committed, discarded or
-        parked. Nothing is evicted for what could not fit anyway. Without a digest, what fits now does not
-        wait for other requests: there is nothing to reserve, and each of them may wait for an fsync.
+        This cancels what was reserved for the blob.
+        """
+        self._reserve(digest, 0, is_kept=is_kept)
+        return self._usage().can_fit(size, self._limits(is_kept=is_kept))
+
+    async def make_room(
+        self, size: int, digest: Digest | None = None, *, is_kept: bool = True, may_evict: bool = True
+    ) -> bool:
+        """Evict what `size` more bytes need if `may_evict`, and return whether they fit.
+
+        With the digest of a blob they are reserved for its partial, until it has written them or has ended.
+        Nothing is evicted for what could not fit anyway. Without a digest, what fits now does not wait for
+        other requests: there is nothing to reserve, and each of them may wait for an fsync.
 
         Raises:
             OSError: The disk failed.
         """
-        if digest is None and self._usage().excess(size, self.limits) <= 0:
+        limits = self._limits(is_kept=is_kept)
+        if digest is None and self._usage().excess(size, limits) <= 0:
             return True
         async with self._lock:
             if digest is not None:
-                self._store.reserve(digest, 0)
-            if not await self._fit(size, self.limits):
+                self._reserve(digest, 0, is_kept=is_kept)
+            if not await self._fit(size, limits, may_evict=may_evict):
                 return False
             if digest is not None:
-                self._store.reserve(digest, size)
+                self._reserve(digest, size, is_kept=is_kept)
             return True
 
     async def make_room_for_push(self, size: int) -> bool:
@@ -187,26 +198,6 @@ class Collector:
         async with self._lock:
             return await self._fit(size, limits)
 
-    async def lend_room(self, size: int, digest: Digest) -> bool:
-        """Evict what a stream of `size` bytes that will not be kept needs, and return whether it fits.
-
-        The operator's limits apply to what is kept: on a disk that is nearly full already, a stream that
-        passes through may use what is left, except a little that the index needs. Its bytes are reserved
-        until its partial has ended.
-
-        Raises:
-            OSError: The disk failed.
-        """
-        limits = attrs.evolve(
-            self.limits, max_size=None, min_free=min(self.limits.min_free, LEAST_FREE_BYTES)
-        )
-        async with self._lock:
-            self._store.lend(digest, 0)
-            if not await self._fit(size, limits):
-                return False
-            self._store.lend(digest, size)
-            return True
-
     async def free_in_emergency(self, size: int) -> bool:
         """Evict content after the disk refused `size` bytes, and return whether a retry makes sense.
 
@@ -220,11 +211,28 @@ class Collector:
         self._log.warn("disk full: evicted {size} bytes", size=evicted.size)
         return evicted.size > 0
 
-    async def _fit(self, size: int, limits: GCLimits) -> bool:
+    def _limits(self, *, is_kept: bool) -> GCLimits:
+        """Return the limits of what is kept, or of a stream that is not.
+
+        The operator's limits apply to what is kept: on a disk that is nearly full already, a stream that
+        passes through may use what is left, except a little that the index needs.
+        """
+        if is_kept:
+            return self.limits
+        min_free = min(self.limits.min_free, LEAST_FREE_BYTES)
+        return attrs.evolve(self.limits, max_size=None, min_free=min_free)
+
+    def _reserve(self, digest: Digest, size: int, *, is_kept: bool) -> None:
+        (self._store.reserve if is_kept else self._store.lend)(digest, size)
+
+    async def _fit(self, size: int, limits: GCLimits, *, may_evict: bool = True) -> bool:
         """Evict what `size` more bytes need, and return whether they fit then."""
         usage = self._usage()
-        if usage.excess(size, limits) > 0 and usage.can_fit(size, limits):
-            await self._evict(self._excess(size, limits), DeferredLock())
+        if usage.excess(size, limits) <= 0:
+            return True
+        if not may_evict or not usage.can_fit(size, limits):
+            return False
+        await self._evict(self._excess(size, limits), DeferredLock())
         return self._usage().excess(size, limits) <= 0
 
     def _excess(self, size: int, limits: GCLimits) -> Callable[[], int]:

@@ -104,7 +104,7 @@ class HostedRepository(Repository, RepositoryWriter):
         return DescriptorResult(self._manifest(reference), CacheResult.hit())
 
     @_with_hit
-    async def open_blob(self, digest: Digest) -> BlobResult:
+    async def open_blob(self, digest: Digest, client: str | None = None) -> BlobResult:
         """Open a blob."""
         self._blob(digest)
         blob = self._services.blobs.open(digest)

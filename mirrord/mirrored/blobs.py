@@ -14,23 +14,32 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from mirrord.flight.single import SingleFlight
+from mirrord.flight.slots import DownloadSlots, Interest
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.fetch import BlobFetch
 from mirrord.mirrored.fetch_policy import BlobFetchPolicy
 from mirrord.mirrored.growing_blob import GrowingBlob
 from mirrord.mirrored.ports import BlobFiles, LinkIndex, Upstream
-from mirrord.mirrored.timeouts import REQUEST_SECONDS, UNCACHED_SECONDS, with_timeout
+from mirrord.mirrored.timeouts import REQUEST_SECONDS, SLOT_SECONDS, UNCACHED_SECONDS, with_timeout
 from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult, with_cache_status
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import RegistryError, Unavailable, UpstreamCorrupt, UpstreamError, UpstreamTimeout
+from mirrord.oci.errors import (
+    RegistryError,
+    TooManyDownloads,
+    Unavailable,
+    UpstreamCorrupt,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.oci.names import RepositoryKey
 from mirrord.repository import BlobResult, BlobSizeResult
 
 _MAX_CORRUPT_IN_A_ROW = 2
 _CORRUPT_SECONDS = 60.0
+_SLOT_RETRY_SECONDS = 10.0
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +63,7 @@ class DownloadProgress:
             source=policy.repositories[0],
             written=written,
             size=fetch.known_size,
-            subscribers=fetch.subscribers,
+            subscribers=fetch.slot.readers,
             bytes_per_second=int(received / policy.seconds) if policy.seconds > 0 else 0,
         )
 
@@ -70,6 +79,7 @@ class BlobDownloads:
     _clock: IReactorTime
     _random: Callable[[], float]
     _corrupt: AgedCache[tuple[RepositoryKey, Digest], int]
+    slots: DownloadSlots = attrs.field(factory=DownloadSlots)
     _running: dict[Digest, BlobFetch] = attrs.field(factory=dict, init=False)
     _all_ended: Deferred[None] | None = attrs.field(default=None, init=False)
     _confirming: SingleFlight[tuple[RepositoryKey, Digest], int | None] = attrs.field(
@@ -78,12 +88,13 @@ class BlobDownloads:
     _log = Logger()
 
     @with_cache_status()
-    async def open(self, key: RepositoryKey, digest: Digest) -> BlobResult:
-        """Open a blob; returns as soon as its size is known.
+    async def open(self, key: RepositoryKey, digest: Digest, client: str | None = None) -> BlobResult:
+        """Open a blob for a client; returns as soon as its size is known.
 
         Raises:
             BlobUnknown, NameUnknown, Denied: The upstream refused it.
             UpstreamError: The upstream failed before the size was known.
+            TooManyDownloads: Other downloads had all slots for SLOT_SECONDS.
             Unavailable: The disk failed.
         """
         if self._index.link(key, digest) is not None:
@@ -92,7 +103,7 @@ class BlobDownloads:
                 return BlobResult(stored, CacheResult.hit())
         until = self._clock.seconds() + UNCACHED_SECONDS
         try:
-            return await with_timeout(self._clock, UNCACHED_SECONDS, self._open(key, digest, until))
+            return await with_timeout(self._clock, UNCACHED_SECONDS, self._open(key, digest, client, until))
         except TimeoutError:
             raise UpstreamTimeout("the upstream did not begin the blob in time") from None
 
@@ -116,8 +127,8 @@ class BlobDownloads:
 
     @property
     def running(self) -> list[DownloadProgress]:
-        """The running downloads."""
-        return [DownloadProgress.of(fetch) for fetch in self._running.values()]
+        """The running downloads, without those that wait for a slot."""
+        return [DownloadProgress.of(fetch) for fetch in self._running.values() if fetch.slot.is_running]
 
     def written(self, digest: Digest) -> int | None:
         """Return the bytes written by the running download of a blob; None if there is none."""
@@ -126,13 +137,17 @@ class BlobDownloads:
 
     async def stop(self) -> None:
         """End the running downloads; what has arrived stays, to be resumed."""
-        for fetch in list(self._running.values()):
+        fetches = list(self._running.values())
+        for fetch in fetches:
+            if not fetch.slot.is_running:
+                fetch.slot.release()
+        for fetch in fetches:
             fetch.stop()
         if self._running:
             self._all_ended = Deferred()
             await self._all_ended
 
-    async def _open(self, key: RepositoryKey, digest: Digest, until: float) -> BlobResult:
+    async def _open(self, key: RepositoryKey, digest: Digest, client: str | None, until: float) -> BlobResult:
         """Open a blob that is not stored, or not known to be readable through the repository."""
         while not self._may_read(key, digest):
             await self._confirm(key, digest)
@@ -140,23 +155,50 @@ class BlobDownloads:
         if stored is not None:
             return BlobResult(stored, CacheResult.forwarded(200))
         fetch = self._running.get(digest)
+        if fetch is not None and (fetch.slot.is_parking or fetch.error is not None):
+            await fetch.slot.released()
+            return await self._open(key, digest, client, until)
         cache = CacheResult.stored() if fetch is None else CacheResult.collapsed()
+        interest = Interest.BACKGROUND if client is None else Interest.CLIENT
         if fetch is None:
-            fetch = self._begin(key, digest)
-        elif key not in fetch.policy.refusals:
-            fetch.policy.add(key)
-        size = await _size_of(fetch, key)
-        if cache == CacheResult.stored() and not fetch.is_kept:
-            cache = CacheResult.forwarded(200)
-        blob = GrowingBlob(
-            fetch=fetch,
-            upstream=self._upstreams[key.upstream],
-            repository=key.repository,
-            size=size,
-            clock=self._clock,
-            until=until,
-        )
+            fetch = self._create(key, digest, client)
+            reader = fetch.slot.enter(interest)
+            self._start(fetch)
+        else:
+            reader = fetch.slot.enter(interest)
+            if key not in fetch.policy.refusals:
+                fetch.policy.add(key)
+        try:
+            await self._wait_for_slot(fetch)
+            size = await _size_of(fetch, key)
+            if cache == CacheResult.stored() and not fetch.is_kept:
+                cache = CacheResult.forwarded(200)
+            blob = GrowingBlob(
+                fetch=fetch,
+                reader=reader,
+                upstream=self._upstreams[key.upstream],
+                repository=key.repository,
+                size=size,
+                clock=self._clock,
+                until=until,
+            )
+        except BaseException:
+            reader.leave()
+            raise
         return BlobResult(blob, cache)
+
+    async def _wait_for_slot(self, fetch: BlobFetch) -> None:
+        """Wait until the download has a slot, or has ended without one."""
+
+        async def granted() -> None:
+            await fetch.slot.granted()
+
+        try:
+            await with_timeout(self._clock, SLOT_SECONDS, granted())
+        except TimeoutError:
+            raise TooManyDownloads(
+                "the mirror is busy with other downloads", retry_after_seconds=_SLOT_RETRY_SECONDS
+            ) from None
 
     def _may_read(self, key: RepositoryKey, digest: Digest) -> bool:
         """Return whether the blob is linked, or its download will be the permission to read it."""
@@ -186,7 +228,7 @@ class BlobDownloads:
             fetch.policy.add(key)
         return size
 
-    def _begin(self, key: RepositoryKey, digest: Digest) -> BlobFetch:
+    def _create(self, key: RepositoryKey, digest: Digest, client: str | None) -> BlobFetch:
         self._raise_if_corrupt(key, digest)
         link = self._index.link(key, digest)
         policy = BlobFetchPolicy(
@@ -196,10 +238,20 @@ class BlobDownloads:
             clock=self._clock,
             random=self._random,
         )
-        fetch = BlobFetch(policy, None if link is None else link.size, files=self._files, writer=self._writer)
+        fetch = BlobFetch(
+            policy,
+            None if link is None else link.size,
+            client=client,
+            files=self._files,
+            writer=self._writer,
+            slots=self.slots,
+        )
         self._running[digest] = fetch
-        Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
         return fetch
+
+    def _start(self, fetch: BlobFetch) -> None:
+        """Run a download, which has its first reader."""
+        Deferred.fromCoroutine(fetch.run()).addBoth(self._end, fetch)
 
     def _end(self, result: Failure | None, fetch: BlobFetch) -> None:
         digest, keys = fetch.policy.digest, fetch.policy.repositories
@@ -224,6 +276,7 @@ class BlobDownloads:
                 for key in keys:
                     self._corrupt.delete((key, digest))
                     self._index.add_links(key, [Descriptor(OCTET_STREAM, digest, fetch.known_size or 0)])
+        fetch.slot.release()
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)
 

@@ -23,18 +23,16 @@ class CacheWriter:
     _space: CacheSpace
     _log = Logger()
 
-    async def has_room(self, size: int, digest: Digest | None = None) -> bool:
-        """Return whether `size` more bytes may be stored, after evictions (`CacheSpace.make_room`)."""
-        try:
-            return await self._space.make_room(size, digest)
-        except OSError as error:
-            self._log.warn("cannot make room on the disk: {error}", error=str(error))
-            return False
+    def can_fit(self, size: int, digest: Digest, *, is_kept: bool) -> bool:
+        """Return whether `size` more bytes of a blob can fit at all (`CacheSpace.can_fit`)."""
+        return self._space.can_fit(size, digest, is_kept=is_kept)
 
-    async def has_transient_room(self, size: int, digest: Digest) -> bool:
-        """Return whether `size` bytes that will not be kept fit on the disk, whatever the cache's limits."""
+    async def has_room(
+        self, size: int, digest: Digest | None = None, *, is_kept: bool = True, may_evict: bool = True
+    ) -> bool:
+        """Return whether `size` more bytes may be written, after evictions (`CacheSpace.make_room`)."""
         try:
-            return await self._space.lend_room(size, digest)
+            return await self._space.make_room(size, digest, is_kept=is_kept, may_evict=may_evict)
         except OSError as error:
             self._log.warn("cannot make room on the disk: {error}", error=str(error))
             return False

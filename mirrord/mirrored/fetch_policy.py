@@ -5,7 +5,7 @@ that the limit is one of attempts, counted from the last bytes that arrived.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -61,11 +61,15 @@ class BlobFetchPolicy:
     _has_failed: bool = attrs.field(default=False, init=False)
     _accepts_ranges: bool = attrs.field(default=True, init=False)
     _validator: str | None = attrs.field(default=None, init=False)
-    _waiting: Deferred[BlobBody] | Deferred[None] | None = attrs.field(default=None, init=False)
+    _waiting: Deferred[Any] | None = attrs.field(default=None, init=False)
     _started_at: float = attrs.field(init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
+        self._started_at = self._clock.seconds()
+
+    def start(self) -> None:
+        """Record that the download starts: it may have waited for its slot."""
         self._started_at = self._clock.seconds()
 
     @property
@@ -90,10 +94,24 @@ class BlobFetchPolicy:
         self.has_begun = True
 
     def stop(self) -> None:
-        """Send no more requests; the pending one fails."""
+        """Send no more requests; what is waited for fails."""
         self.is_stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
+
+    async def wait(self, waiting: Deferred[T]) -> T:
+        """Return the result of `waiting`, which is cancelled when the policy is stopped.
+
+        Raises:
+            UpstreamUnreachable: The policy was stopped.
+        """
+        self._waiting = waiting
+        try:
+            return await waiting
+        except CancelledError:
+            raise UpstreamUnreachable("the mirror is stopping") from None
+        finally:
+            self._waiting = None
 
     async def request(self, offset: int) -> BlobBody:
         """Return the bytes from `offset`, from the first repository that has them.
@@ -110,7 +128,7 @@ class BlobFetchPolicy:
         while True:
             key = self.repositories[0]
             try:
-                body = await self._wait(self._fetch(key, offset))
+                body = await self.wait(self._fetch(key, offset))
             except UpstreamError as error:
                 if error.upstream_status == 416:
                     self._accepts_ranges = False
@@ -148,7 +166,7 @@ class BlobFetchPolicy:
             reason=error.message,
             seconds=seconds,
         )
-        await self._wait(sleep(self._clock, seconds))
+        await self.wait(sleep(self._clock, seconds))
 
     def _fetch(self, key: RepositoryKey, offset: int) -> Deferred[BlobBody]:
         is_first = not self._attempts and not self.has_begun
@@ -160,16 +178,6 @@ class BlobFetchPolicy:
             budget_seconds=_FIRST_ATTEMPT_SECONDS if is_first else max(1.0, self._seconds_left),
         )
         return Deferred.fromCoroutine(request)
-
-    async def _wait(self, waiting: Deferred[T]) -> T:
-        """Return the result of `waiting`, unless the policy is stopped first."""
-        self._waiting = waiting  # type: ignore[assignment]  # only to be cancelled
-        try:
-            return await waiting
-        except CancelledError:
-            raise UpstreamUnreachable("the mirror is stopping") from None
-        finally:
-            self._waiting = None
 
     @property
     def _seconds_left(self) -> float:

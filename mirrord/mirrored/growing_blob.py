@@ -1,12 +1,12 @@
 """GrowingBlob: reads a blob that is being downloaded; a committed one is read as the store opens it."""
 
-import os
-
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from mirrord.flight.download import Download
+from mirrord.flight.slots import SlotReader
 from mirrord.mirrored.fetch import BlobFetch
-from mirrord.mirrored.ports import BlobBody, Upstream
+from mirrord.mirrored.ports import BlobBody, PartialBlob, Upstream
 from mirrord.mirrored.timeouts import REQUEST_SECONDS
 from mirrord.oci.errors import RegistryError
 from mirrord.oci.names import RepositoryName
@@ -21,13 +21,14 @@ _MIN_SECONDS = 1.0
 
 @attrs.define(eq=False, kw_only=True)
 class GrowingBlob:
-    """A blob that is being downloaded, read from its growing file.
+    """A blob that is being downloaded, read from its growing file, by `reader`.
 
     Its descriptor is opened before the first wait, so that it still reads when the file was committed or
     discarded. The client's headers are due at `until`, by the clock.
     """
 
     _fetch: BlobFetch
+    _reader: SlotReader
     _upstream: Upstream
     _repository: RepositoryName
     size: int
@@ -35,23 +36,25 @@ class GrowingBlob:
     _until: float
     body: None = attrs.field(default=None, init=False)
     fd: int = attrs.field(init=False)
+    _download: Download = attrs.field(init=False)
+    _partial: PartialBlob = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.fd = self._fetch.open_reader()
-        self._fetch.subscribers += 1
+        self._download, self._partial = self._fetch.download, self._fetch.partial
+        self.fd = self._partial.open_reader()
 
     @property
     def readable(self) -> int:
         """The number of bytes that may be sent now."""
-        return max(0, self._fetch.download.readable)
+        return max(0, self._download.readable)
 
     async def grown(self, beyond: int) -> int:
         """Wait for more than `beyond` readable bytes."""
-        return await self._fetch.download.grown(beyond)
+        return await self._download.grown(beyond)
 
     async def pass_through(self, first: int, stop: int) -> RangeBody | None:
         """Request a range from the upstream if it is far ahead, and few such requests are running."""
-        download, seconds = self._fetch.download, self._until - self._clock.seconds()
+        download, seconds = self._download, self._until - self._clock.seconds()
         is_near = download.is_over or first - download.written <= FAR_BYTES
         if is_near or seconds < _MIN_SECONDS or not self._fetch.acquire_far_request():
             return None
@@ -79,8 +82,8 @@ class GrowingBlob:
         """Close the file."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            self._fetch.subscribers -= 1
-            os.close(fd)
+            self._partial.close_reader(fd)
+            self._reader.leave()
 
 
 @attrs.define(eq=False)

@@ -20,8 +20,8 @@ from mirrord.repository import BlobReader
 class PartialBlob(Protocol):
     """The uncommitted bytes of one blob: a prefix that grows, hashed as it is written.
 
-    There is one writer at a time: each coroutine is awaited before the next is called. After `commit`,
-    `discard` or `park` only the readers' own descriptors stay valid.
+    There is one writer at a time: each coroutine is awaited, or cancelled, before the next is called. After
+    `commit`, `discard` or `park` only the readers' own descriptors stay valid.
     """
 
     @property
@@ -35,8 +35,11 @@ class PartialBlob(Protocol):
         ...
 
     def open_reader(self) -> int:
-        """Return a file descriptor of the caller's own, to read with offsets; the caller closes it."""
+        """Return a file descriptor of the caller's own, to read with offsets; close it by `close_reader`."""
         ...
+
+    def close_reader(self, fd: int) -> None:
+        """Close a descriptor from `open_reader`, also after the end of this object."""
 
     async def write(self, chunk: bytes) -> None:
         """Append and hash; on return `offset` has grown by the length of `chunk`.
@@ -52,10 +55,13 @@ class PartialBlob(Protocol):
     async def commit(self) -> None:
         """Make it a blob: fsync, rename, fsync of the folder, index. Does nothing unless `is_kept`."""
 
+    async def detach(self) -> None:
+        """Delete its name: it can be written and read to its end as before, and is not kept."""
+
     async def discard(self) -> None:
         """Delete it."""
 
-    def park(self) -> None:
+    async def park(self) -> None:
         """Close it and leave it on the disk, to be resumed by a later `find_partial`."""
 
 
@@ -70,12 +76,16 @@ class BlobFiles(Protocol):
         """Open a committed blob, which is not evicted until it is closed; None if there is none."""
         ...
 
-    def find_partial(self, digest: Digest) -> PartialBlob | None:
+    async def find_partial(self, digest: Digest) -> PartialBlob | None:
         """Return the partial of an earlier download; its prefix is hashed before the first write."""
         ...
 
-    def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialBlob:
-        """Return a new, empty partial."""
+    async def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialBlob:
+        """Return a new, empty partial.
+
+        Raises:
+            OSError: The disk failed.
+        """
         ...
 
 
@@ -184,20 +194,25 @@ class CachedContent(Protocol):
 
 
 class CacheSpace(Protocol):
-    """Makes room on the disk."""
+    """Makes room on the disk.
 
-    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
-        """Return whether `size` more bytes fit within the limits, after evicting what may be evicted.
+    The cache's limits apply to what is kept. A stream that is not kept may use what the disk has left.
+    """
 
-        With the digest of a blob they are reserved for its partial until it is committed, discarded or
-        parked: create or resume it at once.
+    def can_fit(self, size: int, digest: Digest, *, is_kept: bool) -> bool:
+        """Return whether `size` more bytes of a blob would fit if all were evicted that may be evicted.
+
+        This cancels what was reserved for the blob.
         """
         ...
 
-    async def lend_room(self, size: int, digest: Digest) -> bool:
-        """Return whether the disk has room for `size` bytes that are not kept, beyond the cache's limits.
+    async def make_room(
+        self, size: int, digest: Digest | None = None, *, is_kept: bool = True, may_evict: bool = True
+    ) -> bool:
+        """Return whether `size` more bytes fit, after evicting what may be evicted if `may_evict`.
 
-        They are reserved until the partial of `digest` has ended: create it at once.
+        With the digest of a blob they are reserved for its partial until it has written them, or has ended.
+        This replaces what was reserved for it before.
         """
         ...
 

@@ -77,9 +77,9 @@ class MirroredRepository(Repository):
         """Return the descriptor of what `reference` names; fetch a manifest only if HEAD does not suffice."""
         return await self._services.manifests.head(self._key, reference)
 
-    async def open_blob(self, digest: Digest) -> BlobResult:
+    async def open_blob(self, digest: Digest, client: str | None = None) -> BlobResult:
         """Open a blob: cached, or growing while it is downloaded."""
-        return await self._services.blobs.open(self._key, digest)
+        return await self._services.blobs.open(self._key, digest, client)
 
     async def head_blob(self, digest: Digest) -> BlobSizeResult:
         """Return the size of a blob, without a download."""

@@ -19,6 +19,9 @@ CACHED_SECONDS = 2.5
 UNCACHED_SECONDS = 22.0
 """The timeout of a response that only the upstream has."""
 
+SLOT_SECONDS = 20.0
+"""The timeout of a client whose download waits for a slot; the response starts in UNCACHED_SECONDS."""
+
 REQUEST_SECONDS = 18.0
 """The timeout of one request to an upstream, with its retries, if nothing is cached."""
 

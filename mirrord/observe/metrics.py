@@ -64,6 +64,8 @@ class StatsCollector(Collector):
     hosted_entries: Callable[[], int] = lambda: 0
     uploads: Callable[[], int] = lambda: 0
     logins_failed: Callable[[], int] = lambda: 0
+    downloads_waiting: Callable[[], int] = lambda: 0
+    downloads_parked: Callable[[], int] = lambda: 0
 
     def collect(self) -> Iterator[Metric]:
         """Iterate over the present values; without a certificate there is one sample, which is NaN."""
@@ -91,6 +93,16 @@ class StatsCollector(Collector):
         yield GaugeMetricFamily("mirrord_uploads_open", "Unfinished blob uploads.", value=self.uploads())
         yield CounterMetricFamily(
             "mirrord_logins_failed", "Logins with a wrong user or password.", value=self.logins_failed()
+        )
+        yield GaugeMetricFamily(
+            "mirrord_downloads_waiting",
+            "Downloads that wait until fewer are running.",
+            value=self.downloads_waiting(),
+        )
+        yield CounterMetricFamily(
+            "mirrord_downloads_parked",
+            "Downloads interrupted for others, to be resumed by a later request.",
+            value=self.downloads_parked(),
         )
 
 

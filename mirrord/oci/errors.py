@@ -7,6 +7,7 @@
     │   BlobUploadUnknown BlobUploadInvalid UploadBusy ManifestBlobUnknown RequestTimeout
     │   Unauthorized TooManyRequests      definite: a retry changes nothing
     └── Unavailable                     ours: no room, a failing disk, shutting down
+        ├── TooManyDownloads            other downloads have all slots
         └── UpstreamError               the upstream failed; a retry may succeed
             ├── UpstreamUnreachable     no connection: DNS, TCP, TLS
             ├── UpstreamTimeout         no response in time
@@ -208,6 +209,10 @@ class Unavailable(RegistryError):
 
     code = "UNAVAILABLE"
     status = 503
+
+
+class TooManyDownloads(Unavailable):
+    """Other downloads, which matter more or came first, have all slots; a retry may succeed."""
 
 
 class UpstreamError(Unavailable):

@@ -115,13 +115,13 @@ class BlobStore:
             closed=lambda: self._unpin(digest),
         )
 
-    def find_partial(self, digest: Digest) -> PartialFile | None:
+    async def find_partial(self, digest: Digest) -> PartialFile | None:
         """Open the partial that an earlier download left; it is hashed again before the first write."""
-        return self._partials.find(digest)
+        return await self._partials.find(digest)
 
-    def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialFile:
+    async def create_partial(self, digest: Digest, *, is_kept: bool) -> PartialFile:
         """Open a new, empty partial; raises ValueError if this digest is being written already."""
-        return self._partials.create(digest, is_kept=is_kept)
+        return await self._partials.create(digest, is_kept=is_kept)
 
     async def move_back(self, digest: Digest, path: Path) -> bool:
         """Rename the file of a blob to `path`, where it was before its commit; False if others use it now."""

@@ -113,26 +113,36 @@ class EvictionStore:
     async def _delete(self, entries: Sequence[Entry], drop: Callable[[Entry], Path | None]) -> list[Entry]:
         """Delete what `drop` returns a path of, some at a time, and return which.
 
-        The files are renamed here and deleted in a thread, so that a new file of the same name is safe from
-        the deletion. If the disk fails, entries whose deletion had begun are absent all the same.
+        Content is renamed here and deleted in a thread, so that a new file of the same name is safe from the
+        deletion; a new partial waits for it. If the disk fails, entries whose deletion had begun are absent
+        all the same.
         """
         deleted: list[Entry] = []
         for start in range(0, len(entries), ENTRIES_AT_ONCE):
             doomed: list[Path] = []
+            partials: list[str] = []
             try:
                 for entry in entries[start : start + ENTRIES_AT_ONCE]:
                     path = drop(entry)
-                    if path is not None:
-                        deleted.append(entry)
+                    if path is None:
+                        continue
+                    deleted.append(entry)
+                    if entry.kind is ContentKind.PARTIAL:
+                        partials.append(entry.name)
+                        doomed.append(path)
+                    else:
                         doomed.extend(self._clear_away(path))
             finally:
-                await self._threads.run(disk.unlink_all, doomed)
+                try:
+                    await self._threads.run(disk.unlink_all, doomed)
+                finally:
+                    self._partials.deleted(partials)
         return deleted
 
     def _drop_idle(self, entry: Entry) -> Path | None:
         """Drop an entry and return its path; None if it is absent, busy, hosted or was used since."""
         if entry.kind is ContentKind.PARTIAL:
-            return self._partials.pop_parked(entry.name)
+            return self._partials.begin_to_delete(entry.name)
         digest = Digest.parse(entry.name)
         if self.is_busy(entry) or not self._contents.was_idle_for(entry.kind, digest, entry.idle_seconds):
             return None

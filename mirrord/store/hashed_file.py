@@ -95,11 +95,6 @@ class HashedFile:
         """Whether the descriptor is closed."""
         return self._fd < 0
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a call is running."""
-        return self._calls > 0
-
     def open_reader(self) -> int:
         """Return a file descriptor of the caller's own, to read with offsets; the caller closes it.
 
@@ -216,8 +211,12 @@ class HashedFile:
     def _close_if_unused(self) -> None:
         if self.is_released and not self._calls and not self.is_closed:
             fd, self._fd = self._fd, -1
-            self._threads.close(fd)
-            self._closed()
+            self._close(fd)
+
+    def _close(self, fd: int) -> None:
+        """Close the descriptor, which no thread uses any more, and report it."""
+        self._threads.close(fd)
+        self._closed()
 
     def _require_open(self) -> None:
         if self.is_released:

@@ -76,7 +76,7 @@ class Store:
         """Park partials, release uploads, write everything to the disk, and unlock the store."""
         with contextlib.suppress(TaskFinished):
             self._reconciliation.stop()
-        self._partials.park_all()
+        await self._partials.park_all()
         self.uploads.release_all()
         await self.database.close()
         await self._copies.close()

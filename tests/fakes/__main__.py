@@ -53,6 +53,9 @@ class CommandProtocol(LineReceiver):
     async def _do_put_blob(self, size: int, seed: int, repository: str) -> object:
         return attrs.asdict(Stored.of(self._registry.put_blob(random_bytes(size, seed), repository)))
 
+    async def _do_put_zeros(self, size: int, count: int, repository: str) -> object:
+        return self._registry.content.put_zeros(repository, size, count)
+
     async def _do_put_tag(self, tag: str, manifest: str, repository: str) -> None:
         self._registry.content.repository(repository).tags[tag] = manifest
 

@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from tests.fakes.images import OCI_INDEX, Image, Index, Piece
+from tests.fakes.images import OCI_INDEX, Image, Index, Piece, digest_of
 
 
 @attrs.define(eq=False)
@@ -56,6 +56,14 @@ class RegistryContent:
         piece = Piece("application/octet-stream", content)
         self.repository(name).blobs[piece.digest] = piece
         return piece
+
+    def put_zeros(self, name: str, size: int, count: int) -> list[str]:
+        """Push blobs of zero bytes under digests that they do not have; return these. They share memory."""
+        piece, pieces = Piece("application/octet-stream", bytes(size)), self.repository(name).blobs
+        digests = [digest_of(b"%d" % number) for number in range(count)]
+        for digest in digests:
+            pieces[digest] = piece
+        return digests
 
     def blob(self, digest: str) -> Piece | None:
         """Return a blob of any repository."""

@@ -258,7 +258,7 @@ class FakeRepository(Repository):
         await self._all.request("head", self._key, reference)
         return DescriptorResult(self._all.manifest(reference).descriptor, self._all.cache)
 
-    async def open_blob(self, digest: Digest) -> BlobResult:
+    async def open_blob(self, digest: Digest, client: str | None = None) -> BlobResult:
         await self._all.request("open", self._key, digest)
         blob = self._all.blob(digest)
         return BlobResult(blob, blob.cache)

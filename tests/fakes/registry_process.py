@@ -132,6 +132,11 @@ class RegistryProcess:
         """Create and push a single blob."""
         return Stored(**self._do("put_blob", size=size, seed=seed, repository=repository))
 
+    def put_zeros(self, size: int, count: int, repository: str = "library/app") -> list[str]:
+        """Push large blobs that no client can verify, and return their digests."""
+        digests: list[str] = self._do("put_zeros", size=size, count=count, repository=repository)
+        return digests
+
     def put_tag(self, tag: str, manifest: str, repository: str = "library/app") -> None:
         """Tag a manifest of the repository."""
         self._do("put_tag", tag=tag, manifest=manifest, repository=repository)

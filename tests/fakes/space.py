@@ -19,11 +19,13 @@ class FakeSpace:
     emergencies: int = 0
     pushes: list[int] = attrs.field(factory=list)
 
-    async def make_room(self, size: int, digest: Digest | None = None) -> bool:
-        return size <= self.free
+    def can_fit(self, size: int, digest: Digest, *, is_kept: bool) -> bool:
+        return size <= (self.free if is_kept else self.disk)
 
-    async def lend_room(self, size: int, digest: Digest) -> bool:
-        return size <= self.disk
+    async def make_room(
+        self, size: int, digest: Digest | None = None, *, is_kept: bool = True, may_evict: bool = True
+    ) -> bool:
+        return size <= (self.free if is_kept else self.disk)
 
     async def free_in_emergency(self, size: int) -> bool:
         self.emergencies += 1

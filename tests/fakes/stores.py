@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -18,6 +18,8 @@ from mirrord.oci.names import RepositoryKey, Tag
 from mirrord.store.layout import Layout
 from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads
+
+T = TypeVar("T")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -56,7 +58,7 @@ class TemporaryStore:
         """Commit a blob, linked to no repository."""
         digest = Digest.of(content)
         if self.opened.blobs.size_of(digest) is None:
-            partial = self.opened.blobs.create_partial(digest, is_kept=True)
+            partial = self._run(self.opened.blobs.create_partial(digest, is_kept=True))
             self._run(partial.write(content))
             self._run(partial.commit())
         return digest
@@ -83,9 +85,9 @@ class TemporaryStore:
 
     def park(self, digest: Digest, content: bytes) -> None:
         """Leave a partial of an earlier download."""
-        partial = self.opened.blobs.create_partial(digest, is_kept=True)
+        partial = self._run(self.opened.blobs.create_partial(digest, is_kept=True))
         self._run(partial.write(content))
-        partial.park()
+        self._run(partial.park())
 
     def lose(self, kind: ContentKind, digest: Digest) -> None:
         """Delete a file behind the back of the store, and let an audit find that."""
@@ -127,8 +129,8 @@ class TemporaryStore:
         """Write everything that waits to the index."""
         self._run(self.opened.browser.flush())
 
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self.case.successResultOf(Deferred.fromCoroutine(coroutine))
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.case.successResultOf(Deferred.fromCoroutine(coroutine))
 
     def _close(self) -> None:
         self.threads.failures.clear()

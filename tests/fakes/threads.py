@@ -41,7 +41,7 @@ class _HeldCall:
 
 @attrs.define(eq=False)
 class InlineThreads:
-    """Runs each call at once; after `hold`, calls wait for `release`, as on a slow disk.
+    """Runs each call at once; after `hold`, calls wait for `release`, as on a slow disk; or some of them.
 
     `failures` are raised by the next calls of the functions of these names, which are then not called.
     """
@@ -50,10 +50,11 @@ class InlineThreads:
     called: list[str] = attrs.field(factory=list)
     is_held: bool = False
     _held: list[_HeldCall] = attrs.field(factory=list)
+    _names: tuple[str, ...] = ()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         self.called.append(function.__name__)
-        if not self.is_held:
+        if not self.is_held or (self._names and function.__name__ not in self._names):
             return maybeDeferred(lambda: self._call(function, *args, **kwargs))
         self._held.append(_HeldCall(lambda: self._call(function, *args, **kwargs)))
         return self._held[-1].wait()
@@ -64,9 +65,9 @@ class InlineThreads:
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def hold(self) -> None:
-        """Let calls wait from now on."""
-        self.is_held = True
+    def hold(self, *names: str) -> None:
+        """Let calls wait from now on; with names, only those of the functions of these names."""
+        self.is_held, self._names = True, names
 
     def expire(self) -> None:
         """Let the calls that wait miss their deadline; they wait on."""

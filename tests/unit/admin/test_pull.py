@@ -3,10 +3,20 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from mirrord.admin.pull import CONCURRENT_BLOBS, ImagePuller
 from mirrord.admin.results import BlobProgress, ManifestPulled, PullDone, ReferenceResolved
+from mirrord.flight.slots import DownloadSlots
 from mirrord.oci.digest import Digest
-from mirrord.oci.errors import Denied, ManifestUnknown, NameUnknown, Unsupported, UpstreamRefused
+from mirrord.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    TooManyDownloads,
+    Unsupported,
+    UpstreamRefused,
+)
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
@@ -152,6 +162,41 @@ class ImagePullerTests(OperatorCase):
             body.finish()
         for descriptor in one.references():
             self.assertTrue(self.store.has(descriptor.digest))
+
+    def test_postponed(self) -> None:
+        """A download whose slot a client needs is parked, and continues when the client has its blob."""
+        self.repositories.downloads.slots = DownloadSlots(1, 1)
+        one = self.slow(1)
+        received, ended = self.listen(self.pull())
+        self.hub.bodies[0].send(100)
+        other = self.hub.add_blob(b"other")
+        opening = Deferred.fromCoroutine(self.repositories.downloads.open(UBUNTU, other, "client"))
+        client = self.successResultOf(opening).blob
+        self.addCleanup(client.close)
+        self.assertTrue(self.hub.bodies[0].is_aborted)
+        self.assertNoResult(ended)
+        self.clock.advance(60)
+        self.hub.bodies[1].finish()
+        self.clock.advance(60)
+        self.assertEqual(100, self.hub.requests[-1].offset)
+        self.hub.bodies[2].finish()
+
+        self.successResultOf(ended)
+        self.assertEqual(300, received[-1].fetched_bytes)
+        self.assertTrue(self.store.has(one.references()[-1].digest))
+
+    def test_postponed_for_too_long(self) -> None:
+        """A pull ends with an error if clients leave it no slot for ten minutes."""
+        self.repositories.downloads.slots = DownloadSlots(1, 1)
+        other = self.hub.add_blob(b"other")
+        self.slow(1)
+        opening = Deferred.fromCoroutine(self.repositories.downloads.open(UBUNTU, other, "client"))
+        self.addCleanup(self.successResultOf(opening).blob.close)
+        _, ended = self.listen(self.pull())
+        self.clock.pump([10] * 59)
+        self.assertNoResult(ended)
+        self.clock.pump([10] * 10)
+        self.failureResultOf(ended, TooManyDownloads)
 
     def test_not_mirrored(self) -> None:
         """A repository that is not mirrored is rejected without a request."""

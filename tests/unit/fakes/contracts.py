@@ -177,6 +177,7 @@ class SpaceContract(SynchronousTestCase):
         """There is room for as many bytes as are free."""
         for size, has_room in ((1 << 30, True), ((1 << 30) + 4096, False)):
             space = self.space(1 << 30)
+            self.assertEqual(has_room, space.can_fit(size, UNKNOWN, is_kept=True))
             self.assertEqual(has_room, self.result(space.make_room(size)))
             self.assertEqual(has_room, self.result(space.make_room(size, UNKNOWN)))
             self.assertEqual(has_room, self.result(self.pushes(1 << 30).make_room_for_push(size)))
@@ -190,8 +191,9 @@ class SpaceContract(SynchronousTestCase):
     def test_loan(self) -> None:
         """Room is lent for a stream that is not kept, unless it is larger than the disk."""
         space = self.space(1 << 30)
-        self.assertFalse(self.result(space.lend_room(1 << 31, UNKNOWN)))
-        self.assertTrue(self.result(space.lend_room(1 << 29, UNKNOWN)))
+        for size, has_room in ((1 << 31, False), (1 << 29, True)):
+            self.assertEqual(has_room, space.can_fit(size, UNKNOWN, is_kept=False))
+            self.assertEqual(has_room, self.result(space.make_room(size, UNKNOWN, is_kept=False)))
 
 
 class RepositoryContract(SynchronousTestCase):

@@ -76,17 +76,17 @@ class RoomTests(CollectorTestCase):
         self.free = 300 * MIB
         self.fill(100)
         collector = self.collector(min_free=150 * MIB)
-        self.assertTrue(self.result(collector.lend_room(150 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.make_room(150 * MIB, DIGEST, is_kept=False)))
         self.assertEqual(100, len(self.names()))
-        self.assertFalse(self.result(collector.lend_room(299 * MIB, DIGEST)))
+        self.assertFalse(self.result(collector.make_room(299 * MIB, DIGEST, is_kept=False)))
         self.assertEqual(100, len(self.names()))
 
     def test_lent_room_is_reserved(self) -> None:
         """Room lent to a stream is given neither to another stream nor to a download."""
         self.free = 300 * MIB
         collector = self.collector(max_size=250 * MIB)
-        self.assertTrue(self.result(collector.lend_room(200 * MIB, DIGEST)))
-        self.assertFalse(self.result(collector.lend_room(150 * MIB, OTHER)))
+        self.assertTrue(self.result(collector.make_room(200 * MIB, DIGEST, is_kept=False)))
+        self.assertFalse(self.result(collector.make_room(150 * MIB, OTHER, is_kept=False)))
         self.assertFalse(self.result(collector.make_room(150 * MIB, OTHER)))
         self.assertTrue(self.result(collector.make_room(80 * MIB, OTHER)))
         self.assertEqual(200 * MIB, self.store.lent_bytes)
@@ -94,14 +94,16 @@ class RoomTests(CollectorTestCase):
     def test_lent_room_and_max_size(self) -> None:
         """A stream that is not kept does not count towards `max_size`."""
         collector = self.collector()
-        self.assertTrue(self.result(collector.lend_room(90 * MIB, DIGEST)))
+        self.assertTrue(self.result(collector.make_room(90 * MIB, DIGEST, is_kept=False)))
         self.assertTrue(self.result(collector.make_room(90 * MIB, OTHER)))
 
     def test_lending_evicts(self) -> None:
         """A stream that is not kept evicts content if that helps."""
         self.free = 110 * MIB
         self.fill(100)
-        self.assertTrue(self.result(self.collector(None, min_free=MIB).lend_room(50 * MIB, DIGEST)))
+        self.assertTrue(
+            self.result(self.collector(None, min_free=MIB).make_room(50 * MIB, DIGEST, is_kept=False))
+        )
         self.assertEqual(58, len(self.names()))
 
     def test_recently_used(self) -> None:

@@ -42,9 +42,9 @@ class RealStoreTests(contract.EvictableContentTests, StoreTestCase):
 
     def add_partial(self) -> str:
         body = os.urandom(16)
-        partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(Digest.of(body), is_kept=True))
         self.result(partial.write(body[:-1]))
-        partial.park()
+        self.result(partial.park())
         return self.layout.partial(Digest.of(body)).name
 
     def use(self, name: str) -> None:

@@ -4,7 +4,9 @@ import os
 
 from mirrord.oci.errors import (
     CircuitOpen,
+    Unavailable,
     UpstreamCorrupt,
+    UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
 )
@@ -122,7 +124,7 @@ class InterruptedTests(DownloadCase):
         self.link(UBUNTU)
         self.store.park(self.digest, CONTENT)
 
-        self.threads.hold()
+        self.threads.hold("hash_range")
         blob = self.open()
         self.threads.release()
         self.assertEqual(200, blob.readable)
@@ -150,6 +152,36 @@ class InterruptedTests(DownloadCase):
         self.finish()
         self.assert_absent()
 
+        self.open()
+        self.finish()
+        self.assert_committed()
+
+    def test_damaged_partial(self) -> None:
+        """If a resumed blob does not match, its readers fail, and it is downloaded from its beginning."""
+        self.store.park(self.digest, bytes(120))
+        blob = self.open()
+        end = self.grown(blob, 199)
+        self.upstream.bodies[0].send(80)
+        self.finish()
+        self.assertNotIsInstance(self.failureResultOf(end, Unavailable).value, UpstreamError)
+        self.assertEqual([120, 0], [request.offset for request in self.upstream.requests])
+
+        again = self.open()
+        self.assertEqual(0, again.readable)
+        self.finish()
+        self.assertEqual(CONTENT, os.pread(again.fd, 200, 0))
+        self.assert_committed()
+
+    def test_damaged_partial_and_corrupt_upstream(self) -> None:
+        """The upstream is blamed for what it sent itself: a damaged partial does not count as corrupt."""
+        self.upstream.corrupt = lambda content: content[:-1] + b"!"
+        self.store.park(self.digest, bytes(120))
+        self.open()
+        self.finish()
+        self.finish()
+        self.assert_absent()
+
+        self.upstream.corrupt = lambda content: content
         self.open()
         self.finish()
         self.assert_committed()
@@ -241,6 +273,21 @@ class IntegrityTests(DownloadCase):
 
         self.upstream.corrupt = lambda content: content
         self.open()
+        self.finish()
+        self.assert_committed()
+
+    def test_slow_disk(self) -> None:
+        """Readers of a failed download do not wait for the disk; later ones wait, and begin a new one."""
+        self.upstream.corrupt = lambda content: content[:-1] + b"!"
+        end = self.grown(self.open(), 199)
+        self.threads.hold("unlink_all")
+        self.finish()
+        self.failureResultOf(end, UpstreamCorrupt)
+        self.upstream.corrupt = lambda content: content
+        later = self.begin_open()
+        self.assertNoResult(later)
+        self.threads.release()
+        self.assertEqual(200, self.successResultOf(later).blob.size)
         self.finish()
         self.assert_committed()
 

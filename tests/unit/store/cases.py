@@ -75,7 +75,7 @@ class StoreTestCase(SynchronousTestCase):
 
     def add_blob(self, body: bytes) -> Digest:
         digest = Digest.of(body)
-        partial = self.store.blobs.create_partial(digest, is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(digest, is_kept=True))
         self.result(partial.write(body))
         self.result(partial.commit())
         return digest

@@ -154,9 +154,9 @@ class StoreBrowserTests(StoreTestCase):
         """Content and its partial are deleted from the disk; content that is being read stays."""
         image = self.store_image(UBUNTU, b"one", b"two")
         one, two, three = (Digest.of(body) for body in (b"one", b"two", b"three"))
-        partial = self.store.blobs.create_partial(three, is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(three, is_kept=True))
         self.result(partial.write(b"thr"))
-        partial.park()
+        self.result(partial.park())
         self.assertEqual(3, self.store.browser.partial_size(three))
         reading = self.store.blobs.open(two)
         assert reading is not None

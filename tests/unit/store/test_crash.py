@@ -87,7 +87,7 @@ class CrashTests(TestCase):
         for path in (root / "partials").iterdir():
             digest = Digest.parse(path.name.replace("-", ":"))
             body = victim.body_of(digest)
-            partial = store.blobs.find_partial(digest)
+            partial = self.successResultOf(Deferred.fromCoroutine(store.blobs.find_partial(digest)))
             assert partial is not None
             resumed += partial.offset > 0
             self.successResultOf(Deferred.fromCoroutine(partial.write(body[partial.offset :])))

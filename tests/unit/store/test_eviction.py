@@ -3,6 +3,8 @@ import os
 from collections.abc import Iterable
 from itertools import islice
 
+from twisted.internet.defer import Deferred
+
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from tests.unit.store.cases import UBUNTU, StoreTestCase, manifest
@@ -18,9 +20,9 @@ class EvictionTests(StoreTestCase):
 
     def leave_partial(self, body: bytes) -> Digest:
         digest = Digest.of(body)
-        partial = self.store.blobs.create_partial(digest, is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(digest, is_kept=True))
         self.result(partial.write(body[:-1]))
-        partial.park()
+        self.result(partial.park())
         return digest
 
     def test_entries_come_by_last_use(self) -> None:
@@ -149,10 +151,36 @@ class EvictionTests(StoreTestCase):
         """A parked partial is evicted, unless it was resumed."""
         digest = self.leave_partial(b"left")
         (entry,) = self.entries()
-        partial = self.store.blobs.find_partial(digest)
+        partial = self.result(self.store.blobs.find_partial(digest))
         self.assertEqual([], self.entries())
         self.assertEqual([], self.evict([entry]))
         assert partial is not None
+        self.assertTrue(self.layout.partial(digest).exists())
+
+    def test_a_new_partial_waits_for_the_deletion(self) -> None:
+        """A partial that is created while its predecessor is being deleted is not deleted with it."""
+        digest = self.leave_partial(b"left")
+        entries = self.entries()
+        self.threads.hold()
+        evicting = Deferred.fromCoroutine(self.store.eviction.evict(entries))
+        self.assertIsNone(self.result(self.store.blobs.find_partial(digest)))
+        creating = Deferred.fromCoroutine(self.store.blobs.create_partial(digest, is_kept=True))
+        self.assertEqual(0, self.store.eviction.total_bytes)
+        self.threads.release()
+        self.assertEqual(entries, self.successResultOf(evicting))
+        self.result(self.successResultOf(creating).write(b"left"))
+        self.assertEqual(b"left", self.layout.partial(digest).read_bytes())
+
+    def test_a_partial_that_is_being_opened_is_not_evicted(self) -> None:
+        """A parked partial that a thread opens is neither listed as evicted nor deleted."""
+        digest = self.leave_partial(b"left")
+        entries = self.entries()
+        self.threads.hold("open")
+        finding = Deferred.fromCoroutine(self.store.blobs.find_partial(digest))
+        self.assertEqual([], self.evict(entries))
+        self.threads.release()
+        found = self.successResultOf(finding)
+        assert found is not None
         self.assertTrue(self.layout.partial(digest).exists())
 
     def test_age_of_parked_partials(self) -> None:
@@ -193,7 +221,7 @@ class ReservationTests(StoreTestCase):
         body = b"x" * 3 * 4096
         digest = Digest.of(body)
         self.store.eviction.reserve(digest, len(body))
-        partial = self.store.blobs.create_partial(digest, is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(digest, is_kept=True))
         for blocks in range(3):
             eviction = self.store.eviction
             self.assertEqual(
@@ -210,10 +238,10 @@ class ReservationTests(StoreTestCase):
         for is_kept in (True, False):
             for ending in ("park", "discard"):
                 self.store.eviction.reserve(digest, 8192)
-                partial = self.store.blobs.create_partial(digest, is_kept=is_kept)
+                partial = self.result(self.store.blobs.create_partial(digest, is_kept=is_kept))
                 self.assertEqual(8192 if is_kept else 0, self.store.eviction.reserved_bytes)
                 if ending == "park":
-                    partial.park()
+                    self.result(partial.park())
                 else:
                     self.result(partial.discard())
                 self.assertEqual(0, self.store.eviction.reserved_bytes)
@@ -223,13 +251,13 @@ class ReservationTests(StoreTestCase):
         eviction, digest = self.store.eviction, Digest.of(b"x" * 8192)
         for ending in ("commit", "discard", "park"):
             eviction.lend(digest, 8192)
-            partial = self.store.blobs.create_partial(digest, is_kept=False)
+            partial = self.result(self.store.blobs.create_partial(digest, is_kept=False))
             self.result(partial.write(b"x" * 4096))
             self.assertEqual(
                 (4096, 0, 0), (eviction.lent_bytes, eviction.reserved_bytes, eviction.total_bytes)
             )
             if ending == "park":
-                partial.park()
+                self.result(partial.park())
             else:
                 self.result(partial.commit() if ending == "commit" else partial.discard())
             self.assertEqual(0, eviction.lent_bytes)
@@ -239,7 +267,7 @@ class ReservationTests(StoreTestCase):
         eviction, digest = self.store.eviction, Digest.of(b"x" * 8192)
         eviction.lend(digest, 8192)
         eviction.reserve(digest, 4096)
-        self.store.blobs.create_partial(digest, is_kept=True)
+        self.result(self.store.blobs.create_partial(digest, is_kept=True))
         self.assertEqual((0, 4096), (eviction.lent_bytes, eviction.reserved_bytes))
 
     def test_a_refused_partial_has_no_reservation(self) -> None:
@@ -247,11 +275,11 @@ class ReservationTests(StoreTestCase):
         eviction, digest = self.store.eviction, Digest.of(b"x")
         self.layout.partials.rmdir()
         eviction.reserve(digest, 8192)
-        self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=True)
+        self.failure(self.store.blobs.create_partial(digest, is_kept=True), OSError)
         self.assertEqual(0, eviction.reserved_bytes)
         self.layout.scratch.rmdir()
         eviction.lend(digest, 8192)
-        self.assertRaises(OSError, self.store.blobs.create_partial, digest, is_kept=False)
+        self.failure(self.store.blobs.create_partial(digest, is_kept=False), OSError)
         self.assertEqual(0, eviction.lent_bytes)
 
     def test_a_reservation_is_replaced(self) -> None:
@@ -263,10 +291,10 @@ class ReservationTests(StoreTestCase):
     def test_a_resumed_download_reserves_the_rest(self) -> None:
         """Bytes that were there before the reservation do not count against it."""
         body = b"x" * 8192
-        partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(Digest.of(body), is_kept=True))
         self.result(partial.write(body[:4096]))
-        partial.park()
-        found = self.store.blobs.find_partial(Digest.of(body))
+        self.result(partial.park())
+        found = self.result(self.store.blobs.find_partial(Digest.of(body)))
         assert found is not None
         self.store.eviction.reserve(Digest.of(body), 4096)
         self.assertEqual(4096, self.store.eviction.reserved_bytes)

@@ -54,7 +54,7 @@ class FullDiskTests(FullDiskTestCase):
         """ENOSPC in the midst of a chunk leaves no byte of it; when there is room the same write succeeds."""
         old = self.add_blob(b"o" * 4 * MIB)
         body = os.urandom(6 * MIB)
-        partial = self.store.blobs.create_partial(Digest.of(body), is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(Digest.of(body), is_kept=True))
         self.result(partial.write(body[:MIB]))
         error = self.failure(partial.write(body[MIB:]), OSError)
         assert isinstance(error, OSError)
@@ -75,7 +75,7 @@ class FullDiskTests(FullDiskTestCase):
         """A file without a name is gone from the disk with its last descriptor."""
         body = os.urandom(6 * MIB)
         for _ in range(3):
-            partial = self.store.blobs.create_partial(Digest.of(body), is_kept=False)
+            partial = self.result(self.store.blobs.create_partial(Digest.of(body), is_kept=False))
             self.result(partial.write(body))
             self.result(partial.commit())
 

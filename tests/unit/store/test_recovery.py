@@ -218,7 +218,7 @@ class OpeningTests(StoreTestCase):
         """Folders and files are accessible to the daemon's user only."""
         self.add_manifest(UBUNTU, IMAGE)
         self.add_blob(b"x")
-        self.result(self.store.blobs.create_partial(Digest.of(b"y"), is_kept=True).write(b"y"))
+        self.result(self.result(self.store.blobs.create_partial(Digest.of(b"y"), is_kept=True)).write(b"y"))
         for path in self.root.rglob("*"):
             self.assertEqual(0, path.stat().st_mode & 0o077, path)
 

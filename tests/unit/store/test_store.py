@@ -34,7 +34,7 @@ class PortTests(StoreTestCase):
             ports_of(self.store), (BlobFiles, ManifestFiles, LinkIndex, EvictableContent), strict=True
         ):
             self.assertEqual([], [name for name in public(port) if not hasattr(part, name)])
-        partial = self.store.blobs.create_partial(Digest.of(b"x"), is_kept=True)
+        partial = self.result(self.store.blobs.create_partial(Digest.of(b"x"), is_kept=True))
         self.assertEqual([], [name for name in public(PartialBlob) if not hasattr(partial, name)])
         blob = self.store.blobs.open(self.add_blob(b"y"))
         self.assertEqual([], [name for name in public(BlobReader) if not hasattr(blob, name)])
@@ -101,7 +101,8 @@ class StreamTests(TestCase):
         self.assertTrue(await room.make_room(len(image.body)))
         await self.store.manifests.store(UBUNTU, image)
         digest = Digest.of(body)
-        partial = self.store.blobs.create_partial(digest, is_kept=await room.make_room(len(body), digest))
+        is_kept = await room.make_room(len(body), digest)
+        partial = await self.store.blobs.create_partial(digest, is_kept=is_kept)
         for start in range(0, len(body), 262_144):
             await partial.write(body[start : start + 262_144])
         self.assertTrue(await partial.is_verified())

@@ -55,7 +55,7 @@ async def write_for_ever(root: Path, seed: int) -> None:
         digest, content = order.choice(list(bodies().items()))
         clock.advance(1)
         if store.blobs.size_of(digest) is None:
-            partial = store.blobs.create_partial(digest, is_kept=True)
+            partial = await store.blobs.create_partial(digest, is_kept=True)
             for start in range(0, len(content), 65536):
                 await partial.write(content[start : start + 65536])
                 step()
