@@ -279,8 +279,8 @@ class MirrorRequest(Request):
             return Unsupported("the method is not allowed here", allow=tuple(sorted(error.allowedMethods)))
         shown = self.uri[:256].decode("latin-1")
         public = public_error(error)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            self._log.warn("disk full; request failed: {uri}", uri=shown)
+        if isinstance(error, OSError):
+            self._log.warn("request failed: {uri}: {fault}", uri=shown, fault=error.strerror or str(error))
         elif public is not error:
             self._log.failure("request failed: {uri}", Failure(error), uri=shown)
         return public

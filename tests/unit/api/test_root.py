@@ -20,6 +20,7 @@ from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, UpstreamBusy, UpstreamRefused
 from mirrord.oci.names import RepositoryKey, RepositoryName
+from tests.fakes.logged import Logged
 from tests.fakes.repositories import HUB, QUAY
 from tests.fakes.wire import Client, head, read_answers
 from tests.unit.api.cases import APICase, HostedAPICase
@@ -159,14 +160,16 @@ class FailureTests(APICase):
         self.assertFalse(self.wire.disconnecting)
 
     def test_disk(self) -> None:
-        """A failing disk is a 503."""
+        """A failing disk is a 503, and one line in the log, without a traceback."""
+        logged = Logged.during(self, "mirrord.http.request")
         self.repositories.error = OSError(5, "Input/output error", "/var/cache/secret")
 
         got = self.get(MANIFEST)
 
         self.assert_error(got, 503, "UNAVAILABLE")
         self.assertNotIn(b"/var", got.body)
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.assertEqual([f"request failed: {MANIFEST}: Input/output error"], logged.messages)
+        self.assertEqual([], self.flushLoggedErrors(OSError))
 
     def test_full_disk(self) -> None:
         """A full disk is a 503, without a traceback in the log."""

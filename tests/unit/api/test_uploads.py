@@ -10,6 +10,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName
 from mirrord.store.upload_counts import UploadLimits
 from tests.fakes.configurations import configuration
+from tests.fakes.logged import Logged
 from tests.fakes.wire import Client, Got, head, read_answers
 from tests.unit.api.cases import HostedAPICase
 
@@ -129,9 +130,10 @@ class UploadTests(PushCase):
         """A disk failure is a 503, and logged."""
         location = self.send("POST", UPLOADS).headers["location"]
         self.store.threads.failures["append"] = OSError("no space left")
+        logged = Logged.during(self, "mirrord.http.request")
         self.assert_error(self.send("PATCH", location, CONTENT), 503, "UNAVAILABLE")
 
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.assertEqual([f"request failed: {location}: no space left"], logged.messages)
 
 
 class PermissionTests(PushCase):
