@@ -185,6 +185,10 @@ class Daemon:
         if status != 0:
             raise AssertionError(f"mirrord exited with status {status}:\n{self.log[-4000:]}")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
     def kill(self) -> None:
         """Send SIGKILL."""
         if self._process is not None:

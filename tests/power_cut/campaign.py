@@ -4,7 +4,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle, islice
@@ -14,10 +14,10 @@ import attrs
 
 from tests.fakes.images import make_image
 from tests.fakes.registry_process import RegistryProcess
-from tests.integration.pushing import NOWHERE, Pusher
+from tests.integration.pushing import NOWHERE
 from tests.power_cut.disk import mounted
 from tests.power_cut.scenarios import Conditions, Scenario, busy, recovering, restoring
-from tests.workload.checks import check
+from tests.workload.checks import check, find_problems
 from tests.workload.daemon import KEEP_NOTHING, DiskDaemon, hosting
 
 _NO_SYNC = Path(__file__).with_name("no_sync.c")
@@ -124,10 +124,10 @@ def examine(cut: Cut, folder: Path, keep: Path | None = None) -> Verdict:
 
 def _problems(cut: Cut, daemon: DiskDaemon) -> list[str]:
     scenario, history = cut.scenario, cut.scenario.history
-    problems = _serve(daemon, lambda pusher: check(pusher, history, cut.at))
+    problems = find_problems(daemon, lambda pusher: check(pusher, history, cut.at))
     if scenario.restored_from is not None:
         daemon.check_call("restore", str(scenario.restored_from))
-        again = _serve(daemon, lambda pusher: check(pusher, history))
+        again = find_problems(daemon, lambda pusher: check(pusher, history))
         problems += [f"restored again: {problem}" for problem in again]
     finished = [backup for backup in scenario.backups if backup.end <= cut.at]
     if finished and cut.part == "backup":
@@ -136,26 +136,11 @@ def _problems(cut: Cut, daemon: DiskDaemon) -> list[str]:
         restored = DiskDaemon(daemon.folder / "restored", hosting(NOWHERE, KEEP_NOTHING))
         restored.folder.mkdir()
         restored.check_call("restore", str(daemon.backup))
-        violations = _serve(
+        violations = find_problems(
             restored, lambda pusher: check(pusher, history, min(begun, cut.at), finished[-1].begin)
         )
         problems += [f"from the backup: {problem}" for problem in violations]
     return problems
-
-
-def _serve(daemon: DiskDaemon, look: Callable[[Pusher], Sequence[object]]) -> list[str]:
-    """Start a daemon, evict all that may be, let `look` report what is wrong, and push."""
-    try:
-        daemon.start()
-        daemon.check_call("gc")
-        pusher = Pusher(daemon.port)
-        problems = [str(problem) for problem in look(pusher)]
-        pusher.push_image("team/probe", "v1", b"a layer")
-        pusher.close()
-        daemon.stop()
-        return problems + daemon.bad_lines()
-    finally:
-        daemon.kill()
 
 
 def run(cuts: Sequence[Cut], folder: Path, jobs: int, keep: Path | None = None) -> Iterator[Verdict]:

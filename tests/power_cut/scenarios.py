@@ -154,7 +154,7 @@ def _make_backup(folder: Path, conditions: Conditions) -> tuple[Path, list[Chang
         daemon.stop()
     finally:
         daemon.kill()
-    return daemon.backup, [Change(fact, *history.possible(fact)) for fact in history.facts()]
+    return daemon.backup, history.changes()
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from tests.integration.pushing import Pusher
+from tests.workload.daemon import DiskDaemon
 from tests.workload.history import Fact, History, Value
 
 
@@ -47,3 +49,18 @@ def check(
         if found not in possible:
             violations.append(Violation(fact, found, possible))
     return violations
+
+
+def find_problems(daemon: DiskDaemon, look: Callable[[Pusher], Sequence[object]]) -> list[str]:
+    """Start a daemon, evict all that may be, let `look` return what is wrong, and push."""
+    try:
+        daemon.start()
+        daemon.check_call("gc")
+        pusher = Pusher(daemon.port)
+        problems = [str(problem) for problem in look(pusher)]
+        pusher.push_image("team/probe", "v1", b"a layer")
+        pusher.close()
+        daemon.stop()
+        return problems
+    finally:
+        daemon.kill()

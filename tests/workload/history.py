@@ -107,6 +107,11 @@ class History:
         values = ((fact, self.possible(fact)) for fact in sorted(candidates) if fact.kind == kind)
         return [fact for fact, possible in values if len(possible) == 1 and None not in possible]
 
+    def changes(self) -> list[Change]:
+        """Return changes that make the facts of which the value is certain in another registry."""
+        states = ((fact, self.possible(fact)) for fact in self.facts())
+        return [Change(fact, *values) for fact, values in states if len(values) == 1]
+
     def acknowledgements(self) -> list[float]:
         """Return the times of all acknowledgements."""
         with self._lock:

@@ -1,0 +1,1 @@
+"""System calls of the daemon that fail, hang or are its last (docs/testing.md)."""
