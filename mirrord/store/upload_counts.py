@@ -33,9 +33,9 @@ _SESSION = re.compile(r"[0-9a-f]{32}-([0-9a-f]{16})(?:-([0-9a-f]{16}))?", re.ASC
 class UploadLimits:
     """The most sessions in all, in one repository and of one client; docker pushes five layers at once."""
 
-    in_all: int = 8192
-    in_repository: int = 2048
-    of_client: int = 1024
+    in_all: int = 16_384
+    in_repository: int = 4096
+    of_client: int = 2048
 
 
 @attrs.frozen

@@ -145,7 +145,7 @@ class LargeTests(HostedCase):
         client.sendall(head.encode())
 
         self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 413 "))
-        self.assertEqual([], list((self.daemon.store / "uploads").glob(f"*{self._mark()}")))
+        self.assertEqual([], list((self.daemon.store / "uploads").glob(f"*-{self._mark()}-*")))
 
     def test_crossing(self) -> None:
         """A stream is 413 when it exceeds the limit, and not more than that is stored."""
