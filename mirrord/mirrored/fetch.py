@@ -38,7 +38,10 @@ from mirrord.oci.errors import (
 )
 
 STRIDE_BYTES = 4 * 1024 * 1024
-"""The room that is reserved at a time: a thirtieth of a second at 1 Gbit/s, and 256 MiB for all downloads."""
+"""The most room that is reserved ahead: a thirtieth of a second at 1 Gbit/s, and 256 MiB for all downloads.
+
+It is less at first, as much as has arrived: most of the requests that are abandoned are abandoned early.
+"""
 
 PARKED_RETRY_SECONDS = 10.0
 """When a background task should retry a download that was parked."""
@@ -216,7 +219,7 @@ class BlobFetch:
         if self.known_size is not None and after > self.known_size:
             raise UpstreamCorrupt("the upstream sends more bytes than the blob has")
         if after > self._reserved:
-            await self._reserve(partial, after + STRIDE_BYTES)
+            await self._reserve(partial, after + min(after - self.resumed_bytes, STRIDE_BYTES))
 
         def write() -> Awaitable[None]:
             # Stopped like a request: a long prefix may have to be hashed before the first write.

@@ -35,7 +35,8 @@ class CacheWriterTests(DownloadCase):
         self.upstream.reports_sizes = False
         self.space.free = 100
         waiting = self.begin_open()
-        self.upstream.bodies[0].send(50)
+        for _ in range(3):
+            self.upstream.bodies[0].send(50)
 
         self.failureResultOf(waiting, Unavailable)
         self.assertTrue(self.upstream.bodies[0].is_aborted)

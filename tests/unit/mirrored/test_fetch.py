@@ -173,7 +173,7 @@ class InterruptedTests(DownloadCase):
         self.assert_committed()
 
     def test_damaged_partial_and_corrupt_upstream(self) -> None:
-        """The upstream is blamed for what it sent itself: a damaged partial does not count as corrupt."""
+        """If the blob is corrupt after a damaged partial was discarded too, nothing is left of it."""
         self.upstream.corrupt = lambda content: content[:-1] + b"!"
         self.store.park(self.digest, bytes(120))
         self.open()

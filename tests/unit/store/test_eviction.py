@@ -161,7 +161,7 @@ class EvictionTests(StoreTestCase):
         """A partial that is created while its predecessor is being deleted is not deleted with it."""
         digest = self.leave_partial(b"left")
         entries = self.entries()
-        self.threads.hold()
+        self.threads.hold("unlink_all")
         evicting = Deferred.fromCoroutine(self.store.eviction.evict(entries))
         self.assertIsNone(self.result(self.store.blobs.find_partial(digest)))
         creating = Deferred.fromCoroutine(self.store.blobs.create_partial(digest, is_kept=True))
