@@ -54,6 +54,10 @@ COMMIT_SECONDS = 120.0
 
 SERVICE_SECONDS = "service_seconds"
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_MARK = "SELECT 1 FROM meta LIMIT 1"
+"""Read after each commit, in the writer's thread. The first reader of a commit marks it in the -shm file, which
+is mapped: while the file system is frozen or hangs, that page fault would block the reactor."""
+
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UNFIT = (
     OverflowError,
@@ -374,6 +378,7 @@ def _run(
         for transaction in transactions:
             transaction.run(connection)
         connection.execute("COMMIT")
+        connection.execute(_MARK).fetchone()
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
