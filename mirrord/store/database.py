@@ -55,8 +55,8 @@ COMMIT_SECONDS = 120.0
 SERVICE_SECONDS = "service_seconds"
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _MARK = "SELECT 1 FROM meta LIMIT 1"
-"""Read after each commit, in the writer's thread. The first reader of a commit marks it in the -shm file, which
-is mapped: while the file system is frozen or hangs, that page fault would block the reactor."""
+"""Read after each commit in the writer's thread: the first reader of a commit marks it in the -shm file, a
+mapping. While the file system is frozen or hangs, that page fault would block the reactor."""
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UNFIT = (

@@ -180,9 +180,15 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def unlink_all(paths: list[Path]) -> None:
-    """Delete files, of which some may be gone already."""
+    """Delete files, of which some may be gone already; after an error the others nevertheless."""
+    errors = []
     for path in paths:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def stamp(path: Path, now: float) -> float:

@@ -1,8 +1,7 @@
 """Mirrored content as the collector sees it: disk space, reservations, and eviction by least recent use."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -16,10 +15,10 @@ from mirrord.store.database import Database
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialStore
-from mirrord.store.threads import Threads
+from mirrord.store.threads import Threads, shield
 
 ENTRIES_AT_ONCE = 32
-"""A millisecond of renames on the reactor."""
+"""Rows that are dropped at a time, a millisecond on the reactor."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -33,7 +32,6 @@ class EvictionStore:
     _blobs: BlobStore
     _partials: PartialStore
     _threads: Threads
-    _numbers: Iterator[int] = attrs.field(factory=count, init=False)
 
     @property
     def total_bytes(self) -> int:
@@ -113,31 +111,33 @@ class EvictionStore:
     async def _delete(self, entries: Sequence[Entry], drop: Callable[[Entry], Path | None]) -> list[Entry]:
         """Delete what `drop` returns a path of, some at a time, and return which.
 
-        Content is renamed here and deleted in a thread, so that a new file of the same name is safe from the
-        deletion; a new partial waits for it. If the disk fails, entries whose deletion had begun are absent
-        all the same.
+        If the disk fails, entries whose deletion had begun are absent all the same.
         """
         deleted: list[Entry] = []
         for start in range(0, len(entries), ENTRIES_AT_ONCE):
-            doomed: list[Path] = []
-            partials: list[str] = []
+            doomed: dict[Entry, Path] = {}
             try:
                 for entry in entries[start : start + ENTRIES_AT_ONCE]:
                     path = drop(entry)
-                    if path is None:
-                        continue
-                    deleted.append(entry)
-                    if entry.kind is ContentKind.PARTIAL:
-                        partials.append(entry.name)
-                        doomed.append(path)
-                    else:
-                        doomed.extend(self._clear_away(path))
+                    if path is not None:
+                        doomed[entry] = path
             finally:
-                try:
-                    await self._threads.run(disk.unlink_all, doomed)
-                finally:
-                    self._partials.deleted(partials)
+                deleted += doomed
+                await self._unlink(doomed)
         return deleted
+
+    async def _unlink(self, doomed: Mapping[Entry, Path]) -> None:
+        """Delete the files of entries in a thread; new ones of the same names wait for that."""
+        partials = [entry.name for entry in doomed if entry.kind is ContentKind.PARTIAL]
+        content = [
+            (entry.kind, Digest.parse(entry.name))
+            for entry in doomed
+            if entry.kind is not ContentKind.PARTIAL
+        ]
+        unlinking = self._threads.run(disk.unlink_all, list(doomed.values()))
+        await self._contents.removals.run(
+            content, shield(unlinking, lambda _: self._partials.deleted(partials))
+        )
 
     def _drop_idle(self, entry: Entry) -> Path | None:
         """Drop an entry and return its path; None if it is absent, busy, hosted or was used since."""
@@ -154,15 +154,3 @@ class EvictionStore:
             return None
         self._contents.drop(entry.kind, digest)
         return self._layout.content(entry.kind, digest)
-
-    def _clear_away(self, path: Path) -> Iterator[Path]:
-        """Rename a file out of its place; delete it at once if even a rename needs room on a full disk."""
-        gone = self._layout.scratch / f"gone-{next(self._numbers)}"
-        try:
-            path.rename(gone)
-        except FileNotFoundError:
-            return
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-        yield gone

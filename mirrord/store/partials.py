@@ -26,6 +26,7 @@ from mirrord.oci.digest import Digest
 from mirrord.store.disk import stamp, unlink_all
 from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
 from mirrord.store.layout import FILE_MODE, Layout, footprint
+from mirrord.store.removals import Removals
 from mirrord.store.threads import DiskTimeout, Threads, shield
 
 _FOUND = os.O_RDWR | os.O_CLOEXEC
@@ -46,6 +47,7 @@ class PartialFile(HashedFile):
     digest: Digest
     path: Path | None
     _target: Path
+    _removals: Removals
     _committed: Callable[["PartialFile"], None]
     _now: Callable[[], float]
     _on_closed: list[Deferred[None]] = attrs.field(factory=list, init=False)
@@ -111,6 +113,7 @@ class PartialFile(HashedFile):
             await ended
 
     async def _commit(self, path: Path) -> None:
+        await self._removals.finished(ContentKind.BLOB, self.digest)
         await self.move(path, self._target)
         self.path = None
         self._committed(self)
@@ -159,6 +162,7 @@ class PartialStore:
     _layout: Layout
     _threads: Threads
     _now: Callable[[], float]
+    _removals: Removals
     _committed: Callable[[PartialFile], None]
     _open: dict[Digest, PartialFile | None] = attrs.field(factory=dict, init=False)
     _parked: dict[str, IdleFile] = attrs.field(init=False)
@@ -292,6 +296,7 @@ class PartialStore:
             fd=fd,
             threads=self._threads,
             now=self._now,
+            removals=self._removals,
             committed=self._committed,
             closed=lambda: self._end(partial),
         )

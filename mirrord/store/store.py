@@ -125,7 +125,9 @@ def open_store(
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
-    partials = PartialStore(layout=layout, threads=threads, now=database.now, committed=committed)
+    partials = PartialStore(
+        layout=layout, threads=threads, now=database.now, removals=contents.removals, committed=committed
+    )
     blobs = BlobStore(layout=layout, contents=contents, partials=partials, threads=threads)
     manifests = ManifestStore(
         layout=layout, contents=contents, index=index, partials=partials, threads=threads

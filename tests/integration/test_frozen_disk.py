@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Generic, TypeVar
 
 from tests.integration.case import MIB, MirrorCase
-from tests.integration.client import Pulled, pull
+from tests.integration.client import pull
 from tests.integration.daemon import Daemon, Settings
 from tests.integration.pushing import Pusher, digest_of
 from tests.power_cut.disk import make_disk, mounted, problem
@@ -20,21 +22,24 @@ _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 HOSTED = '[hosted]\nrepositories = ["team/*"]\npush_from_loopback = true\n'
 
 
-class Work(threading.Thread):
+T = TypeVar("T")
+
+
+class Work(threading.Thread, Generic[T]):
     """A call in a thread of its own; `result` waits for what it returns."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self._call = call
-        self._result: object = None
+        self._results: list[T] = []
         self.start()
 
     def run(self) -> None:
-        self._result = self._call()
+        self._results.append(self._call())
 
-    def result(self) -> object:
+    def result(self) -> T:
         self.join(60)
-        return self._result
+        return self._results[0]
 
 
 class FrozenDiskTests(MirrorCase):
@@ -82,18 +87,18 @@ class FrozenDiskTests(MirrorCase):
         for number, image in enumerate(hits):
             self.assert_right(pull(self.daemon.manifest(f"t{number}")), image.manifest)
             self.assert_right(pull(self.daemon.blob(image.layer.digest)), image.layer)
-        self.wait_until_settled(self.daemon.admin_url)
+        self.wait_until_settled(self.daemon)
         self.daemon.stop()
         self.daemon.start()
         self.registry.throttle(MIB // 2, slow.digest)
-        pulls = [Work(lambda: pull(self.daemon.blob(slow.digest)))]
+        pulls = [Work(partial(pull, self.daemon.blob(slow.digest)))]
         self.assert_right(pull(self.daemon.blob(last.layer.digest)), last.layer)  # the index is written soon
         content = os.urandom(MIB)
 
         with self.frozen():
             frozen_at = time.monotonic()
-            pulls += [Work(lambda image=image: pull(self.daemon.blob(image.layer.digest))) for image in cold]
-            pushing = Work(lambda: self.push(content))
+            pulls += [Work(partial(pull, self.daemon.blob(image.layer.digest))) for image in cold]
+            pushing = Work(partial(self.push, content))
             waits: list[tuple[float, str]] = []
             while time.monotonic() < frozen_at + FREEZE_SECONDS:
                 for number, image in enumerate(hits):
@@ -109,8 +114,6 @@ class FrozenDiskTests(MirrorCase):
         waits.sort()
         self.assertLess(waits[-1][0], FREEZE_SECONDS / 5, waits[-3:])
         for working, stored in zip(pulls, [slow, *(image.layer for image in cold)], strict=True):
-            pulled = working.result()
-            assert isinstance(pulled, Pulled)
-            self.assert_right(pulled, stored)
+            self.assert_right(working.result(), stored)
         self.assertEqual(digest_of(content), pushing.result())
         self.assert_clean_shutdown(self.daemon)

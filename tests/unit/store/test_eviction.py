@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
+from mirrord.store.threads import DiskTimeout
 from tests.unit.store.cases import UBUNTU, StoreTestCase, manifest
 
 
@@ -120,32 +121,58 @@ class EvictionTests(StoreTestCase):
         self.assertEqual([entry], self.evict([entry]))
         self.assertEqual([], self.evict([entry]))
 
-    def test_a_file_that_cannot_be_renamed_is_deleted(self) -> None:
-        """On a disk that refuses even a rename, evicted files are deleted in place."""
-        digest = self.add_blob(b"x")
+    def test_a_file_that_cannot_be_deleted(self) -> None:
+        """A file that the disk refuses to delete does not keep the others, and all are absent."""
+        digests = [self.add_blob(b"x"), self.add_blob(b"y")]
         entries = self.entries()
-        self.layout.scratch.rmdir()
-        self.layout.scratch.touch()
-        self.assertEqual(entries, self.evict(entries))
-        self.assertFalse(self.layout.content(ContentKind.BLOB, digest).exists())
-        self.layout.scratch.unlink()
-        self.layout.scratch.mkdir()
+        paths = [self.layout.content(ContentKind.BLOB, Digest.parse(entry.name)) for entry in entries]
+        paths[0].unlink()
+        paths[0].mkdir()
+        self.failure(self.store.eviction.evict(entries), OSError)
+        self.assertFalse(paths[1].exists())
+        self.assertEqual(0, self.store.eviction.total_entries)
+        paths[0].rmdir()
+        self.assertEqual([None, None], [self.store.blobs.size_of(digest) for digest in digests])
+
+    def test_files_are_deleted_in_a_thread(self) -> None:
+        """Content is absent while a thread deletes its file, however long that takes, and is not adopted."""
+        digest = self.add_blob(b"x")
+        path = self.layout.content(ContentKind.BLOB, digest)
+        self.threads.hold()
+        evicting = Deferred.fromCoroutine(self.store.eviction.evict(self.least_recent()))
+        self.threads.expire()
+        self.failureResultOf(evicting, DiskTimeout)
+        self.assertTrue(path.exists())
+        self.assertIsNone(self.store.blobs.size_of(digest))
+        self.threads.release()
+        self.assertFalse(path.exists())
+        self.add_blob(b"x")
+        self.assertEqual(b"x", self.read_blob(digest))
+
+    def least_recent(self) -> list[Entry]:
+        self.threads.release()
+        entries = self.entries()
+        self.threads.hold()
+        return entries
 
     def test_a_new_file_of_the_same_name_survives(self) -> None:
         """A blob that is committed again while its old file is being deleted is kept."""
         digest = self.add_blob(b"x")
         entries = self.entries()
         self.threads.hold()
-        self.spawn_eviction(entries)
+        evicting = Deferred.fromCoroutine(self.store.eviction.evict(entries))
         self.threads.is_held = False
         self.assertIsNone(self.read_blob(digest))
-        self.add_blob(b"x")
+        partial = self.result(self.store.blobs.create_partial(digest, is_kept=True))
+        self.result(partial.write(b"x"))
+        committing = Deferred.fromCoroutine(partial.commit())
+        self.assertNoResult(committing)
         self.threads.release()
+        self.successResultOf(committing)
+        self.successResultOf(evicting)
+        self.assertEqual(b"x", self.read_blob(digest))
         self.reopen()
         self.assertEqual(b"x", self.read_blob(digest))
-
-    def spawn_eviction(self, entries: list[Entry]) -> None:
-        self.store.eviction.evict(entries).send(None)
 
     def test_a_resumed_partial_is_not_evicted(self) -> None:
         """A parked partial is evicted, unless it was resumed."""
