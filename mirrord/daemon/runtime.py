@@ -19,7 +19,7 @@ from mirrord.config.folders import state_folder
 from mirrord.daemon.listeners import Listener, open_admin_listeners, open_listeners
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits
+from mirrord.gc.plan import UNLIMITED_INODES, GCLimits
 from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.http.certificates import Certificates
 from mirrord.http.head_budget import HeadBudget
@@ -130,6 +130,7 @@ class Runtime:
             clock=reactor,
             wall_clock=time.time,
             free_bytes=partial(_free_bytes, path),
+            free_inodes=partial(_free_inodes, path),
             metrics=metrics,
             hosted=HostedSweeper(store.hosted_gc, reactor),
         )
@@ -300,3 +301,9 @@ def _summary(store: Store, downloads: BlobDownloads) -> str:
 def _free_bytes(path: Path) -> int:
     file_system = os.statvfs(path)
     return file_system.f_bavail * file_system.f_frsize
+
+
+def _free_inodes(path: Path) -> int:
+    """Return how many files can be created; some file systems do not count them."""
+    file_system = os.statvfs(path)
+    return file_system.f_favail if file_system.f_files else UNLIMITED_INODES

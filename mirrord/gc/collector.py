@@ -24,7 +24,7 @@ from mirrord.gc.hosted import (
     HostedSweepPreview,
     HostedSweepResult,
 )
-from mirrord.gc.plan import DiskUsage, GCLimits, eviction_order, victims
+from mirrord.gc.plan import UNLIMITED_INODES, DiskUsage, GCLimits, eviction_order, victims
 from mirrord.gc.ports import EvictableContent
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import Entry
@@ -35,6 +35,9 @@ ENTRIES_PER_SLICE = 32
 
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """The space that a stream that is not stored leaves free."""
+
+LEAST_INODES = 8
+"""The inodes that a stream that is not stored leaves free."""
 
 EMERGENCY_BYTES = 16 * 1024 * 1024
 """The space that an emergency frees beyond what is needed at once, if there is so much."""
@@ -64,7 +67,7 @@ class SweepPreview:
 class Collector:
     """Keeps a store within its limits, and removes what hosted repositories no longer need.
 
-    `free_bytes` returns what the store's file system has left, `wall_clock` the time.
+    `free_bytes` and `free_inodes` return what the store's file system has left, `wall_clock` the time.
     """
 
     _store: EvictableContent
@@ -75,6 +78,7 @@ class Collector:
     _free_bytes: Callable[[], int]
     _metrics: Metrics
     _hosted: HostedSweeper
+    _free_inodes: Callable[[], int] = lambda: UNLIMITED_INODES
     last_sweep: SweepResult | None = attrs.field(default=None, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _lock: DeferredLock = attrs.field(factory=DeferredLock, init=False)
@@ -89,8 +93,10 @@ class Collector:
     @property
     def problem(self) -> str | None:
         """Return the problem of a disk too full even for a stream that is not kept; None without one."""
-        free = self._free_bytes()
-        return None if free > LEAST_FREE_BYTES else f"the disk is full: {free} bytes are free"
+        if (free := self._free_bytes()) <= LEAST_FREE_BYTES:
+            return f"the disk is full: {free} bytes are free"
+        inodes = self._free_inodes()
+        return None if inodes > LEAST_INODES else f"the disk is full: {inodes} inodes are free"
 
     def start(self) -> None:
         """Sweep now and at every interval, even if a sweep fails."""
@@ -220,7 +226,7 @@ class Collector:
         if is_kept:
             return self.limits
         min_free = min(self.limits.min_free, LEAST_FREE_BYTES)
-        return attrs.evolve(self.limits, max_size=None, min_free=min_free)
+        return attrs.evolve(self.limits, max_size=None, min_free=min_free, min_inodes=LEAST_INODES)
 
     def _reserve(self, digest: Digest, size: int, *, is_kept: bool) -> None:
         (self._store.reserve if is_kept else self._store.lend)(digest, size)
@@ -249,6 +255,7 @@ class Collector:
             reserved=store.reserved_bytes,
             free=self._free_bytes(),
             lent=store.lent_bytes,
+            inodes=self._free_inodes(),
         )
 
     async def _evict(self, excess: Callable[[], int], lock: DeferredLock) -> EvictedContent:

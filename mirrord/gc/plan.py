@@ -8,6 +8,17 @@ import attrs
 from mirrord.gc.retention import RetentionRules
 from mirrord.oci.content import ContentKind, Entry
 
+UNLIMITED_INODES = 1 << 62
+"""The free inodes of a file system that does not count them."""
+
+MIN_INODES = 64
+"""The free inodes that what is kept leaves to streams that are not kept, to uploads and to the index."""
+
+INODE_BYTES = 1024 * 1024
+"""How much is evicted for each inode that is missing; more only if that was not in vain."""
+
+_LEAST_FILE_BYTES = 4096
+
 LOW_WATER = 0.95
 """Whenever room has to be made, a little more is made, so that the next pull does not have to again."""
 
@@ -17,15 +28,16 @@ class GCLimits:
     """The operator's limits.
 
     `max_size` bounds what the store occupies (None: no bound), `min_free` is what must stay free of the file
-    system, both in bytes. Content that has not been used for `unused_for_seconds` is evicted, and partials of
-    downloads and uploads after `partials_seconds`. Hosted content is subject to none of this, only to
-    `retention`.
+    system, both in bytes, and `min_inodes` how many inodes. Content that has not been used for
+    `unused_for_seconds` is evicted, and partials of downloads and uploads after `partials_seconds`. Hosted
+    content is subject to none of this, only to `retention`.
     """
 
     max_size: int | None
     min_free: int
     unused_for_seconds: float
     partials_seconds: float
+    min_inodes: int = MIN_INODES
     retention: RetentionRules = RetentionRules()  # noqa: RUF009 - it is a frozen value
 
     def with_slack(self) -> "GCLimits":
@@ -46,6 +58,7 @@ class DiskUsage:
     `total` is what the store occupies, `busy` the part of it that cannot be evicted now, `reserved` what
     running downloads will still write, `free` what the file system has left. `lent` is what streams that
     are not kept will still write: it has to fit on the file system, but does not count towards `max_size`.
+    `inodes` is how many files can be created.
     """
 
     total: int
@@ -53,15 +66,19 @@ class DiskUsage:
     reserved: int
     free: int
     lent: int = 0
+    inodes: int = UNLIMITED_INODES
 
     def can_fit(self, size: int, limits: GCLimits) -> bool:
         """Return whether `size` more bytes fit once everything evictable is evicted."""
-        bare = attrs.evolve(self, total=self.busy, free=self.free + self.total - self.busy)
+        evictable = self.total - self.busy
+        inodes = self.inodes + evictable // _LEAST_FILE_BYTES
+        bare = attrs.evolve(self, total=self.busy, free=self.free + evictable, inodes=inodes)
         return bare.excess(size, limits) <= 0
 
     def excess(self, size: int, limits: GCLimits) -> int:
         """Return how many bytes to evict before `size` more fit; 0 or less if they fit now."""
-        missing_free = limits.min_free + self.reserved + self.lent + size - self.free
+        missing_bytes = limits.min_free + self.reserved + self.lent + size - self.free
+        missing_free = max(missing_bytes, (limits.min_inodes - self.inodes) * INODE_BYTES)
         if limits.max_size is None:
             return missing_free
         return max(missing_free, self.total + self.reserved + size - limits.max_size)

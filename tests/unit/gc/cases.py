@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits
+from mirrord.gc.plan import UNLIMITED_INODES, GCLimits
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
@@ -153,6 +153,7 @@ class CollectorTestCase(SynchronousTestCase):
         self.hosted_content = NoHostedContent()
         self.metrics = Metrics()
         self.free = 1000 * MIB
+        self.inodes = UNLIMITED_INODES
         self.filled = 0
         self.is_late = False
 
@@ -168,6 +169,7 @@ class CollectorTestCase(SynchronousTestCase):
             free_bytes=self.free_bytes,
             metrics=self.metrics,
             hosted=HostedSweeper(self.hosted_content, self.clock),
+            free_inodes=lambda: self.inodes - len(self.store.cached),
         )
 
     def free_bytes(self) -> int:

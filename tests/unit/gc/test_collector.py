@@ -2,8 +2,9 @@ import errno
 
 from twisted.internet.defer import Deferred
 
-from mirrord.gc.collector import EMERGENCY_BYTES, ENTRIES_PER_SLICE, SweepResult
+from mirrord.gc.collector import EMERGENCY_BYTES, ENTRIES_PER_SLICE, LEAST_INODES, SweepResult
 from mirrord.gc.hosted import EvictedContent, HostedSweepResult
+from mirrord.gc.plan import MIN_INODES
 from tests.unit.gc.cases import DIGEST, MIB, OTHER, CollectorTestCase
 
 
@@ -144,6 +145,33 @@ class RoomTests(CollectorTestCase):
         self.assertIsNone(collector.problem)
         self.free = MIB
         self.assertEqual("the disk is full: 1048576 bytes are free", collector.problem)
+
+    def test_no_inodes(self) -> None:
+        """Without inodes nothing is kept, and without almost any nothing passes through, whatever is free."""
+        collector = self.collector(None)
+        self.inodes = MIN_INODES - 1
+        self.assertFalse(self.result(collector.make_room(MIB, DIGEST)))
+        self.assertFalse(self.result(collector.make_room_for_push(MIB)))
+        self.assertTrue(self.result(collector.make_room(MIB, DIGEST, is_kept=False)))
+        self.assertIsNone(collector.problem)
+        self.inodes = LEAST_INODES
+        self.assertEqual("the disk is full: 8 inodes are free", collector.problem)
+        self.inodes = LEAST_INODES - 1
+        self.assertFalse(self.result(collector.make_room(MIB, DIGEST, is_kept=False)))
+
+    def test_inodes_are_made_free(self) -> None:
+        """As many files are evicted as inodes are missing, and no more."""
+        self.fill(100, size=4096)
+        self.inodes = 100 + MIN_INODES - 10
+        self.assertTrue(self.result(self.collector(None).make_room(MIB, DIGEST)))
+        self.assertLessEqual(100 - len(self.names()), 10 + ENTRIES_PER_SLICE)
+
+    def test_large_files_are_not_all_evicted_for_inodes(self) -> None:
+        """Where others take the inodes, a pull evicts little in vain."""
+        self.fill(100, size=10 * MIB)
+        self.inodes = 100
+        self.assertFalse(self.result(self.collector(None).make_room(MIB, DIGEST)))
+        self.assertGreaterEqual(len(self.names()), 90)
 
 
 class PushRoomTests(CollectorTestCase):
