@@ -280,7 +280,7 @@ class MirrorRequest(Request):
         shown = self.uri[:256].decode("latin-1")
         public = public_error(error)
         if isinstance(error, OSError):
-            self._log.warn("request failed: {uri}: {fault}", uri=shown, fault=error.strerror or str(error))
+            self.channel.site.disk_errors.report(error, f"request failed: {shown}")
         elif public is not error:
             self._log.failure("request failed: {uri}", Failure(error), uri=shown)
         return public

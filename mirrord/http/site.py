@@ -25,6 +25,7 @@ from mirrord.http.forwarded import NO_ADDRESS, TrustedProxies, address_of
 from mirrord.http.head_budget import HeadBudget
 from mirrord.http.request import MirrorRequest
 from mirrord.observe.access_log import AccessLog
+from mirrord.observe.disk_errors import DiskErrorLog
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +75,7 @@ class MirrorSite(HTTPFactory):
         self.proxies = proxies or TrustedProxies()
         self.is_proxied = is_proxied
         self.heads = heads or HeadBudget()
+        self.disk_errors = DiskErrorLog(reactor)
         self.address: str | None = None  # host and port, once it listens; systemd: endpoints do not name them
         self.is_listening = False
         self.is_draining = False

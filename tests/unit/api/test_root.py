@@ -161,7 +161,7 @@ class FailureTests(APICase):
 
     def test_disk(self) -> None:
         """A failing disk is a 503, and one line in the log, without a traceback."""
-        logged = Logged.during(self, "mirrord.http.request")
+        logged = Logged.during(self, "mirrord.observe.disk_errors")
         self.repositories.error = OSError(5, "Input/output error", "/var/cache/secret")
 
         got = self.get(MANIFEST)

@@ -130,7 +130,7 @@ class UploadTests(PushCase):
         """A disk failure is a 503, and logged."""
         location = self.send("POST", UPLOADS).headers["location"]
         self.store.threads.failures["append"] = OSError("no space left")
-        logged = Logged.during(self, "mirrord.http.request")
+        logged = Logged.during(self, "mirrord.observe.disk_errors")
         self.assert_error(self.send("PATCH", location, CONTENT), 503, "UNAVAILABLE")
 
         self.assertEqual([f"request failed: {location}: no space left"], logged.messages)
