@@ -24,7 +24,8 @@ _STREAM_IDLE_SECONDS = 600.0
 """Longest pause in a stream: no event is sent while one large file on a slow disk is hashed."""
 
 _MAX_RESPONSE_BYTES = 16 * 1024 * 1024
-_MAX_LINE_BYTES = 1024 * 1024
+_MAX_LINE_BYTES = 128 * 1024 * 1024
+"""Of a repository with 200,000 tags of the longest names, twice."""
 
 Document: TypeAlias = dict[str, Any]
 
