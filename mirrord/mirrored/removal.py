@@ -22,7 +22,7 @@ from mirrord.oci.names import RepositoryKey, Tag
 from mirrord.oci.references import ImageReference
 from mirrord.repository import Removal, RemovedContent, RemovedTag
 
-_MANIFESTS_A_SLICE = 256
+_STEPS_A_SLICE = 256
 
 
 @attrs.frozen(eq=False)
@@ -45,10 +45,12 @@ class MirroredRemoval:
             tags, digests = await self._all(key)
         else:
             tags, digests = await self._named(key, tag, digest)
-        for removed_tag in tags:
+        for number, removed_tag in enumerate(tags, 1):
             self._content.delete_tag(key, removed_tag)
-        for removed_digest in digests:
+            await self._yield_after_slice(number)
+        for number, removed_digest in enumerate(digests, 1):
             self._content.unlink(key, removed_digest)
+            await self._yield_after_slice(number)
         await self._content.flush()
         freed = await self._free(digests)
         whole = ImageReference.of(key)
@@ -105,8 +107,7 @@ class MirroredRemoval:
             if manifest is not None:
                 references = (str(each.digest) for each in manifest.references())
                 edges[name] = tuple(each for each in references if each in linked)
-            if number % _MANIFESTS_A_SLICE == 0:
-                await yield_to_reactor(self._clock)
+            await self._yield_after_slice(number)
         walk = reachable_only_from(roots & linked, manifests, edges, keep=kept, forced=forced)
         return await run_in_slices(self._clock, walk)
 
@@ -132,6 +133,11 @@ class MirroredRemoval:
         self._log.warn(
             "cannot delete {digest} yet; the next sweep will: {failure}", digest=str(digest), failure=failure
         )
+
+    async def _yield_after_slice(self, number: int) -> None:
+        """Yield to the reactor after so many steps."""
+        if number % _STEPS_A_SLICE == 0:
+            await yield_to_reactor(self._clock)
 
     async def _tags(self, key: RepositoryKey) -> AsyncIterator[CachedTag]:
         async for page in cooperate(self._clock, self._content.tags(key)):
