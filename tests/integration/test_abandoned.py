@@ -46,6 +46,21 @@ class AbandonedRequestTests(MirrorCase):
         time.sleep(SECONDS)
         self.assert_cached(daemon)
 
+    def test_a_client_with_too_many(self) -> None:
+        """A client's 49th download waits for 20 s, then gets 503; it begins when another is abandoned."""
+        daemon = self.start_daemon()
+        readings = [Reading.open(daemon.blob(digest)) for digest in self.digests[:48]]
+        self.assertEqual({200}, {reading.status for reading in readings})
+        refused = pull(daemon.blob(self.digests[48]))
+        self.assertEqual((503, "10"), (refused.status, refused.header("Retry-After")))
+        self.assertEqual("UNAVAILABLE", json.loads(refused.body)["errors"][0]["code"])
+        self.assertGreater(refused.seconds, 19)
+        self.assertLess(refused.seconds, 25)
+        readings[0].hang_up()
+        self.abandon(daemon, self.digests[48])
+        for reading in readings[1:]:
+            reading.hang_up()
+
     def test_many(self) -> None:
         """Many abandoned requests leave few downloads and descriptors, and load little from the upstream."""
         daemon = self.start_daemon()

@@ -31,6 +31,7 @@ TABLE = {
     "Conflict": ("CONFLICT", 409),
     "UploadBusy": ("BLOB_UPLOAD_INVALID", 409),
     "Unavailable": ("UNAVAILABLE", 503),
+    "TooManyDownloads": ("UNAVAILABLE", 503),
     "UpstreamError": ("UNAVAILABLE", 502),
     "UpstreamUnreachable": ("UNAVAILABLE", 502),
     "UpstreamTimeout": ("UNAVAILABLE", 504),
