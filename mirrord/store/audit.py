@@ -65,8 +65,7 @@ class ContentExamination:
     def set_aside(self) -> bool:
         """Set the content aside; return False if it is gone already, or is another file by now.
 
-        Raises:
-            OSError: The disk failed; the content is absent all the same.
+        It is absent at once; a thread moves its file.
         """
         return self._audit.set_aside(self._kind, self._digest, self._fd)
 
@@ -122,8 +121,7 @@ class ContentAudit:
         if self._contents.get(kind, digest) is None or not _is_the_same(path, fd):
             return False
         self._contents.drop(kind, digest)
-        with contextlib.suppress(FileNotFoundError):
-            self._partials.set_aside(kind, digest)
+        self._partials.set_aside(kind, digest)
         return True
 
 

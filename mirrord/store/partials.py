@@ -249,13 +249,21 @@ class PartialStore:
         return self._begin(digest, path, fd, 0)
 
     def set_aside(self, kind: ContentKind, digest: Digest) -> None:
-        """Move damaged content to where it is never served; raises OSError if the disk failed."""
-        self._log.error(
-            "{kind} {digest} is damaged on the disk and was set aside", kind=str(kind), digest=str(digest)
-        )
-        aside = self._layout.broken(kind, digest)
-        self._layout.content(kind, digest).rename(aside)
-        self._park(IdleFile(aside, aside.stat().st_size, stamp(aside, self._now())))
+        """Move damaged content, whose row is dropped, to where it is never served; a thread does it soon."""
+        name = {"kind": str(kind), "digest": str(digest)}
+        self._log.error("{kind} {digest} is damaged on the disk and is set aside", **name)
+
+        def moved(result: IdleFile | Failure) -> None:
+            if isinstance(result, IdleFile):
+                self._park(result)
+
+        def report(failure: Failure) -> None:
+            if not failure.check(FileNotFoundError):
+                self._log.warn("cannot set aside {kind} {digest}: {error}", error=str(failure.value), **name)
+
+        path, aside = self._layout.content(kind, digest), self._layout.broken(kind, digest)
+        moving = shield(self._threads.run(_move_aside, path, aside, self._now()), moved)
+        Deferred.fromCoroutine(self._removals.run([(kind, digest)], moving)).addErrback(report)
 
     def begin_to_delete(self, name: str) -> Path | None:
         """Return the path of a parked file, which is absent from now on; None if it is open again or gone.
@@ -369,6 +377,11 @@ class PartialStore:
     def _written(self, digest: Digest) -> int:
         partial = self._open.get(digest)
         return partial.offset if partial is not None else self.partial_size(digest) or 0
+
+
+def _move_aside(path: Path, aside: Path, now: float) -> IdleFile:
+    path.rename(aside)
+    return IdleFile(aside, aside.stat().st_size, stamp(aside, now))
 
 
 def _open_unnamed(folder: Path) -> int:

@@ -6,7 +6,7 @@ file may be written in its place: it would be deleted instead.
 """
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -28,8 +28,8 @@ class Removals:
         """Return whether the file of this content is being removed."""
         return (kind, digest) in self._running
 
-    async def run(self, keys: Iterable[ContentKey], removing: Deferred[None]) -> None:
-        """Await a call in a thread that removes the files of this content.
+    async def run(self, keys: Iterable[ContentKey], removing: Deferred[Any]) -> None:
+        """Await a call in a thread that deletes or renames the files of this content.
 
         Raises:
             OSError: The disk failed, or has not responded in time; the removal runs until the call returns.

@@ -63,6 +63,19 @@ class BlobStoreTests(StoreTestCase):
             self.add_blob(body)
             self.assertEqual(body, self.read_blob(digest))
 
+    def test_damaged_content_is_moved_in_a_thread(self) -> None:
+        """A damaged blob is absent at once, and not adopted before a thread has moved its file."""
+        digest = self.add_blob(b"x")
+        path = self.layout.content(ContentKind.BLOB, digest)
+        path.write_bytes(b"y")
+        self.threads.hold()
+        self.assertIsNone(self.store.blobs.open(digest))
+        self.assertTrue(path.exists())
+        self.assertIsNone(self.store.blobs.size_of(digest))
+        self.threads.release()
+        self.assertFalse(path.exists())
+        self.assertEqual(b"y", self.layout.broken(ContentKind.BLOB, digest).read_bytes())
+
     def test_a_deleted_file_counts_as_absent(self) -> None:
         """A blob whose file was deleted is absent and no longer counted."""
         digest = self.add_blob(LARGE)
