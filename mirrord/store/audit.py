@@ -53,7 +53,7 @@ class ContentExamination:
         count = stop - self._offset
         if count:
             own = os.dup(self._fd)
-            await self._audit.threads.run(_hash_cold, own, self._offset, stop, self._hasher)
+            await self._audit.threads.read(_hash_cold, own, self._offset, stop, self._hasher)
             self._offset = stop
         return count
 

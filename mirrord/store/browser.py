@@ -127,7 +127,7 @@ class StoreBrowser:
             return None
         path = self._layout.content(ContentKind.MANIFEST, digest)
         try:
-            return await self._threads.run(read_manifest, path, digest, row.media_type)
+            return await self._threads.read(read_manifest, path, digest, row.media_type)
         except FileNotFoundError:
             return None
 

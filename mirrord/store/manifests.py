@@ -88,7 +88,7 @@ class ManifestStore:
         media_type = "" if row is None else row.media_type
         media_type = media_type or self._contents.hosted_type(ContentKind.MANIFEST, digest) or ""
         try:
-            manifest = await self._threads.run(read_manifest, path, digest, media_type)
+            manifest = await self._threads.read(read_manifest, path, digest, media_type)
         except FileNotFoundError:
             self._contents.drop(ContentKind.MANIFEST, digest)
             return None

@@ -144,7 +144,7 @@ class Reconciliation:
         """
         for folder in self._layout.fan_outs():
             listed: dict[str, int] = {}
-            yield self._threads.run(disk.sizes, folder.path).addCallback(listed.update)
+            yield self._threads.read(disk.sizes, folder.path).addCallback(listed.update)
             yield from self._adopt(folder, listed)
             yield from self._drop(folder, listed)
         yield from self._report_lost()

@@ -4,8 +4,8 @@ A system call that hangs cannot be interrupted: it keeps its thread until the ke
 does. An SD card may take a minute for an fsync; a dying disk, or an NFS server that is gone, takes for ever.
 So:
 
-- *Lanes.* What waits for the disk (fsync) has threads of its own, and so has the index: behind four hung
-  fsyncs files are still created, read and deleted, since memory answers for that.
+- *Lanes.* What waits for the disk (fsync) has threads of its own, and so have the index, and reads: behind
+  four hung fsyncs files are still created and deleted, and while a file system is frozen files are read.
 - *Deadlines.* A caller waits for a bounded time, and then gets `DiskTimeout`. The call continues. The owner
   of what its thread uses, such as a descriptor, learns from `DiskTimeout.ended` when it has returned.
 - *Bounds.* A lane has few threads, and refuses a call when too many wait for them.
@@ -46,8 +46,15 @@ T = TypeVar("T")
 class Threads(Protocol):
     """Threads for blocking calls; each fires on the reactor with the result or the exception."""
 
+    def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call a function that changes nothing on the disk.
+
+        The Deferred fails with `DiskTimeout` after RUN_SECONDS.
+        """
+        ...
+
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Call a function that reads, creates, renames, deletes, or writes without an fsync.
+        """Call a function that creates, renames, deletes, or writes without an fsync.
 
         The Deferred fails with `DiskTimeout` after RUN_SECONDS.
         """
@@ -170,10 +177,11 @@ class DiskThreads:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._running = _Lane(reactor, DaemonThreadPool(0, 4, "disk"), "a read or write", RUN_SECONDS)
+        self._reading = _Lane(reactor, DaemonThreadPool(0, 4, "reads"), "a read", RUN_SECONDS)
+        self._running = _Lane(reactor, DaemonThreadPool(0, 4, "disk"), "a write", RUN_SECONDS)
         self._syncing = _Lane(reactor, DaemonThreadPool(0, 4, "fsync"), "an fsync", SYNC_SECONDS)
         self._indexing = _Lane(reactor, DaemonThreadPool(0, 1, "index"), "a write of the index", None)
-        self._lanes = (self._running, self._syncing, self._indexing)
+        self._lanes = (self._reading, self._running, self._syncing, self._indexing)
 
     @property
     def problem(self) -> str | None:
@@ -186,6 +194,10 @@ class DiskThreads:
     def pools(self) -> tuple[ThreadPool, ...]:
         """The pools, to be started and stopped."""
         return tuple(lane.pool for lane in self._lanes)
+
+    def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Call a function that changes nothing (Threads)."""
+        return self._reading.call(function, *args, **kwargs)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Call a function that needs no fsync (Threads)."""

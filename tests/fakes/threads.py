@@ -59,6 +59,7 @@ class InlineThreads:
         self._held.append(_HeldCall(lambda: self._call(function, *args, **kwargs)))
         return self._held[-1].wait()
 
+    read = run
     sync = run
     index = run
 

@@ -65,6 +65,14 @@ class DiskThreadsTests(SynchronousTestCase):
         self.clock.hear()
         self.assertEqual(("", ""), (self.successResultOf(reading), self.successResultOf(indexing)))
 
+    def test_a_frozen_disk(self) -> None:
+        """However many files are being created in vain, others are read."""
+        for _ in range(2 * FSYNC_THREADS):
+            self.threads.run(self.hang)
+        reading = self.threads.read(str)
+        self.clock.hear()
+        self.assertEqual("", self.successResultOf(reading))
+
     def test_deadlines(self) -> None:
         """A caller gets an error at the deadline of its kind of call; the index has none."""
         running, syncing, indexing = (
