@@ -38,7 +38,7 @@ def fill(layout: Layout, blobs: int, checkout: Path) -> None:
     names = sorted(hashlib.sha256(b"%d" % number).hexdigest() for number in range(blobs))
     original = Path()
     for number, name in enumerate(names):
-        path = layout.content(ContentKind.BLOB, Digest("sha256", name))
+        path = layout.mirrored.path(ContentKind.BLOB, Digest("sha256", name))
         path.parent.mkdir(parents=True, exist_ok=True)
         if number % _NAMES_A_FILE:
             os.link(original, path)

@@ -88,7 +88,11 @@ def _read_config(options: Options, environment: Mapping[str, str], *, is_running
         ConfigError: The configuration, or a file or endpoint that it names, is invalid.
     """
     config = override(
-        parse_config(_read_file(options["config"], is_running=is_running), environment=environment),
+        parse_config(
+            _read_file(options["config"], is_running=is_running),
+            environment=environment,
+            is_store_given=options["store"] is not None,
+        ),
         listen=options["listen"],
         upstream=options["upstream"],
         store=options["store"],

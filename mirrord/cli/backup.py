@@ -14,7 +14,7 @@ from mirrord.cli.exit_status import CommandError, NotFound
 from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
 from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.cli.progress import ProgressDisplay
-from mirrord.store.backup import BackupProgress, back_up
+from mirrord.store.backup import BackupProgress, BackupShrinks, back_up
 from mirrord.store.layout import Layout
 
 _REPORT_SECONDS = 0.5
@@ -26,22 +26,37 @@ Copy = Callable[[Callable[[BackupProgress], None]], BackupProgress]
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--copy", "is_copy", is_flag=True, help="Copy files instead of hard-linking them.")
+@click.option("--prune", "prunes", is_flag=True, help="Delete earlier generations, even if they have more.")
 @click.option("--json", "is_json", is_flag=True, help="Print progress and result as lines of JSON.")
 @with_global_options
-def backup(options: GlobalOptions, directory: Path, *, is_copy: bool, is_json: bool) -> None:
+def backup(options: GlobalOptions, directory: Path, *, is_copy: bool, prunes: bool, is_json: bool) -> None:
     """Back up hosted repositories while the daemon runs.
 
-    Copies content that is not in DIRECTORY yet, and removes what is no longer hosted. The backup is
-    complete at any time, as of the last run that finished. On the file system of the store, files are
-    hard-linked and take no space; that protects against mistakes, but not against disk failure.
+    Copies content that is not in DIRECTORY yet. The last 7 generations are kept, with their content. The
+    backup is complete at any time, as of the last run that finished. If the store has less than half of
+    what the last generation has, nothing is changed. On the file system of the store, files are hard-linked
+    and take no space; that protects against mistakes, but not against disk failure.
     """
-    store = Path(read_config(options).store.path).absolute()
-    if not Layout(store).index.exists():
-        raise NotFound(f"there is no store in {store}")
+    config = read_config(options)
+    layout = Layout(config.store.path.absolute(), config.hosted_folder.absolute())
+    if not layout.index.exists():
+        raise NotFound(f"there is no store in {layout.root}")
     target = directory.absolute()
-    if Layout(target).lock.exists() or store.resolve() in (target.resolve(), *target.resolve().parents):
+    if (
+        Layout(target).lock.exists()
+        or _is_inside(target, layout.root)
+        or _is_inside(target, layout.hosted_root)
+    ):
         raise CommandError(f"{directory} is a store, or inside one; use a separate directory")
-    run_copy(partial(back_up, store, target, time.time(), may_link=not is_copy), is_json=is_json)
+    copy = partial(back_up, layout, target, may_link=not is_copy, prunes=prunes)
+    try:
+        run_copy(copy, is_json=is_json)
+    except BackupShrinks as error:
+        raise CommandError(f"{error}; if that is right, use --prune") from None
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def run_copy(copy: Copy, *, is_json: bool) -> None:

@@ -15,6 +15,7 @@ from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.store.backup import BackupProgress, NoBackup
 from mirrord.store.backup import restore as restore_backup
 from mirrord.store.disk import StoreInUse
+from mirrord.store.layout import Layout
 
 
 @click.command()
@@ -27,17 +28,18 @@ def restore(options: GlobalOptions, directory: Path, *, is_json: bool) -> None:
     Stop the daemon first. All content is verified. Other content of the store is kept; a tag that is in
     both becomes that of the backup. Restored files belong to the owner of the store's directory.
     """
-    store = Path(read_config(options).store.path).absolute()
-    with _store_owner(store) as owner:
+    config = read_config(options)
+    layout = Layout(config.store.path.absolute(), config.hosted_folder.absolute())
+    with _store_owner(layout.root) as owner:
         may_link = directory.stat().st_uid == owner
-        run_copy(partial(_restore, directory.absolute(), store, may_link=may_link), is_json=is_json)
+        run_copy(partial(_restore, directory.absolute(), layout, may_link=may_link), is_json=is_json)
 
 
 def _restore(
-    source: Path, store: Path, report: Callable[[BackupProgress], None], *, may_link: bool
+    source: Path, layout: Layout, report: Callable[[BackupProgress], None], *, may_link: bool
 ) -> BackupProgress:
     try:
-        return restore_backup(source, store, report, may_link=may_link)
+        return restore_backup(source, layout, report, may_link=may_link)
     except NoBackup as error:
         raise NotFound(str(error)) from None
     except StoreInUse as error:

@@ -185,12 +185,14 @@ class RetentionConfig:
 class HostedConfig:
     """The repositories that clients push to, as patterns; without any, every repository is mirrored.
 
+    `path` is the folder of their content, by default `hosted` in the store.
     `push_from_loopback` lets clients on this host push and delete where there is no `[access]`;
     `grace` protects blobs that no manifest references yet; `upload_timeout` limits a silent client.
     """
 
     enabled: bool = True
     repositories: tuple[Pattern, ...] = ()
+    path: FilePath | None = None
     push_from_loopback: bool = False
     delete: bool = True
     grace: Seconds = 3600.0
@@ -243,6 +245,11 @@ class Config:
     access: AccessConfig | None = None
     drain_timeout: Seconds = 30.0
 
+    @property
+    def hosted_folder(self) -> Path:
+        """The folder of hosted repositories."""
+        return self.hosted.path or self.store.path / "hosted"
+
 
 class ConfigError(Exception):
     """An invalid configuration; `lines` are all its errors, each with the path of its key."""
@@ -252,10 +259,17 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.lines))
 
 
-def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: bool = True) -> Config:
+def parse_config(
+    text: str,
+    *,
+    environment: Mapping[str, str],
+    reads_passwords: bool = True,
+    is_store_given: bool = False,
+) -> Config:
     """Parse a TOML document, with defaults from the environment; reads the password files.
 
     Without `reads_passwords` passwords stay empty, for callers that need none and may not read the files.
+    `is_store_given` means that an option will override the path of the store.
 
     Raises:
         ConfigError: The configuration is invalid.
@@ -264,6 +278,7 @@ def parse_config(text: str, *, environment: Mapping[str, str], reads_passwords: 
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError([f"not TOML: {error}"]) from None
+    document["hosted"] = defaults.hosted_table(document, environment, is_store_given=is_store_given)
     document["store"] = defaults.store_table(document.get("store", {}), environment)
     tables, lines = defaults.upstream_tables(document.pop("upstream", []))
     lines += conflicts(document, tables)

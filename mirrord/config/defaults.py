@@ -61,6 +61,16 @@ def store_table(store: Any, environment: Mapping[str, str]) -> Any:
     return store if folder is None else {**store, "path": str(folder)}
 
 
+def hosted_table(document: Mapping[str, Any], environment: Mapping[str, str], *, is_store_given: bool) -> Any:
+    """Return the `[hosted]` table, with a path in the state directory if no path is given, nor a store's."""
+    hosted, store = document.get("hosted", {}), document.get("store", {})
+    assigned = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    has_store = is_store_given or not isinstance(store, dict) or "path" in store
+    if not isinstance(hosted, dict) or "path" in hosted or has_store or not assigned:
+        return hosted
+    return {**hosted, "path": f"{assigned}/hosted"}
+
+
 def proxy_variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return the name and value of the variable with the proxy of each scheme; lowercase takes precedence."""
     variables = {}

@@ -1,8 +1,9 @@
 """Reload rules: which keys of a new configuration take effect in a running daemon.
 
-All do, except those that are bound when the daemon starts: the store's folder, the ports, and what applies
-to a connection before its first request. These keep their old values until a restart, and are named in the
-log. A listener is the same as long as its endpoint and its position in the file are.
+All do, except those that are bound when the daemon starts: the folders of the store and of hosted
+repositories, the ports, and what applies to a connection before its first request. These keep their old
+values until a restart, and are named in the log. A listener is the same as long as its endpoint and its
+position in the file are.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ def keys_needing_restart(running: Config, new: Config) -> Iterator[str]:
     """Yield the paths of the keys that differ and need a restart."""
     if running.store.path != new.store.path:
         yield "store.path"
+    if running.hosted.path != new.hosted.path:
+        yield "hosted.path"
     if running.admin.endpoint != new.admin.endpoint:
         yield "admin.endpoint"
     if running.admin.socket != new.admin.socket:
@@ -40,6 +43,7 @@ def merge(running: Config, new: Config) -> Config:
     return attrs.evolve(
         new,
         store=attrs.evolve(new.store, path=running.store.path),
+        hosted=attrs.evolve(new.hosted, path=running.hosted.path),
         admin=running.admin,
         listen=listeners,
     )

@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,13 @@ class Runtime:
         metrics = Metrics((upstream.name for upstream in config.upstream), version())
         metrics.add_responses(HOSTED)
         store = open_store(
-            path, clock=reactor, threads=threads, monotonic=time.monotonic, wall_clock=time.time
+            path,
+            config.hosted_folder,
+            clock=reactor,
+            threads=threads,
+            monotonic=time.monotonic,
+            wall_clock=time.time,
+            has_room=partial(_has_room, config.hosted_folder, config.store.min_free),
         )
         collector = Collector(
             store=store.eviction,
@@ -131,6 +137,7 @@ class Runtime:
             wall_clock=time.time,
             free_bytes=partial(_free_bytes, path),
             free_inodes=partial(_free_inodes, path),
+            hosted_free_bytes=_free_bytes_elsewhere(config.hosted_folder, path),
             metrics=metrics,
             hosted=HostedSweeper(store.hosted_gc, reactor),
         )
@@ -296,6 +303,16 @@ def _summary(store: Store, downloads: BlobDownloads) -> str:
     size, entries = store.eviction.total_bytes, store.eviction.total_entries
     running = len(downloads.running)
     return f"{running} downloads running, {size / 1e9:.1f} GB in {entries} blobs and manifests"
+
+
+def _has_room(folder: Path, min_free: int, size: int) -> bool:
+    """Return whether `size` bytes can be written to the file system of a folder with `min_free` left."""
+    return _free_bytes(folder) - size >= min_free
+
+
+def _free_bytes_elsewhere(folder: Path, store: Path) -> Callable[[], int] | None:
+    """Return a function for the free bytes of a folder's file system; None if it is that of the store."""
+    return partial(_free_bytes, folder) if folder.stat().st_dev != store.stat().st_dev else None
 
 
 def _free_bytes(path: Path) -> int:

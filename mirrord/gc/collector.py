@@ -67,7 +67,8 @@ class SweepPreview:
 class Collector:
     """Keeps a store within its limits, and removes what hosted repositories no longer need.
 
-    `free_bytes` and `free_inodes` return what the store's file system has left, `wall_clock` the time.
+    `free_bytes` and `free_inodes` return what the store's file system has left, `hosted_free_bytes` what that
+    of hosted repositories has if it is another one, `wall_clock` the time.
     """
 
     _store: EvictableContent
@@ -76,6 +77,7 @@ class Collector:
     _clock: IReactorTime
     _wall_clock: Callable[[], float]
     _free_bytes: Callable[[], int]
+    _hosted_free_bytes: Callable[[], int] | None = None
     _metrics: Metrics
     _hosted: HostedSweeper
     _free_inodes: Callable[[], int] = lambda: UNLIMITED_INODES
@@ -193,11 +195,14 @@ class Collector:
     async def make_room_for_push(self, size: int) -> bool:
         """Evict mirrored content for a push of `size` bytes, and return whether they fit.
 
-        `max_size` does not apply to them, but `min_free` of the file system stays free.
+        `max_size` does not apply to them, but `min_free` of the file system stays free. If theirs is another
+        one than that of mirrored content, there is nothing to evict.
 
         Raises:
             OSError: The disk failed.
         """
+        if self._hosted_free_bytes is not None:
+            return self._hosted_free_bytes() - size >= self.limits.min_free
         limits = attrs.evolve(self.limits, max_size=None)
         if self._usage().excess(size, limits) <= 0:
             return True

@@ -96,6 +96,7 @@ class HostedSweeper:
             OSError: The disk failed.
         """
         uploads = await self._remove_uploads(limits.partials_seconds)
+        await self._store.remove_quarantined()
         tags, manifests = await self._apply_retention(limits.retention)
         blobs = await self._unlink(limits.retention.grace_seconds)
         removed = await self._remove_unlinked()
@@ -185,7 +186,7 @@ class HostedSweeper:
             mirrored: set[str] = set()
             async for names in cooperate(self._clock, self._store.mirrored(entries) if entries else ()):
                 mirrored |= names
-            self._store.mark_mirrored([entry for entry in entries if entry.name in mirrored])
+            await self._store.return_to_cache([entry for entry in entries if entry.name in mirrored])
             unused = [entry for entry in entries if entry.name not in mirrored]
             removed += EvictedContent.of(await self._store.remove(unused))
         return removed

@@ -129,8 +129,20 @@ class CollectableHostedContent(Protocol):
         """Iterate over the names of those that a mirrored repository is linked to, a few at a time."""
         ...
 
-    def mark_mirrored(self, entries: Sequence[Entry]) -> None:
-        """Make content mirrored, so that it is kept as long as it is used."""
+    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
+        """Make content mirrored, so that it is kept as long as it is used.
+
+        Raises:
+            OSError: The disk failed.
+        """
+
+    async def remove_quarantined(self) -> int:
+        """Delete what was in quarantine for its time; return how many files.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        ...
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
         """Delete content unless a hosted repository is linked to it again; return what was deleted.

@@ -6,7 +6,7 @@ tag can pull all of it. Two things need not be there (distribution-spec, "Pushin
 not be distributed, and the subject. A manifest of an unknown media type only has to be JSON.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IReactorTime
 from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.hosted.ports import HostedLinks, HostedSpace
 from mirrord.hosted.pushed_manifest import PushedManifest
-from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     ContentTooLarge,
@@ -33,11 +32,10 @@ _REFERENCES_A_SLICE = 100
 
 @attrs.frozen(eq=False, kw_only=True)
 class ManifestPusher:
-    """Accepts manifests. `now` is the wall clock in seconds, `clock` the reactor's."""
+    """Accepts manifests."""
 
     _links: HostedLinks
     _space: HostedSpace
-    _now: Callable[[], float]
     _clock: IReactorTime
 
     async def push(
@@ -70,19 +68,11 @@ class ManifestPusher:
         await self._require(name, pushed.children, is_manifest=None)
         if not await self._space.make_room_for_push(len(content)):
             raise Unavailable("there is no room for this on the disk")
-        link = HostedLink(
-            descriptor=pushed.manifest.descriptor,
-            is_manifest=True,
-            linked_at=self._now(),
-            subject=pushed.subject,
-            artifact_type=pushed.artifact_type,
-            annotations=pushed.annotations,
-        )
         await self._links.put_manifest(
             name,
             pushed.manifest,
-            link,
             (reference, *tags) if isinstance(reference, Tag) else tuple(tags),
+            referrer=pushed.referrer,
             blobs=[blob.digest for blob in pushed.blobs],
             children=[child.digest for child in pushed.children],
         )

@@ -11,6 +11,7 @@ from mirrord.oci.content import ContentKind, HostedLink, HostedManifest, HostedT
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.referrer import Referrer
 from mirrord.repository import BlobReader
 
 
@@ -132,9 +133,9 @@ class HostedLinks(Protocol):
         self,
         repository: RepositoryName,
         manifest: Manifest,
-        link: HostedLink,
         tags: Iterable[Tag],
         *,
+        referrer: Referrer = ...,
         blobs: Sequence[Digest] = (),
         children: Sequence[Digest] = (),
     ) -> None:

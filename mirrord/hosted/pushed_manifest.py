@@ -26,6 +26,7 @@ from mirrord.oci.manifests import (
     read_document,
     references_in,
 )
+from mirrord.oci.referrer import NO_REFERRER, Referrer
 
 _IMAGES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
@@ -36,15 +37,13 @@ class PushedManifest:
     """A manifest, and the content that its repository must have before it is accepted.
 
     `blobs` must exist as blobs; `children`, which an index references, as manifests or as blobs: build caches
-    are indexes of layers. The last three fields are those of a list of referrers.
+    are indexes of layers.
     """
 
     manifest: Manifest
     blobs: tuple[Descriptor, ...] = ()
     children: tuple[Descriptor, ...] = ()
-    subject: Digest | None = None
-    artifact_type: str | None = None
-    annotations: dict[str, Any] | None = attrs.field(default=None, hash=False)
+    referrer: Referrer = NO_REFERRER
 
     @classmethod
     def parse(cls, body: bytes, content_type: str | None, digest: Digest) -> Self:
@@ -69,16 +68,9 @@ class PushedManifest:
         if sum(map(len, _lists(document))) >= MAX_REFERENCES:
             raise ManifestInvalid(f"a manifest may have at most {MAX_REFERENCES} references")
         manifest = Manifest(digest, media_type, body, references=references)
-        pushed = cls(manifest=manifest, blobs=blobs, children=children)
-        if document.get("subject") is None:
-            return pushed
-        annotations = document.get("annotations")
-        return attrs.evolve(
-            pushed,
-            subject=_entry(document, "subject").digest,
-            artifact_type=_artifact_type(document),
-            annotations=annotations if isinstance(annotations, dict) else None,
-        )
+        if document.get("subject") is not None:
+            _entry(document, "subject")
+        return cls(manifest=manifest, blobs=blobs, children=children, referrer=Referrer.of(document))
 
 
 def _media_type(document: dict[str, Any], content_type: str | None) -> str:
@@ -130,13 +122,3 @@ def _descriptor(entry: Any, key: str) -> Descriptor:
     if descriptor is None:
         raise ManifestInvalid(f"{key}: not a descriptor with a media type, a digest and a size")
     return descriptor
-
-
-def _artifact_type(document: dict[str, Any]) -> str | None:
-    """Return the artifact type that a list of referrers shows; by default the media type of the config."""
-    match document:
-        case {"artifactType": str(declared)} if declared:
-            return declared
-        case {"config": {"mediaType": str(media_type)}}:
-            return media_type
-    return None

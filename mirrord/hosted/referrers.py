@@ -49,7 +49,7 @@ class HostedReferrers:
         The list of an unknown subject is empty: it may be pushed later.
         """
         with_subject = (
-            _entry(link.descriptor, link.artifact_type, link.annotations)
+            _entry(link.descriptor, link.referrer.artifact_type, link.referrer.annotations)
             for link in self._links.referrers(repository, subject, artifact_type, after)
         )
         in_tag = (
@@ -81,7 +81,7 @@ class HostedReferrers:
     def _lacks_subject(self, repository: RepositoryName, digest: Digest, subject: Digest) -> bool:
         """Return whether this is a manifest here that does not name its subject."""
         link = self._links.link(repository, digest, is_manifest=True)
-        return link is not None and link.subject != subject
+        return link is not None and link.referrer.subject != subject
 
 
 def fallback_tag(subject: Digest) -> Tag:

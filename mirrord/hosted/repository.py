@@ -182,7 +182,7 @@ class HostedRepository(Repository, RepositoryWriter):
         pushed = await self._services.pusher.push(
             self._name, reference, tags=tags, content_type=content_type, body=body
         )
-        return PushedManifestResult(pushed.manifest.digest, pushed.subject)
+        return PushedManifestResult(pushed.manifest.digest, pushed.referrer.subject)
 
     async def delete_manifest(self, reference: Reference) -> None:
         """Delete a tag; or a manifest, with all its tags."""

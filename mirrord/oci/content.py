@@ -6,13 +6,13 @@ stored by digest alone; a *link* allows a repository to read it (design invarian
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 import attrs
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.referrer import NO_REFERRER, Referrer
 
 
 class ContentKind(StrEnum):
@@ -92,18 +92,12 @@ class CachedTag:
 
 @attrs.frozen(kw_only=True)
 class HostedLink:
-    """A blob or a manifest of a hosted repository; `linked_at` is wall clock.
-
-    The last three are those of a manifest; a list of referrers contains its `artifact_type` and its
-    `annotations` (distribution-spec, "Listing Referrers").
-    """
+    """A blob or a manifest of a hosted repository; `linked_at` is wall clock, `referrer` a manifest's own."""
 
     descriptor: Descriptor
     is_manifest: bool
     linked_at: float
-    subject: Digest | None = None
-    artifact_type: str | None = None
-    annotations: dict[str, Any] | None = attrs.field(default=None, hash=False)
+    referrer: Referrer = NO_REFERRER
 
 
 @attrs.frozen(kw_only=True)

@@ -16,9 +16,9 @@ from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest, Hasher
 from mirrord.store import disk
 from mirrord.store.contents import Contents
+from mirrord.store.damaged import DamagedContent
 from mirrord.store.database import Database
 from mirrord.store.layout import Layout
-from mirrord.store.partials import PartialStore
 from mirrord.store.schema import CONTENT, PAGE_ROWS, ContentRow
 from mirrord.store.threads import Threads
 
@@ -83,7 +83,7 @@ class ContentAudit:
     _layout: Layout
     _database: Database
     _contents: Contents
-    _partials: PartialStore
+    _damaged: DamagedContent
     threads: Threads
 
     @property
@@ -108,20 +108,20 @@ class ContentAudit:
     def examine(self, entry: Entry) -> ContentExamination | None:
         """Begin to hash an entry; None if it has left the store since it was listed."""
         digest = Digest.parse(entry.name)
-        if self._contents.get(entry.kind, digest) is None:
+        row = self._contents.get(entry.kind, digest)
+        if row is None:
             return None
         fd: int | None = None
         with contextlib.suppress(OSError):
-            fd = os.open(self._layout.content(entry.kind, digest), os.O_RDONLY | os.O_CLOEXEC)
+            fd = disk.open_first(self._layout.candidates(entry.kind, digest, is_hosted=row.is_hosted))
         return ContentExamination(kind=entry.kind, digest=digest, audit=self, fd=fd)
 
     def set_aside(self, kind: ContentKind, digest: Digest, fd: int | None) -> bool:
         """Set aside the file that was opened as `fd`, for an examination."""
-        path = self._layout.content(kind, digest)
-        if self._contents.get(kind, digest) is None or not _is_the_same(path, fd):
+        row = self._contents.get(kind, digest)
+        if row is None or not _is_the_same(self._layout.content(kind, digest, is_hosted=row.is_hosted), fd):
             return False
-        self._contents.drop(kind, digest)
-        self._partials.set_aside(kind, digest)
+        self._damaged.set_aside(kind, digest)
         return True
 
 

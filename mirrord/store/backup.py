@@ -1,20 +1,20 @@
 """Backups of hosted repositories, made and restored beside a running daemon.
 
     <target>/
-        index.sqlite                the index's tables of hosted repositories, as of one moment (copies.py)
-        blobs/<alg>/ab/<hex>        all content that it links to, as in a store
+        hosted.snapshot-<n>         what hosted repositories had at one moment (snapshots.py): a generation
+        blobs/<alg>/ab/<hex>        all content that the generations name, as in a store
         manifests/<alg>/ab/<hex>
 
-The index is copied first, then the files that it links to and the target lacks, each hashed on the way;
-only then does the new index replace the old one, and files that it no longer links to are deleted. So a
-backup is complete at any moment, as of its index, and the next one copies what is new.
+A snapshot is taken first, then the files are copied that it names and the target lacks, each hashed on the
+way; only then does it become the newest generation. So a backup is complete at any moment, as of that, and
+the next one copies what is new. Some generations are kept, with their content: what was deleted by mistake
+can be restored. A backup that would have far less than the last one is refused: from here, that is how the
+loss of a store looks.
 
-Both functions block, and are meant for a process of their own; they report to `report`.
+The functions block, and are meant for a process of their own; they report to `report`. Their memory does not
+depend on the number of entries.
 """
 
-import hashlib
-import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -24,26 +24,41 @@ import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor
-from mirrord.store import disk, hosted_rows
-from mirrord.store.copies import copy_hosted, open_copy, restore_hosted
+from mirrord.store import disk
+from mirrord.store.copying import copy_content, is_whole, link_content
 from mirrord.store.disk import StoreLock
-from mirrord.store.layout import FILE_MODE, FOLDER_MODE, Layout
-from mirrord.store.schema import connect
-
-_CONTENT = (
-    "SELECT digest, is_manifest, size, min(media_type) FROM hosted_links "
-    "GROUP BY digest, is_manifest ORDER BY digest, is_manifest"
+from mirrord.store.hosted_facts import BlobLinked, Fact, ManifestLinked, Tagged
+from mirrord.store.layout import FOLDER_MODE, ContentFolder, Layout
+from mirrord.store.recovery import merge_facts, open_index, read_earlier_backup
+from mirrord.store.snapshots import (
+    Snapshot,
+    numbered_snapshots,
+    open_snapshots,
+    snapshot_path,
+    write_snapshot,
 )
+
+GENERATIONS = 7
+
+_TEMPORARY = """
+CREATE TABLE content (digest TEXT NOT NULL, is_manifest INTEGER NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (digest, is_manifest)) WITHOUT ROWID
+"""
 _PUT_CONTENT = (
-    "INSERT INTO content (digest, kind, size, media_type, last_used, is_hosted) VALUES (?, ?, ?, ?, "
+    "INSERT INTO content (digest, kind, size, media_type, last_used, is_hosted) VALUES (?, ?, ?, '', "
     "coalesce((SELECT value FROM meta WHERE name = 'service_seconds'), 0.0), 1) "
     "ON CONFLICT DO UPDATE SET size = excluded.size, is_hosted = 1"
 )
 
+Content = tuple[ContentKind, Digest]
+
 
 class NoBackup(OSError):
     """The folder to restore from is not a backup; the message is one line for the operator."""
+
+
+class BackupShrinks(Exception):
+    """The store has far less than the last backup; the message is one line for the operator."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,176 +74,244 @@ class BackupProgress:
     bytes: int = 0
     copied: int = 0
     removed: int = 0
-    lost: tuple[tuple[ContentKind, Digest], ...] = ()
+    lost: tuple[Content, ...] = ()
 
 
 Report = Callable[[BackupProgress], None]
 
 
 def back_up(
-    store: Path, target: Path, now: float, report: Report, *, may_link: bool = True
+    layout: Layout, target: Path, report: Report, *, may_link: bool = True, prunes: bool = False
 ) -> BackupProgress:
-    """Bring the backup in `target` up to date with the store, which may be in use; `now` is wall clock.
+    """Add a generation to the backup in `target`, of the store as it is now; a daemon may use it.
 
     If it `may_link`, content on the same file system gets a hard link: that uses no space, and does not
     protect against a failing disk. Content that is deleted meanwhile, or found damaged, is left out of the
-    backup and reported as lost.
+    backup and reported as lost. If it `prunes`, earlier generations are deleted, whatever they have.
 
     Raises:
-        OSError, sqlite3.Error: A disk failed; the backup that was in `target` before is still complete.
+        BackupShrinks: The store has less than half of what the last generation has.
+        OSError, sqlite3.Error: A disk failed; the generations that were in `target` before are complete.
     """
-    layout, kept = Layout(store), Layout(target)
+    if layout.condemned.exists():
+        raise OSError(f"{layout.index} is damaged; start the daemon, which makes it again")
     target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    new = kept.index.with_name("index.sqlite.coming")
-    copy_hosted(layout.index, new, now)
-    progress = _transfer(layout, kept, new, report, may_link=may_link)
-    with closing(sqlite3.connect(new)) as connection, connection:
-        _unlink(connection, progress.lost)
-    new.rename(kept.index)
+    last = next(open_snapshots(target), None)
+    number = max(numbered_snapshots(target), default=0) + 1
+    coming = target / "coming"
+    write_snapshot(layout.index, coming)
+    snapshot = Snapshot.open(coming, number)
+    if snapshot is None:
+        raise OSError(f"{coming} cannot be read again")
+    with closing(ContentSet()) as contents:
+        contents.add(snapshot.facts())
+        if last is not None and not prunes:
+            _refuse_to_shrink(contents, last)
+        transfer = _Transfer(
+            sources=(layout.hosted, layout.mirrored),
+            target=ContentFolder(target),
+            report=report,
+            may_link=may_link,
+        )
+        progress = transfer.run(contents)
+    coming.rename(snapshot_path(target, number))
     disk.sync_folder(target)
-    progress = attrs.evolve(progress, removed=_remove_unlinked(kept))
+    kept = 1 if prunes else GENERATIONS
+    disk.unlink_all([snapshot_path(target, each) for each in sorted(numbered_snapshots(target))[:-kept]])
+    progress = attrs.evolve(progress, removed=_remove_unnamed(target))
     report(progress)
     return progress
 
 
-def restore(source: Path, store: Path, report: Report, *, may_link: bool = True) -> BackupProgress:
-    """Restore a backup into a store that no daemon uses, replacing repositories' entries of the same name.
+def restore(source: Path, layout: Layout, report: Report, *, may_link: bool = True) -> BackupProgress:
+    """Restore the last generation into a store that no daemon uses, replacing tags of the same name.
 
-    Content gets a hard link as in `back_up`. Everything is hashed; content that is damaged in the backup is
-    left out and reported as lost.
+    The store is recovered first (recovery.py). Content gets a hard link as in `back_up`. Everything is
+    hashed; content that is damaged in the backup is left out and reported as lost.
 
     Raises:
         NoBackup: There is no backup in `source`.
         StoreInUse: A daemon uses the store.
         OSError, sqlite3.Error: A disk failed; what is restored so far is not linked.
     """
-    kept, layout = Layout(source), Layout(store)
-    if not kept.index.exists():
-        raise NoBackup(f"there is no backup in {source}")
-    store.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    generation = _Generation.newest(source)
+    for folder in (layout.root, layout.hosted_root, layout.hosted.scratch):
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     lock = StoreLock.acquire(layout)
     try:
-        progress = _transfer(kept, layout, kept.index, report, may_link=may_link, verifies_existing=True)
-        with closing(connect(layout.index)) as connection:
-            restore_hosted(connection, kept.index)
-            _unlink(connection, progress.lost)
-            _add_content(connection, kept.index, progress.lost)
+        opened = open_index(layout)
+        with closing(opened.journal), closing(opened.reader), closing(opened.writer):
+            with closing(ContentSet()) as contents:
+                contents.add(generation.facts())
+                transfer = _Transfer(
+                    sources=(ContentFolder(source),),
+                    target=layout.hosted,
+                    report=report,
+                    may_link=may_link,
+                    verifies_existing=True,
+                )
+                progress = transfer.run(contents)
+                rows = (row for row in contents if row[:2] not in progress.lost)
+                with opened.writer:
+                    opened.writer.executemany(_PUT_CONTENT, ((str(row[1]), row[0], row[2]) for row in rows))
+            shift = opened.service_seconds - generation.at
+            merge_facts(layout, opened, _restored(generation.facts(), frozenset(progress.lost), shift))
     finally:
         lock.release()
     return progress
 
 
-def _transfer(
-    source: Layout,
-    target: Layout,
-    index: Path,
-    report: Report,
-    *,
-    may_link: bool,
-    verifies_existing: bool = False,
-) -> BackupProgress:
-    """Copy from `source` the content that `index` links to and `target` lacks, if it is whole there.
+@attrs.frozen
+class _Generation:
+    """A generation of a backup: its facts, read anew by each call, and their service time."""
 
-    With `verifies_existing`, content that is in `target` already is hashed too.
+    facts: Callable[[], Iterator[list[Fact]]]
+    at: float
+
+    @classmethod
+    def newest(cls, source: Path) -> "_Generation":
+        """Return the newest generation of a backup, which an earlier version may have made."""
+        snapshot = next(open_snapshots(source), None)
+        if snapshot is not None:
+            return cls(snapshot.facts, snapshot.at)
+        found = read_earlier_backup(source / "index.sqlite")
+        if found is None:
+            raise NoBackup(f"there is no backup in {source}")
+        facts, at = found
+        return cls(lambda: iter([facts]), at)
+
+
+class ContentSet:
+    """The content that facts name, each once, in order of digest; on disk, so that memory stays flat."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.execute(_TEMPORARY)
+
+    def add(self, pages: Iterable[Iterable[Fact]]) -> None:
+        """Add the content that facts link to repositories."""
+        for facts in pages:
+            rows = [
+                (fact.digest, isinstance(fact, ManifestLinked), fact.size)
+                for fact in facts
+                if isinstance(fact, BlobLinked | ManifestLinked)
+            ]
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR IGNORE INTO content VALUES (?, ?, ?)", rows)
+            self._connection.execute("COMMIT")
+
+    def totals(self) -> tuple[int, int]:
+        """Return the number of entries, and of their bytes."""
+        ((count, size),) = self._connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM content")
+        return count, size
+
+    def __iter__(self) -> Iterator[tuple[ContentKind, Digest, int]]:
+        for digest, is_manifest, size in self._connection.execute("SELECT * FROM content"):
+            yield ContentKind.MANIFEST if is_manifest else ContentKind.BLOB, Digest.parse(digest), size
+
+    def __contains__(self, content: Content) -> bool:
+        kind, digest = content
+        sql = "SELECT 1 FROM content WHERE digest = ? AND is_manifest = ?"
+        parameters = str(digest), kind is ContentKind.MANIFEST
+        return self._connection.execute(sql, parameters).fetchone() is not None
+
+    def close(self) -> None:
+        """Delete the set."""
+        self._connection.close()
+
+
+@attrs.frozen(kw_only=True)
+class _Transfer:
+    """Copies the content that a target lacks, if it is whole in one of the sources.
+
+    With `verifies_existing`, content that is in the target already is hashed too.
     """
-    contents = list(_contents(index))
-    progress = BackupProgress(of_entries=len(contents), of_bytes=sum(content.size for _, content in contents))
-    for kind, content in contents:
-        digest = content.digest
-        path = target.content(kind, digest)
-        is_there = _size(path) == content.size and (not verifies_existing or _is_whole(path, digest))
-        is_copied = not is_there and _copy(source.content(kind, digest), path, digest, may_link=may_link)
-        progress = attrs.evolve(
-            progress,
-            entries=progress.entries + 1,
-            bytes=progress.bytes + content.size,
-            copied=progress.copied + is_copied,
-            lost=progress.lost if is_there or is_copied else (*progress.lost, (kind, digest)),
-        )
-        report(progress)
-    return progress
 
+    _sources: tuple[ContentFolder, ...]
+    _target: ContentFolder
+    _report: Report
+    _may_link: bool
+    _verifies_existing: bool = False
 
-def _unlink(connection: sqlite3.Connection, lost: Iterable[tuple[ContentKind, Digest]]) -> None:
-    for kind, digest in lost:
-        hosted_rows.delete_content(connection, str(digest), is_manifest=kind is ContentKind.MANIFEST)
+    def run(self, contents: ContentSet) -> BackupProgress:
+        """Copy, and return the totals."""
+        of_entries, of_bytes = contents.totals()
+        entries = count = copied = 0
+        lost: list[Content] = []
+        progress = BackupProgress(of_entries=of_entries, of_bytes=of_bytes)
+        for kind, digest, size in contents:
+            is_there = self._is_there(kind, digest, size)
+            is_copied = not is_there and any(self._copy(source, kind, digest) for source in self._sources)
+            if not is_there and not is_copied:
+                lost.append((kind, digest))
+            entries, count, copied = entries + 1, count + size, copied + is_copied
+            progress = BackupProgress(
+                of_entries=of_entries, of_bytes=of_bytes, entries=entries, bytes=count, copied=copied
+            )
+            self._report(progress)
+        return attrs.evolve(progress, lost=tuple(lost))
 
-
-def _add_content(
-    connection: sqlite3.Connection, index: Path, lost: Iterable[tuple[ContentKind, Digest]]
-) -> None:
-    """Add the restored content to an index, which would otherwise have to find its files first."""
-    missing = set(lost)
-    rows = (
-        (str(content.digest), kind, content.size, content.media_type)
-        for kind, content in _contents(index)
-        if (kind, content.digest) not in missing
-    )
-    with connection:
-        connection.executemany(_PUT_CONTENT, rows)
-
-
-def _contents(index: Path) -> Iterator[tuple[ContentKind, Descriptor]]:
-    with closing(open_copy(index)) as connection:
-        for digest, is_manifest, size, media_type in connection.execute(_CONTENT):
-            kind = ContentKind.MANIFEST if is_manifest else ContentKind.BLOB
-            yield kind, Descriptor(media_type, Digest.parse(digest), size)
-
-
-def _copy(source: Path, path: Path, digest: Digest, *, may_link: bool) -> bool:
-    """Copy or link `source` to `path`; return False if it is not whole."""
-    if not _is_whole(source, digest):
-        return False
-    disk.make_folder(path.parent)
-    coming = path.with_name(f"{path.name}.coming")
-    coming.unlink(missing_ok=True)
-    if not may_link or not _link(source, coming):
-        coming.touch(FILE_MODE)
-        shutil.copyfile(source, coming)
-        if not _is_whole(coming, digest):
-            coming.unlink()
+    def _is_there(self, kind: ContentKind, digest: Digest, size: int) -> bool:
+        path = self._target.path(kind, digest)
+        try:
+            return path.stat().st_size == size and (not self._verifies_existing or is_whole(path, digest))
+        except FileNotFoundError:
             return False
-    fd = os.open(coming, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        disk.commit(fd, coming, path)
-    finally:
-        os.close(fd)
+
+    def _copy(self, source: ContentFolder, kind: ContentKind, digest: Digest) -> bool:
+        origin, path = source.path(kind, digest), self._target.path(kind, digest)
+        coming = path.with_name(f"{path.name}.coming")
+        if not self._may_link:
+            return copy_content(origin, path, digest, coming, _always)
+        if not is_whole(origin, digest):
+            return False
+        path.unlink(missing_ok=True)
+        return link_content(origin, path, digest, coming, _always)
+
+
+def _always(_: int) -> bool:
     return True
 
 
-def _link(source: Path, path: Path) -> bool:
-    """Create a hard link; return False if that is impossible, for instance on another file system."""
-    try:
-        path.hardlink_to(source)
-    except OSError:
-        return False
-    return True
+def _refuse_to_shrink(contents: ContentSet, last: Snapshot) -> None:
+    with closing(ContentSet()) as before:
+        before.add(last.facts())
+        (count, size), (count_before, size_before) = contents.totals(), before.totals()
+    if 2 * count < count_before or 2 * size < size_before:
+        raise BackupShrinks(
+            f"the store has {count} blobs and manifests of hosted repositories ({size} bytes), and the last "
+            f"backup {count_before} ({size_before} bytes); nothing was changed"
+        )
 
 
-def _is_whole(path: Path, digest: Digest) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, digest.algorithm).hexdigest() == digest.encoded
-    except FileNotFoundError:
-        return False
+def _restored(
+    pages: Iterable[Iterable[Fact]], lost: frozenset[Content], shift: float
+) -> Iterator[list[Fact]]:
+    """Return facts without what is lost, their service times moved by `shift`."""
+    for facts in pages:
+        yield [
+            fact._replace(touched=fact.touched + shift)
+            for fact in facts
+            if isinstance(fact, BlobLinked | ManifestLinked | Tagged) and _content_of(fact) not in lost
+        ]
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
+def _content_of(fact: BlobLinked | ManifestLinked | Tagged) -> Content:
+    is_blob = isinstance(fact, BlobLinked)
+    return ContentKind.BLOB if is_blob else ContentKind.MANIFEST, Digest.parse(fact.digest)
 
 
-def _remove_unlinked(kept: Layout) -> int:
-    """Delete the files of a backup that its index does not link to; return how many."""
-    linked = {kept.content(kind, content.digest) for kind, content in _contents(kept.index)}
+def _remove_unnamed(target: Path) -> int:
+    """Delete the files of a backup that no generation names; return how many."""
     removed = 0
-    for folder in kept.fan_outs():
-        for name in disk.sizes(folder.path):
-            path = folder.path / name
-            is_ours = folder.digest_of(name.removesuffix(".coming")) is not None
-            if is_ours and path not in linked:
-                path.unlink(missing_ok=True)
-                removed += 1
+    with closing(ContentSet()) as named:
+        for snapshot in open_snapshots(target):
+            named.add(snapshot.facts())
+        for folder in ContentFolder(target).fan_outs():
+            for name in disk.sizes(folder.path):
+                digest = folder.digest_of(name.removesuffix(".coming"))
+                is_named = digest is not None and (folder.kind, digest) in named
+                if digest is not None and (not is_named or name.endswith(".coming")):
+                    (folder.path / name).unlink(missing_ok=True)
+                    removed += 1
     return removed

@@ -1,7 +1,8 @@
 """Committed blobs: opened, pinned while they are read, and adopted where the index lacks them."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -9,9 +10,9 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import Descriptor
 from mirrord.store import disk
 from mirrord.store.contents import Contents
+from mirrord.store.damaged import DamagedContent
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.partials import PartialFile, PartialStore
 from mirrord.store.schema import ContentRow
@@ -27,7 +28,7 @@ class StoredBlob:
 
     size: int
     body: bytes | None
-    _path: Path
+    _paths: Sequence[Path]
     _fd: int | None
     _threads: Threads
     _closed: Callable[[], None]
@@ -39,7 +40,7 @@ class StoredBlob:
         if self._is_closed:
             raise ValueError("the blob is closed")
         if self._fd is None:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = disk.open_first(self._paths)
         return self._fd
 
     @property
@@ -74,6 +75,7 @@ class BlobStore:
     _layout: Layout
     _contents: Contents
     _partials: PartialStore
+    _damaged: DamagedContent
     _threads: Threads
     _pins: dict[Digest, tuple[int, int]] = attrs.field(factory=dict, init=False)
     _waiters: dict[Digest, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
@@ -83,18 +85,6 @@ class BlobStore:
         """Return the size of a committed blob; None if there is none."""
         row = self._find(digest)
         return None if row is None else row.size
-
-    def has(self, blob: Descriptor) -> bool:
-        """Return whether the file of a committed blob has the described size; looks at the disk itself."""
-        if self._contents.removals.is_running(ContentKind.BLOB, blob.digest):
-            return False
-        try:
-            size = self._layout.content(ContentKind.BLOB, blob.digest).stat().st_size
-        except FileNotFoundError:
-            return False
-        if size == blob.size:
-            self._find(blob.digest)
-        return size == blob.size
 
     def open(self, digest: Digest) -> StoredBlob | None:
         """Open a committed blob; None if there is none. Counts as a use."""
@@ -109,7 +99,7 @@ class BlobStore:
         return StoredBlob(
             size=row.size,
             body=body,
-            path=self._layout.content(ContentKind.BLOB, digest),
+            paths=self._paths(digest, row),
             fd=fd,
             threads=self._threads,
             closed=lambda: self._unpin(digest),
@@ -128,7 +118,8 @@ class BlobStore:
         if self._contents.is_hosted(ContentKind.BLOB, digest) or self.is_pinned(digest):
             return False
         self._contents.drop(ContentKind.BLOB, digest)
-        renaming = self._threads.run(os.rename, self._layout.content(ContentKind.BLOB, digest), path)
+        path_now = self._layout.content(ContentKind.BLOB, digest, is_hosted=True)
+        renaming = self._threads.run(os.rename, path_now, path)
         await self._contents.removals.run([(ContentKind.BLOB, digest)], renaming)
         return True
 
@@ -152,20 +143,19 @@ class BlobStore:
             return row
         if self._contents.removals.is_running(ContentKind.BLOB, digest):
             return None
-        try:
-            size = self._layout.content(ContentKind.BLOB, digest).stat().st_size
-        except FileNotFoundError:
-            return None
-        return self._contents.add(ContentKind.BLOB, digest, size)
+        for is_hosted in (False, True):
+            with contextlib.suppress(FileNotFoundError):
+                status = self._layout.content(ContentKind.BLOB, digest, is_hosted=is_hosted).stat()
+                return self._contents.add(ContentKind.BLOB, digest, status.st_size)
+        return None
 
     def _load(self, digest: Digest, row: ContentRow) -> tuple[bytes | None, int | None] | None:
         """Return the body of a small blob, or a descriptor; None if the blob is gone or damaged."""
         body = self._contents.bodies.get(ContentKind.BLOB, digest)
         if body is not None:
             return body, None
-        path = self._layout.content(ContentKind.BLOB, digest)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = disk.open_first(self._paths(digest, row))
         except FileNotFoundError:
             self._contents.drop(ContentKind.BLOB, digest)
             return None
@@ -179,9 +169,11 @@ class BlobStore:
         if is_whole and digest.matches(body):
             self._contents.bodies.put(ContentKind.BLOB, digest, body)
             return body, None
-        self._contents.drop(ContentKind.BLOB, digest)
-        self._partials.set_aside(ContentKind.BLOB, digest)
+        self._damaged.set_aside(ContentKind.BLOB, digest)
         return None
+
+    def _paths(self, digest: Digest, row: ContentRow) -> tuple[Path, Path]:
+        return self._layout.candidates(ContentKind.BLOB, digest, is_hosted=row.is_hosted)
 
     def _pin(self, digest: Digest, busy_bytes: int) -> None:
         pins, counted = self._pins.get(digest, (0, busy_bytes))

@@ -125,9 +125,9 @@ class StoreBrowser:
         row = self._contents.get(ContentKind.MANIFEST, digest)
         if row is None:
             return None
-        path = self._layout.content(ContentKind.MANIFEST, digest)
+        paths = self._layout.candidates(ContentKind.MANIFEST, digest, is_hosted=row.is_hosted)
         try:
-            return await self._threads.read(read_manifest, path, digest, row.media_type)
+            return await self._threads.read(read_manifest, paths, digest, row.media_type)
         except FileNotFoundError:
             return None
 

@@ -1,8 +1,8 @@
 """Contents: the list of committed blobs and stored manifests, the disk space they use, and cached bodies."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import attrs
 from cachetools import LRUCache
@@ -134,21 +134,31 @@ class Contents:
             return str(media_type)
         return None
 
+    def is_cached(self, kind: ContentKind, digest: Digest) -> bool:
+        """Return whether content is stored, in the folder of mirrored repositories."""
+        row = self.get(kind, digest)
+        return row is not None and not row.is_hosted
+
     def is_hosted(self, kind: ContentKind, digest: Digest) -> bool:
-        """Return whether content is claimed or in a hosted repository, and correct its row accordingly."""
-        is_hosted = (kind, digest) in self._claims or self.hosted_type(kind, digest) is not None
-        if is_hosted:
+        """Return whether content is claimed or in a hosted repository; correct its row if it is in one."""
+        is_linked = self.hosted_type(kind, digest) is not None
+        if is_linked:
             self.mark(kind, digest, is_hosted=True)
-        return is_hosted
+        return is_linked or self.is_claimed(kind, digest)
 
-    @contextmanager
-    def claimed(self, kind: ContentKind, digest: Digest) -> Iterator[None]:
-        """Protect content from removal, stored already or not, while a link to it is being written.
+    def is_claimed(self, kind: ContentKind, digest: Digest) -> bool:
+        """Return whether a link to content, or its file, is being written."""
+        return (kind, digest) in self._claims
 
-        If none is written in the end, the content stays marked as hosted until a sweep finds it unlinked.
+    @asynccontextmanager
+    async def claimed(self, kind: ContentKind, digest: Digest) -> AsyncIterator[None]:
+        """Protect content from removal, stored already or not, while its file and a link to it are written.
+
+        Waits for a removal that has begun. If no link is written in the end, the content stays marked as
+        hosted until a sweep finds it unlinked.
         """
+        await self.removals.finished(kind, digest)
         self._claims[kind, digest] += 1
-        self.mark(kind, digest, is_hosted=True)
         try:
             yield
         finally:

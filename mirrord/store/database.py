@@ -13,9 +13,10 @@ SQLite cannot store at all (a number of more than 64 bits, half a surrogate pair
 that contains it. It should have been rejected much earlier; here it is left out and logged.
 
 Hosted repositories do not use the overlay. `transact` runs a function on the writer's connection, behind
-the rows of the same batch, and returns once it is committed. No reader sees the change before it is
-durable, so nothing has to be undone when the disk refuses; and since there is one writer, checks and
-changes made in one transaction have one order.
+the rows of the same batch, and returns once its changes are in the journal (journal.py) and committed. No
+reader sees a change before it is durable, so nothing has to be undone when the disk refuses; and since there
+is one writer, checks and changes made in one transaction have one order. A commit itself is not synced: a
+power cut may take the last ones, of which the journal repeats those that were promised.
 
 A disk that hangs does not refuse. A caller that waits for it gets an error after a while, and later callers
 get one at once until the batch ends; the transaction may still be committed then.
@@ -35,9 +36,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from mirrord.store.hosted_facts import Fact
+from mirrord.store.hosted_rows import HostedTransaction
+from mirrord.store.journal import HostedJournal
 from mirrord.store.layout import FILE_MODE
 from mirrord.store.overlay import UNKNOWN, Overlay, Statements
-from mirrord.store.schema import Key, R, Row, Table
+from mirrord.store.schema import HOSTED_SEQUENCE, SERVICE_SECONDS, SET_META, Key, R, Row, Table
 from mirrord.store.threads import Threads
 
 HOT_ROWS = 1000
@@ -52,8 +56,6 @@ FLUSH_SECONDS = 10.0
 COMMIT_SECONDS = 120.0
 """The deadline of `transact`: on an SD card, a commit waits for layers that are being written."""
 
-SERVICE_SECONDS = "service_seconds"
-_SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _MARK = "SELECT 1 FROM meta LIMIT 1"
 """Read after each commit in the writer's thread: the first reader of a commit marks it in the -shm file, a
 mapping. While the file system is frozen or hangs, that page fault would block the reactor."""
@@ -77,25 +79,30 @@ T = TypeVar("T")
 class Transaction(Generic[T]):
     """A function for the writer's thread; `ended` fires on the reactor with its result or its exception."""
 
-    _work: Callable[[sqlite3.Connection], T]
+    _work: Callable[[HostedTransaction], T]
     ended: Deferred[T] = attrs.field(factory=Deferred, init=False)
     _outcome: T | Failure = attrs.field(init=False)
 
-    def run(self, connection: sqlite3.Connection) -> None:
-        """Run the function as one part of SQLite's transaction; its failure undoes this part alone.
+    def run(self, connection: sqlite3.Connection) -> list[Fact]:
+        """Run the function as one part of SQLite's transaction, and return what it changed.
+
+        Its failure undoes this part alone.
 
         Raises:
             sqlite3.OperationalError: The disk failed, which concerns all parts.
         """
+        transaction = HostedTransaction(connection)
         connection.execute("SAVEPOINT work")
         try:
-            self._outcome = self._work(connection)
+            self._outcome = self._work(transaction)
         except sqlite3.OperationalError:
             raise
         except Exception:  # noqa: BLE001 - any exception is raised in the caller of `transact`
             self._outcome = Failure()
             connection.execute("ROLLBACK TO work")
+            transaction.facts.clear()
         connection.execute("RELEASE work")
+        return transaction.facts
 
     def end(self, refusal: OSError | None) -> None:
         """Fire `ended`: with the function's outcome, unless the disk refused the whole batch."""
@@ -118,6 +125,7 @@ class Database:
 
     _reader: sqlite3.Connection
     _writer: sqlite3.Connection
+    _journal: HostedJournal
     _condemned: Path
     _threads: Threads
     _clock: IReactorTime
@@ -222,8 +230,8 @@ class Database:
         """
         await self._flush(FLUSH_SECONDS)
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a thread, on all that was written so far; on return its result is on the disk.
+    async def transact(self, work: Callable[[HostedTransaction], T]) -> T:
+        """Run `work` in a thread, on all that was written so far; on return its changes are in the journal.
 
         Its changes are found by `select` from then on, and not before. An exception of `work` undoes them
         and is raised here.
@@ -309,11 +317,13 @@ class Database:
         waiters, self._waiters = self._waiters, []
         transactions, self._transactions = self._transactions, []
         statements = self._overlay.begin_batch(with_uses=self._are_uses_due)
-        statements.append((_SET_META, [(SERVICE_SECONDS, self.now())]))
+        statements.append((SET_META, [(SERVICE_SECONDS, self.now())]))
         self._are_uses_due = False
         refusal = None
         try:
-            for row in await self._threads.index(_run, self._writer, statements, transactions):
+            for row in await self._threads.index(
+                _run, self._writer, self._journal, self.now(), statements, transactions
+            ):
                 self._log.error("row rejected by the index and dropped: {row!s:.500}", row=row)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
             refusal = self._translate(error)
@@ -364,10 +374,19 @@ def primary_code(error: Exception) -> int:
 
 
 def _run(
-    connection: sqlite3.Connection, statements: Statements, transactions: list[Transaction[Any]]
+    connection: sqlite3.Connection,
+    journal: HostedJournal,
+    now: float,
+    statements: Statements,
+    transactions: list[Transaction[Any]],
 ) -> list[tuple[Any, ...]]:
-    """Run a batch as one transaction of SQLite; return the rows that were left out."""
+    """Run a batch as one transaction of SQLite; return the rows that were left out.
+
+    What it changes in hosted repositories is in the journal before it is committed: a power cut may take the
+    commit, which is not synced, and the journal repeats it.
+    """
     unfit: list[tuple[Any, ...]] = []
+    sequence: int | None = None
     connection.execute("BEGIN IMMEDIATE")
     try:
         for sql, rows in statements:
@@ -375,11 +394,15 @@ def _run(
                 connection.executemany(sql, rows)
             except _UNFIT:
                 unfit += [row for row in rows if not _fits(connection, sql, row)]
-        for transaction in transactions:
-            transaction.run(connection)
+        facts = [fact for transaction in transactions for fact in transaction.run(connection)]
+        if facts:
+            sequence = journal.append(facts, now)
+            connection.execute(SET_META, (HOSTED_SEQUENCE, sequence))
         connection.execute("COMMIT")
         connection.execute(_MARK).fetchone()
     except BaseException:
+        if sequence is not None:
+            journal.abort(sequence, now)
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

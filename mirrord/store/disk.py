@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -96,15 +97,20 @@ def append(fd: int, offset: int, chunk: bytes, hasher: Hasher | None = None) -> 
     Raises:
         OSError: The disk failed; the file ends at `offset` again and nothing was hashed.
     """
-    rest = memoryview(chunk)
     try:
-        while rest:
-            rest = rest[os.pwrite(fd, rest, offset + len(chunk) - len(rest)) :]
+        write_at(fd, offset, chunk)
     except OSError:
         os.ftruncate(fd, offset)
         raise
     if hasher is not None:
         hasher.update(chunk)
+
+
+def write_at(fd: int, offset: int, chunk: bytes) -> None:
+    """Write all of `chunk` at `offset`; after an OSError a part of it may be there."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.pwrite(fd, rest, offset + len(chunk) - len(rest)) :]
 
 
 def hash_range(fd: int, start: int, stop: int, hasher: Hasher) -> None:
@@ -149,6 +155,27 @@ def write_committed(name: Path, path: Path, body: bytes) -> None:
     except OSError:
         name.unlink(missing_ok=True)
         raise
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file on its file system, durably; raises OSError if the disk failed or there is no file."""
+    make_folder(target.parent)
+    source.rename(target)
+    sync_folder(target.parent)
+
+
+def open_first(paths: Sequence[Path]) -> int:
+    """Open the first of these files that exists, for reading; return its descriptor.
+
+    Raises:
+        FileNotFoundError: None does.
+        OSError: The disk failed.
+    """
+    *others, last = paths
+    for path in others:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(last, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def make_folder(path: Path) -> None:

@@ -150,7 +150,8 @@ class EvictionStore:
 
     def _drop_unlinked(self, entry: Entry) -> Path | None:
         digest = Digest.parse(entry.name)
-        if self._contents.is_hosted(entry.kind, digest):
+        row = self._contents.get(entry.kind, digest)
+        if row is None or self._contents.is_hosted(entry.kind, digest):
             return None
         self._contents.drop(entry.kind, digest)
-        return self._layout.content(entry.kind, digest)
+        return self._layout.content(entry.kind, digest, is_hosted=row.is_hosted)

@@ -5,7 +5,7 @@ references, manifests and tags selected by the operator's retention rules, and c
 gone. Each page is a small query, and each removal is checked again by the transaction that does it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import attrs
@@ -18,9 +18,11 @@ from mirrord.store.browser import StoreBrowser
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
 from mirrord.store.eviction import EvictionStore
+from mirrord.store.hosted_files import HostedFiles
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.hosted_rows import IS_REFERENCED
 from mirrord.store.layout import footprint
+from mirrord.store.quarantine import Quarantine
 from mirrord.store.schema import CONTENT, PAGE_ROWS
 from mirrord.store.uploads import Uploads
 
@@ -68,7 +70,8 @@ class HostedGCStore:
     _uploads: Uploads
     _eviction: EvictionStore
     _browser: StoreBrowser
-    _changed: Callable[[], None]
+    _files: HostedFiles
+    _quarantine: Quarantine
 
     @property
     def total_bytes(self) -> int:
@@ -108,11 +111,9 @@ class HostedGCStore:
         keys = [(str(repository), str(digest)) for repository, digest in blobs]
         keys = [key for key in keys if access_times.last(key) <= before]
         with access_times.removing(keys):
-            count = await self._database.transact(
+            return await self._database.transact(
                 partial(hosted_rows.unlink_unreferenced, links=keys, before=before)
             )
-        self._changed()
-        return count
 
     def unlinked(self) -> Iterator[list[Entry]]:
         """Iterate over pages of hosted content that no hosted repository links to any more."""
@@ -132,12 +133,13 @@ class HostedGCStore:
         """Delete content, unless a hosted repository links to it again; return what was deleted."""
         return await self._eviction.remove(entries)
 
-    def mark_mirrored(self, entries: Sequence[Entry]) -> None:
-        """Count content as mirrored from now on: it stays as long as it is used."""
-        for entry in entries:
-            digest = Digest.parse(entry.name)
-            if not self._contents.is_hosted(entry.kind, digest):
-                self._contents.mark(entry.kind, digest, is_hosted=False)
+    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
+        """Move content to the cache, where it stays as long as it is used."""
+        await self._files.return_to_cache(entries)
+
+    async def remove_quarantined(self) -> int:
+        """Delete what was in quarantine for 30 days; return how many files."""
+        return await self._quarantine.remove_expired()
 
     def repositories(self, after: str, limit: int) -> list[RepositoryName]:
         """Return the next hosted repositories in order of name, at most `limit`."""
@@ -184,6 +186,4 @@ class HostedGCStore:
             manifests=tuple(one for one in plan.manifests if one.digest not in spared),
         )
         now = self._database.now()
-        counts = await self._database.transact(partial(hosted_rows.apply_plan, plan=plan, now=now))
-        self._changed()
-        return counts
+        return await self._database.transact(partial(hosted_rows.apply_plan, plan=plan, now=now))

@@ -11,11 +11,8 @@ ever linked without its parts.
 """
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TypeVar
 
 import attrs
 
@@ -23,11 +20,13 @@ from mirrord.oci.content import ContentKind, HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.referrer import NO_REFERRER, Referrer
 from mirrord.store import hosted_rows
-from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.database import Database
-from mirrord.store.hosted_rows import HostedLinkRow
+from mirrord.store.hosted_facts import BlobLinked, ManifestLinked
+from mirrord.store.hosted_files import HostedFiles
+from mirrord.store.hosted_rows import HostedLinkRow, HostedTransaction, ManifestDetails
 from mirrord.store.manifests import ManifestStore
 from mirrord.store.schema import PAGE_ROWS
 
@@ -62,7 +61,6 @@ _LINKS = (
     f"ORDER BY repository, digest, is_manifest LIMIT {PAGE_ROWS}"
 )
 
-T = TypeVar("T")
 
 RepositoryDigest = tuple[str, str]
 """A repository and a digest."""
@@ -114,16 +112,14 @@ class AccessTimes:
 class HostedIndex:
     """Links and tags of hosted repositories; implements `HostedLinks` of `hosted/ports.py`.
 
-    `changed` is called after every change. Coroutines raise OSError if the disk failed; the index
-    is then unchanged.
+    Coroutines raise OSError if the disk failed; the index is then unchanged.
     """
 
     _database: Database
     _contents: Contents
-    _blobs: BlobStore
+    _files: HostedFiles
     _manifests: ManifestStore
     _wall_clock: Callable[[], float]
-    _changed: Callable[[], None]
     access_times: AccessTimes = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -215,21 +211,33 @@ class HostedIndex:
 
     async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
         """Link a committed blob; return False if its file is missing, or not as long as described."""
-        with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
-            if not self._blobs.has(descriptor):
+        async with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
+            was_cached = self._contents.is_cached(ContentKind.BLOB, descriptor.digest)
+            if not await self._files.provide(descriptor):
                 return False
-            link = HostedLink(descriptor=descriptor, is_manifest=False, linked_at=self._wall_clock())
-            row = HostedLinkRow.of(repository, link, self._database.now())
-            await self._write(partial(hosted_rows.put_link, row=row))
+            await self.link_blob(repository, descriptor)
+            if was_cached:
+                await self._files.drop_cached(ContentKind.BLOB, descriptor.digest)
         return True
+
+    async def link_blob(self, repository: RepositoryName, descriptor: Descriptor) -> None:
+        """Link a blob whose file the caller has claimed and put into the hosted folder."""
+        fact = BlobLinked(
+            repository=str(repository),
+            digest=str(descriptor.digest),
+            size=descriptor.size,
+            linked_at=self._wall_clock(),
+            touched=self._database.now(),
+        )
+        await self._database.transact(lambda transaction: transaction.change(fact))
 
     async def put_manifest(
         self,
         repository: RepositoryName,
         manifest: Manifest,
-        link: HostedLink,
         tags: Iterable[Tag],
         *,
+        referrer: Referrer = NO_REFERRER,
         blobs: Sequence[Digest] = (),
         children: Sequence[Digest] = (),
     ) -> None:
@@ -243,21 +251,32 @@ class HostedIndex:
         """
         for needed in (*blobs, *children):
             self.access_times.record(str(repository), str(needed), self._database.now())
-        references, tags = [each.digest for each in manifest.references()], tuple(tags)
+        references, tags = tuple(each.digest for each in manifest.references()), tuple(tags)
+        details = ManifestDetails(references=references, referrer=referrer)
 
-        def link_all(connection: sqlite3.Connection) -> None:
-            hosted_rows.require(connection, str(repository), blobs, children)
-            hosted_rows.put_manifest(connection, row, references, tags)
+        def link_all(transaction: HostedTransaction) -> None:
+            hosted_rows.require(transaction, str(repository), blobs, children)
+            hosted_rows.put_manifest(transaction, fact, details, tags)
 
-        with self._contents.claimed(ContentKind.MANIFEST, manifest.digest):
-            await self._manifests.store_unlinked(manifest)
-            row = HostedLinkRow.of(repository, link, self._database.now())
-            await self._write(link_all)
+        async with self._contents.claimed(ContentKind.MANIFEST, manifest.digest):
+            was_cached = self._contents.is_cached(ContentKind.MANIFEST, manifest.digest)
+            await self._manifests.store_hosted(manifest)
+            fact = ManifestLinked(
+                repository=str(repository),
+                digest=str(manifest.digest),
+                media_type=manifest.media_type,
+                size=len(manifest.body),
+                linked_at=self._wall_clock(),
+                touched=self._database.now(),
+            )
+            await self._database.transact(link_all)
+            if was_cached:
+                await self._files.drop_cached(ContentKind.MANIFEST, manifest.digest)
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag) -> bool:
         """Delete a tag; return False if there was none."""
         name, now = str(repository), self._database.now()
-        return await self._write(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
+        return await self._database.transact(lambda at: hosted_rows.delete_tag(at, name, str(tag), now))
 
     async def delete(
         self, repository: RepositoryName, digest: Digest, *, is_manifest: bool | None = None
@@ -268,13 +287,8 @@ class HostedIndex:
         """
         kinds = (True, False) if is_manifest is None else (is_manifest,)
         name = str(repository)
-        return await self._write(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
+        return await self._database.transact(lambda at: hosted_rows.delete_link(at, name, str(digest), kinds))
 
     async def delete_repository(self, repository: RepositoryName) -> bool:
         """Delete all links and tags of a repository; return False if there were none."""
-        return await self._write(lambda at: hosted_rows.delete_repository(at, str(repository)))
-
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        result = await self._database.transact(work)
-        self._changed()
-        return result
+        return await self._database.transact(lambda at: hosted_rows.delete_repository(at, str(repository)))

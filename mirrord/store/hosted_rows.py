@@ -1,7 +1,9 @@
 """The rows of hosted repositories, and the body of each transaction that changes them.
 
-The functions that accept a connection run in the writer's thread, each as part of one transaction
-(database.py): what they check cannot change before they are done.
+The functions that accept a transaction run in the writer's thread, each as part of one transaction of SQLite
+(database.py): what they check cannot change before they are done. They decide what is to change; the change
+itself is a fact (hosted_facts.py), and only `apply` turns facts into rows. So a transaction that is replayed
+from the journal has the effect that it had.
 
 Times are service time, except `linked_at` and `tagged_at`, which are shown. `touched` of a link is when it
 was created, or when its manifest last gained or lost a tag: its age is counted from then.
@@ -12,11 +14,23 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
+import attrs
+
 from mirrord.oci.content import HostedLink, RetentionPlan
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestBlobUnknown
-from mirrord.oci.manifests import Descriptor
-from mirrord.oci.names import RepositoryName, Tag
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest, read_document
+from mirrord.oci.names import Tag
+from mirrord.oci.referrer import NO_REFERRER, Referrer
+from mirrord.store.hosted_facts import (
+    BlobLinked,
+    Dropped,
+    Fact,
+    ManifestLinked,
+    Tagged,
+    Unlinked,
+    Untagged,
+)
 
 COLUMNS = {
     "hosted_links": "repository, digest, is_manifest, media_type, size, linked_at, touched, subject, "
@@ -77,20 +91,35 @@ class HostedLinkRow(NamedTuple):
     annotations: str | None
 
     @classmethod
-    def of(cls, repository: RepositoryName, link: HostedLink, touched: float) -> Self:
-        """Return the row of a link."""
-        descriptor = link.descriptor
+    def of_blob(cls, fact: BlobLinked) -> Self:
+        """Return the row of a blob."""
         return cls(
-            repository=str(repository),
-            digest=str(descriptor.digest),
-            is_manifest=link.is_manifest,
-            media_type=descriptor.media_type,
-            size=descriptor.size,
-            linked_at=link.linked_at,
-            touched=touched,
-            subject=None if link.subject is None else str(link.subject),
-            artifact_type=None if link.artifact_type is None else json.dumps(link.artifact_type),
-            annotations=None if link.annotations is None else json.dumps(link.annotations),
+            repository=fact.repository,
+            digest=fact.digest,
+            is_manifest=False,
+            media_type=OCTET_STREAM,
+            size=fact.size,
+            linked_at=fact.linked_at,
+            touched=fact.touched,
+            subject=None,
+            artifact_type=None,
+            annotations=None,
+        )
+
+    @classmethod
+    def of_manifest(cls, fact: ManifestLinked, referrer: Referrer) -> Self:
+        """Return the row of a manifest."""
+        return cls(
+            repository=fact.repository,
+            digest=fact.digest,
+            is_manifest=True,
+            media_type=fact.media_type,
+            size=fact.size,
+            linked_at=fact.linked_at,
+            touched=fact.touched,
+            subject=None if referrer.subject is None else str(referrer.subject),
+            artifact_type=None if referrer.artifact_type is None else json.dumps(referrer.artifact_type),
+            annotations=None if referrer.annotations is None else json.dumps(referrer.annotations),
         )
 
     def link(self) -> HostedLink:
@@ -99,22 +128,88 @@ class HostedLinkRow(NamedTuple):
             descriptor=Descriptor(self.media_type, Digest.parse(self.digest), self.size),
             is_manifest=bool(self.is_manifest),
             linked_at=self.linked_at,
-            subject=None if self.subject is None else Digest.parse(self.subject),
-            artifact_type=None if self.artifact_type is None else json.loads(self.artifact_type),
-            annotations=None if self.annotations is None else json.loads(self.annotations),
+            referrer=Referrer(
+                subject=None if self.subject is None else Digest.parse(self.subject),
+                artifact_type=None if self.artifact_type is None else json.loads(self.artifact_type),
+                annotations=None if self.annotations is None else json.loads(self.annotations),
+            ),
         )
 
 
 _PUT_LINK = f"INSERT OR REPLACE INTO hosted_links VALUES ({', '.join('?' * len(HostedLinkRow._fields))})"  # noqa: S608
 
 
-def put_link(connection: sqlite3.Connection, row: HostedLinkRow) -> None:
-    """Link a blob."""
-    connection.execute(_PUT_LINK, row)
+@attrs.frozen(kw_only=True)
+class ManifestDetails:
+    """The columns of a manifest that its fact lacks: all of it can be read from its file."""
+
+    references: tuple[Digest, ...] = ()
+    referrer: Referrer = NO_REFERRER
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Return the details of a manifest."""
+        return cls(
+            references=tuple(each.digest for each in manifest.references()),
+            referrer=Referrer.of(read_document(manifest.body)),
+        )
+
+
+def apply(connection: sqlite3.Connection, fact: Fact, details: ManifestDetails | None = None) -> None:
+    """Change the tables by a fact; `details` are those of a linked manifest, None if its file is lost.
+
+    It accepts every fact in every state of the tables: what a fact ends may not be there.
+    """
+    match fact:
+        case BlobLinked():
+            connection.execute(_PUT_LINK, HostedLinkRow.of_blob(fact))
+        case ManifestLinked():
+            _apply_manifest(connection, fact, details or ManifestDetails())
+        case Tagged(repository, tag, _, _, touched):
+            connection.execute(_TOUCH_TAGGED, (touched, repository, repository, tag))
+            connection.execute("INSERT OR REPLACE INTO hosted_tags VALUES (?, ?, ?, ?, ?)", fact)
+        case Untagged(repository, tag, touched):
+            connection.execute(_TOUCH_TAGGED, (touched, repository, repository, tag))
+            connection.execute("DELETE FROM hosted_tags WHERE repository = ? AND tag = ?", (repository, tag))
+        case Unlinked(repository, digest, _):
+            connection.execute(
+                "DELETE FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = ?", fact
+            )
+            for table, column in (("hosted_tags", "digest"), ("hosted_edges", "parent")):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE repository = ?1 AND {column} = ?2 AND {_IS_NO_MANIFEST}",  # noqa: S608
+                    (repository, digest),
+                )
+        case Dropped(repository):
+            for table in COLUMNS:
+                connection.execute(f"DELETE FROM {table} WHERE repository = ?", (repository,))  # noqa: S608
+
+
+def _apply_manifest(connection: sqlite3.Connection, fact: ManifestLinked, details: ManifestDetails) -> None:
+    connection.execute(_PUT_LINK, HostedLinkRow.of_manifest(fact, details.referrer))
+    edges = [(fact.repository, str(child), fact.digest) for child in details.references]
+    connection.executemany("INSERT OR REPLACE INTO hosted_edges VALUES (?, ?, ?)", edges)
+
+
+@attrs.frozen(eq=False)
+class HostedTransaction:
+    """A transaction of the index: what it changes is applied to the tables at once, and in `facts` then."""
+
+    connection: sqlite3.Connection
+    facts: list[Fact] = attrs.field(factory=list, init=False)
+
+    def change(self, fact: Fact, details: ManifestDetails | None = None) -> None:
+        """Apply and record a fact."""
+        apply(self.connection, fact, details)
+        self.facts.append(fact)
+
+    def has(self, sql: str, parameters: tuple[object, ...]) -> bool:
+        """Return whether a query finds anything."""
+        return self.connection.execute(sql, parameters).fetchone() is not None
 
 
 def require(
-    connection: sqlite3.Connection, repository: str, blobs: Iterable[Digest], children: Iterable[Digest]
+    transaction: HostedTransaction, repository: str, blobs: Iterable[Digest], children: Iterable[Digest]
 ) -> None:
     """Check that a repository has all of these: `blobs` as blobs, `children` as manifests or as blobs.
 
@@ -123,88 +218,76 @@ def require(
     """
     for digests, or_manifest in ((blobs, False), (children, True)):
         names = json.dumps([str(digest) for digest in digests])
-        for (missing,) in connection.execute(_LACKS, (repository, names, or_manifest)):
+        for (missing,) in transaction.connection.execute(_LACKS, (repository, names, or_manifest)):
             raise ManifestBlobUnknown("the repository lacks what the manifest references", detail=missing)
 
 
 def put_manifest(
-    connection: sqlite3.Connection, row: HostedLinkRow, children: Sequence[Digest], tags: Iterable[Tag]
+    transaction: HostedTransaction, fact: ManifestLinked, details: ManifestDetails, tags: Iterable[Tag]
 ) -> None:
     """Link a manifest, with its edges and tags. The age of a manifest that loses a tag to it starts now."""
-    repository, digest = row.repository, row.digest
-    put_link(connection, row)
-    edges = [(repository, str(child), digest) for child in children]
-    connection.executemany("INSERT OR REPLACE INTO hosted_edges VALUES (?, ?, ?)", edges)
-    for name in map(str, tags):
-        connection.execute(_TOUCH_TAGGED, (row.touched, repository, repository, name))
-        tagged = (repository, name, digest, row.linked_at, row.touched)
-        connection.execute("INSERT OR REPLACE INTO hosted_tags VALUES (?, ?, ?, ?, ?)", tagged)
+    transaction.change(fact, details)
+    for tag in map(str, tags):
+        transaction.change(Tagged(fact.repository, tag, fact.digest, fact.linked_at, fact.touched))
 
 
 def delete_tag(
-    connection: sqlite3.Connection, repository: str, tag: str, now: float, digest: str | None = None
+    transaction: HostedTransaction, repository: str, tag: str, now: float, digest: str | None = None
 ) -> bool:
     """Delete a tag, with `digest` only if it names that; return False if there was none."""
-    found = connection.execute(
-        "SELECT 1 FROM hosted_tags WHERE repository = ? AND tag = ? AND digest = coalesce(?, digest)",
-        (repository, tag, digest),
-    ).fetchone()
-    if found is None:
+    sql = "SELECT 1 FROM hosted_tags WHERE repository = ? AND tag = ? AND digest = coalesce(?, digest)"
+    if not transaction.has(sql, (repository, tag, digest)):
         return False
-    connection.execute(_TOUCH_TAGGED, (now, repository, repository, tag))
-    connection.execute("DELETE FROM hosted_tags WHERE repository = ? AND tag = ?", (repository, tag))
+    transaction.change(Untagged(repository, tag, now))
     return True
 
 
-def delete_link(connection: sqlite3.Connection, repository: str, digest: str, kinds: Sequence[bool]) -> bool:
+def delete_link(transaction: HostedTransaction, repository: str, digest: str, kinds: Sequence[bool]) -> bool:
     """Delete the links of a digest of these kinds (True: a manifest); return False if there was none.
 
     The edges of a manifest and the tags that name it are deleted with it.
     """
-    count = 0
-    for is_manifest in kinds:
-        sql = "DELETE FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = ?"
-        count += connection.execute(sql, (repository, digest, is_manifest)).rowcount
-    for table, column in (("hosted_tags", "digest"), ("hosted_edges", "parent")):
-        connection.execute(
-            f"DELETE FROM {table} WHERE repository = ?1 AND {column} = ?2 AND {_IS_NO_MANIFEST}",  # noqa: S608
-            (repository, digest),
-        )
-    return count > 0
+    sql = "SELECT 1 FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = ?"
+    found = [kind for kind in kinds if transaction.has(sql, (repository, digest, kind))]
+    for kind in found:
+        transaction.change(Unlinked(repository, digest, kind))
+    return bool(found)
 
 
-def delete_repository(connection: sqlite3.Connection, repository: str) -> bool:
+def delete_repository(transaction: HostedTransaction, repository: str) -> bool:
     """Delete all rows of a repository; return False if there were none."""
-    counts = {
-        table: connection.execute(f"DELETE FROM {table} WHERE repository = ?", (repository,)).rowcount  # noqa: S608
-        for table in COLUMNS
-    }
-    return counts["hosted_links"] > 0
+    if not transaction.has("SELECT 1 FROM hosted_links WHERE repository = ?", (repository,)):
+        return False
+    transaction.change(Dropped(repository))
+    return True
 
 
 def unlink_unreferenced(
-    connection: sqlite3.Connection, links: Iterable[tuple[str, str]], before: float
+    transaction: HostedTransaction, links: Iterable[tuple[str, str]], before: float
 ) -> int:
     """Delete those links of blobs that are not newer than `before` and that no manifest references."""
     sql = (
-        "DELETE FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = 0 "  # noqa: S608
+        "SELECT 1 FROM hosted_links WHERE repository = ? AND digest = ? AND is_manifest = 0 "  # noqa: S608
         f"AND touched <= ? AND NOT {IS_REFERENCED.format('hosted_links')}"
     )
-    return sum(connection.execute(sql, (*link, before)).rowcount for link in links)
+    unreferenced = [link for link in links if transaction.has(sql, (*link, before))]
+    for repository, digest in unreferenced:
+        transaction.change(Unlinked(repository, digest, is_manifest=False))
+    return len(unreferenced)
 
 
-def apply_plan(connection: sqlite3.Connection, plan: RetentionPlan, now: float) -> tuple[int, int]:
+def apply_plan(transaction: HostedTransaction, plan: RetentionPlan, now: float) -> tuple[int, int]:
     """Delete the planned tags and manifests, except what is needed since; return how many of both."""
     repository = str(plan.repository)
-    tags = sum(delete_tag(connection, repository, str(tag.tag), now, str(tag.digest)) for tag in plan.tags)
+    tags = sum(delete_tag(transaction, repository, str(tag.tag), now, str(tag.digest)) for tag in plan.tags)
     untagged = {str(tag.digest) for tag in plan.tags}
     doomed: dict[str, float] = {}
     for manifest in plan.manifests:
         digest = str(manifest.digest)
         doomed[digest] = now if digest in untagged else now - manifest.idle_seconds + _ROUNDING
-    removed = doomed.keys() - _needed(connection, repository, doomed)
+    removed = doomed.keys() - _needed(transaction.connection, repository, doomed)
     for digest in removed:
-        delete_link(connection, repository, digest, (True,))
+        delete_link(transaction, repository, digest, (True,))
     return tags, len(removed)
 
 
@@ -226,10 +309,3 @@ def _needed(connection: sqlite3.Connection, repository: str, doomed: dict[str, f
             found.add(digest)
             needed += dependencies.get(digest, ())
     return found
-
-
-def delete_content(connection: sqlite3.Connection, digest: str, *, is_manifest: bool) -> None:
-    """Delete the links of all repositories to some content."""
-    sql = "SELECT repository FROM hosted_links WHERE digest = ? AND is_manifest = ?"
-    for (repository,) in connection.execute(sql, (digest, is_manifest)).fetchall():
-        delete_link(connection, repository, digest, (is_manifest,))

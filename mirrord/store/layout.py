@@ -5,18 +5,26 @@
         probe                         written now and then, to see whether that is possible (disk.py)
         command                       the socket for commands, if it has no other folder (config/folders.py)
         index.sqlite  -wal  -shm      links, tags, media types, last use (schema.py)
+        index.sqlite.new              an index that is being rebuilt (recovery.py)
         index.sqlite.broken-<n>       an index that could not be read, set aside
-        index.sqlite.backup           a copy of the index's tables of hosted repositories (copies.py)
         index.sqlite.condemned        marks a damaged index: the next start sets it aside
-        blobs/<alg>/ab/<hex>          committed blobs: whole, verified, never written again
-        manifests/<alg>/ab/<hex>      stored manifests, verbatim
-        uploads/<session>             the bytes of a blob pushed so far (uploads.py)
+        index.sqlite.backup           written by earlier versions, read once if there is no journal
+        blobs/<alg>/ab/<hex>          blobs of mirrored repositories: whole, verified, never written again
+        manifests/<alg>/ab/<hex>      their manifests, verbatim
         partials/<alg>-<hex>          the first bytes of a blob, to be resumed
         partials/broken-<kind>-<alg>-<hex>   content found damaged, never served
         scratch/<name>                being written or being deleted; emptied at every start
 
-`ab` are the first two digits of `<hex>`: 256 folders keep a listing short. All of it is on one file
-system, so that a rename commits. Everything is readable by the daemon's own user only: private images
+    <hosted>/                         on any file system; by default a folder of the state directory
+        hosted.journal-<n>            the changes of hosted repositories (journal.py)
+        hosted.snapshot-<n>           all of them, as of the beginning of that journal file (snapshots.py)
+        blobs/  manifests/            content of hosted repositories, as above; eviction never touches it
+        quarantine/<kind>-<alg>-<hex> content that no record accounts for (quarantine.py)
+        uploads/<session>             the bytes of a blob pushed so far (uploads.py)
+        scratch/<name>                as above
+
+`ab` are the first two digits of `<hex>`: 256 folders keep a listing short. Each of the two folders is on one
+file system, so that a rename commits. Everything is readable by the daemon's own user only: private images
 are stored here. Nothing in this module touches the disk.
 """
 
@@ -60,10 +68,48 @@ class FanOut:
 
 
 @attrs.frozen
-class Layout:
-    """The paths of one store."""
+class ContentFolder:
+    """The paths of content in a folder: that of mirrored repositories, of hosted ones, or of a backup."""
 
     root: Path
+
+    def path(self, kind: ContentKind, digest: Digest) -> Path:
+        """Return the path of a committed blob or a stored manifest."""
+        return self.root / _FOLDERS[kind] / digest.algorithm / digest.encoded[:2] / digest.encoded
+
+    @property
+    def scratch(self) -> Path:
+        """The folder that is emptied at every start."""
+        return self.root / "scratch"
+
+    def fan_outs(self) -> Iterator[FanOut]:
+        """Iterate over all folders of content, whether they exist or not."""
+        for kind, folder in _FOLDERS.items():
+            for algorithm in _ALGORITHMS:
+                for number in range(256):
+                    digits = f"{number:02x}"
+                    path = self.root / folder / algorithm / digits
+                    yield FanOut(kind, f"{algorithm}:{digits}", path)
+
+
+@attrs.frozen
+class Layout:
+    """The paths of one store: of its folder, and of that of hosted repositories, by default inside it."""
+
+    root: Path
+    hosted_root: Path = attrs.field(
+        default=attrs.Factory(lambda layout: layout.root / "hosted", takes_self=True)
+    )
+    mirrored: ContentFolder = attrs.field(init=False)
+    hosted: ContentFolder = attrs.field(init=False)
+
+    @mirrored.default
+    def _mirrored(self) -> ContentFolder:
+        return ContentFolder(self.root)
+
+    @hosted.default
+    def _hosted(self) -> ContentFolder:
+        return ContentFolder(self.hosted_root)
 
     @property
     def lock(self) -> Path:
@@ -77,7 +123,7 @@ class Layout:
 
     @property
     def copy(self) -> Path:
-        """The copy of the index's tables of hosted repositories."""
+        """The copy of the hosted tables that earlier versions made."""
         return self.root / "index.sqlite.backup"
 
     @property
@@ -98,16 +144,22 @@ class Layout:
     @property
     def uploads(self) -> Path:
         """The folder of unfinished uploads."""
-        return self.root / "uploads"
+        return self.hosted_root / "uploads"
 
     @property
-    def scratch(self) -> Path:
-        """The folder that is emptied at every start."""
-        return self.root / "scratch"
+    def quarantine(self) -> Path:
+        """The folder of hosted content that no record accounts for."""
+        return self.hosted_root / "quarantine"
 
-    def content(self, kind: ContentKind, digest: Digest) -> Path:
+    def content(self, kind: ContentKind, digest: Digest, *, is_hosted: bool) -> Path:
         """Return the path of a committed blob or a stored manifest."""
-        return self.root / _FOLDERS[kind] / digest.algorithm / digest.encoded[:2] / digest.encoded
+        return (self.hosted if is_hosted else self.mirrored).path(kind, digest)
+
+    def candidates(self, kind: ContentKind, digest: Digest, *, is_hosted: bool) -> tuple[Path, Path]:
+        """Return where a file is, and where it is while it moves from one folder to the other."""
+        return self.content(kind, digest, is_hosted=is_hosted), self.content(
+            kind, digest, is_hosted=not is_hosted
+        )
 
     def partial(self, digest: Digest) -> Path:
         """Return the path of the partial of a blob."""
@@ -116,12 +168,3 @@ class Layout:
     def broken(self, kind: ContentKind, digest: Digest) -> Path:
         """Return the path to which damaged content is moved."""
         return self.partials / f"broken-{kind}-{digest.algorithm}-{digest.encoded}"
-
-    def fan_outs(self) -> Iterator[FanOut]:
-        """Iterate over all folders of content, whether they exist or not."""
-        for kind, folder in _FOLDERS.items():
-            for algorithm in _ALGORITHMS:
-                for number in range(256):
-                    digits = f"{number:02x}"
-                    path = self.root / folder / algorithm / digits
-                    yield FanOut(kind, f"{algorithm}:{digits}", path)

@@ -1,6 +1,8 @@
 """Stored manifests: small, whole, verbatim."""
 
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from mirrord.oci.manifests import MAX_MANIFEST_BYTES, Manifest
 from mirrord.oci.names import RepositoryKey
 from mirrord.store import disk
 from mirrord.store.contents import Contents
+from mirrord.store.damaged import DamagedContent
 from mirrord.store.layout import Layout
 from mirrord.store.mirrored_index import MirroredIndex
-from mirrord.store.partials import PartialStore
 from mirrord.store.schema import ContentRow
 from mirrord.store.threads import Threads
 
@@ -31,7 +33,7 @@ class ManifestStore:
     _layout: Layout
     _contents: Contents
     _index: MirroredIndex
-    _partials: PartialStore
+    _damaged: DamagedContent
     _threads: Threads
     _being_stored: dict[Digest, Manifest] = attrs.field(factory=dict, init=False)
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
@@ -65,37 +67,35 @@ class ManifestStore:
                 self._being_stored.pop(digest, None)
         self._index.manifest_stored(source, manifest)
 
-    async def store_unlinked(self, manifest: Manifest) -> None:
-        """Store a verified manifest that the caller will link: it is on the disk on return."""
-        if await self.read(manifest.digest) is None or manifest.digest in self._being_stored:
-            await self._write(manifest)
+    async def store_hosted(self, manifest: Manifest) -> None:
+        """Store a verified and claimed manifest in the hosted folder; it is on the disk on return."""
+        await self._write(manifest, is_hosted=True)
 
-    async def _write(self, manifest: Manifest) -> None:
-        digest = manifest.digest
-        await self._contents.removals.finished(ContentKind.MANIFEST, digest)
-        scratch = self._layout.scratch / f"manifest-{next(self._numbers)}"
-        path = self._layout.content(ContentKind.MANIFEST, digest)
-        await self._threads.sync(disk.write_committed, scratch, path, manifest.body)
+    async def _write(self, manifest: Manifest, *, is_hosted: bool = False) -> None:
+        await self._contents.removals.finished(ContentKind.MANIFEST, manifest.digest)
+        folder = self._layout.hosted if is_hosted else self._layout.mirrored
+        scratch = folder.scratch / f"manifest-{next(self._numbers)}"
+        path = folder.path(ContentKind.MANIFEST, manifest.digest)
+        await self._threads.sync(_write_once, scratch, path, manifest.body)
         self._add(manifest, is_known=False)
 
     async def _read_file(self, digest: Digest, row: ContentRow | None) -> Manifest | None:
         """Read and verify a manifest; one without a row was stored just before an earlier run ended."""
-        path = self._layout.content(ContentKind.MANIFEST, digest)
-        if row is None and (
-            self._contents.removals.is_running(ContentKind.MANIFEST, digest) or not path.exists()
-        ):
+        hosted_type = self._contents.hosted_type(ContentKind.MANIFEST, digest)
+        is_hosted = hosted_type is not None if row is None else row.is_hosted
+        paths = self._layout.candidates(ContentKind.MANIFEST, digest, is_hosted=is_hosted)
+        is_removed = self._contents.removals.is_running(ContentKind.MANIFEST, digest)
+        if row is None and (is_removed or not any(path.exists() for path in paths)):
             return None
-        media_type = "" if row is None else row.media_type
-        media_type = media_type or self._contents.hosted_type(ContentKind.MANIFEST, digest) or ""
+        media_type = (row.media_type if row is not None else "") or hosted_type or ""
         try:
-            manifest = await self._threads.read(read_manifest, path, digest, media_type)
+            manifest = await self._threads.read(read_manifest, paths, digest, media_type)
         except FileNotFoundError:
             self._contents.drop(ContentKind.MANIFEST, digest)
             return None
         known = self._contents.get(ContentKind.MANIFEST, digest)
         if manifest is None:
-            self._contents.drop(ContentKind.MANIFEST, digest)
-            self._partials.set_aside(ContentKind.MANIFEST, digest)
+            self._damaged.set_aside(ContentKind.MANIFEST, digest)
         elif known is not None or row is None:
             self._add(manifest, is_known=known is not None and known.media_type != "")
         return manifest
@@ -107,9 +107,22 @@ class ManifestStore:
         self._contents.bodies.put(ContentKind.MANIFEST, manifest.digest, manifest.body)
 
 
-def read_manifest(path: Path, digest: Digest, media_type: str) -> Manifest | None:
-    """Read a manifest from its file; None if that is damaged. An unknown media type is inferred."""
-    with path.open("rb") as file:
+def _write_once(scratch: Path, path: Path, body: bytes) -> None:
+    """Write a file, unless there is one with these bytes already."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size == len(body) and path.read_bytes() == body:
+            return
+    disk.write_committed(scratch, path, body)
+
+
+def read_manifest(paths: Sequence[Path], digest: Digest, media_type: str) -> Manifest | None:
+    """Read a manifest from the first of these files; None if it is damaged. A media type "" is inferred.
+
+    Raises:
+        FileNotFoundError: There is none.
+        OSError: The disk failed.
+    """
+    with os.fdopen(disk.open_first(paths), "rb") as file:
         body = file.read(MAX_MANIFEST_BYTES + 1)
     if media_type:
         return Manifest(digest, media_type, body) if digest.matches(body) else None

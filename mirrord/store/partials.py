@@ -238,7 +238,7 @@ class PartialStore:
             if digest in self._open:
                 raise OSError(errno.EBUSY, "an earlier call for this file has not returned")
             if path is None:
-                fd = await self._open_file(digest, "", _open_unnamed, self._layout.scratch)
+                fd = await self._open_file(digest, "", _open_unnamed, self._layout.mirrored.scratch)
             else:
                 await self._deleted(path.name)
                 fd = await self._open_file(digest, path.name, os.open, path, _NEW, FILE_MODE)
@@ -261,7 +261,7 @@ class PartialStore:
             if not failure.check(FileNotFoundError):
                 self._log.warn("cannot set aside {kind} {digest}: {error}", error=str(failure.value), **name)
 
-        path, aside = self._layout.content(kind, digest), self._layout.broken(kind, digest)
+        path, aside = self._layout.mirrored.path(kind, digest), self._layout.broken(kind, digest)
         moving = shield(self._threads.run(_move_aside, path, aside, self._now()), moved)
         Deferred.fromCoroutine(self._removals.run([(kind, digest)], moving)).addErrback(report)
 
@@ -298,7 +298,7 @@ class PartialStore:
         partial = PartialFile(
             digest=digest,
             path=path,
-            target=self._layout.content(ContentKind.BLOB, digest),
+            target=self._layout.content(ContentKind.BLOB, digest, is_hosted=False),
             offset=offset,
             running=RunningHash(digest.algorithm),
             fd=fd,

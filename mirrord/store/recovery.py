@@ -1,188 +1,369 @@
 """Recovery: open whatever an earlier run left, as a store that can be used at once.
 
-The time to open does not grow with the bytes stored: the index lists them. What it may lack (after a
-kill -9 between a rename and the next batch, an index that was set aside, files deleted by hand) is
-corrected by `Reconciliation`, one small folder at a time while the daemon serves; until then a file that
-the index lacks is adopted when it is first requested.
+There are three records of hosted repositories: the index, the journal (journal.py) and the snapshots
+(snapshots.py). Each has the sequence number of the last change that it contains, and a change was promised to
+its client when it was in the journal. So at every start:
 
-A new index gets its tables of hosted repositories from the last copy of the old one (copies.py).
+- The index is as far as the journal: nothing to do.
+- It is behind, after a power cut or because an older copy of the file was put back: the transactions of the
+  journal are repeated; if it does not go back so far, a snapshot replaces the hosted tables first.
+- It is missing, empty, damaged, or was found damaged by an earlier run: a new one is made beside it, from the
+  newest snapshot that is whole and the journal; only when that is on the disk does it take the place of the
+  old one, which is set aside. A kill at any moment leaves the old state, to begin again from.
+- It is ahead: journal and snapshots are lost or were put back. What it contains becomes the next snapshot.
+
+Only if snapshots and journal together do not reach from the beginning to the end are the tables of a damaged
+index read, as far as that is possible, from both ends. An index that was emptied is not a new one: that
+contains a row which is written together with the tables. An index of a later version is left alone.
+
+The links of mirrored repositories are verified again with the upstreams after the loss of an index. Its list
+of content is completed from the files while the daemon serves clients (reconciliation.py).
 """
 
 import contextlib
+import errno
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
-from mirrord.store import disk
-from mirrord.store.contents import TOTALS, Contents
-from mirrord.store.copies import copied_at, restore_hosted
+from mirrord.oci.errors import RegistryError
+from mirrord.store import disk, hosted_facts
+from mirrord.store.contents import TOTALS
 from mirrord.store.database import primary_code
-from mirrord.store.hosted_index import HostedIndex
+from mirrord.store.history import History
+from mirrord.store.hosted_facts import Fact, ManifestLinked, Tagged
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
-from mirrord.store.layout import FanOut, Layout
-from mirrord.store.schema import CONTENT, LINKS, TAGS, connect
-from mirrord.store.threads import Threads
+from mirrord.store.hosted_rows import COLUMNS, ManifestDetails, apply
+from mirrord.store.journal import HostedJournal, JournalRecord
+from mirrord.store.layout import Layout
+from mirrord.store.manifests import read_manifest
+from mirrord.store.schema import (
+    CONTENT,
+    HOSTED_SEQUENCE,
+    LINKS,
+    SERVICE_SECONDS,
+    SET_META,
+    TAGS,
+    connect,
+)
+from mirrord.store.snapshots import facts_queries, prune, snapshot_path, take_snapshot, write_snapshot
 
 _log = Logger()
 
-FILES_A_SLICE = 64
+_CHECKS = (TOTALS, CONTENT.check, LINKS.check, TAGS.check, *HOSTED_CHECKS)
 
 
 @attrs.frozen
 class OpenIndex:
-    """Two connections to the index, and the service time at which the last run left it."""
+    """Two connections to the index, the journal, and the service time at which the last run left them."""
 
     reader: sqlite3.Connection
     writer: sqlite3.Connection
+    journal: HostedJournal
     service_seconds: float
 
 
-def open_index(layout: Layout, now: float) -> OpenIndex:
-    """Open the index, or create one; `now` is wall clock.
+class UnusableIndex(Exception):
+    """The index has to be made again; the message says why. It does not leave this module."""
 
-    One that cannot be read, or was found damaged by an earlier run, is set aside and a new one created.
+
+def open_index(layout: Layout, *, accepts_damage: bool = False) -> OpenIndex:
+    """Open the index and the journal, and make them agree.
+
+    If it `accepts_damage`, transactions that a damaged journal lacks are left out.
 
     Raises:
-        OSError: The disk failed.
+        JournalDamaged: The journal lacks transactions that were promised.
+        OSError: The disk failed, or the index is of a later version.
+    """
+    history = History.read(layout.hosted_root, accepts_damage=accepts_damage)
+    try:
+        try:
+            writer = _open_usable(layout)
+            journal = _continue(layout, history, writer)
+        except UnusableIndex as error:
+            journal = _rebuild(layout, history, str(error))
+            writer = connect(layout.index)
+        history.set_damaged_aside()
+        layout.copy.unlink(missing_ok=True)
+        return OpenIndex(connect(layout.index), writer, journal, _read_meta(writer, SERVICE_SECONDS) or 0.0)
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, f"{layout.index} cannot be opened: {error}") from error
+
+
+def _open_usable(layout: Layout) -> sqlite3.Connection:
+    """Open the index.
+
+    Raises:
+        UnusableIndex: It has to be made again.
+        OSError, sqlite3.OperationalError: The disk failed, or the index is of a later version.
     """
     if layout.condemned.exists():
-        _set_aside(layout, "an earlier run found it damaged")
+        raise UnusableIndex("an earlier run found it damaged")
+    if not layout.index.exists():
+        raise UnusableIndex("it is missing")
+    was_closed = not _beside(layout.index, "-wal").exists()
+    if was_closed and _is_truncated(layout.index):
+        raise UnusableIndex("it ends too early")
     try:
-        return _open_or_set_aside(layout, now) or _open_index(layout, now)
-    except sqlite3.Error as error:
-        raise OSError(f"{layout.index} cannot be opened: {error}") from error
-
-
-def _open_or_set_aside(layout: Layout, now: float) -> OpenIndex | None:
-    try:
-        return _open_index(layout, now)
+        connection = connect(layout.index)
+        try:
+            _check(connection, is_thorough=not was_closed)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.DatabaseError as error:
         is_incomplete = primary_code(error) == sqlite3.SQLITE_ERROR
         if isinstance(error, sqlite3.OperationalError) and not is_incomplete:
             raise
-        _set_aside(layout, str(error))
+        raise UnusableIndex(str(error)) from error
+    return connection
+
+
+def _is_truncated(index: Path) -> bool:
+    """Return whether a file is shorter than its header says (SQLite file format, section 1.3)."""
+    with index.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100:
+        return True
+    page_size = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    return index.stat().st_size < pages * (65536 if page_size == 1 else page_size)
+
+
+def _check(connection: sqlite3.Connection, *, is_thorough: bool) -> None:
+    """Check that an index has all that it needs, and thoroughly its hosted tables page by page.
+
+    After a clean end nothing can have come between the file and its log. After a kill somebody may have put
+    back an older copy of the file, which SQLite would combine with the log of the newer one.
+    """
+    for sql in _CHECKS:
+        connection.execute(sql).fetchall()
+    if _read_meta(connection, HOSTED_SEQUENCE) is None:
+        raise UnusableIndex("it was emptied")
+    for table in COLUMNS if is_thorough else ():
+        ((result, *_), *_) = connection.execute(f"PRAGMA integrity_check({table})")
+        if result != "ok":
+            raise UnusableIndex(str(result))
+
+
+def _continue(layout: Layout, history: History, connection: sqlite3.Connection) -> HostedJournal:
+    """Make a usable index and the journal agree, and return the journal to write on.
+
+    Raises:
+        UnusableIndex: The index is behind, and snapshots and journal do not tell what it lacks.
+        OSError, sqlite3.Error: The disk failed.
+    """
+    sequence = int(_read_meta(connection, HOSTED_SEQUENCE) or 0)
+    at = _read_meta(connection, SERVICE_SECONDS) or 0.0
+    if sequence < history.sequence:
+        _catch_up(layout, history, connection, sequence)
+    elif sequence > history.sequence and not history.is_empty:
+        _log.error(
+            "the journal of hosted repositories ends {count} changes before the index; it is begun anew",
+            count=sequence - history.sequence,
+        )
+    if sequence <= history.sequence and history.has_snapshot and not history.damaged:
+        return history.resume(at)
+    journal = history.begin(max(sequence, history.sequence), at)
+    write_snapshot(layout.index, snapshot_path(layout.hosted_root, journal.number))
+    return journal
+
+
+def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, sequence: int) -> None:
+    """Bring an index that is behind up to date, in one transaction."""
+    records, snapshot = history.after(sequence), None
+    if records is None and history.damaged:
+        records = history.readable_after(sequence)
+    if records is None:
+        snapshot = history.snapshot()
+        records = None if snapshot is None else history.after(snapshot.sequence)
+    if records is None:
+        raise UnusableIndex("it is behind the journal, which does not go back so far")
+    with _transaction(connection):
+        for table in COLUMNS if snapshot is not None else ():
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        for facts in () if snapshot is None else snapshot.facts():
+            _apply(layout, connection, facts)
+        _replay(layout, connection, records)
+        connection.execute(SET_META, (HOSTED_SEQUENCE, history.sequence))
+    _log.warn(
+        "the index was behind the journal; changes of hosted repositories repeated: {count}",
+        count=history.sequence - sequence,
+    )
+
+
+def _rebuild(layout: Layout, history: History, reason: str) -> HostedJournal:
+    """Make a new index and let it take the place of the old one; return the journal to write on.
+
+    Raises:
+        OSError, sqlite3.Error: The disk failed; the old index is as it was.
+    """
+    new = _beside(layout.index, ".new")
+    disk.unlink_all([new, _beside(new, "-wal"), _beside(new, "-shm")])
+    with closing(connect(new)) as connection:
+        sequence, at = _fill(layout, history, connection)
+        (count,) = connection.execute("SELECT count(*) FROM hosted_links").fetchone()
+    journal = history.begin(sequence, at)
+    write_snapshot(new, snapshot_path(layout.hosted_root, journal.number))
+    aside = _set_aside(layout)
+    new.rename(layout.index)
+    disk.sync_folder(layout.root)
+    layout.condemned.unlink(missing_ok=True)
+    prune(layout.hosted_root)
+    if aside is not None or sequence or count:
+        _log.error(
+            "the index was made again because {reason}; blobs and manifests of hosted repositories: {count}; "
+            "links of mirrored ones will be re-verified with the upstream; set aside: {aside}",
+            reason=reason,
+            count=count,
+            aside="nothing" if aside is None else aside.name,
+        )
+    return journal
+
+
+def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> tuple[int, float]:
+    """Fill the hosted tables of a new index; return the sequence and the service time of its last change."""
+    snapshot = history.snapshot()
+    records = history.after(0 if snapshot is None else snapshot.sequence)
+    sequence, at = 0 if snapshot is None else snapshot.sequence, 0.0 if snapshot is None else snapshot.at
+    with _transaction(connection):
+        for facts in () if snapshot is None else snapshot.facts():
+            _apply(layout, connection, facts)
+        if records is None or history.is_empty:
+            for source in (layout.copy, layout.index):
+                found = _Salvage.read(source)
+                _apply(layout, connection, found.facts)
+                sequence, at = max(sequence, found.sequence), max(at, found.at)
+            records = history.readable_after(sequence)
+        _replay(layout, connection, records)
+        sequence = max(sequence, history.sequence)
+        at = max([at, *(record.at for record in records)])
+        for meta in ((HOSTED_SEQUENCE, sequence), (SERVICE_SECONDS, at)):
+            connection.execute(SET_META, meta)
+    return sequence, at
+
+
+@attrs.frozen
+class _Salvage:
+    """What can be read of the hosted tables of an index, which may be damaged, missing or old."""
+
+    facts: tuple[Fact, ...] = ()
+    sequence: int = 0
+    at: float = 0.0
+
+    @classmethod
+    def read(cls, index: Path) -> "_Salvage":
+        """Read an index from both ends of each table; what lies between two damaged pages is lost."""
+        if not index.exists() or not index.stat().st_size:
+            return cls()
+        facts: dict[Fact, None] = {}
+        meta: dict[str, float] = {}
+        with contextlib.suppress(sqlite3.Error), closing(_open_read_only(index)) as connection:
+            with contextlib.suppress(sqlite3.Error):
+                meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+            for order in ("ASC", "DESC"):
+                facts.update(_readable_facts(connection, order))
+        if not facts and index.suffix != ".backup":
+            _log.error("nothing of hosted repositories can be read in {index}", index=index.name)
+        ordered = sorted(facts, key=lambda fact: isinstance(fact, Tagged))
+        return cls(tuple(ordered), int(meta.get(HOSTED_SEQUENCE, 0)), meta.get(SERVICE_SECONDS, 0.0))
+
+
+def merge_facts(layout: Layout, opened: OpenIndex, pages: Iterable[Iterable[Fact]]) -> None:
+    """Add facts to the hosted tables of an open index, which nothing else uses; durable on return.
+
+    Raises:
+        OSError, sqlite3.Error: The disk failed.
+    """
+    sequence = opened.journal.sequence + 1
+    with _transaction(opened.writer):
+        for facts in pages:
+            _apply(layout, opened.writer, facts)
+        opened.writer.execute(SET_META, (HOSTED_SEQUENCE, sequence))
+    opened.journal.sequence = sequence
+    take_snapshot(opened.journal, layout.index, layout.hosted_root, opened.service_seconds)
+
+
+def read_earlier_backup(index: Path) -> tuple[list[Fact], float] | None:
+    """Return the facts of a backup of an earlier version, and its service time; None if there is none."""
+    found = _Salvage.read(index)
+    return (list(found.facts), found.at) if found.facts else None
+
+
+def _readable_facts(connection: sqlite3.Connection, order: str) -> Iterator[tuple[Fact, None]]:
+    for sql in facts_queries(order):
+        with contextlib.suppress(sqlite3.Error, ValueError):
+            for (text,) in connection.execute(sql):
+                (fact,) = hosted_facts.of_json([json.loads(text)])
+                yield fact, None
+
+
+def _open_read_only(index: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _replay(layout: Layout, connection: sqlite3.Connection, records: Iterable[JournalRecord]) -> None:
+    for record in records:
+        _apply(layout, connection, record.facts)
+
+
+def _apply(layout: Layout, connection: sqlite3.Connection, facts: Iterable[Fact]) -> None:
+    for fact in facts:
+        apply(connection, fact, _details(layout, fact) if isinstance(fact, ManifestLinked) else None)
+
+
+def _details(layout: Layout, fact: ManifestLinked) -> ManifestDetails | None:
+    """Read from a manifest's file what its fact does not record; None if the file is lost or damaged."""
+    digest = Digest.parse(fact.digest)
+    with contextlib.suppress(FileNotFoundError, RegistryError):
+        paths = layout.candidates(ContentKind.MANIFEST, digest, is_hosted=True)
+        manifest = read_manifest(paths, digest, fact.media_type)
+        return None if manifest is None else ManifestDetails.of(manifest)
     return None
 
 
-def _open_index(layout: Layout, now: float) -> OpenIndex:
-    is_new = not layout.index.exists()
-    writer = connect(layout.index)
-    try:
-        if is_new and layout.copy.exists():
-            _restore(writer, layout, now)
-        row = writer.execute("SELECT value FROM meta WHERE name = 'service_seconds'").fetchone()
-        for sql in (TOTALS, CONTENT.check, LINKS.check, TAGS.check, *HOSTED_CHECKS):
-            writer.execute(sql).fetchall()
-        return OpenIndex(connect(layout.index), writer, 0.0 if row is None else row[0])
-    except sqlite3.Error:
-        writer.close()
-        raise
+def _set_aside(layout: Layout) -> Path | None:
+    """Give the index another name, its log first, which must never be taken for that of a new index.
 
-
-def _restore(connection: sqlite3.Connection, layout: Layout, now: float) -> None:
-    """Restore hosted repositories from the copy into a new index."""
-    try:
-        age_seconds = max(0.0, now - copied_at(layout.copy))
-        count = restore_hosted(connection, layout.copy)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and primary_code(error) != sqlite3.SQLITE_ERROR:
-            raise
-        _log.error(
-            "hosted repositories are lost: the copy of the index cannot be read: {error}", error=str(error)
-        )
-        return
-    _log.warn(
-        "hosted repositories restored from a copy made {minutes:.0f} minutes ago: {count} links",
-        minutes=age_seconds / 60,
-        count=count,
-    )
-
-
-def _set_aside(layout: Layout, reason: str) -> None:
-    """Rename the index. Its log is deleted first: it must never be read as that of a new one."""
-    index, number = layout.index, 1
-    while (aside := index.with_name(f"{index.name}.broken-{number}")).exists():
-        number += 1
-    for suffix in ("-wal", "-shm"):
-        index.with_name(index.name + suffix).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        index.rename(aside)
-    layout.condemned.unlink(missing_ok=True)
-    _log.error(
-        "index set aside as {aside}; blobs are kept, repository links will be re-verified with the "
-        "upstream: {reason}",
-        aside=aside.name,
-        reason=reason,
-    )
-
-
-@attrs.define(eq=False, kw_only=True)
-class Reconciliation:
-    """Makes the index agree with the files: adopts files that it lacks, drops rows without a file.
-
-    What hosted repositories link to and the disk lacks stays linked: pushing it again repairs it, and until
-    then it is not served.
+    The index keeps its own name too, until a new one replaces it. Returns the other name; None if there is
+    no index.
     """
+    index, number = layout.index, 1
+    if not index.exists():
+        _beside(index, "-wal").unlink(missing_ok=True)
+        return None
+    while (aside := _beside(index, f".broken-{number}")).exists():
+        number += 1
+    with contextlib.suppress(FileNotFoundError):
+        _beside(index, "-wal").rename(_beside(aside, "-wal"))
+    _beside(index, "-shm").unlink(missing_ok=True)
+    aside.hardlink_to(index)
+    return aside
 
-    _layout: Layout
-    _contents: Contents
-    _hosted: HostedIndex
-    _threads: Threads
-    adopted: int = attrs.field(default=0, init=False)
-    dropped: int = attrs.field(default=0, init=False)
 
-    def slices(self) -> Iterator[Deferred[None] | None]:
-        """Iterate over the work in small steps, for a Cooperator.
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
-        Raises:
-            OSError: The disk failed.
-        """
-        for folder in self._layout.fan_outs():
-            listed: dict[str, int] = {}
-            yield self._threads.read(disk.sizes, folder.path).addCallback(listed.update)
-            yield from self._adopt(folder, listed)
-            yield from self._drop(folder, listed)
-        yield from self._report_lost()
-        if self.adopted or self.dropped:
-            _log.info(
-                "index reconciled with the files: {adopted} files added, {dropped} rows removed",
-                adopted=self.adopted,
-                dropped=self.dropped,
-            )
 
-    def _adopt(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
-        for number, (name, size) in enumerate(listed.items()):
-            digest = folder.digest_of(name)
-            if digest is not None and self._is_lacking(folder.kind, digest) and (folder.path / name).exists():
-                self._contents.add(folder.kind, digest, size)
-                self.adopted += 1
-            if number % FILES_A_SLICE == 0:
-                yield
+def _read_meta(connection: sqlite3.Connection, name: str) -> float | None:
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if row is None else float(row[0])
 
-    def _is_lacking(self, kind: ContentKind, digest: Digest) -> bool:
-        is_unknown = self._contents.get(kind, digest) is None
-        return is_unknown and not self._contents.removals.is_running(kind, digest)
 
-    def _drop(self, folder: FanOut, listed: dict[str, int]) -> Iterator[None]:
-        for page in self._contents.with_prefix(folder.kind, folder.prefix):
-            for row in page:
-                digest = Digest.parse(row.digest)
-                if digest.encoded not in listed and not (folder.path / digest.encoded).exists():
-                    self.dropped += self._contents.drop(folder.kind, digest)
-            yield
-
-    def _report_lost(self) -> Iterator[None]:
-        for lost in self._hosted.lost():
-            for repository, kind, digest in lost:
-                _log.error(
-                    "hosted repository {repository} has lost a {kind}; push it again: {digest}",
-                    repository=str(repository),
-                    kind=str(kind),
-                    digest=str(digest),
-                )
-            yield
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

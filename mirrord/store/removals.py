@@ -6,7 +6,7 @@ file may be written in its place: it would be deleted instead.
 """
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -16,6 +16,7 @@ from mirrord.oci.digest import Digest
 from mirrord.store.threads import shield
 
 ContentKey: TypeAlias = tuple[ContentKind, Digest]
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -28,8 +29,8 @@ class Removals:
         """Return whether the file of this content is being removed."""
         return (kind, digest) in self._running
 
-    async def run(self, keys: Iterable[ContentKey], removing: Deferred[Any]) -> None:
-        """Await a call in a thread that deletes or renames the files of this content.
+    async def run(self, keys: Iterable[ContentKey], removing: Deferred[T]) -> T:
+        """Return the result of a call in a thread that deletes or renames the files of this content.
 
         Raises:
             OSError: The disk failed, or has not responded in time; the removal runs until the call returns.
@@ -42,7 +43,7 @@ class Removals:
                 for waiter in waiters:
                     waiter.callback(None)
 
-        await shield(removing, returned)
+        return await shield(removing, returned)
 
     async def finished(self, kind: ContentKind, digest: Digest) -> None:
         """Wait until the file of this content is not being removed."""

@@ -1,9 +1,9 @@
 """The schema of the index: its tables, its versions, and the row types of mirrored content.
 
 The index is authoritative for links, tags and media types; its list of content can be rebuilt from the
-files (recovery.py). An index of a later version, or one that cannot be read, is set aside and a new one
-begun: mirrored links are then verified again with the upstreams, and hosted repositories are restored
-from the last copy (copies.py). The rows of hosted repositories are in hosted_rows.py.
+files (reconciliation.py). One that cannot be read is set aside and made again (recovery.py): mirrored links
+are then verified again with the upstreams, hosted repositories come from snapshot and journal. An index of a
+later version is refused. The rows of hosted repositories are in hosted_rows.py.
 
 Each upgrade step runs once, in one transaction with the version number that records it: a kill leaves
 the old version or the new one. The mirror's tables could be rebuilt from the upstreams, those of hosted
@@ -25,7 +25,12 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
 from mirrord.store.layout import BLOCK_BYTES, FILE_MODE
 
-VERSION = 3
+VERSION = 4
+
+SERVICE_SECONDS = "service_seconds"
+HOSTED_SEQUENCE = "hosted_sequence"
+SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+"""Sets a value of the table `meta`: the service time, or the sequence of the last change in the journal."""
 
 PAGE_ROWS = 256
 """The most rows that one query reads: a third of a millisecond on the reactor."""
@@ -97,19 +102,32 @@ CREATE TRIGGER content_updated AFTER UPDATE OF size, is_hosted ON content
 REPLACE would not fire the trigger of the row that it deletes, so no statement uses it on this table.
 """
 
-_STEPS = (_MIRRORED, _HOSTED, _TOTALS)
+_JOURNALED = f"INSERT OR IGNORE INTO meta VALUES ('{HOSTED_SEQUENCE}', 0);"  # noqa: S608
+"""An index without this row was emptied, or is of another program: it is not a new one."""
+
+_STEPS = (_MIRRORED, _HOSTED, _TOTALS, _JOURNALED)
 
 
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Upgrade an index, which may be empty, to this version.
+class LaterVersion(OSError):
+    """The index was written by a later version of mirrord; the message is one line for the operator."""
+
+
+def upgrade(connection: sqlite3.Connection, *, is_new: bool = False) -> None:
+    """Upgrade an index to this version; only one that `is_new` may be empty.
 
     Raises:
-        sqlite3.DatabaseError: Its version is unknown, or it lacks a table or column of its version.
+        LaterVersion: It is of a later version.
+        sqlite3.DatabaseError: It is empty, or lacks a table or column of its version.
         sqlite3.OperationalError: The disk failed; the index is unchanged.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if not 0 <= version <= VERSION:
-        raise sqlite3.DatabaseError(f"the index is of version {version}, but this is version {VERSION}")
+    if version > VERSION:
+        raise LaterVersion(
+            f"the index is of version {version}, and this mirrord knows version {VERSION}: "
+            "install the version that wrote it, or a later one"
+        )
+    if version < 0 or (version == 0 and not is_new):
+        raise sqlite3.DatabaseError("it is empty")
     if version == VERSION:
         return
     steps = "".join(_STEPS[version:])
@@ -125,18 +143,20 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open the index. A connection has one owner, and is used by one thread at a time.
 
     Raises:
+        LaterVersion: A later version wrote it.
         sqlite3.Error: The file cannot be opened, or is not an index of ours.
     """
-    if not path.exists():
+    is_new = not path.exists()
+    if is_new:
         path.touch(FILE_MODE)
     connection = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -1024")
         connection.execute("PRAGMA wal_autocheckpoint = 256")
         connection.execute("PRAGMA journal_size_limit = 1048576")
-        upgrade(connection)
+        upgrade(connection, is_new=is_new)
     except BaseException:
         connection.close()
         raise

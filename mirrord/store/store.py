@@ -19,16 +19,21 @@ from mirrord.store.audit import ContentAudit
 from mirrord.store.blobs import BlobStore
 from mirrord.store.browser import StoreBrowser
 from mirrord.store.contents import BodyCache, Contents
-from mirrord.store.copies import HostedCopies
+from mirrord.store.damaged import DamagedContent
 from mirrord.store.database import Database
 from mirrord.store.disk import StoreLock
 from mirrord.store.eviction import EvictionStore
+from mirrord.store.hosted_files import HostedFiles
 from mirrord.store.hosted_gc import HostedGCStore
 from mirrord.store.hosted_index import HostedIndex
+from mirrord.store.journal import HostedJournal
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.manifests import ManifestStore
 from mirrord.store.mirrored_index import MirroredIndex
 from mirrord.store.partials import PartialFile, PartialStore
+from mirrord.store.quarantine import Quarantine
+from mirrord.store.reconciliation import Reconciliation
+from mirrord.store.snapshots import SnapshotSchedule
 from mirrord.store.threads import Threads
 from mirrord.store.uploads import UploadContext, Uploads
 
@@ -58,7 +63,9 @@ class Store:
     database: Database
     contents: Contents
     _partials: PartialStore
-    _copies: HostedCopies
+    quarantine: Quarantine
+    _snapshots: SnapshotSchedule
+    _journal: HostedJournal
     _reconciliation: ReconciliationTask
     _lock: StoreLock
 
@@ -78,42 +85,48 @@ class Store:
             self._reconciliation.stop()
         await self._partials.park_all()
         self.uploads.release_all()
+        await self._snapshots.stop()
         await self.database.close()
-        await self._copies.close()
+        self._journal.close()
         self._lock.release()
 
 
 def open_store(
     root: Path,
+    hosted_root: Path | None = None,
     *,
     clock: IReactorTime,
     threads: Threads,
     monotonic: Callable[[], float],
     wall_clock: Callable[[], float],
     token: Callable[[], str] = lambda: token_hex(16),
+    has_room: Callable[[int], bool] = lambda _: True,
     cache_bytes: int = CACHE_BYTES,
 ) -> Store:
     """Open the store in `root`, created if it does not exist; the time does not depend on its size.
 
-    `monotonic` returns seconds that cannot be set (for service time), `wall_clock` those that are shown,
-    `token` the unguessable part of the name of an upload.
+    The content of hosted repositories is in `hosted_root`, by default inside `root`. `monotonic` returns
+    seconds that cannot be set (for service time), `wall_clock` those that are shown, `token` the unguessable
+    part of the name of an upload, `has_room` whether so many bytes fit on the file system of `hosted_root`.
 
     Raises:
         StoreInUse: Another daemon uses it.
-        OSError: The disk failed.
+        JournalDamaged: The journal of hosted repositories lacks changes.
+        OSError: The disk failed, or a later version wrote the index.
     """
-    layout = Layout(root)
+    layout = Layout(root) if hosted_root is None else Layout(root, hosted_root)
     lock = _enter(layout)
     try:
         # What was being written or deleted when an earlier run ended: one slice of a sweep at most.
-        disk.unlink_all(list(layout.scratch.iterdir()))
-        opened = recovery.open_index(layout, wall_clock())
+        disk.unlink_all([*layout.mirrored.scratch.iterdir(), *layout.hosted.scratch.iterdir()])
+        opened = recovery.open_index(layout)
     except BaseException:
         lock.release()
         raise
     database = Database(
         reader=opened.reader,
         writer=opened.writer,
+        journal=opened.journal,
         condemned=layout.condemned,
         threads=threads,
         clock=clock,
@@ -128,10 +141,10 @@ def open_store(
     partials = PartialStore(
         layout=layout, threads=threads, now=database.now, removals=contents.removals, committed=committed
     )
-    blobs = BlobStore(layout=layout, contents=contents, partials=partials, threads=threads)
-    manifests = ManifestStore(
-        layout=layout, contents=contents, index=index, partials=partials, threads=threads
-    )
+    quarantine = Quarantine(layout=layout, contents=contents, threads=threads, now=database.now)
+    damaged = DamagedContent(contents, partials, quarantine)
+    blobs = BlobStore(layout=layout, contents=contents, partials=partials, damaged=damaged, threads=threads)
+    manifests = ManifestStore(layout=layout, contents=contents, index=index, damaged=damaged, threads=threads)
     eviction = EvictionStore(
         layout=layout,
         database=database,
@@ -156,19 +169,18 @@ def open_store(
         layout=layout,
         database=database,
         contents=contents,
-        partials=partials,
+        damaged=damaged,
         threads=threads,
     )
-    copies = HostedCopies(layout=layout, threads=threads, clock=clock, wall_clock=wall_clock)
+    files = HostedFiles(layout=layout, contents=contents, threads=threads, has_room=has_room)
     hosted = HostedIndex(
         database=database,
         contents=contents,
-        blobs=blobs,
+        files=files,
         manifests=manifests,
         wall_clock=wall_clock,
-        changed=copies.changed,
     )
-    context = UploadContext(layout=layout, contents=contents, blobs=blobs, hosted=hosted)
+    context = UploadContext(layout=layout, contents=contents, blobs=blobs, hosted=hosted, files=files)
     uploads = Uploads(context=context, threads=threads, now=database.now, token=token)
     hosted_gc = HostedGCStore(
         database=database,
@@ -177,9 +189,25 @@ def open_store(
         uploads=uploads,
         eviction=eviction,
         browser=browser,
-        changed=copies.changed,
+        files=files,
+        quarantine=quarantine,
     )
-    reconciliation = recovery.Reconciliation(layout=layout, contents=contents, hosted=hosted, threads=threads)
+    snapshots = SnapshotSchedule(
+        journal=opened.journal,
+        index=layout.index,
+        folder=layout.hosted_root,
+        threads=threads,
+        clock=clock,
+        now=database.now,
+    )
+    reconciliation = Reconciliation(
+        layout=layout,
+        contents=contents,
+        hosted=hosted,
+        files=files,
+        quarantine=quarantine,
+        threads=threads,
+    )
     return Store(
         blobs=blobs,
         manifests=manifests,
@@ -193,19 +221,47 @@ def open_store(
         database=database,
         contents=contents,
         partials=partials,
-        copies=copies,
+        quarantine=quarantine,
+        snapshots=snapshots,
+        journal=opened.journal,
         reconciliation=_start(reconciliation, clock),
         lock=lock,
     )
 
 
 def _enter(layout: Layout) -> StoreLock:
-    for folder in (layout.root, layout.partials, layout.uploads, layout.scratch):
+    folders = (
+        layout.root,
+        layout.partials,
+        layout.mirrored.scratch,
+        layout.hosted_root,
+        layout.uploads,
+        layout.quarantine,
+        layout.hosted.scratch,
+    )
+    for folder in folders:
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    return StoreLock.acquire(layout)
+    lock = StoreLock.acquire(layout)
+    _take_over_uploads(layout.root / "uploads", layout.uploads)
+    return lock
 
 
-def _start(reconciliation: recovery.Reconciliation, clock: IReactorTime) -> ReconciliationTask:
+def _take_over_uploads(earlier: Path, uploads: Path) -> None:
+    """Move the uploads that an earlier version left; delete them where that would mean to copy them.
+
+    A client begins an upload anew that is unknown.
+    """
+    if not earlier.is_dir():
+        return
+    for path in list(earlier.iterdir()):
+        try:
+            path.rename(uploads / path.name)
+        except OSError:
+            path.unlink(missing_ok=True)
+    earlier.rmdir()
+
+
+def _start(reconciliation: Reconciliation, clock: IReactorTime) -> ReconciliationTask:
     """Run it one slice per iteration of the reactor, between the daemon's own work."""
     cooperator = Cooperator(lambda: lambda: True, lambda tick: clock.callLater(0, tick))
     task = cooperator.cooperate(reconciliation.slices())

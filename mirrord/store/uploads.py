@@ -27,6 +27,7 @@ from mirrord.store import disk
 from mirrord.store.blobs import BlobStore
 from mirrord.store.contents import Contents
 from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
+from mirrord.store.hosted_files import HostedFiles
 from mirrord.store.hosted_index import HostedIndex
 from mirrord.store.layout import Layout, footprint
 from mirrord.store.threads import Threads
@@ -46,6 +47,7 @@ class UploadContext:
     contents: Contents
     blobs: BlobStore
     hosted: HostedIndex
+    files: HostedFiles
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -95,20 +97,23 @@ class Upload(HashedFile):
         """
         if not await self.matches(digest):
             raise DigestInvalid(f"the bytes that were uploaded are not {digest}")
-        target = self._context.layout.content(ContentKind.BLOB, digest)
+        contents = self._context.contents
+        target = self._context.layout.content(ContentKind.BLOB, digest, is_hosted=True)
         blob = Descriptor(OCTET_STREAM, digest, self.offset)
         contents = self._context.contents
         try:
-            with contents.claimed(ContentKind.BLOB, digest):
-                await contents.removals.finished(ContentKind.BLOB, digest)
+            async with contents.claimed(ContentKind.BLOB, digest):
+                was_cached = contents.is_cached(ContentKind.BLOB, digest)
                 try:
                     await self.move(self.path, target)
                 except OSError as error:
                     if error.errno in _IN_DOUBT:
                         await self._end()
                     raise
-                if not await self._context.hosted.add_blob(self._repository, blob):
-                    raise FileNotFoundError(errno.ENOENT, "the blob vanished before it was linked")
+                contents.add(ContentKind.BLOB, digest, self.offset)
+                await self._context.hosted.link_blob(self._repository, blob)
+                if was_cached:
+                    await self._context.files.drop_cached(ContentKind.BLOB, digest)
         except OSError as error:
             if error.errno == errno.ETIMEDOUT:
                 self.is_over = True

@@ -22,6 +22,12 @@ from tests.fakes.threads import InlineThreads
 T = TypeVar("T")
 
 
+def content_path(layout: Layout, kind: ContentKind, digest: Digest) -> Path:
+    """Return where the file of stored content is, in whichever folder; without one, that of the cache."""
+    cached, hosted = layout.candidates(kind, digest, is_hosted=False)
+    return hosted if hosted.exists() else cached
+
+
 @attrs.define(eq=False, kw_only=True)
 class TemporaryStore:
     """A store that is closed at the end of a test, and the means to fill and to damage it.
@@ -91,7 +97,7 @@ class TemporaryStore:
 
     def lose(self, kind: ContentKind, digest: Digest) -> None:
         """Delete a file behind the back of the store, and let an audit find that."""
-        self.layout.content(kind, digest).unlink()
+        content_path(self.layout, kind, digest).unlink()
         entry = Entry(kind=kind, name=str(digest), size=0, idle_seconds=0.0)
         examination = self.opened.audit.examine(entry)
         assert examination is not None
@@ -100,7 +106,7 @@ class TemporaryStore:
 
     def damage(self, kind: ContentKind, digest: Digest) -> None:
         """Change the last byte of a file."""
-        path = self.layout.content(kind, digest)
+        path = content_path(self.layout, kind, digest)
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 

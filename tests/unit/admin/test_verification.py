@@ -21,6 +21,7 @@ from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey
 from mirrord.store.audit import SLICE_BYTES
 from mirrord.store.layout import footprint
+from tests.fakes.stores import content_path
 from tests.unit.admin.cases import APP, DEBIAN, EMPTY, QUAY, UBUNTU, WEB, OperatorCase, image, layer
 
 CONTENT = b"rotten"
@@ -118,7 +119,7 @@ class VerifierTests(OperatorCase):
         self.store.cache(UBUNTU, CONTENT)
         for is_deleted in (False, True):
             if is_deleted:
-                self.store.layout.content(ContentKind.BLOB, ROTTEN.digest).unlink()
+                content_path(self.store.layout, ContentKind.BLOB, ROTTEN.digest).unlink()
             else:
                 self.store.threads.failures["_hash_cold"] = OSError("cannot be read")
             self.assertEqual(

@@ -137,8 +137,11 @@ class NoHostedContent:
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
         return iter(())
 
-    def mark_mirrored(self, entries: Sequence[Entry]) -> None:
+    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
         raise NotImplementedError
+
+    async def remove_quarantined(self) -> int:
+        return 0
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
         raise NotImplementedError

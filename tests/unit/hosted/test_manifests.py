@@ -126,7 +126,7 @@ class ManifestPusherTests(ManifestCase):
     def test_many_references(self) -> None:
         """Thousands of references are looked up once each, in slices."""
         links: Any = CountingLinks(self.links)
-        pusher = ManifestPusher(links=links, space=self.space, now=self.store.now, clock=self.clock)
+        pusher = ManifestPusher(links=links, space=self.space, clock=self.clock)
         layers = [
             {**CONFIG, "digest": str(self.push_blob(b"%d" % number)), "size": 1} for number in range(10)
         ]
@@ -142,7 +142,6 @@ class ManifestPusherTests(ManifestCase):
         pusher = ManifestPusher(
             links=self.links,
             space=DeletingSpace(self.links),
-            now=self.store.now,
             clock=self.clock,
         )
         for body, media_type in ((encoded(IMAGE), None), (encoded(INDEX, manifests=[CONFIG]), OCI_INDEX)):
@@ -161,7 +160,7 @@ class ManifestPusherTests(ManifestCase):
         ):
             layer = {"mediaType": kind, "digest": str(Digest.of(b"far")), "size": 3}
             pushed = self.successResultOf(self.push(encoded(IMAGE, layers=[layer], subject=SUBJECT)))
-            self.assertEqual(Digest.of(b"subject"), pushed.subject)
+            self.assertEqual(Digest.of(b"subject"), pushed.referrer.subject)
 
     def test_invalid(self) -> None:
         """An invalid or ambiguous manifest, or one of another media type than announced, is rejected."""

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from mirrord.hosted.referrers import MAX_PAGE_BYTES, HostedReferrers, ReferrersPage, fallback_tag
-from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
-from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
+from mirrord.oci.manifests import OCI_INDEX, OCI_MANIFEST, Manifest
 from mirrord.oci.names import Tag
+from mirrord.oci.referrer import Referrer
 from tests.unit.hosted.cases import APP, CountingLinks, HostedCase
 
 SUBJECT = Digest.of(b"subject")
@@ -24,16 +24,9 @@ class HostedReferrersTests(HostedCase):
     ) -> str:
         """Store a manifest that refers to `subject`."""
         digest = Digest.of(content)
-        link = HostedLink(
-            descriptor=Descriptor(OCI_MANIFEST, digest, len(content)),
-            is_manifest=True,
-            linked_at=0.0,
-            subject=subject,
-            artifact_type=artifact_type,
-            annotations=annotations,
-        )
+        referrer = Referrer(subject, artifact_type, annotations)
         manifest = Manifest(digest, OCI_MANIFEST, content, references=())
-        self.result(self.links.put_manifest(APP, manifest, link, tags))
+        self.result(self.links.put_manifest(APP, manifest, tags, referrer=referrer))
         return str(digest)
 
     def list_by_tag(self, *entries: object) -> None:

@@ -321,7 +321,7 @@ class UncachedTests(ManifestsCase):
     def test_full_disk(self) -> None:
         """A manifest that cannot be stored is served all the same."""
         self.space.can_evict = False
-        self.store.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
+        self.store.threads.failures["_write_once"] = OSError(errno.ENOSPC, "full")
         pulled = self.get()
 
         self.assertEqual(self.one, pulled.manifest)
@@ -366,7 +366,7 @@ class UncachedTests(ManifestsCase):
 
     def test_emergency(self) -> None:
         """If the disk is full, content is evicted once and the manifest is stored."""
-        self.store.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
+        self.store.threads.failures["_write_once"] = OSError(errno.ENOSPC, "full")
 
         self.assertEqual("mirrord; fwd=uri-miss; stored", str(self.get().cache))
         self.assertEqual(1, self.space.emergencies)

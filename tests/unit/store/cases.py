@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, TaskFinished
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import HostedLink, TagObservation
+from mirrord.oci.content import TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCI_MANIFEST, Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
+from mirrord.oci.referrer import Referrer
 from mirrord.store.layout import Layout
 from mirrord.store.store import Store, open_store
 from tests.fakes.threads import InlineThreads
@@ -109,15 +110,9 @@ class PushTestCase(StoreTestCase):
         repository: RepositoryName = APP,
         subject: Digest | None = None,
     ) -> Digest:
-        self.result(
-            self.store.hosted.put_manifest(repository, manifest, self.link_of(manifest, subject), tags)
-        )
+        putting = self.store.hosted.put_manifest(repository, manifest, tags, referrer=Referrer(subject))
+        self.result(putting)
         return manifest.digest
-
-    def link_of(self, manifest: Manifest, subject: Digest | None = None) -> HostedLink:
-        return HostedLink(
-            descriptor=manifest.descriptor, is_manifest=True, linked_at=self.wall.seconds(), subject=subject
-        )
 
     def has(self, digest: Digest, repository: RepositoryName = APP) -> bool:
         return self.store.hosted.link(repository, digest) is not None

@@ -6,7 +6,6 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from mirrord.oci.content import HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import Tag
@@ -52,9 +51,7 @@ async def push(root: Path, count: int) -> None:
         await upload.commit(Digest.of(body(number)))
         say(f"blob {number}")
         pushed = image(number)
-        await store.hosted.put_manifest(
-            APP, pushed, HostedLink(descriptor=pushed.descriptor, is_manifest=True, linked_at=0.0), [TAG]
-        )
+        await store.hosted.put_manifest(APP, pushed, [TAG])
         say(f"manifest {number}")
     await store.close()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.audit import SLICE_BYTES, ContentExamination
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import UBUNTU, StoreTestCase, layer, manifest
 
 
@@ -54,7 +55,7 @@ class AuditTests(StoreTestCase):
                 if kind is ContentKind.MANIFEST:
                     self.add_manifest(UBUNTU, image)
                 self.read_blob(digest)
-                self.layout.content(kind, digest).write_bytes(b"evil")
+                content_path(self.layout, kind, digest).write_bytes(b"evil")
                 examination = self.examine(digest, kind)
                 self.hash_all(examination)
 
@@ -73,7 +74,7 @@ class AuditTests(StoreTestCase):
     def test_missing(self) -> None:
         """A missing file cannot be hashed, and its content becomes absent."""
         digest = self.add_blob(b"gone")
-        self.layout.content(ContentKind.BLOB, digest).unlink()
+        content_path(self.layout, ContentKind.BLOB, digest).unlink()
         examination = self.examine(digest)
 
         self.failure(examination.hash_slice(), OSError)
@@ -93,7 +94,7 @@ class AuditTests(StoreTestCase):
     def test_replaced_meanwhile(self) -> None:
         """A file that was replaced in the meantime is not set aside for the damage of the old one."""
         digest = self.add_blob(b"good")
-        path = self.layout.content(ContentKind.BLOB, digest)
+        path = content_path(self.layout, ContentKind.BLOB, digest)
         examination = self.examine(digest)
         path.unlink()
         missing = self.examine(digest)

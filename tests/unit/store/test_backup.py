@@ -3,9 +3,11 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind
-from mirrord.store.backup import BackupProgress, NoBackup, back_up, restore
+from mirrord.oci.digest import Digest
+from mirrord.store.backup import GENERATIONS, BackupProgress, BackupShrinks, NoBackup, back_up, restore
 from mirrord.store.disk import StoreInUse
-from mirrord.store.layout import Layout
+from mirrord.store.layout import ContentFolder, Layout
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import APP, V1, V2, WEB, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
@@ -18,12 +20,12 @@ class BackupTests(PushTestCase):
         self.target = Path(self.mktemp())
         self.reports: list[BackupProgress] = []
 
-    def back_up(self, *, may_link: bool = True) -> BackupProgress:
-        return back_up(self.root, self.target, self.wall.seconds(), self.reports.append, may_link=may_link)
+    def back_up(self, *, may_link: bool = True, prunes: bool = False) -> BackupProgress:
+        return back_up(self.layout, self.target, self.reports.append, may_link=may_link, prunes=prunes)
 
     def restore_here(self) -> BackupProgress:
         self.result(self.store.close())
-        progress = restore(self.target, self.root, self.reports.append)
+        progress = restore(self.target, self.layout, self.reports.append)
         self.store = self.open()
         return progress
 
@@ -69,16 +71,44 @@ class BackupTests(PushTestCase):
         self.successResultOf(reconciled)
 
     def test_the_next_backup_copies_new_content(self) -> None:
-        """Content that is in the backup already is not copied again; deleted content is removed from it."""
+        """Content that is in the backup already is not copied again; that of earlier generations stays."""
         self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.back_up()
         self.push_manifest(OTHER, V1)
         self.result(self.store.hosted.delete(APP, IMAGE.digest))
         progress = self.back_up()
-        self.assertEqual((2, 1, 1), (progress.entries, progress.copied, progress.removed))
-        self.assertNotIn(IMAGE.digest.encoded, self.kept())
+        self.assertEqual((2, 1, 0), (progress.entries, progress.copied, progress.removed))
         self.assertEqual(progress, self.reports[-1])
+        self.assertIn(IMAGE.digest.encoded, self.kept())
+        self.assertEqual(1, self.back_up(prunes=True).removed)
+        self.assertNotIn(IMAGE.digest.encoded, self.kept())
+
+    def test_generations(self) -> None:
+        """The last generations are kept, and what was deleted before the oldest of them leaves the backup."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.back_up()
+        self.push_manifest(OTHER)
+        self.result(self.store.hosted.delete(APP, IMAGE.digest))
+        removed = [self.back_up().removed for _ in range(GENERATIONS)]
+        self.assertEqual([0] * (GENERATIONS - 1) + [1], removed)
+        snapshots = [name for name in self.kept() if name.startswith("hosted.snapshot-")]
+        self.assertEqual(GENERATIONS, len(snapshots))
+
+    def test_a_backup_does_not_follow_a_loss(self) -> None:
+        """A backup of a store with far less than the last generation is refused, unless it prunes."""
+        for number in range(10):
+            self.push_blob(b"%d" % number)
+        self.back_up()
+        kept = self.kept()
+        for number in range(6):
+            self.result(self.store.hosted.delete(APP, Digest.of(b"%d" % number)))
+        error = self.assertRaises(BackupShrinks, self.back_up)
+        self.assertNotIn("\n", str(error))
+        self.assertEqual(kept, self.kept() - {"coming"})
+        self.assertEqual(4, self.back_up(prunes=True).entries)
+        self.assertEqual(5, len(self.kept()))
 
     def test_restoring_into_a_store_with_content(self) -> None:
         """Tags in the backup are restored as they were; others stay."""
@@ -108,26 +138,26 @@ class BackupTests(PushTestCase):
         """A file that rotted on this disk, its length unchanged, is restored from the backup."""
         digest = self.push_blob(b"x" * 100_000)
         self.back_up(may_link=False)
-        self.layout.content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
+        content_path(self.layout, ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         self.assertEqual(1, self.restore_here().copied)
         self.assertEqual(b"x" * 100_000, self.read_blob(digest))
 
     def test_damaged_content_is_left_out(self) -> None:
-        """Damaged content is neither backed up nor restored; it is reported, and no link to it remains."""
+        """Damaged content is neither backed up nor restored; both report it, and no link to it remains."""
         digest = self.push_blob(b"x" * 100_000)
         self.push_manifest(IMAGE, V1)
-        self.layout.content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
+        content_path(self.layout, ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         progress = self.back_up()
         self.assertEqual(((ContentKind.BLOB, digest),), progress.lost)
         self.start_anew()
-        self.assertEqual(1, self.restore_here().entries)
+        self.assertEqual(((ContentKind.BLOB, digest),), self.restore_here().lost)
         self.assertEqual((["v1"], False), (self.tags(), self.has(digest)))
 
     def test_damage_in_the_backup(self) -> None:
         """Content that has rotted in the backup is reported, and is not in the restored store."""
         digest, whole = self.push_blob(b"x" * 100_000), self.push_blob(b"whole")
         self.back_up(may_link=False)
-        Layout(self.target).content(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
+        ContentFolder(self.target).path(ContentKind.BLOB, digest).write_bytes(b"y" * 100_000)
         self.start_anew()
         self.assertEqual(((ContentKind.BLOB, digest),), self.restore_here().lost)
         sizes = [self.store.browser.size_of(ContentKind.BLOB, each) for each in (digest, whole)]
@@ -143,7 +173,7 @@ class BackupTests(PushTestCase):
         def stop(progress: BackupProgress) -> None:
             raise KeyboardInterrupt
 
-        self.assertRaises(KeyboardInterrupt, back_up, self.root, self.target, 0.0, stop)
+        self.assertRaises(KeyboardInterrupt, back_up, self.layout, self.target, stop)
         self.start_anew()
         self.assertEqual((), self.restore_here().lost)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
@@ -151,8 +181,8 @@ class BackupTests(PushTestCase):
     def test_refused_restores(self) -> None:
         """Restoring into a store in use, or from a folder without a backup, is refused."""
         self.back_up()
-        self.assertRaises(StoreInUse, restore, self.target, self.root, self.reports.append)
-        error = self.assertRaises(NoBackup, restore, self.root / "blobs", self.root, self.reports.append)
+        self.assertRaises(StoreInUse, restore, self.target, self.layout, self.reports.append)
+        error = self.assertRaises(NoBackup, restore, self.root / "blobs", self.layout, self.reports.append)
         self.assertNotIn("\n", str(error))
 
     def test_only_the_owner_may_look(self) -> None:

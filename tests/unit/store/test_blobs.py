@@ -3,6 +3,7 @@ import os
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.blobs import SMALL_BYTES
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import StoreTestCase
 
 SMALL, LARGE = b"s" * 100, b"l" * (SMALL_BYTES + 1)
@@ -55,7 +56,7 @@ class BlobStoreTests(StoreTestCase):
         """A blob whose file has another length or other bytes is set aside and absent."""
         for body, damage in ((LARGE, LARGE[:-1]), (SMALL, SMALL[:-1]), (SMALL + b"!", SMALL + b"?")):
             digest = self.add_blob(body)
-            path = self.layout.content(ContentKind.BLOB, digest)
+            path = content_path(self.layout, ContentKind.BLOB, digest)
             path.write_bytes(damage)
             self.assertIsNone(self.store.blobs.open(digest))
             self.assertIsNone(self.store.blobs.size_of(digest))
@@ -66,7 +67,7 @@ class BlobStoreTests(StoreTestCase):
     def test_damaged_content_is_moved_in_a_thread(self) -> None:
         """A damaged blob is absent at once, and not adopted before a thread has moved its file."""
         digest = self.add_blob(b"x")
-        path = self.layout.content(ContentKind.BLOB, digest)
+        path = self.layout.mirrored.path(ContentKind.BLOB, digest)
         path.write_bytes(b"y")
         self.threads.hold()
         self.assertIsNone(self.store.blobs.open(digest))
@@ -79,7 +80,7 @@ class BlobStoreTests(StoreTestCase):
     def test_a_deleted_file_counts_as_absent(self) -> None:
         """A blob whose file was deleted is absent and no longer counted."""
         digest = self.add_blob(LARGE)
-        self.layout.content(ContentKind.BLOB, digest).unlink()
+        content_path(self.layout, ContentKind.BLOB, digest).unlink()
         self.assertIsNone(self.store.blobs.open(digest))
         self.assertEqual((0, 0), (self.store.eviction.total_entries, self.store.eviction.total_bytes))
 
@@ -95,7 +96,7 @@ class BlobStoreTests(StoreTestCase):
     def test_a_disk_that_fails_is_an_error(self) -> None:
         """A blob that cannot be opened raises OSError: it is not absent."""
         digest = self.add_blob(LARGE)
-        path = self.layout.content(ContentKind.BLOB, digest)
+        path = content_path(self.layout, ContentKind.BLOB, digest)
         path.unlink()
         path.symlink_to(path.name)
         self.assertRaises(OSError, self.store.blobs.open, digest)

@@ -6,6 +6,7 @@ from mirrord.oci.manifests import Descriptor
 from mirrord.oci.names import RepositoryKey, RepositoryName, Tag
 from mirrord.store.layout import BLOCK_BYTES
 from mirrord.store.schema import PAGE_ROWS
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import DEBIAN, LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 QUAY = RepositoryKey("quay.io", RepositoryName("a/b"))
@@ -106,7 +107,7 @@ class StoreBrowserTests(StoreTestCase):
         self.add_manifest(UBUNTU, image)
         self.assertEqual(image, self.result(self.store.browser.manifest(image.digest)))
 
-        path = self.layout.content(ContentKind.MANIFEST, image.digest)
+        path = content_path(self.layout, ContentKind.MANIFEST, image.digest)
         path.write_bytes(b"{}")
         self.assertIsNone(self.result(self.store.browser.manifest(image.digest)))
         path.unlink()

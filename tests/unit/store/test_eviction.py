@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 from collections.abc import Iterable
 from itertools import islice
 
@@ -108,7 +109,8 @@ class EvictionTests(StoreTestCase):
         self.assertEqual(0, self.store.contents.bodies.total_bytes)
         self.assertIsNone(self.read_blob(digest))
         self.assertIsNone(self.result(self.store.manifests.read(manifest().digest)))
-        files = [path for path in self.root.rglob("*") if path.is_file() and "sqlite" not in path.name]
+        kept = re.compile(r"index\.sqlite|hosted\.(journal|snapshot)")
+        files = [path for path in self.root.rglob("*") if path.is_file() and not kept.match(path.name)]
         self.assertEqual([self.layout.lock], files)
         self.reopen()
         self.reconcile()
@@ -125,7 +127,7 @@ class EvictionTests(StoreTestCase):
         """A file that the disk refuses to delete does not keep the others, and all are absent."""
         digests = [self.add_blob(b"x"), self.add_blob(b"y")]
         entries = self.entries()
-        paths = [self.layout.content(ContentKind.BLOB, Digest.parse(entry.name)) for entry in entries]
+        paths = [self.layout.mirrored.path(ContentKind.BLOB, Digest.parse(entry.name)) for entry in entries]
         paths[0].unlink()
         paths[0].mkdir()
         self.failure(self.store.eviction.evict(entries), OSError)
@@ -137,7 +139,7 @@ class EvictionTests(StoreTestCase):
     def test_files_are_deleted_in_a_thread(self) -> None:
         """Content is absent while a thread deletes its file, however long that takes, and is not adopted."""
         digest = self.add_blob(b"x")
-        path = self.layout.content(ContentKind.BLOB, digest)
+        path = self.layout.mirrored.path(ContentKind.BLOB, digest)
         self.threads.hold()
         evicting = Deferred.fromCoroutine(self.store.eviction.evict(self.least_recent()))
         self.threads.expire()
@@ -304,7 +306,7 @@ class ReservationTests(StoreTestCase):
         eviction.reserve(digest, 8192)
         self.failure(self.store.blobs.create_partial(digest, is_kept=True), OSError)
         self.assertEqual(0, eviction.reserved_bytes)
-        self.layout.scratch.rmdir()
+        self.layout.mirrored.scratch.rmdir()
         eviction.lend(digest, 8192)
         self.failure(self.store.blobs.create_partial(digest, is_kept=False), OSError)
         self.assertEqual(0, eviction.lent_bytes)

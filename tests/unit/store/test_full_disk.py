@@ -85,7 +85,7 @@ class FullDiskTests(FullDiskTestCase):
         image = manifest(note="n" * 100_000)
         self.failure(self.store.manifests.store(UBUNTU, image), OSError)
         self.assertIsNone(self.result(self.store.manifests.read(image.digest)))
-        self.assertEqual([], list(self.layout.scratch.iterdir()))
+        self.assertEqual([], list(self.layout.mirrored.scratch.iterdir()))
         self.assertEqual([], [path for path in self.root.glob("manifests/**/*") if path.is_file()])
 
     def test_the_index_catches_up(self) -> None:
@@ -130,9 +130,7 @@ class FullDiskPushTests(FullDiskTestCase):
             filler = self.leave(blocks)
             is_pushed = self.is_done(upload.write(body)) and self.is_done(upload.commit(digest))
             self.assertEqual((is_pushed, is_pushed), (self.has(digest), self.read_blob(digest) == body))
-            is_kept = self.is_done(
-                self.store.hosted.put_manifest(APP, image, self.link_of(image), [Tag(f"v{blocks}")])
-            )
+            is_kept = self.is_done(self.store.hosted.put_manifest(APP, image, [Tag(f"v{blocks}")]))
             self.assertEqual((is_kept, is_kept), (self.has(image.digest), f"v{blocks}" in self.tags()))
             filler.unlink()
             self.clock.pump([1.0] * 61)

@@ -1,5 +1,4 @@
 import errno
-import sqlite3
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -9,9 +8,11 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestBlobUnknown
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
-from mirrord.store import hosted_rows
-from mirrord.store.hosted_rows import HostedLinkRow
+from mirrord.oci.referrer import Referrer
+from mirrord.store.hosted_facts import Tagged
+from mirrord.store.hosted_rows import HostedTransaction
 from mirrord.store.schema import PAGE_ROWS
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import APP, UBUNTU, V1, V2, WEB, PushTestCase, layer, manifest
 
 FULL = OSError(errno.ENOSPC, "full")
@@ -36,7 +37,7 @@ class HostedIndexTests(PushTestCase):
         """A manifest that the disk refuses is not linked, nor is its tag moved."""
         self.push_manifest(IMAGE, V1)
         self.threads.failures["_run"] = FULL
-        self.failure(self.store.hosted.put_manifest(APP, OTHER, self.link_of(OTHER), [V1, V2]), OSError)
+        self.failure(self.store.hosted.put_manifest(APP, OTHER, [V1, V2]), OSError)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
         self.assertEqual((False, ["v1"]), (self.has(OTHER.digest), self.tags()))
         self.reopen()
@@ -48,9 +49,7 @@ class HostedIndexTests(PushTestCase):
         """A change is invisible until it is on the disk, and visible afterwards."""
         self.push_manifest(IMAGE)
         self.threads.hold()
-        putting = Deferred.fromCoroutine(
-            self.store.hosted.put_manifest(APP, IMAGE, self.link_of(IMAGE), [V1])
-        )
+        putting = Deferred.fromCoroutine(self.store.hosted.put_manifest(APP, IMAGE, [V1]))
         self.assertEqual([], self.tags())
         self.threads.release()
         self.successResultOf(putting)
@@ -89,8 +88,7 @@ class HostedIndexTests(PushTestCase):
         """Of two concurrent pushes of a tag the last one wins, with all of its manifest."""
         self.threads.hold()
         puts = [
-            Deferred.fromCoroutine(self.store.hosted.put_manifest(APP, each, self.link_of(each), [V1]))
-            for each in (IMAGE, OTHER)
+            Deferred.fromCoroutine(self.store.hosted.put_manifest(APP, each, [V1])) for each in (IMAGE, OTHER)
         ]
         for _ in range(4):
             self.threads.release()
@@ -102,15 +100,13 @@ class HostedIndexTests(PushTestCase):
     def test_a_failed_change_is_undone_alone(self) -> None:
         """A change that fails is undone as a whole, and alone; the rest of its batch is kept."""
 
-        def fail(connection: sqlite3.Connection) -> None:
-            hosted_rows.put_manifest(connection, HostedLinkRow.of(APP, self.link_of(OTHER), 0.0), [], [V2])
+        def fail(transaction: HostedTransaction) -> None:
+            transaction.change(Tagged(str(APP), str(V2), str(OTHER.digest), 0.0, 0.0))
             raise ValueError("no")
 
         self.threads.hold()
         failing = Deferred.fromCoroutine(self.store.database.transact(fail))
-        putting = Deferred.fromCoroutine(
-            self.store.hosted.put_manifest(APP, IMAGE, self.link_of(IMAGE), [V1])
-        )
+        putting = Deferred.fromCoroutine(self.store.hosted.put_manifest(APP, IMAGE, [V1]))
         for _ in range(3):
             self.threads.release()
         self.failureResultOf(failing, ValueError)
@@ -123,13 +119,15 @@ class HostedIndexTests(PushTestCase):
         for repository in (APP, WEB):
             self.push_blob(b"x", repository)
             self.push_manifest(IMAGE, repository=repository)
-        for needs, gone in (({"blobs": [Digest.of(b"x")]}, b"x"), ({"children": [IMAGE.digest]}, IMAGE.body)):
+        for blobs, children, gone in (
+            ([Digest.of(b"x")], [], b"x"),
+            ([], [IMAGE.digest], IMAGE.body),
+        ):
+            put = self.store.hosted.put_manifest
             self.threads.hold()
             deleting = Deferred.fromCoroutine(self.store.hosted.delete(APP, Digest.of(gone)))
             putting = [
-                Deferred.fromCoroutine(
-                    self.store.hosted.put_manifest(repository, index, self.link_of(index), [V1], **needs)
-                )
+                Deferred.fromCoroutine(put(repository, index, [V1], blobs=blobs, children=children))
                 for repository in (APP, WEB)
             ]
             self.threads.release()
@@ -145,11 +143,9 @@ class HostedIndexTests(PushTestCase):
         self.push_blob(b"x")
         self.push_manifest(OTHER)
         index = manifest(note="index")
-        put, link = self.store.hosted.put_manifest, self.link_of(index)
-        self.failure(put(APP, index, link, [V1], blobs=[OTHER.digest]), ManifestBlobUnknown)
-        self.result(
-            put(APP, index, link, [V1], blobs=[Digest.of(b"x")], children=[Digest.of(b"x"), OTHER.digest])
-        )
+        put = self.store.hosted.put_manifest
+        self.failure(put(APP, index, [V1], blobs=[OTHER.digest]), ManifestBlobUnknown)
+        self.result(put(APP, index, [V1], blobs=[Digest.of(b"x")], children=[Digest.of(b"x"), OTHER.digest]))
         self.assertEqual(["v1"], self.tags())
 
     def test_hosted_content_is_not_evicted(self) -> None:
@@ -248,21 +244,16 @@ class HostedIndexTests(PushTestCase):
         kind = "application/\ud800x"
         for number in range(20):
             image = manifest(note=str(number))
-            link = HostedLink(
-                descriptor=image.descriptor,
-                is_manifest=True,
-                linked_at=5.0,
-                subject=subject,
-                artifact_type=kind if number % 2 else None,
-                annotations=annotations,
+            referrer = Referrer(subject, kind if number % 2 else None, annotations)
+            self.result(self.store.hosted.put_manifest(APP, image, [], referrer=referrer))
+            links[image.digest] = HostedLink(
+                descriptor=image.descriptor, is_manifest=True, linked_at=0.0, referrer=referrer
             )
-            self.result(self.store.hosted.put_manifest(APP, image, link, []))
-            links[image.digest] = link
         expected = [links[digest] for digest in sorted(links)]
         self.assertEqual(expected, list(self.store.hosted.referrers(APP, subject)))
         self.assertEqual([], list(self.store.hosted.referrers(WEB, subject)))
         last = str(expected[4].descriptor.digest)
-        rest = [link for link in expected[5:] if link.artifact_type == kind]
+        rest = [link for link in expected[5:] if link.referrer.artifact_type == kind]
         self.assertEqual(rest, list(self.store.hosted.referrers(APP, subject, kind, last)))
         self.result(self.store.hosted.delete(APP, expected[0].descriptor.digest))
         self.assertEqual(expected[1:], list(self.store.hosted.referrers(APP, subject)))
@@ -282,8 +273,8 @@ class HostedIndexTests(PushTestCase):
         digest = self.push_blob(b"x")
         self.push_manifest(IMAGE, V1)
         self.result(self.store.close())
-        self.layout.content(ContentKind.BLOB, digest).unlink()
-        self.layout.content(ContentKind.MANIFEST, IMAGE.digest).unlink()
+        content_path(self.layout, ContentKind.BLOB, digest).unlink()
+        content_path(self.layout, ContentKind.MANIFEST, IMAGE.digest).unlink()
         with capturedLogs() as events:
             self.store = self.open()
             self.reconcile()

@@ -18,7 +18,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from mirrord.gc.hosted import HostedSweeper, HostedSweepResult
 from mirrord.gc.plan import GCLimits
 from mirrord.gc.retention import RetentionRules
-from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor, Manifest
 from mirrord.oci.names import RepositoryName, Tag
@@ -193,12 +192,12 @@ class Machine(RuleBasedStateMachine):
             assert self.driver.read_manifest(digest) == pushed.body
 
     def files(self) -> set[Digest]:
-        found = set()
-        for kind in (ContentKind.BLOB, ContentKind.MANIFEST):
-            for number in range(256):
-                folder = self.driver.layout.content(kind, Digest("sha256", f"{number:02x}" + "0" * 62)).parent
-                found |= {Digest("sha256", path.name) for path in folder.glob("*")}
-        return found
+        layout = self.driver.layout
+        return {
+            Digest("sha256", path.name)
+            for folder in (*layout.mirrored.fan_outs(), *layout.hosted.fan_outs())
+            for path in folder.path.glob("*")
+        }
 
     def teardown(self) -> None:
         self.driver.doCleanups()

@@ -15,17 +15,18 @@ class LayoutTests(SynchronousTestCase):
         digest = Digest.of(b"")
         hexadecimal = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         self.assertEqual(
-            Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.content(ContentKind.BLOB, digest)
+            Path(f"/s/blobs/sha256/e3/{hexadecimal}"), self.layout.mirrored.path(ContentKind.BLOB, digest)
         )
         self.assertEqual(
-            Path(f"/s/manifests/sha256/e3/{hexadecimal}"), self.layout.content(ContentKind.MANIFEST, digest)
+            Path(f"/s/manifests/sha256/e3/{hexadecimal}"),
+            self.layout.mirrored.path(ContentKind.MANIFEST, digest),
         )
 
     def test_every_content_is_in_one_fan_out(self) -> None:
         """The folders of the fan-out are those of content, and return its digest."""
         digest = Digest.of(b"x", "sha512")
-        path = self.layout.content(ContentKind.MANIFEST, digest)
-        (folder,) = [each for each in self.layout.fan_outs() if each.path == path.parent]
+        path = self.layout.mirrored.path(ContentKind.MANIFEST, digest)
+        (folder,) = [each for each in self.layout.mirrored.fan_outs() if each.path == path.parent]
         self.assertEqual(digest, folder.digest_of(path.name))
         self.assertIsNone(folder.digest_of("core"))
         self.assertIsNone(folder.digest_of("0" * 128))

@@ -2,6 +2,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.manifests import Manifest
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import DEBIAN, UBUNTU, StoreTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
@@ -42,7 +43,7 @@ class ManifestStoreTests(StoreTestCase):
         self.add_manifest(UBUNTU, IMAGE)
         self.threads.called.clear()
         self.add_manifest(DEBIAN, IMAGE)
-        self.assertNotIn("write_committed", self.threads.called)
+        self.assertNotIn("_write_once", self.threads.called)
         self.assertIsNotNone(self.store.index.link(DEBIAN, IMAGE.digest))
 
     def test_an_unknown_one_is_none(self) -> None:
@@ -52,7 +53,7 @@ class ManifestStoreTests(StoreTestCase):
     def test_a_damaged_one_is_never_served(self) -> None:
         """A file that does not match its digest is set aside and counts as absent."""
         self.add_manifest(UBUNTU, IMAGE)
-        path = self.layout.content(ContentKind.MANIFEST, IMAGE.digest)
+        path = content_path(self.layout, ContentKind.MANIFEST, IMAGE.digest)
         path.write_bytes(b"{}")
         self.reopen()
         self.assertIsNone(self.read(IMAGE))
@@ -65,7 +66,7 @@ class ManifestStoreTests(StoreTestCase):
         """A manifest whose file was deleted counts as absent."""
         self.add_manifest(UBUNTU, IMAGE)
         self.reopen()
-        self.layout.content(ContentKind.MANIFEST, IMAGE.digest).unlink()
+        content_path(self.layout, ContentKind.MANIFEST, IMAGE.digest).unlink()
         self.assertIsNone(self.read(IMAGE))
         self.assertEqual(0, self.store.eviction.total_entries)
 

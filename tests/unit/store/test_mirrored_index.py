@@ -105,7 +105,7 @@ class TagTests(StoreTestCase):
         self.add_manifest(UBUNTU, OLD)
         self.store.index.observe_tag(UBUNTU, LATEST, observation(OLD))
         self.store.index.observe_tag(UBUNTU, LATEST, observation(NEW))
-        self.threads.failures["write_committed"] = OSError(errno.ENOSPC, "full")
+        self.threads.failures["_write_once"] = OSError(errno.ENOSPC, "full")
         self.failure(self.store.manifests.store(UBUNTU, NEW), OSError)
         record = self.store.index.tag(UBUNTU, LATEST)
         assert record is not None

@@ -102,7 +102,7 @@ class PartialFileTests(StoreTestCase):
         self.result(partial.write(BODY))
         self.assertFalse(partial.is_kept)
         self.assertTrue(self.result(partial.is_verified()))
-        self.assertEqual([], [*self.layout.partials.iterdir(), *self.layout.scratch.iterdir()])
+        self.assertEqual([], [*self.layout.partials.iterdir(), *self.layout.mirrored.scratch.iterdir()])
         self.result(partial.commit())
         self.assertIsNone(self.store.blobs.open(self.digest))
         self.assertEqual(BODY, os.pread(reader, len(BODY), 0))

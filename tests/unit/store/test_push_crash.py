@@ -72,10 +72,12 @@ class KilledTests(SynchronousTestCase):
                 after = lines[renamed:told]
                 folder = f"<{Path(new).parent}>"
                 synced = [place for place, line in enumerate(after) if "fsync(" in line and folder in line]
-                indexed = [
-                    place for place, line in enumerate(after) if "sync(" in line and "sqlite-wal" in line
+                journaled = [
+                    place
+                    for place, line in enumerate(after)
+                    if "fdatasync(" in line and "hosted.journal-" in line
                 ]
-                self.assertLess(synced[0], indexed[-1])
+                self.assertLess(synced[0], journaled[-1])
 
     def check(self, acknowledged: list[str]) -> None:
         store = open_here(self.root / "store")

@@ -1,11 +1,13 @@
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.store.disk import StoreInUse
-from mirrord.store.recovery import Reconciliation
-from mirrord.store.schema import connect
+from mirrord.store.reconciliation import Reconciliation
+from mirrord.store.schema import VERSION, LaterVersion, connect
+from tests.fakes.stores import content_path
 from tests.unit.store.cases import LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 IMAGE = manifest(layer(b"x"))
@@ -32,7 +34,7 @@ class ReconciliationTests(StoreTestCase):
         digest = self.add_blob(b"x")
         kept = self.add_blob(b"y")
         self.reopen()
-        self.layout.content(ContentKind.BLOB, digest).unlink()
+        content_path(self.layout, ContentKind.BLOB, digest).unlink()
         self.reconcile()
         self.assertEqual((1, 4096), self.totals())
         self.assertEqual(b"y", self.read_blob(kept))
@@ -40,7 +42,7 @@ class ReconciliationTests(StoreTestCase):
     def test_unknown_files_are_left_alone(self) -> None:
         """A file that is not named by a digest is neither adopted nor deleted."""
         digest = self.add_blob(b"x")
-        stranger = self.layout.content(ContentKind.BLOB, digest).with_name("notes.txt")
+        stranger = content_path(self.layout, ContentKind.BLOB, digest).with_name("notes.txt")
         stranger.write_text("mine")
         self.reopen()
         self.reconcile()
@@ -63,12 +65,17 @@ class ReconciliationTests(StoreTestCase):
         """Return a recovery of its own that has just listed the folder of this blob."""
         contents = self.store.contents
         slices = Reconciliation(
-            layout=self.layout, contents=contents, hosted=self.store.hosted, threads=self.threads
+            layout=self.layout,
+            contents=contents,
+            hosted=self.store.hosted,
+            files=self.store.hosted._files,
+            quarantine=self.store.quarantine,
+            threads=self.threads,
         ).slices()
         self.threads.called.clear()
-        for number, folder in enumerate(self.layout.fan_outs(), 1):
-            if folder.path == self.layout.content(ContentKind.BLOB, digest).parent:
-                while self.threads.called.count("sizes") < number:
+        for number, folder in enumerate(self.layout.mirrored.fan_outs(), 1):
+            if folder.path == content_path(self.layout, ContentKind.BLOB, digest).parent:
+                while self.threads.called.count("read") < number:
                     next(slices)
         return slices
 
@@ -199,20 +206,25 @@ class OpeningTests(StoreTestCase):
             file.seek((page - 1) * size)
             file.write(b"\xff" * size)
 
-    def test_an_index_of_another_version_is_set_aside(self) -> None:
-        """An index that a later mirrord wrote is set aside unchanged."""
+    def test_an_index_of_a_later_version_is_left_alone(self) -> None:
+        """An index that a later mirrord wrote fails the start with one line, and is used again by that."""
         self.result(self.store.close())
-        connection = sqlite3.connect(self.layout.index)
-        connection.execute("PRAGMA user_version = 99")
-        connection.close()
+        self.set_version(99)
+        error = self.assertRaises(LaterVersion, self.open)
+        self.assertNotIn("\n", str(error))
+        self.assertEqual([self.layout.index], list(self.root.glob("index.sqlite*")))
+        self.set_version(VERSION)
         self.store = self.open()
-        self.assertTrue(self.layout.index.with_name("index.sqlite.broken-1").exists())
+
+    def set_version(self, version: int) -> None:
+        with closing(sqlite3.connect(self.layout.index)) as connection:
+            connection.execute(f"PRAGMA user_version = {version}")
 
     def test_scratch_is_emptied(self) -> None:
         """Files that were being written or deleted when an earlier run ended are gone."""
-        (self.layout.scratch / "gone-1").write_bytes(b"x")
+        (self.layout.mirrored.scratch / "gone-1").write_bytes(b"x")
         self.reopen()
-        self.assertEqual([], list(self.layout.scratch.iterdir()))
+        self.assertEqual([], list(self.layout.mirrored.scratch.iterdir()))
 
     def test_only_the_owner_may_look(self) -> None:
         """Folders and files are accessible to the daemon's user only."""
@@ -235,9 +247,9 @@ class OpeningTests(StoreTestCase):
         self.assertEqual(observation(IMAGE), record.cached)
         self.assertEqual(b"x", self.read_blob(digest))
 
-    def test_the_index_is_safe_from_power_cuts(self) -> None:
-        """Every commit of the index is synced: the write-ahead log with synchronous=FULL."""
+    def test_a_power_cut_does_not_damage_the_index(self) -> None:
+        """The index has a write-ahead log, which is synced before the file changes (synchronous=NORMAL)."""
         connection = connect(self.layout.index)
         self.addCleanup(connection.close)
         self.assertEqual(("wal",), connection.execute("PRAGMA journal_mode").fetchone())
-        self.assertEqual((2,), connection.execute("PRAGMA synchronous").fetchone())
+        self.assertEqual((1,), connection.execute("PRAGMA synchronous").fetchone())

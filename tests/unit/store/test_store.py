@@ -110,4 +110,6 @@ class StreamTests(TestCase):
 
 
 def disk_usage(root: Path) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in root.rglob("*"))
+    """Return the disk space of all but hosted repositories."""
+    files = (path for path in root.rglob("*") if "hosted" not in path.parts)
+    return sum(path.lstat().st_blocks * 512 for path in files)

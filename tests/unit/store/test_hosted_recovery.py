@@ -1,0 +1,266 @@
+"""Whatever happens to the index, what was acknowledged of hosted repositories stands."""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+
+from twisted.internet.task import TaskFinished
+from twisted.logger import capturedLogs, formatEvent
+
+from mirrord.oci.digest import Digest
+from mirrord.oci.manifests import OCI_MANIFEST, Manifest
+from mirrord.oci.referrer import Referrer
+from mirrord.store.journal import JournalDamaged, journal_path, numbered
+from mirrord.store.recovery import open_index
+from mirrord.store.snapshots import CHECK_SECONDS, INTERVAL_SECONDS, KEPT, snapshot_path
+from tests.unit.store.cases import APP, UBUNTU, V1, V2, WEB, PushTestCase, layer, manifest
+
+IMAGE = manifest(layer(b"x"))
+OTHER = manifest(layer(b"y"), note="other")
+SIGNATURE = Manifest.parse(
+    json.dumps(
+        {
+            "mediaType": OCI_MANIFEST,
+            "artifactType": "a/signature",
+            "annotations": {"by": "me"},
+            "layers": [],
+            "subject": {"mediaType": OCI_MANIFEST, "digest": str(IMAGE.digest), "size": 1},
+        }
+    ).encode(),
+    OCI_MANIFEST,
+)
+
+TABLES = ("hosted_links", "hosted_tags", "hosted_edges")
+
+
+class HostedRecoveryTests(PushTestCase):
+    def push_all(self) -> None:
+        """Push, tag, retag and delete in two repositories."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1, V2)
+        self.pass_time(10)
+        self.push_blob(b"deleted")
+        self.push_manifest(OTHER, V2)
+        referrer = Referrer(IMAGE.digest, "a/signature", {"by": "me"})
+        self.result(self.store.hosted.put_manifest(APP, SIGNATURE, [], referrer=referrer))
+        self.push_blob(b"web", WEB)
+        self.push_manifest(OTHER, V1, repository=WEB)
+        self.pass_time(10)
+        self.result(self.store.hosted.delete_tag(WEB, V1))
+        self.result(self.store.hosted.delete(APP, Digest.of(b"deleted")))
+        self.add_manifest(UBUNTU, manifest(note="mirrored"))
+
+    def rows(self) -> dict[str, list[tuple[object, ...]]]:
+        """Return the rows of all hosted tables."""
+        with closing(sqlite3.connect(self.layout.index)) as connection:
+            return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
+
+    def check(self, damage: Callable[[], None], *, is_closed: bool = True) -> list[str]:
+        """Damage the store between two starts; check that nothing is lost, and return the log."""
+        self.push_all()
+        expected = self.rows()
+        if is_closed:
+            self.result(self.store.close())
+        else:
+            self.crash()
+        damage()
+        with capturedLogs() as events:
+            self.store = self.open()
+        self.assertEqual(expected, self.rows())
+        self.reconcile()
+        self.evict_all()
+        self.assertEqual(b"x", self.read_blob(Digest.of(b"x")))
+        self.assertEqual(OTHER.body, self.read_manifest(OTHER.digest))
+        self.push_manifest(IMAGE, V2)
+        self.reopen()
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V2))
+        return [formatEvent(event) or "" for event in events]
+
+    def crash(self) -> None:
+        """End as by kill -9: the connections are not closed, so that the log of the index stays."""
+        with contextlib.suppress(TaskFinished):
+            self.store._reconciliation.stop()
+        copies = {path: path.read_bytes() for path in self.root.glob("index.sqlite*")}
+        self.result(self.store.close())
+        for path in self.root.glob("index.sqlite*"):
+            path.unlink()
+        for path, content in copies.items():
+            path.write_bytes(content)
+
+    def put_back(self, content: bytes) -> None:
+        self.layout.index.write_bytes(content)
+
+    def test_no_damage(self) -> None:
+        """An undamaged store says nothing about its index."""
+        self.assertEqual([], self.check(lambda: None))
+
+    def test_deleted(self) -> None:
+        """A deleted index is made again, and the log says so."""
+        (line,) = self.check(self.layout.index.unlink)
+        self.assertIn("it is missing", line)
+
+    def test_emptied(self) -> None:
+        """An index of no bytes is not a new store."""
+        lines = self.check(lambda: self.put_back(b""))
+        self.assertIn("it ends too early", lines[0])
+
+    def test_emptied_after_a_kill(self) -> None:
+        """An index of no bytes whose log is still there is made again."""
+        self.check(lambda: self.put_back(b""), is_closed=False)
+
+    def test_garbage(self) -> None:
+        """An index of other bytes is set aside and made again."""
+        self.check(lambda: self.put_back(b"this is no database " * 1000))
+        self.assertTrue(self.layout.index.with_name("index.sqlite.broken-1").exists())
+
+    def test_truncated_anywhere(self) -> None:
+        """An index that ends too early, wherever, loses nothing."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        content = self.layout.index.read_bytes()
+        for number in range(50):
+            self.put_back(content[: len(content) * number // 50])
+            self.store = self.open()
+            self.assertEqual(expected, self.rows(), number)
+            self.result(self.store.close())
+        self.store = self.open()
+
+    def test_tables_without_rows(self) -> None:
+        """An index whose rows were all deleted, by a tool of SQLite for instance, is made again."""
+
+        def empty() -> None:
+            with closing(sqlite3.connect(self.layout.index)) as connection, connection:
+                for table in (*TABLES, "meta", "content", "links", "tags"):
+                    connection.execute(f"DELETE FROM {table}")
+
+        lines = self.check(empty)
+        self.assertIn("it was emptied", lines[0])
+
+    def test_rolled_back(self) -> None:
+        """An older copy of the index that is put back is brought up to date."""
+        self.push_blob(b"before")
+        self.result(self.store.close())
+        old = self.layout.index.read_bytes()
+        self.store = self.open()
+        lines = self.check(lambda: self.put_back(old))
+        self.assertIn("behind the journal", lines[0])
+
+    def test_rolled_back_after_a_kill(self) -> None:
+        """An older copy beside the log of the newer index, which do not belong together, loses nothing."""
+        self.push_blob(b"before")
+        self.result(self.store.close())
+        old = self.layout.index.read_bytes()
+        self.store = self.open()
+        self.check(lambda: self.put_back(old), is_closed=False)
+
+    def test_rolled_back_beyond_the_journal(self) -> None:
+        """A copy that is older than the journal gets the hosted tables of a snapshot."""
+        self.push_blob(b"before")
+        self.result(self.store.close())
+        old = self.layout.index.read_bytes()
+        self.store = self.open()
+        for number in range(KEPT + 1):
+            self.push_blob(b"%d" % number)
+            self.snapshot()
+        self.assertNotIn(1, numbered(self.layout.hosted_root, "journal"))
+        self.check(lambda: self.put_back(old))
+
+    def test_without_its_log(self) -> None:
+        """An index whose log was deleted after a kill is brought up to date."""
+        self.check(self.layout.index.with_name("index.sqlite-wal").unlink, is_closed=False)
+
+    def test_a_power_cut_takes_commits(self) -> None:
+        """Commits that were not synced are repeated."""
+        self.check(
+            lambda: os.truncate(self.layout.index.with_name("index.sqlite-wal"), 4096), is_closed=False
+        )
+
+    def test_a_damaged_snapshot(self) -> None:
+        """A snapshot that is damaged is not used; the one before it is."""
+        for number in range(2):
+            self.push_blob(b"%d" % number)
+            self.snapshot()
+
+        def damage() -> None:
+            self.layout.index.unlink()
+            path = snapshot_path(self.layout.hosted_root, max(numbered(self.layout.hosted_root, "snapshot")))
+            path.write_bytes(path.read_bytes()[:-10])
+
+        self.check(damage)
+
+    def test_a_lost_journal(self) -> None:
+        """An index whose journal is lost is not trimmed to it."""
+
+        def damage() -> None:
+            for path in self.layout.hosted_root.glob("hosted.*"):
+                path.unlink()
+
+        self.check(damage)
+
+    def test_a_damaged_index_without_snapshots(self) -> None:
+        """If nothing else is left, what can be read of a damaged index is kept."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        shutil.rmtree(self.layout.hosted_root / "scratch")
+        for path in self.layout.hosted_root.glob("hosted.*"):
+            path.unlink()
+        with closing(sqlite3.connect(self.layout.index)) as connection, connection:
+            connection.execute("DROP TABLE content")
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+
+    def test_a_damaged_journal(self) -> None:
+        """A journal that lost changes prevents the start; a repair keeps all that can be read."""
+        for number in range(3):
+            self.push_blob(b"%d" % number)
+        self.result(self.store.close())
+        self.layout.index.unlink()
+        path = journal_path(self.layout.hosted_root, 1)
+        content = bytearray(path.read_bytes())
+        content[content.index(Digest.of(b"1").encoded.encode())] ^= 1
+        path.write_bytes(content)
+        error = self.assertRaises(JournalDamaged, self.open)
+        self.assertNotIn("\n", str(error))
+        opened = open_index(self.layout, accepts_damage=True)
+        for connection in (opened.reader, opened.writer, opened.journal):
+            connection.close()
+        self.store = self.open()
+        self.assertEqual([True, False, True], [self.has(Digest.of(b"%d" % number)) for number in range(3)])
+
+    def test_upgrade(self) -> None:
+        """An index of a version without a journal becomes the first snapshot; then it may be lost."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        with closing(sqlite3.connect(self.layout.index)) as connection, connection:
+            connection.execute("DELETE FROM meta WHERE name = 'hosted_sequence'")
+            connection.execute("PRAGMA user_version = 2")
+        for path in self.layout.hosted_root.glob("hosted.*"):
+            path.unlink()
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+        self.result(self.store.close())
+        self.layout.index.unlink()
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+
+    def test_an_earlier_version_without_index(self) -> None:
+        """The copy that earlier versions made replaces an index that is lost before the first snapshot."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        for path in self.layout.hosted_root.glob("hosted.*"):
+            path.unlink()
+        self.layout.index.rename(self.layout.copy)
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+        self.assertFalse(self.layout.copy.exists())
+
+    def snapshot(self) -> None:
+        self.pass_time(INTERVAL_SECONDS + CHECK_SECONDS)
