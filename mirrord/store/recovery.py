@@ -158,7 +158,7 @@ def _continue(layout: Layout, history: History, connection: sqlite3.Connection) 
     """Make a usable index and the journal agree, and return the journal to write on.
 
     Raises:
-        UnusableIndex: The index is behind, and snapshots and journal do not tell what it lacks.
+        UnusableIndex: The index is behind, and snapshots and journal do not contain what it lacks.
         OSError, sqlite3.Error: The disk failed.
     """
     sequence = int(_read_meta(connection, HOSTED_SEQUENCE) or 0)
@@ -253,7 +253,7 @@ def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> t
 
 @attrs.frozen
 class _Salvage:
-    """What can be read of the hosted tables of an index, which may be damaged, missing or old."""
+    """The facts that can be read in an index, which may be damaged, missing or of an earlier version."""
 
     facts: tuple[Fact, ...] = ()
     sequence: int = 0
