@@ -2,6 +2,7 @@
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ def main() -> None:
     missing = problem()
     if missing is not None:
         parser.exit(2, f"cannot inject faults here: {missing}\n")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Control-C
     print(f"seed {options.seed}", flush=True)
     dice, wrong, deadline = random.Random(options.seed), 0, time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="mirrord-faults-", dir="/tmp") as name, site(Path(name)) as here:

@@ -1,6 +1,7 @@
 """`python -m tests.power_cut`: check hundreds of power cuts. Needs root; see docs/testing.md."""
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ def main() -> None:
     missing = problem()
     if missing is not None:
         parser.exit(2, f"cannot record a disk here: {missing}\n")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Control-C
     print(f"seed {options.seed}", flush=True)
     states: Counter[str] = Counter()
     wrong: Counter[str] = Counter()

@@ -1,6 +1,7 @@
 """`python -m tests.soak`: an hour of everything at once; see docs/testing.md."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of all that is random")
     parser.add_argument("--drawing", type=Path, default=Path("soak.svg"), help="the file for the drawing")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Control-C
     print(f"seed {options.seed}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="mirrord-soak-", dir="/tmp") as folder,
