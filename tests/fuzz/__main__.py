@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+from tests.fakes.registry_process import RegistryProcess
 from tests.fuzz.fuzzing import Failure, fuzz, grow, replay
 from tests.fuzz.sending import REQUESTS, send
 from tests.fuzz.targets import TARGETS
 from tests.integration.daemon import Daemon
-from tests.integration.pushing import NOWHERE
 from tests.workload.daemon import hosting
 
 _SHOWN = 5
@@ -47,8 +47,9 @@ def _failures(name: str, cases: int, seed: int) -> Iterator[Failure]:
     if name in TARGETS:
         yield from chain(replay(name, TARGETS[name]), fuzz(name, TARGETS[name], cases, seed))
         return
-    with tempfile.TemporaryDirectory(prefix="mirrord-fuzz-") as folder:
-        daemon = Daemon(Path(folder), hosting(NOWHERE))
+    registry = RegistryProcess.start()
+    with tempfile.TemporaryDirectory(prefix="mirrord-fuzz-", dir="/tmp") as folder:
+        daemon = Daemon(Path(folder), hosting(registry.url))
         try:
             daemon.start()
             yield from send(daemon.port, cases, seed)
@@ -57,6 +58,7 @@ def _failures(name: str, cases: int, seed: int) -> Iterator[Failure]:
                 raise AssertionError(daemon.bad_lines())
         finally:
             daemon.kill()
+            registry.stop()
 
 
 if __name__ == "__main__":

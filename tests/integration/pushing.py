@@ -100,6 +100,8 @@ class Pusher:
             self._connection.request(
                 method, path, body=body, headers=self.headers | named, encode_chunked=is_chunked
             )
+        if self._connection.sock is None:
+            raise ConnectionResetError("reset before the request was sent")
         response = self._connection.getresponse()
         fields = {name.lower(): value for name, value in response.getheaders()}
         tags = response.headers.get_all("OCI-Tag") or []
