@@ -6,6 +6,7 @@ One parser of IP addresses serves clients' peers, forwarded headers and the host
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Self
@@ -33,6 +34,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(maxsize=1024)
 def client_network(text: str) -> str:
     """Return the network by which a client with this address is counted.
 
