@@ -235,11 +235,14 @@ class ManifestState:
 
 @attrs.frozen
 class BlobState:
-    """A blob, and where its bytes are: `written` of them are on the disk."""
+    """A blob, and where its bytes are: `written` of them are on the disk.
+
+    An unconfirmed one is stored for other repositories; it is served once the upstream has confirmed it.
+    """
 
     digest: Digest
     size: int
-    state: Literal["held", "downloading", "partial", "absent"]
+    state: Literal["held", "unconfirmed", "downloading", "partial", "absent"]
     written: int
 
 

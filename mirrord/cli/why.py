@@ -11,7 +11,12 @@ from mirrord.cli.global_options import GlobalOptions, with_global_options
 from mirrord.cli.offline_daemon import connect
 
 _TAG_STATES = {"fresh": "", "stale": "stale, ", "pending": "known but not cached, ", "hosted": ""}
-_BLOB_STATES = {"held": "stored", "absent": "not stored", "partial": "partly downloaded"}
+_BLOB_STATES = {
+    "held": "stored",
+    "unconfirmed": "stored and not yet confirmed by the upstream",
+    "absent": "not stored",
+    "partial": "partly downloaded",
+}
 
 
 @click.command()

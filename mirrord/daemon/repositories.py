@@ -58,9 +58,11 @@ def _mirrored_services(
     stale_if_error = StaleIfError(upstreams, runtime.reactor)
     resolver = ManifestResolver(
         upstreams=upstreams,
-        manifests=store.manifests,
         index=store.index,
         writer=runtime.cache_writer,
+        confirmation=runtime.confirmation,
+        references=runtime.references,
+        hints=runtime.hints,
         now=time.time,
         negative_ttl=config.freshness.negative_ttl,
         absent=caches.absences,

@@ -28,7 +28,10 @@ from mirrord.last_clients import LastClients
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
+from mirrord.mirrored.confirmation import LinkConfirmation
 from mirrord.mirrored.lists import ReferrersKey, ReferrersList
+from mirrord.mirrored.reference_confirmation import ReferenceConfirmation
+from mirrord.mirrored.size_hints import SizeHints
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
 from mirrord.observe.logs import Logs
@@ -96,7 +99,10 @@ class Runtime:
     probe: WriteProbe
     collector: Collector
     cache_writer: CacheWriter
+    confirmation: LinkConfirmation
+    hints: SizeHints
     downloads: BlobDownloads
+    references: ReferenceConfirmation
     upstreams: dict[str, UpstreamClient]
     caches: Caches
     last_clients: LastClients
@@ -142,15 +148,33 @@ class Runtime:
             hosted=HostedSweeper(store.hosted_gc, reactor),
         )
         upstreams: dict[str, UpstreamClient] = {}
-        cache_writer = CacheWriter(store.manifests, collector)
+        cache_writer, hints = CacheWriter(store.manifests, collector), SizeHints()
+        confirmation = LinkConfirmation(
+            upstreams=upstreams,
+            files=store.blobs,
+            manifests=store.manifests,
+            index=store.index,
+            writer=cache_writer,
+        )
         downloads = BlobDownloads(
             upstreams=upstreams,
             files=store.blobs,
             index=store.index,
             writer=cache_writer,
+            confirmation=confirmation,
+            hints=hints,
             clock=reactor,
             random=random.random,
             corrupt=AgedCache(time.monotonic, _MAX_CORRUPT_ENTRIES),
+        )
+        references = ReferenceConfirmation(
+            upstreams=upstreams,
+            blobs=downloads,
+            confirmation=confirmation,
+            files=store.blobs,
+            manifests=store.manifests,
+            index=store.index,
+            clock=reactor,
         )
         access = AccessState(
             folder=state_folder(environment, path),
@@ -186,7 +210,10 @@ class Runtime:
             probe=probe,
             collector=collector,
             cache_writer=cache_writer,
+            confirmation=confirmation,
+            hints=hints,
             downloads=downloads,
+            references=references,
             upstreams=upstreams,
             caches=Caches.empty(),
             last_clients=LastClients(time.time),

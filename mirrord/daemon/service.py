@@ -185,6 +185,7 @@ class MirrorService(Service):
         await self._step("stopping the operator's commands", self._commands.stop)
         for task in runtime.background:
             await self._step("stopping a background task", task.stop)
+        await self._step("stopping confirmations", runtime.references.stop)
         await self._step("stopping downloads", lambda: Deferred.fromCoroutine(runtime.downloads.stop()))
         for upstream in runtime.upstreams.values():
             await self._step("closing an upstream", upstream.close)

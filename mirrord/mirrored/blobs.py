@@ -13,15 +13,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from mirrord.flight.single import SingleFlight
 from mirrord.flight.slots import DownloadSlots, Interest
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.cache_writer import CacheWriter
+from mirrord.mirrored.confirmation import LinkConfirmation
 from mirrord.mirrored.fetch import BlobFetch
 from mirrord.mirrored.fetch_policy import BlobFetchPolicy
 from mirrord.mirrored.growing_blob import GrowingBlob
 from mirrord.mirrored.ports import BlobFiles, LinkIndex, Upstream
-from mirrord.mirrored.timeouts import REQUEST_SECONDS, SLOT_SECONDS, UNCACHED_SECONDS, with_timeout
+from mirrord.mirrored.size_hints import SizeHints
+from mirrord.mirrored.timeouts import SLOT_SECONDS, UNCACHED_SECONDS, with_timeout
 from mirrord.observe.events import Event
 from mirrord.oci.cache_status import CacheResult, with_cache_status
 from mirrord.oci.digest import Digest
@@ -76,15 +77,14 @@ class BlobDownloads:
     _files: BlobFiles
     _index: LinkIndex
     _writer: CacheWriter
+    _confirmation: LinkConfirmation
+    _hints: SizeHints
     _clock: IReactorTime
     _random: Callable[[], float]
     _corrupt: AgedCache[tuple[RepositoryKey, Digest], int]
     slots: DownloadSlots = attrs.field(factory=DownloadSlots)
     _running: dict[Digest, BlobFetch] = attrs.field(factory=dict, init=False)
     _all_ended: Deferred[None] | None = attrs.field(default=None, init=False)
-    _confirming: SingleFlight[tuple[RepositoryKey, Digest], int | None] = attrs.field(
-        factory=SingleFlight, init=False
-    )
     _log = Logger()
 
     @with_cache_status()
@@ -120,10 +120,23 @@ class BlobDownloads:
         if is_linked and size is not None:
             return BlobSizeResult(size, CacheResult.hit())
         fetch = self._running.get(digest)
-        may_join = fetch is not None and (is_linked or key in fetch.policy.repositories)
+        may_join = fetch is not None and (is_linked or key in fetch.policy.answered)
         if fetch is not None and may_join and fetch.known_size is not None:
             return BlobSizeResult(fetch.known_size, CacheResult.collapsed())
-        return BlobSizeResult(await self._confirm(key, digest), CacheResult.forwarded(200))
+        return BlobSizeResult(await self.confirm(key, digest), CacheResult.forwarded(200))
+
+    async def confirm(self, key: RepositoryKey, digest: Digest) -> int | None:
+        """Return the size of a blob by HEAD; the repository may then read what is stored or being downloaded.
+
+        Raises:
+            BlobUnknown, NameUnknown, Denied: The upstream refused it.
+            UpstreamError: The upstream failed.
+        """
+        size = await self._confirmation.confirm_blob(key, digest)
+        fetch = self._running.get(digest)
+        if fetch is not None:
+            fetch.policy.add(key)
+        return size
 
     @property
     def running(self) -> list[DownloadProgress]:
@@ -150,7 +163,7 @@ class BlobDownloads:
     async def _open(self, key: RepositoryKey, digest: Digest, client: str | None, until: float) -> BlobResult:
         """Open a blob that is not stored, or not known to be readable through the repository."""
         while not self._may_read(key, digest):
-            await self._confirm(key, digest)
+            await self.confirm(key, digest)
         stored = self._files.open(digest)
         if stored is not None:
             return BlobResult(stored, CacheResult.forwarded(200))
@@ -166,26 +179,31 @@ class BlobDownloads:
             self._start(fetch)
         else:
             reader = fetch.slot.enter(interest)
-            if key not in fetch.policy.refusals:
+            if self._index.is_linked(key, digest) and key not in fetch.policy.refusals:
                 fetch.policy.add(key)
         try:
             await self._wait_for_slot(fetch)
             size = await _size_of(fetch, key)
-            if cache == CacheResult.stored() and not fetch.is_kept:
-                cache = CacheResult.forwarded(200)
-            blob = GrowingBlob(
-                fetch=fetch,
-                reader=reader,
-                upstream=self._upstreams[key.upstream],
-                repository=key.repository,
-                size=size,
-                clock=self._clock,
-                until=until,
-            )
+            if key in fetch.policy.answered:
+                if cache == CacheResult.stored() and not fetch.is_kept:
+                    cache = CacheResult.forwarded(200)
+                blob = GrowingBlob(
+                    fetch=fetch,
+                    reader=reader,
+                    upstream=self._upstreams[key.upstream],
+                    repository=key.repository,
+                    size=size,
+                    clock=self._clock,
+                    until=until,
+                )
+                return BlobResult(blob, cache)
+            # The bytes came through another repository, or from a partial.
+            await self.confirm(key, digest)
         except BaseException:
             reader.leave()
             raise
-        return BlobResult(blob, cache)
+        reader.leave()
+        return await self._open(key, digest, client, until)
 
     async def _wait_for_slot(self, fetch: BlobFetch) -> None:
         """Wait until the download has a slot, or has ended without one."""
@@ -209,38 +227,20 @@ class BlobDownloads:
             return key in fetch.policy.repositories
         return self._files.size_of(digest) is None
 
-    async def _confirm(self, key: RepositoryKey, digest: Digest) -> int | None:
-        """Return the size of a blob by HEAD; the repository may then read what is stored or being downloaded.
-
-        The size itself is not stored: it is not verified.
-        """
-        size = await self._confirming.run(
-            (key, digest),
-            lambda: self._upstreams[key.upstream].head_blob(
-                key.repository, digest, budget_seconds=REQUEST_SECONDS
-            ),
-        )
-        stored = self._files.size_of(digest)
-        if stored is not None:
-            self._index.add_links(key, [Descriptor(OCTET_STREAM, digest, stored)])
-        fetch = self._running.get(digest)
-        if fetch is not None:
-            fetch.policy.add(key)
-        return size
-
     def _create(self, key: RepositoryKey, digest: Digest, client: str | None) -> BlobFetch:
         self._raise_if_corrupt(key, digest)
         link = self._index.link(key, digest)
         policy = BlobFetchPolicy(
             digest=digest,
             repositories=[key],
+            answered=set() if link is None else {key},
             upstreams=self._upstreams,
             clock=self._clock,
             random=self._random,
         )
         fetch = BlobFetch(
             policy,
-            None if link is None else link.size,
+            self._hints.get(key, digest) if link is None else link.size,
             client=client,
             files=self._files,
             writer=self._writer,
@@ -275,7 +275,9 @@ class BlobDownloads:
             case None:
                 for key in keys:
                     self._corrupt.delete((key, digest))
-                    self._index.add_links(key, [Descriptor(OCTET_STREAM, digest, fetch.known_size or 0)])
+        if fetch.known_size is not None and not isinstance(fetch.error, UpstreamCorrupt):
+            for key in fetch.policy.answered:
+                self._index.add_links(key, [Descriptor(OCTET_STREAM, digest, fetch.known_size)])
         fetch.slot.release()
         if self._all_ended is not None and not self._running:
             self._all_ended.callback(None)

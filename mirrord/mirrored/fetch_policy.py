@@ -44,13 +44,14 @@ _PROBE_SECONDS = 2.0
 class BlobFetchPolicy:
     """The requests of one download.
 
-    `repositories` are those through which the blob may be requested, the next one first. `refusals` are the
-    definite errors of those whose upstream refused: their clients get that error, even if others get
-    the blob.
+    `repositories` are those through which the blob may be requested, the next one first. `answered` are those
+    whose upstream has answered for the blob, so that their clients may read it. `refusals` are the definite
+    errors of those whose upstream refused: their clients get that error, even if others get the blob.
     """
 
     digest: Digest
     repositories: list[RepositoryKey]
+    answered: set[RepositoryKey] = attrs.field(factory=set)
     _upstreams: Mapping[str, Upstream]
     _clock: IReactorTime
     _random: Callable[[], float]
@@ -78,7 +79,7 @@ class BlobFetchPolicy:
         return self._clock.seconds() - self._started_at
 
     def add(self, key: RepositoryKey) -> None:
-        """Add a repository through which the blob may be requested.
+        """Add a repository whose upstream has answered for the blob.
 
         Raises:
             Unavailable: There are too many.
@@ -86,6 +87,7 @@ class BlobFetchPolicy:
         if key not in self.repositories and len(self.repositories) + len(self.refusals) >= MAX_REPOSITORIES:
             raise Unavailable("this blob is being downloaded for too many repositories")
         self.refusals.pop(key, None)
+        self.answered.add(key)
         if key not in self.repositories:
             self.repositories.append(key)
 
@@ -141,6 +143,7 @@ class BlobFetchPolicy:
                 self.repositories.remove(key)
             else:
                 self._validator = body.validator
+                self.answered.add(key)
                 return body
 
     async def back_off(self, error: UpstreamError, *, has_progressed: bool) -> None:

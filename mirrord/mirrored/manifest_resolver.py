@@ -14,7 +14,10 @@ import attrs
 from mirrord.flight.single import SingleFlight
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.cache_writer import CacheWriter
-from mirrord.mirrored.ports import LinkIndex, ManifestFiles, Upstream
+from mirrord.mirrored.confirmation import LinkConfirmation
+from mirrord.mirrored.ports import LinkIndex, Upstream
+from mirrord.mirrored.reference_confirmation import ReferenceConfirmation
+from mirrord.mirrored.size_hints import SizeHints
 from mirrord.mirrored.timeouts import REQUEST_SECONDS
 from mirrord.oci.cache_status import CacheResult
 from mirrord.oci.content import TagObservation
@@ -41,16 +44,15 @@ class ManifestResolver:
     """Requests tags and digests from upstreams, and records the responses. `now` is the wall clock."""
 
     _upstreams: Mapping[str, Upstream]
-    _manifests: ManifestFiles
     _index: LinkIndex
     _writer: CacheWriter
+    _confirmation: LinkConfirmation
+    _references: ReferenceConfirmation
+    _hints: SizeHints
     _now: Callable[[], float]
     _negative_ttl: float
     _absent: AgedCache[tuple[RepositoryKey, Reference], ManifestUnknown | NameUnknown]
     _resolving: SingleFlight[tuple[RepositoryKey, Tag], ResolvedTag] = attrs.field(
-        factory=SingleFlight, init=False
-    )
-    _confirming: SingleFlight[tuple[RepositoryKey, Digest], Descriptor | None] = attrs.field(
         factory=SingleFlight, init=False
     )
     _fetching: SingleFlight[tuple[RepositoryKey, Digest], tuple[Manifest, bool]] = attrs.field(
@@ -73,7 +75,10 @@ class ManifestResolver:
         Some upstreams respond to HEAD without a digest, and some not at all; that is no permission.
         """
         self._raise_if_absent(key, digest)
-        return await self._confirming.run((key, digest), lambda: self._confirm(key, digest))
+        with self._recording_absence(key, digest):
+            descriptor = await self._confirmation.confirm_manifest(key, digest)
+        self._references.add(key, digest)
+        return descriptor
 
     async def fetch(self, key: RepositoryKey, digest: Digest) -> tuple[Manifest, CacheResult]:
         """Return a manifest that is not stored, from the upstream."""
@@ -97,37 +102,29 @@ class ManifestResolver:
                     key.repository, tag, budget_seconds=REQUEST_SECONDS, attempts=attempts
                 )
                 descriptor = manifest.descriptor
-                if await self._writer.store_manifest(key, manifest):
+                if await self._store(key, manifest):
                     cache = CacheResult.stored()
             else:
-                await self._link_stored(key, descriptor.digest)
+                await self._confirmation.link_manifest(key, descriptor)
+                self._references.add(key, descriptor.digest)
         self._absent.delete((key, descriptor.digest))
         observation = TagObservation(descriptor, requested_at)
         self._index.observe_tag(key, tag, observation)
         return ResolvedTag(observation, cache)
-
-    async def _confirm(self, key: RepositoryKey, digest: Digest) -> Descriptor | None:
-        with self._recording_absence(key, digest):
-            descriptor = await self._upstreams[key.upstream].resolve(
-                key.repository, digest, budget_seconds=REQUEST_SECONDS, attempts=_ATTEMPTS_UNCACHED
-            )
-        if descriptor is not None:
-            await self._link_stored(key, digest)
-        return descriptor
 
     async def _fetch(self, key: RepositoryKey, digest: Digest) -> tuple[Manifest, bool]:
         with self._recording_absence(key, digest):
             manifest = await self._upstreams[key.upstream].fetch_manifest(
                 key.repository, digest, budget_seconds=REQUEST_SECONDS, attempts=_ATTEMPTS_UNCACHED
             )
-        return manifest, await self._writer.store_manifest(key, manifest)
+        return manifest, await self._store(key, manifest)
 
-    async def _link_stored(self, key: RepositoryKey, digest: Digest) -> None:
-        """Link a stored manifest to a repository, for which the upstream has just confirmed it."""
-        if self._index.link(key, digest) is None:
-            manifest = await self._manifests.read(digest)
-            if manifest is not None:
-                await self._writer.store_manifest(key, manifest)
+    async def _store(self, key: RepositoryKey, manifest: Manifest) -> bool:
+        """Store a manifest that the upstream has sent; return False if it cannot be stored."""
+        self._hints.add(key, manifest)
+        is_stored = await self._writer.store_manifest(key, manifest)
+        self._references.add(key, manifest.digest)
+        return is_stored
 
     @contextmanager
     def _recording_absence(self, key: RepositoryKey, reference: Reference) -> Iterator[None]:

@@ -99,8 +99,8 @@ class ManifestFiles(Protocol):
     async def store(self, key: RepositoryKey, manifest: Manifest) -> None:
         """Store a verified manifest: `read` finds it from the call on, the disk has it on return.
 
-        Links it and all that it references to `key` at once; pending tags of `key` that name it become cached
-        when the disk has it.
+        Links it to `key` at once, but nothing that it references; pending tags of `key` that name it become
+        cached when the disk has it.
 
         Raises:
             OSError: The disk failed; it is not stored.
@@ -117,8 +117,12 @@ class LinkIndex(Protocol):
         """
         ...
 
+    def is_linked(self, key: RepositoryKey, digest: Digest) -> bool:
+        """Return whether a repository has a link to this digest. Does not count as a use."""
+        ...
+
     def add_links(self, key: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
-        """Link content that was fetched, or is referenced by a manifest that was fetched, through it."""
+        """Let a repository read content that its upstream has answered for."""
 
     def tag(self, key: RepositoryKey, tag: Tag) -> TagRecord | None:
         """Return the observations of a tag; None if there are none. Counts as a use."""

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Literal
 
 import attrs
 
@@ -149,11 +150,13 @@ class MirroredRepository(Repository):
         )
 
     def blob_state(self, descriptor: Descriptor) -> BlobState:
-        """Return whether a blob is cached, being downloaded, left unfinished, or absent."""
+        """Return whether a blob is cached, confirmed or not, being downloaded, left unfinished, or absent."""
         digest = descriptor.digest
         size = self._services.content.size_of(ContentKind.BLOB, digest)
         if size is not None:
-            return BlobState(digest=digest, size=size, state="held", written=size)
+            is_linked = self._services.content.link(self._key, digest) is not None
+            state: Literal["held", "unconfirmed"] = "held" if is_linked else "unconfirmed"
+            return BlobState(digest=digest, size=size, state=state, written=size)
         absent = BlobState(digest=digest, size=descriptor.size, state="absent", written=0)
         written = self._services.blobs.written(digest)
         if written is not None:

@@ -70,8 +70,8 @@ class ContentLink:
     """A link of a repository.
 
     `kind` is that of the content stored under its digest (None: there is none), `size` its size on the disk,
-    in bytes. `is_manifest` means that a manifest was stored through this link, not only referenced by
-    another. `used_at` is wall clock, in seconds.
+    in bytes. `is_manifest` means that a manifest was stored through this link. `used_at` is wall clock, in
+    seconds.
     """
 
     descriptor: Descriptor

@@ -52,13 +52,12 @@ class ManifestStore:
     async def store(self, source: RepositoryKey, manifest: Manifest) -> None:
         """Store a verified manifest: `read` finds it from the call on, it is on the disk on return.
 
-        Links it and everything it references to `source`. Pending tags of `source` that name it become
-        cached once it is on the disk: a tag must not lose its cached manifest to one that could not be
-        stored. Of an absurd number of references only the first are linked; the others are linked one by
-        one, as their own requests are answered by the upstream.
+        Links it to `source`, and nothing that it references: a reference is no permission
+        (docs/architecture.md, invariant 7). Pending tags of `source` that name it become cached once it is
+        on the disk: a tag must not lose its cached manifest to one that could not be stored.
         """
         digest = manifest.digest
-        self._index.add_links(source, [manifest.descriptor, *manifest.references()])
+        self._index.add_links(source, [manifest.descriptor])
         if self._contents.get(ContentKind.MANIFEST, digest) is None:
             self._being_stored[digest] = manifest
             try:

@@ -44,6 +44,10 @@ class MirroredIndex:
         self._database.use(CONTENT, (row.digest,))
         return Descriptor(row.media_type, digest, row.size)
 
+    def is_linked(self, source: RepositoryKey, digest: Digest) -> bool:
+        """Return whether `source` may read this digest. Does not count as a use."""
+        return self._database.get(LINKS, _link_key(source, digest)) is not None
+
     def add_links(self, source: RepositoryKey, descriptors: Iterable[Descriptor]) -> None:
         """Let `source` read these. An unchanged link only counts as used: a repeated pull writes nothing."""
         now = self._database.now()
@@ -133,7 +137,7 @@ class MirroredIndex:
 
     def _is_cached(self, source: RepositoryKey, digest: Digest) -> bool:
         is_stored = self._database.get(CONTENT, (str(digest), ContentKind.MANIFEST)) is not None
-        return is_stored and self._database.get(LINKS, _link_key(source, digest)) is not None
+        return is_stored and self.is_linked(source, digest)
 
     def _pending(self, source: RepositoryKey, digest: str) -> Iterator[TagRow]:
         upstream, repository = source.upstream, str(source.repository)

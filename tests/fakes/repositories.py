@@ -17,12 +17,15 @@ from mirrord.hosted.uploads import Uploader
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
+from mirrord.mirrored.confirmation import LinkConfirmation
 from mirrord.mirrored.freshness import FreshnessPolicy
 from mirrord.mirrored.lists import ListCache, MirroredReferrers, MirroredTags, ReferrersKey, ReferrersList
 from mirrord.mirrored.manifest_resolver import ManifestResolver
 from mirrord.mirrored.manifests import MirroredManifests
+from mirrord.mirrored.reference_confirmation import ReferenceConfirmation
 from mirrord.mirrored.removal import MirroredRemoval
 from mirrord.mirrored.repository import MirroredRepository, MirroredServices
+from mirrord.mirrored.size_hints import SizeHints
 from mirrord.mirrored.stale_if_error import StaleIfError
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamRefused
@@ -87,18 +90,39 @@ class Repositories:
     max_upload_bytes: int | None = None
     downloads: BlobDownloads = attrs.field(init=False)
     writer: CacheWriter = attrs.field(init=False)
+    confirmation: LinkConfirmation = attrs.field(init=False)
+    references: ReferenceConfirmation = attrs.field(init=False)
+    hints: SizeHints = attrs.field(factory=SizeHints, init=False)
 
     def __attrs_post_init__(self) -> None:
         opened = self.store.opened
         self.writer = CacheWriter(opened.manifests, self.space)
+        self.confirmation = LinkConfirmation(
+            upstreams=self.upstreams,
+            files=opened.blobs,
+            manifests=opened.manifests,
+            index=opened.index,
+            writer=self.writer,
+        )
         self.downloads = BlobDownloads(
             upstreams=self.upstreams,
             files=opened.blobs,
             index=opened.index,
             writer=self.writer,
+            confirmation=self.confirmation,
+            hints=self.hints,
             clock=self.clock,
             random=lambda: 1.0,
             corrupt=AgedCache(self.clock.seconds, 100),
+        )
+        self.references = ReferenceConfirmation(
+            upstreams=self.upstreams,
+            blobs=self.downloads,
+            confirmation=self.confirmation,
+            files=opened.blobs,
+            manifests=opened.manifests,
+            index=opened.index,
+            clock=self.clock,
         )
         self.case.addCleanup(self._stop)
 
@@ -149,9 +173,11 @@ class Repositories:
         )
         resolver = ManifestResolver(
             upstreams=self.upstreams,
-            manifests=opened.manifests,
             index=opened.index,
             writer=self.writer,
+            confirmation=self.confirmation,
+            references=self.references,
+            hints=self.hints,
             now=now,
             negative_ttl=NEGATIVE_TTL,
             absent=AgedCache(clock.seconds, 100),
@@ -222,6 +248,7 @@ class Repositories:
     def _stop(self) -> None:
         """Stop the downloads; upstreams respond to requests that hang, with an error."""
         self.store.threads.release()
+        self.references.stop()
         stopping = Deferred.fromCoroutine(self.downloads.stop())
         for upstream in self.upstreams.values():
             upstream.failing = upstream.failing or UpstreamRefused("down")

@@ -100,6 +100,18 @@ class MirroredExplanationTests(OperatorCase):
         assert found.manifest is not None
         self.assertEqual((False, ()), (found.manifest.is_held, found.blobs))
 
+    def test_unconfirmed(self) -> None:
+        """A blob that is stored for another repository does not count as stored until it is confirmed."""
+        one = image(ABC)
+        self.store.cache(UBUNTU, one, EMPTY)
+        self.store.cache(DEBIAN, b"abc")
+        self.repositories.problem = "it failed a moment ago"
+
+        found = self.explain(f"ubuntu@{one.digest}")
+
+        self.assertEqual(BlobState(ABC.digest, 3, "unconfirmed", 3), found.blobs[1])
+        self.assertEqual("it failed a moment ago", found.why_not)
+
     def test_blobs(self) -> None:
         """Each blob is cached, being downloaded, left as a partial, or absent."""
         held, downloading, partial, absent = (

@@ -88,7 +88,7 @@ class MirroredRemovalTests(OperatorCase):
         mine, shared = layer(b"mine"), layer(b"shared")
         here, there = image(mine, shared), image(shared)
         self.store.cache(UBUNTU, EMPTY, b"mine", b"shared", here)
-        self.store.cache(DEBIAN, there)
+        self.store.cache(DEBIAN, EMPTY, b"shared", there)
         self.store.observe(UBUNTU, "1", here)
 
         removal = self.remove("ubuntu")
@@ -137,7 +137,7 @@ class MirroredRemovalTests(OperatorCase):
         """An index is removed with its images, except those that are in another index."""
         amd, arm = image(layer(b"amd")), image(layer(b"arm"))
         both, only = index(amd64=amd, arm64=arm), index(arm64=arm)
-        self.store.cache(UBUNTU, b"amd", b"arm", amd, arm, both, only)
+        self.store.cache(UBUNTU, EMPTY, b"amd", b"arm", amd, arm, both, only)
         self.store.observe(UBUNTU, "both", both)
         self.store.observe(UBUNTU, "arm", only)
 

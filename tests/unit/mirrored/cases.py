@@ -1,5 +1,6 @@
 """The base class of the tests of downloads."""
 
+import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RegistryError
-from mirrord.oci.manifests import Descriptor
+from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import RepositoryKey, RepositoryName
 from mirrord.repository import BlobReader, BlobResult, BlobSizeResult
 from tests.fakes.repositories import Repositories
@@ -65,6 +66,11 @@ class DownloadCase(SynchronousTestCase):
 
     def link(self, key: RepositoryKey, size: int = len(CONTENT)) -> None:
         self.store.link(key, Descriptor("layer", self.digest, size))
+
+    def hint(self, key: RepositoryKey) -> None:
+        """Let a manifest of the repository reference the blob."""
+        blob = {"mediaType": "layer", "digest": str(self.digest), "size": len(CONTENT)}
+        self.repositories.hints.add(key, Manifest.parse(json.dumps({"layers": [blob]}).encode(), None))
 
     def assert_committed(self) -> None:
         self.assertEqual(CONTENT, self.store.blob(self.digest))

@@ -5,10 +5,7 @@ import os
 from twisted.internet.defer import CancelledError
 
 from mirrord.mirrored.blobs import DownloadProgress
-from mirrord.oci.errors import (
-    BlobUnknown,
-    UpstreamUnreachable,
-)
+from mirrord.oci.errors import BlobUnknown, CircuitOpen, UpstreamRefused, UpstreamUnreachable
 from mirrord.repository import BlobSizeResult
 from tests.unit.mirrored.cases import CONTENT, OTHER, UBUNTU, DownloadCase
 
@@ -93,7 +90,7 @@ class SingleDownloadTests(DownloadCase):
 
     def test_size_from_the_manifest(self) -> None:
         """With the size from a manifest, the blob is opened though the upstream does not report a size."""
-        self.link(UBUNTU)
+        self.hint(UBUNTU)
         self.upstream.reports_sizes = False
 
         self.assertEqual(200, self.open().size)
@@ -218,6 +215,66 @@ class PermissionTests(DownloadCase):
 
         self.failureResultOf(first, BlobUnknown)
         self.assertEqual(200, self.successResultOf(second).blob.size)
+
+    def test_wrong_size(self) -> None:
+        """A HEAD whose size is not that of the stored blob confirms nothing."""
+        self.open()
+        self.finish()
+        self.upstream.head_size = 199
+
+        self.failure(UpstreamRefused, OTHER)
+        self.upstream.failing = UpstreamRefused("down", upstream_status=503)
+        self.failure(UpstreamRefused, OTHER)
+
+    def test_unreported_size(self) -> None:
+        """A HEAD without a size confirms a stored blob."""
+        self.open()
+        self.finish()
+        self.upstream.reports_sizes = False
+
+        self.assertEqual(200, self.open(OTHER).size)
+
+    def test_upstream_fails(self) -> None:
+        """A stored blob without a link is an upstream error while the upstream fails."""
+        self.open()
+        self.finish()
+        self.upstream.failing = CircuitOpen("it failed recently", retry_after_seconds=4)
+
+        self.failure(CircuitOpen, OTHER)
+
+    def test_downloaded_for_another(self) -> None:
+        """The first client gets no byte that came through another repository while its own upstream fails."""
+        self.upstream.failing = UpstreamRefused("down", upstream_status=503)
+        first = self.begin_open()
+        self.link(OTHER)
+        second = self.begin_open(OTHER)
+        self.upstream.failing = None
+        self.upstream.repositories = {"team/other"}
+        self.clock.advance(1)
+
+        self.assertEqual(200, self.successResultOf(second).blob.size)
+        self.failureResultOf(first, BlobUnknown)
+        self.failureResultOf(self.begin(self.downloads.head(UBUNTU, self.digest)), BlobUnknown)
+        self.finish()
+        self.failure(BlobUnknown)
+        self.assertEqual(200, self.open(OTHER).size)
+
+    def test_complete_partial_of_another(self) -> None:
+        """A complete partial is not readable by a repository that has a hint of its size and no answer."""
+        self.store.park(self.digest, CONTENT)
+        self.hint(OTHER)
+        self.upstream.repositories = {"library/ubuntu"}
+
+        self.failure(BlobUnknown, OTHER)
+        self.failure(BlobUnknown, OTHER)
+
+    def test_interrupted(self) -> None:
+        """The upstream's answer is a link also if the download is interrupted: its partial can be removed."""
+        self.open()
+        self.upstream.bodies[0].send(50)
+        self.successResultOf(self.begin(self.downloads.stop()))
+
+        self.assertTrue(self.store.opened.index.is_linked(UBUNTU, self.digest))
 
     def test_unknown(self) -> None:
         """A blob that the upstream does not have is unknown."""

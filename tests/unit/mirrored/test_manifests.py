@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import Denied, ManifestUnknown, UpstreamBusy, UpstreamRefused, UpstreamTimeout
-from mirrord.oci.manifests import OCI_MANIFEST
+from mirrord.oci.manifests import OCI_MANIFEST, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, RepositoryName, Tag
 from mirrord.repository import DescriptorResult, ManifestResult
 from tests.fakes.repositories import Repositories
@@ -401,6 +401,18 @@ class LinkTests(ManifestsCase):
         self.failure(ManifestUnknown, self.one.digest, OTHER)
         self.failureResultOf(
             Deferred.fromCoroutine(self.manifests.head(OTHER, self.one.digest)), ManifestUnknown
+        )
+
+    def test_wrong_size(self) -> None:
+        """A HEAD whose size is not that of the stored manifest confirms nothing; only a GET does."""
+        self.get()
+        self.upstream.requests.clear()
+        larger = Manifest(self.one.digest, self.one.media_type, self.one.body + b" ")
+        self.upstream.manifests[self.one.digest] = larger
+        self.get(self.one.digest, OTHER)
+
+        self.assertEqual(
+            ["HEAD manifest", "GET manifest"], [request.method for request in self.upstream.requests]
         )
 
     def test_unconfirmed(self) -> None:

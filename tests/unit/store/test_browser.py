@@ -21,6 +21,7 @@ class StoreBrowserTests(StoreTestCase):
         image = manifest(*map(layer, bodies))
         for body in bodies:
             self.add_blob(body)
+        self.store.index.add_links(source, image.references())
         self.add_manifest(source, image)
         return image.digest
 

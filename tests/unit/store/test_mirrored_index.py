@@ -27,13 +27,21 @@ class LinkTests(StoreTestCase):
         for body in (b"x", b"y"):
             self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
 
-    def test_a_manifest_links_its_references(self) -> None:
-        """Storing a manifest lets its source read it and its layers."""
+    def test_a_manifest_does_not_link_its_references(self) -> None:
+        """Storing a manifest lets its source read it, and nothing that it references."""
         image = manifest(layer(b"x"))
+        self.add_blob(b"x")
         self.add_manifest(UBUNTU, image)
         self.assertEqual(image.descriptor, self.store.index.link(UBUNTU, image.digest))
-        self.assertEqual(layer(b"x"), self.store.index.link(UBUNTU, layer(b"x").digest))
-        self.assertIsNone(self.store.index.link(DEBIAN, layer(b"x").digest))
+        self.assertIsNone(self.store.index.link(UBUNTU, layer(b"x").digest))
+
+    def test_a_look_is_no_use(self) -> None:
+        """`is_linked` finds a link without counting as a use of it."""
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.clock.advance(100)
+        self.assertTrue(self.store.index.is_linked(UBUNTU, layer(b"x").digest))
+        self.assertFalse(self.store.index.is_linked(DEBIAN, layer(b"x").digest))
+        self.assertEqual(1, sum(self.store.index.forget_unused(50)))
 
     def test_few_rows_are_remembered(self) -> None:
         """However many links are read, only the latest are cached in memory, and all are found."""

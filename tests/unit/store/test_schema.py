@@ -1,10 +1,11 @@
 import random
 import sqlite3
+from contextlib import closing
 
 from mirrord.store import schema
 from mirrord.store.contents import TOTALS
 from mirrord.store.schema import CONTENT, VERSION, ContentRow, connect
-from tests.unit.store.cases import APP, LATEST, UBUNTU, V1, PushTestCase, layer, manifest, observation
+from tests.unit.store.cases import APP, DEBIAN, LATEST, UBUNTU, V1, PushTestCase, layer, manifest, observation
 
 _SUMS = """
 SELECT count(*), coalesce(sum((size + 4095) / 4096), 0) FROM content WHERE NOT is_hosted UNION ALL
@@ -47,6 +48,28 @@ class UpgradeTests(PushTestCase):
         self.assertEqual(b"x", self.read_blob(digest))
         self.push_manifest(IMAGE, V1)
         self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+
+    def test_links_that_manifests_gave_are_deleted(self) -> None:
+        """An upgrade keeps links of stored manifests, and of stored blobs that no other repository has."""
+        other = manifest(note="other")
+        self.add_manifest(UBUNTU, IMAGE)
+        self.add_manifest(DEBIAN, other)
+        for body in (b"own", b"shared", b"hosted"):
+            self.add_blob(body)
+        self.push_blob(b"hosted")
+        references = [*map(layer, (b"own", b"shared", b"hosted", b"absent")), other.descriptor]
+        self.store.index.add_links(UBUNTU, references)
+        self.store.index.add_links(DEBIAN, [layer(b"shared"), IMAGE.descriptor])
+        self.result(self.store.close())
+        with closing(sqlite3.connect(self.layout.index)) as connection:
+            connection.execute("PRAGMA user_version = 4")
+        self.store = self.open()
+
+        kept = {one for one in (IMAGE.descriptor, *references) if self.store.browser.link(UBUNTU, one.digest)}
+        self.assertEqual({IMAGE.descriptor, layer(b"own")}, kept)
+        self.assertIsNone(self.store.browser.link(DEBIAN, layer(b"shared").digest))
+        self.assertIsNone(self.store.browser.link(DEBIAN, IMAGE.digest))
+        self.assertEqual(other.descriptor, self.store.browser.link(DEBIAN, other.digest))
 
     def test_an_upgrade_that_fails_changes_nothing(self) -> None:
         """An upgrade that cannot be finished leaves the old version as it was."""
