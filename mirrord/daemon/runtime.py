@@ -171,7 +171,6 @@ class Runtime:
             upstreams=upstreams,
             blobs=downloads,
             confirmation=confirmation,
-            files=store.blobs,
             manifests=store.manifests,
             index=store.index,
             clock=reactor,

@@ -125,6 +125,15 @@ class BlobDownloads:
             return BlobSizeResult(fetch.known_size, CacheResult.collapsed())
         return BlobSizeResult(await self.confirm(key, digest), CacheResult.forwarded(200))
 
+    def is_unconfirmed(self, key: RepositoryKey, digest: Digest) -> bool:
+        """Return whether a blob is stored or being downloaded, but for other repositories only."""
+        fetch = self._running.get(digest)
+        if self._index.is_linked(key, digest):
+            return False
+        if fetch is not None:
+            return key not in fetch.policy.repositories
+        return self._files.size_of(digest) is not None
+
     async def confirm(self, key: RepositoryKey, digest: Digest) -> int | None:
         """Return the size of a blob by HEAD; the repository may then read what is stored or being downloaded.
 
@@ -162,7 +171,7 @@ class BlobDownloads:
 
     async def _open(self, key: RepositoryKey, digest: Digest, client: str | None, until: float) -> BlobResult:
         """Open a blob that is not stored, or not known to be readable through the repository."""
-        while not self._may_read(key, digest):
+        while self.is_unconfirmed(key, digest):
             await self.confirm(key, digest)
         stored = self._files.open(digest)
         if stored is not None:
@@ -179,9 +188,9 @@ class BlobDownloads:
             self._start(fetch)
         else:
             reader = fetch.slot.enter(interest)
+        try:
             if self._index.is_linked(key, digest) and key not in fetch.policy.refusals:
                 fetch.policy.add(key)
-        try:
             await self._wait_for_slot(fetch)
             size = await _size_of(fetch, key)
             if key in fetch.policy.answered:
@@ -217,15 +226,6 @@ class BlobDownloads:
             raise TooManyDownloads(
                 "the mirror is busy with other downloads", retry_after_seconds=_SLOT_RETRY_SECONDS
             ) from None
-
-    def _may_read(self, key: RepositoryKey, digest: Digest) -> bool:
-        """Return whether the blob is linked, or its download will be the permission to read it."""
-        fetch = self._running.get(digest)
-        if self._index.link(key, digest) is not None:
-            return True
-        if fetch is not None:
-            return key in fetch.policy.repositories
-        return self._files.size_of(digest) is None
 
     def _create(self, key: RepositoryKey, digest: Digest, client: str | None) -> BlobFetch:
         self._raise_if_corrupt(key, digest)

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from mirrord.flight.cooperate import yield_to_reactor
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.confirmation import LinkConfirmation
-from mirrord.mirrored.ports import BlobFiles, LinkIndex, ManifestFiles, Upstream
+from mirrord.mirrored.ports import LinkIndex, ManifestFiles, Upstream
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import CircuitOpen, RegistryError, UpstreamError
 from mirrord.oci.names import RepositoryKey
@@ -48,7 +48,6 @@ class ReferenceConfirmation:
     _upstreams: Mapping[str, Upstream]
     _blobs: BlobDownloads
     _confirmation: LinkConfirmation
-    _files: BlobFiles
     _manifests: ManifestFiles
     _index: LinkIndex
     _clock: IReactorTime
@@ -140,8 +139,7 @@ class ReferenceConfirmation:
             OSError: The disk failed.
         """
         is_manifest = await self._manifests.read(digest) is not None
-        is_blob = self._files.size_of(digest) is not None or self._blobs.written(digest) is not None
-        if not is_manifest and not is_blob:
+        if not is_manifest and not self._blobs.is_unconfirmed(key, digest):
             return False
         if self._upstreams[key.upstream].is_degraded(of_manifests=False):
             raise CircuitOpen("the upstream failed recently")

@@ -1,7 +1,7 @@
 """Metadata of stored content: files, links and tags, of mirrored and of hosted repositories.
 
 These values are shared by the store, the repositories, the collector and the operator's commands. Content is
-stored by digest alone; a *link* allows a repository to read it (design invariant 7).
+stored by digest alone; a *link* allows a repository to read it (docs/architecture.md, invariant 7).
 """
 
 from collections.abc import Mapping

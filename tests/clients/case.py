@@ -17,6 +17,7 @@ from tests.fakes.images import Image, Index, Piece, make_image, make_index
 from tests.integration.daemon import Daemon, Settings, free_port
 
 APP = "library/mirrord-test"
+DERIVED = "library/mirrord-derived"
 MULTI = "library/mirrord-multi"
 
 PUSHED = "team/app"
@@ -84,7 +85,10 @@ class ClientCase(SynchronousTestCase):
         self.addCleanup(self.registry.stop)
         self.registry.start(lambda: _responds(f"http://127.0.0.1:{port}/v2/"))
         index = make_index([make_image([70_000], seed=2), make_image([70_000], 3, "arm64")])
-        for name, content in ((APP, make_image([12_000_000, 300_000, 5_000], seed=1)), (MULTI, index)):
+        app = make_image([12_000_000, 300_000, 5_000], seed=1)
+        # The next image has the same base layer.
+        derived = make_image([20_000], seed=4, base=app.layers[:1])
+        for name, content in ((APP, app), (DERIVED, derived), (MULTI, index)):
             layout = self.folder / name.replace("/", "-")
             write_layout(layout, content)
             target = f"docker://127.0.0.1:{port}/{name}:latest"
@@ -110,6 +114,13 @@ class ClientCase(SynchronousTestCase):
         """Stop the daemon: it exits with status 0 and has logged no traceback."""
         self.daemon.stop()
         self.assertEqual(self.daemon.bad_lines(), [], self.daemon.log[-6000:])
+
+    def wait_until_complete(self, name: str) -> None:
+        """Wait until all of an image is stored, and confirmed for its repository."""
+        deadline = time.monotonic() + 10
+        while not self.daemon.is_complete(f"docker.io/{name}:latest"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
 
     def stop_upstream(self) -> None:
         """Stop the registry once all that was pulled is stored, and let all cached tags become stale."""

@@ -1,6 +1,6 @@
 import json
 
-from tests.clients.case import APP, MULTI, PASSWORD, USER, ClientCase
+from tests.clients.case import APP, DERIVED, MULTI, PASSWORD, USER, ClientCase
 from tests.clients.programs import find, run
 
 _REGISTRIES = """
@@ -18,6 +18,7 @@ class PodmanCase(ClientCase):
     def setUp(self) -> None:
         self.podman = find("podman")
         super().setUp()
+        self.host = self.folder
         self.registries = self.folder / "registries.conf"
         self.registries.write_text(_REGISTRIES.format(port=self.daemon.port))
         self.policy = self.folder / "policy.json"
@@ -29,11 +30,11 @@ class PodmanCase(ClientCase):
     def _podman(self, *arguments: str, is_good: bool = True) -> str:
         folders = (
             "--root",
-            str(self.folder / "p"),
+            str(self.host / "p"),
             "--runroot",
-            str(self.folder / "r"),
+            str(self.host / "r"),
             "--tmpdir",
-            str(self.folder / "t"),
+            str(self.host / "t"),
         )
         environment = {
             "CONTAINERS_REGISTRIES_CONF": str(self.registries),
@@ -61,6 +62,15 @@ class PodmanTests(PodmanCase):
         """Podman pulls an index by its tag, and one architecture of it by digest."""
         image = self._pull(MULTI)
         self.assertIn(image, self._podman("images", "-q", "--no-trunc"))
+
+    def test_pulls_a_shared_layer_without_the_upstream(self) -> None:
+        """A host with the base layer pulls an image; then, without the upstream, an empty host pulls it."""
+        self._pull(APP)
+        image = self._pull(DERIVED)
+        self.wait_until_complete(DERIVED)
+        self.stop_upstream()
+        self.host = self.folder / "empty"
+        self.assertEqual(self._pull(DERIVED), image)
 
     def test_pushes_what_it_pulled(self) -> None:
         """Podman pushes an image, and pulls it back after deleting it."""

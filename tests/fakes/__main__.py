@@ -12,7 +12,7 @@ from twisted.internet.task import react
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from tests.fakes.images import make_image, random_bytes
+from tests.fakes.images import Piece, make_image, random_bytes
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_process import Pushed, Stored, decode_fault
 from tests.fakes.state import RegistryBehavior
@@ -55,6 +55,15 @@ class CommandProtocol(LineReceiver):
 
     async def _do_put_zeros(self, size: int, count: int, repository: str) -> object:
         return self._registry.content.put_zeros(repository, size, count)
+
+    async def _do_put_content(self, content: str, repository: str) -> None:
+        self._registry.put_blob(content.encode(), repository)
+
+    async def _do_put_manifest(self, content: str, media_type: str, repository: str, tag: str | None) -> None:
+        self._registry.content.put_manifest(repository, Piece(media_type, content.encode()), tag)
+
+    async def _do_list_referrer(self, descriptor: dict[str, object], repository: str) -> None:
+        self._registry.content.repository(repository).listed.append(descriptor)
 
     async def _do_put_tag(self, tag: str, manifest: str, repository: str) -> None:
         self._registry.content.repository(repository).tags[tag] = manifest

@@ -9,11 +9,12 @@ from tests.fakes.images import OCI_INDEX, Image, Index, Piece, digest_of
 
 @attrs.define(eq=False)
 class RepositoryContent:
-    """The content of one repository."""
+    """The content of one repository; `listed` are descriptors in every list of referrers, true or not."""
 
     tags: dict[str, str] = attrs.field(factory=dict)
     manifests: dict[str, Piece] = attrs.field(factory=dict)
     blobs: dict[str, Piece] = attrs.field(factory=dict)
+    listed: list[dict[str, object]] = attrs.field(factory=list)
 
     def manifest(self, reference: str) -> Piece | None:
         """Return the manifest that a tag or a digest names."""
@@ -21,7 +22,7 @@ class RepositoryContent:
 
     def referrers(self, digest: str, artifact_type: str | None) -> dict[str, object]:
         """Return an index of the manifests whose subject is `digest`."""
-        found = []
+        found = list(self.listed)
         for piece in self.manifests.values():
             document = json.loads(piece.content)
             kind = document.get("artifactType")
@@ -64,6 +65,14 @@ class RegistryContent:
         for digest in digests:
             pieces[digest] = piece
         return digests
+
+    def put_manifest(self, name: str, manifest: Piece, tag: str | None = None) -> Piece:
+        """Push a manifest, whether or not the repository has what it references."""
+        repository = self.repository(name)
+        repository.manifests[manifest.digest] = manifest
+        if tag is not None:
+            repository.tags[tag] = manifest.digest
+        return manifest
 
     def blob(self, digest: str) -> Piece | None:
         """Return a blob of any repository."""

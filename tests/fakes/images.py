@@ -80,9 +80,14 @@ def make_layer(size: int, seed: int) -> Piece:
     return Piece(OCI_LAYER, archive.getvalue())
 
 
-def make_image(sizes: Sequence[int] = (64 * 1024,), seed: int = 1, architecture: str = "amd64") -> Image:
-    """Return an image with a layer of each of `sizes` bytes."""
-    layers = tuple(make_layer(size, seed * 1000 + place) for place, size in enumerate(sizes))
+def make_image(
+    sizes: Sequence[int] = (64 * 1024,),
+    seed: int = 1,
+    architecture: str = "amd64",
+    base: Sequence[Piece] = (),
+) -> Image:
+    """Return an image with the layers of `base` and a layer of each of `sizes` bytes."""
+    layers = (*base, *(make_layer(size, seed * 1000 + place) for place, size in enumerate(sizes)))
     config = Piece(
         OCI_CONFIG,
         _json(

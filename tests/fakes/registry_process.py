@@ -21,7 +21,7 @@ import attrs
 
 from tests.fakes import faults
 from tests.fakes.faults import Fault, Kind
-from tests.fakes.images import Image, Piece
+from tests.fakes.images import OCI_MANIFEST, Image, Piece
 from tests.fakes.journal import Journal, JournalEntry, RecordedRequest
 from tests.fakes.state import RegistryBehavior
 
@@ -136,6 +136,21 @@ class RegistryProcess:
         """Push large blobs that no client can verify, and return their digests."""
         digests: list[str] = self._do("put_zeros", size=size, count=count, repository=repository)
         return digests
+
+    def put_content(self, content: bytes, repository: str) -> None:
+        """Push a blob of text."""
+        self._do("put_content", content=content.decode(), repository=repository)
+
+    def put_manifest(
+        self, content: bytes, repository: str, tag: str | None = None, media_type: str = OCI_MANIFEST
+    ) -> None:
+        """Push a manifest, whether or not the repository has what it references."""
+        text = content.decode()
+        self._do("put_manifest", content=text, media_type=media_type, repository=repository, tag=tag)
+
+    def list_referrer(self, descriptor: dict[str, object], repository: str) -> None:
+        """Add a descriptor to all lists of referrers, whether or not the repository has the manifest."""
+        self._do("list_referrer", descriptor=descriptor, repository=repository)
 
     def put_tag(self, tag: str, manifest: str, repository: str = "library/app") -> None:
         """Tag a manifest of the repository."""

@@ -119,7 +119,6 @@ class Repositories:
             upstreams=self.upstreams,
             blobs=self.downloads,
             confirmation=self.confirmation,
-            files=opened.blobs,
             manifests=opened.manifests,
             index=opened.index,
             clock=self.clock,

@@ -115,6 +115,12 @@ class Daemon:
         tags = [tag for repository in map(json.loads, listed) for tag in repository["tags"]]
         return not status["downloads"] and all(tag["is_held"] for tag in tags)
 
+    def is_complete(self, reference: str) -> bool:
+        """Return whether all of an image is stored, and confirmed for its repository."""
+        explanation = json.loads(pull(f"{self.command_url}/why?reference={reference}").body)
+        is_held = bool(explanation["manifest"] and explanation["manifest"]["is_held"])
+        return is_held and {blob["state"] for blob in explanation["blobs"]} == {"held"}
+
     @property
     def store(self) -> Path:
         return self.folder / "store"

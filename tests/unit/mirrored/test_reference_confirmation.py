@@ -87,6 +87,20 @@ class ReferenceConfirmationTests(SynchronousTestCase):
 
         self.assertTrue(self.is_linked(b"absent"))
 
+    def test_being_pulled(self) -> None:
+        """A blob that is being downloaded through the same repository needs no confirmation."""
+        self.upstream.add(b"absent")
+        self.get()
+        opening = Deferred.fromCoroutine(self.repositories.mirrored(OTHER).open_blob(Digest.of(b"absent")))
+        self.addCleanup(self.successResultOf(opening).blob.close)
+        self.wait()
+        self.upstream.bodies[0].finish()
+        self.wait()
+
+        requested = {each.name for each in self.upstream.requests if each.method == "HEAD blob"}
+        self.assertEqual({str(Digest.of(b"base")), str(Digest.of(EMPTY))}, requested)
+        self.assertTrue(self.is_linked(b"absent"))
+
     def test_failed(self) -> None:
         """References of a manifest are tried again, at growing intervals, after the upstream failed."""
         self.upstream.failing, self.upstream.failing_method = UpstreamRefused("down"), "HEAD blob"

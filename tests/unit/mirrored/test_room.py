@@ -11,7 +11,9 @@ from mirrord.gc.plan import GCLimits
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
+from mirrord.mirrored.confirmation import LinkConfirmation
 from mirrord.mirrored.fetch import STRIDE_BYTES
+from mirrord.mirrored.size_hints import SizeHints
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import TooManyDownloads, Unavailable
@@ -45,11 +47,20 @@ class RoomCase(SynchronousTestCase):
             hosted=HostedSweeper(opened.hosted_gc, self.clock),
         )
         self.hub = FakeUpstream()
+        writer = CacheWriter(opened.manifests, self.collector)
         self.downloads = BlobDownloads(
             upstreams={"docker.io": self.hub},
             files=opened.blobs,
             index=opened.index,
-            writer=CacheWriter(opened.manifests, self.collector),
+            writer=writer,
+            confirmation=LinkConfirmation(
+                upstreams={"docker.io": self.hub},
+                files=opened.blobs,
+                manifests=opened.manifests,
+                index=opened.index,
+                writer=writer,
+            ),
+            hints=SizeHints(),
             clock=self.clock,
             random=lambda: 1.0,
             corrupt=AgedCache(self.clock.seconds, 100),
