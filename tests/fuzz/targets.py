@@ -20,6 +20,7 @@ from mirrord.oci.errors import RegistryError, UpstreamRefused
 from mirrord.oci.manifests import MAX_REFERENCES, Manifest
 from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ChunkRange, parse
+from mirrord.store.journal import RecordFile
 from mirrord.upstream.challenge import Challenge, choose
 from mirrord.upstream.lists import next_page
 from mirrord.upstream.origin import WebOrigin
@@ -98,6 +99,16 @@ def _parse_config(text: str) -> Config:
     return parse_config(text, environment={"HOME": "/root"}, reads_passwords=False)
 
 
+def journal(content: bytes) -> None:
+    """A journal file is whole records and the offset after them; their facts are known, or rejected."""
+    file = RecordFile.parse(content)
+    assert 0 <= file.end <= len(content)
+    assert file.damage is None or file.damage < file.end
+    for record in file.records:
+        with contextlib.suppress(ValueError):
+            assert len(record.facts) >= 0
+
+
 def htpasswd(content: bytes) -> None:
     """A file of users has a bcrypt hash for each of them, or is rejected."""
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
@@ -150,6 +161,7 @@ TARGETS: Mapping[str, Target] = {
         config,
         content_range,
         htpasswd,
+        journal,
         image_reference,
         link,
         manifest,

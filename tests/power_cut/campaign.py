@@ -16,7 +16,7 @@ from tests.fakes.images import make_image
 from tests.fakes.registry_process import RegistryProcess
 from tests.integration.pushing import NOWHERE
 from tests.power_cut.disk import mounted
-from tests.power_cut.scenarios import Conditions, Scenario, busy, recovering, restoring
+from tests.power_cut.scenarios import Conditions, Scenario, busy, rebuilding, recovering, restoring
 from tests.workload.checks import check, find_problems
 from tests.workload.daemon import KEEP_NOTHING, DiskDaemon, hosting
 
@@ -94,6 +94,11 @@ def record(folder: Path, given: Conditions, states: int) -> list[Scenario]:
     scenarios = [first, restoring(folder / "restore", given)]
     for number, cut in enumerate(choose_cuts([first], 1 + states // _STATES_PER_RECOVERY, given.seed)):
         scenarios.append(recovering(folder / f"recovery-{number}", given, first, cut.at))
+    started = first.parts["first start"].end
+    for number, cut in enumerate(choose_cuts([first], 2 + states // _STATES_PER_RECOVERY, given.seed + 1)):
+        # Before the end of the first start there may be no index to lose.
+        lost = max(cut.at, started)
+        scenarios.append(rebuilding(folder / f"rebuild-{number}", given, first, lost))
     return scenarios
 
 

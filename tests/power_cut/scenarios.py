@@ -1,5 +1,6 @@
 """What the daemon is doing when the power is cut: recordings of a disk under load, and of its recovery."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from tests.integration.daemon import ROOT
 from tests.power_cut.disk import copy_disk, make_disk, mounted, recorded
 from tests.power_cut.recording import Recording
 from tests.workload.client import RandomClient, working
@@ -14,6 +16,7 @@ from tests.workload.daemon import DiskDaemon, hosting
 from tests.workload.history import Change, History
 
 _CLIENTS = 4
+_HURRIED = Path(__file__).with_name("hurried")
 
 
 @attrs.frozen
@@ -113,7 +116,10 @@ def busy(folder: Path, conditions: Conditions) -> Scenario:
                 backups = [stage.back_up(), stage.back_up()]
         with stage.part("restart"):
             stage.daemon.stop()
+            stage.daemon.environment["PYTHONPATH"] = f"{_HURRIED}{os.pathsep}{ROOT}"
             stage.daemon.start()
+        with stage.part("journal compaction"), load(stage.daemon, stage.history, conditions):
+            time.sleep(2)
     return Scenario(recording=stage.recording, history=stage.history, parts=stage.parts, backups=backups)
 
 
@@ -124,6 +130,30 @@ def recovering(folder: Path, conditions: Conditions, begun: Scenario, at: int) -
     begun.recording.cut(at, conditions.seed, image)
     stage_after = _stage(folder, image, conditions, lambda clock: begun.history.continued(clock, at))
     with stage_after as stage, stage.part("recovery"):
+        stage.daemon.start()
+        with load(stage.daemon, stage.history, conditions):
+            time.sleep(0.5)
+    return Scenario(recording=stage.recording, history=stage.history, parts=stage.parts)
+
+
+def rebuilding(folder: Path, conditions: Conditions, begun: Scenario, at: int) -> Scenario:
+    """Record the start after a power cut that also took the index: it is made again from the journal."""
+    image, mountpoint = folder / "cut", folder / "cut.mounted"
+    folder.mkdir()
+    begun.recording.cut(at, conditions.seed, image)
+    with mounted(image, mountpoint):
+        store = mountpoint / "store"
+        index = store / "index.sqlite"
+        (store / "index.sqlite-wal").unlink(missing_ok=True)
+        match at % 3:
+            case 0:
+                index.unlink()
+            case 1:
+                index.write_bytes(b"")
+            case 2:
+                index.write_bytes(b"garbage" * 1000)
+    stage_after = _stage(folder, image, conditions, lambda clock: begun.history.continued(clock, at))
+    with stage_after as stage, stage.part("index lost"):
         stage.daemon.start()
         with load(stage.daemon, stage.history, conditions):
             time.sleep(0.5)
