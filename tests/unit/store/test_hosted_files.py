@@ -1,0 +1,222 @@
+"""Hosted content has its own folder, whichever way it came there."""
+
+import errno
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mirrord.oci.content import ContentKind
+from mirrord.oci.digest import Digest
+from mirrord.oci.manifests import OCTET_STREAM, Descriptor
+from mirrord.store.copying import copy_content, link_content, move_content
+from mirrord.store.quarantine import KEPT_SECONDS
+from tests.unit.store.cases import APP, UBUNTU, V1, WEB, PushTestCase, layer, manifest
+
+IMAGE = manifest(layer(b"x"))
+X = Digest.of(b"x")
+BLOB = Descriptor(OCTET_STREAM, X, 1)
+
+
+class FolderTests(PushTestCase):
+    def files(self, *, is_hosted: bool) -> set[str]:
+        folder = self.layout.hosted if is_hosted else self.layout.mirrored
+        return {file.name for each in folder.fan_outs() for file in each.path.glob("*")}
+
+    def test_pushed_content_is_in_the_hosted_folder(self) -> None:
+        """Pushed blobs and manifests are in the hosted folder, pulled ones in that of the cache."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        mirrored = self.add_blob(b"m")
+        self.assertEqual({X.encoded, IMAGE.digest.encoded}, self.files(is_hosted=True))
+        self.assertEqual({mirrored.encoded}, self.files(is_hosted=False))
+
+    def test_pushing_what_is_cached(self) -> None:
+        """A push of content that is cached leaves one copy of it, which mirrored repositories read too."""
+        self.add_blob(b"x")
+        self.add_manifest(UBUNTU, IMAGE)
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.assertEqual(set(), self.files(is_hosted=False))
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(X), self.read_manifest(IMAGE.digest)))
+        self.assertEqual(0, self.store.eviction.total_bytes)
+
+    def test_mounting_what_is_cached(self) -> None:
+        """A mount of a cached blob leaves one copy, in the hosted folder, which eviction does not touch."""
+        self.add_blob(b"x")
+        self.assertTrue(self.result(self.store.hosted.add_blob(APP, BLOB)))
+        self.assertEqual(({X.encoded}, set()), (self.files(is_hosted=True), self.files(is_hosted=False)))
+        self.evict_all()
+        self.assertEqual(b"x", self.read_blob(X))
+
+    def test_a_mount_that_finds_no_file(self) -> None:
+        """A blob whose file is gone cannot be mounted, although a repository has it."""
+        self.push_blob(b"x")
+        self.layout.content(ContentKind.BLOB, X, is_hosted=True).unlink()
+        self.assertFalse(self.result(self.store.hosted.add_blob(WEB, BLOB)))
+        self.assertFalse(self.has(X, WEB))
+
+    def test_an_upgrade_moves_content(self) -> None:
+        """Content that an earlier version stored in the cache is served at once, and moved to its folder."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.result(self.store.close())
+        for kind, digest in ((ContentKind.BLOB, X), (ContentKind.MANIFEST, IMAGE.digest)):
+            target, source = self.layout.candidates(kind, digest, is_hosted=False)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+        self.store = self.open()
+        self.evict_all()
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(X), self.read_manifest(IMAGE.digest)))
+        self.reconcile()
+        self.assertEqual({X.encoded, IMAGE.digest.encoded}, self.files(is_hosted=True))
+        self.assertEqual(set(), self.files(is_hosted=False))
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(X), self.read_manifest(IMAGE.digest)))
+
+    def test_a_cached_copy_that_was_left(self) -> None:
+        """A cached file of hosted content that an earlier run left is deleted."""
+        self.push_blob(b"x")
+        cached, hosted = self.layout.candidates(ContentKind.BLOB, X, is_hosted=False)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        cached.write_bytes(hosted.read_bytes())
+        self.reopen()
+        self.reconcile()
+        self.assertEqual(set(), self.files(is_hosted=False))
+        self.assertEqual(b"x", self.read_blob(X))
+
+    def test_deleted_content_that_is_mirrored_too_returns_to_the_cache(self) -> None:
+        """Content that only a mirrored repository has any more is in the folder of the cache."""
+        self.push_blob(b"x")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.result(self.store.hosted.delete(APP, X))
+        entries = [each for page in self.store.hosted_gc.unlinked() for each in page]
+        self.result(self.store.hosted_gc.return_to_cache(entries))
+        self.assertEqual((set(), {X.encoded}), (self.files(is_hosted=True), self.files(is_hosted=False)))
+        self.assertEqual(b"x", self.read_blob(X))
+
+
+class QuarantineTests(PushTestCase):
+    def unrecorded(self, content: bytes = b"unrecorded") -> Digest:
+        """Put content into the hosted folder that no repository has, as a push that was killed does."""
+        digest = Digest.of(content)
+        path = self.layout.content(ContentKind.BLOB, digest, is_hosted=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return digest
+
+    def quarantined(self) -> list[str]:
+        return sorted(path.name for path in self.layout.quarantine.iterdir())
+
+    def test_unrecorded_content_is_neither_evicted_nor_served(self) -> None:
+        """Content that no record accounts for goes to quarantine, and is not counted as cached."""
+        digest = self.unrecorded()
+        self.reopen()
+        self.reconcile()
+        self.assertEqual([f"blob-sha256-{digest.encoded}"], self.quarantined())
+        self.assertIsNone(self.read_blob(digest))
+        self.assertEqual(0, self.store.eviction.total_bytes)
+        self.evict_all()
+        self.assertEqual((1, 4096), (self.store.quarantine.total_entries, self.store.quarantine.total_bytes))
+
+    def test_it_is_kept_for_a_month(self) -> None:
+        """Content leaves quarantine after 30 days of service, across restarts."""
+        self.unrecorded()
+        self.reopen()
+        self.reconcile()
+        self.pass_time(KEPT_SECONDS - 10)
+        self.assertEqual(0, self.result(self.store.hosted_gc.remove_quarantined()))
+        self.reopen()
+        self.pass_time(20)
+        self.assertEqual(1, self.result(self.store.hosted_gc.remove_quarantined()))
+        self.assertEqual([], self.quarantined())
+
+    def test_a_push_is_not_disturbed(self) -> None:
+        """A file whose push is about to link it is not moved away."""
+        digest = self.unrecorded(b"x")
+        contents = self.store.contents
+
+        async def push() -> None:
+            async with contents.claimed(ContentKind.BLOB, digest):
+                await self.store.quarantine.put_unrecorded(ContentKind.BLOB, digest)
+
+        self.result(push())
+        self.assertEqual([], self.quarantined())
+
+    def test_linked_content_is_taken_out_again(self) -> None:
+        """Content that a repository has, and that is in quarantine only, is served again after a start."""
+        self.push_blob(b"x")
+        self.result(self.store.close())
+        path = self.layout.content(ContentKind.BLOB, X, is_hosted=True)
+        path.rename(self.layout.quarantine / f"blob-sha256-{X.encoded}")
+        self.store = self.open()
+        self.reconcile()
+        self.assertEqual(b"x", self.read_blob(X))
+        self.assertEqual([], self.quarantined())
+
+    def test_damaged_content(self) -> None:
+        """A damaged hosted file goes to quarantine; pushed again, it is served."""
+        self.push_blob(b"x")
+        self.layout.content(ContentKind.BLOB, X, is_hosted=True).write_bytes(b"y")
+        self.store.contents.bodies.drop(ContentKind.BLOB, X)
+        self.assertIsNone(self.read_blob(X))
+        self.assertEqual([f"blob-sha256-{X.encoded}"], self.quarantined())
+        self.push_blob(b"x")
+        self.assertEqual(b"x", self.read_blob(X))
+
+
+class CopyingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.source, self.target, self.scratch = (
+            self.folder / name for name in ("source", "a/b/t", "scratch")
+        )
+        self.source.write_bytes(b"x")
+
+    def test_moving(self) -> None:
+        """A moved file is at its new place only."""
+        self.assertTrue(move_content(self.source, self.target, X, self.scratch, has_room))
+        self.assertEqual((b"x", False), (self.target.read_bytes(), self.source.exists()))
+
+    def test_moving_to_another_file_system(self) -> None:
+        """A file that cannot be renamed to another file system is copied, verified, and then deleted."""
+        other = elsewhere(self)
+        self.assertTrue(move_content(self.source, other / "t", X, other / "s", has_room))
+        self.assertEqual((b"x", False), ((other / "t").read_bytes(), self.source.exists()))
+
+    def test_a_damaged_file_is_not_copied(self) -> None:
+        """A copy is made only of bytes that match the digest."""
+        self.source.write_bytes(b"y")
+        self.assertFalse(copy_content(self.source, self.target, X, self.scratch, has_room))
+        self.assertEqual([self.source], [path for path in self.folder.rglob("*") if path.is_file()])
+
+    def test_missing_files(self) -> None:
+        """What does not exist is neither moved, linked nor copied."""
+        self.source.unlink()
+        for transfer in (move_content, link_content, copy_content):
+            self.assertFalse(transfer(self.source, self.target, X, self.scratch, has_room))
+
+    def test_a_copy_needs_room(self) -> None:
+        """Without room for a copy there is none, and the file stays where it is."""
+        error = self.assertRaises(
+            OSError, copy_content, self.source, self.target, X, self.scratch, lambda size: size < 1
+        )
+        self.assertEqual(errno.ENOSPC, error.errno)
+        self.assertEqual([self.source], [path for path in self.folder.rglob("*") if path.is_file()])
+
+    def test_a_link_needs_none(self) -> None:
+        """On one file system a second name is enough; one that exists is left alone."""
+        for _ in range(2):
+            self.assertTrue(link_content(self.source, self.target, X, self.scratch, lambda _: False))
+        self.assertEqual(2, self.source.stat().st_nlink)
+
+
+def has_room(_: int) -> bool:
+    return True
+
+
+def elsewhere(case: SynchronousTestCase) -> Path:
+    """Return a folder on another file system than that of the tests."""
+    folder = TemporaryDirectory(dir="/dev/shm")
+    case.addCleanup(folder.cleanup)
+    return Path(folder.name)
