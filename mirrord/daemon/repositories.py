@@ -103,7 +103,7 @@ def _hosted_services(
         referrers=HostedReferrers(store.hosted, store.manifests),
         uploader=Uploader(store.uploads, collector, config.hosted.max_upload_size),
         mounter=Mounter(store.hosted),
-        pusher=ManifestPusher(links=store.hosted, space=collector, clock=clock),
+        pusher=ManifestPusher(links=store.hosted, content=store.browser, space=collector, clock=clock),
         deletion=HostedDeletion(
             links=store.hosted, graph=store.hosted_gc, clock=clock, is_allowed=config.hosted.delete
         ),

@@ -12,8 +12,9 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from mirrord.flight.cooperate import yield_to_reactor
-from mirrord.hosted.ports import HostedLinks, HostedSpace
+from mirrord.hosted.ports import HostedContent, HostedLinks, HostedSpace
 from mirrord.hosted.pushed_manifest import PushedManifest
+from mirrord.oci.content import ContentKind, HostedLink
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     ContentTooLarge,
@@ -35,6 +36,7 @@ class ManifestPusher:
     """Accepts manifests."""
 
     _links: HostedLinks
+    _content: HostedContent
     _space: HostedSpace
     _clock: IReactorTime
 
@@ -85,7 +87,7 @@ class ManifestPusher:
             if number % _REFERENCES_A_SLICE == 0:
                 await yield_to_reactor(self._clock)
             link = self._links.link(name, descriptor.digest, is_manifest=is_manifest)
-            if link is None:
+            if link is None or not self._has_file(link):
                 raise ManifestBlobUnknown(
                     "the repository does not have content that the manifest references",
                     detail=str(descriptor.digest),
@@ -95,6 +97,10 @@ class ManifestPusher:
                     "the manifest gives a wrong size for content that it references",
                     detail=str(descriptor.digest),
                 )
+
+    def _has_file(self, link: HostedLink) -> bool:
+        kind = ContentKind.MANIFEST if link.is_manifest else ContentKind.BLOB
+        return self._content.has_file(kind, link.descriptor.digest)
 
 
 async def _read(body: RequestBody, algorithm: str) -> tuple[bytes, Digest]:

@@ -203,6 +203,10 @@ class HostedContent(Protocol):
         """Return the size of stored content; None if it is not stored."""
         ...
 
+    def has_file(self, kind: ContentKind, digest: Digest) -> bool:
+        """Return whether the disk itself has stored content, in full length."""
+        ...
+
     async def manifest(self, digest: Digest) -> Manifest | None:
         """Return a stored manifest; None if there is none, or it is damaged."""
         ...

@@ -100,8 +100,11 @@ class HostedRepository(Repository, RepositoryWriter):
 
     @_with_hit
     async def head_manifest(self, reference: Reference) -> DescriptorResult:
-        """Return the descriptor of what `reference` names."""
-        return DescriptorResult(self._manifest(reference), CacheResult.hit())
+        """Return the descriptor of what `reference` names; what the disk has lost can be pushed again."""
+        descriptor = self._manifest(reference)
+        if not self._services.content.has_file(ContentKind.MANIFEST, descriptor.digest):
+            raise ManifestUnknown("the disk has lost this manifest; push it again")
+        return DescriptorResult(descriptor, CacheResult.hit())
 
     @_with_hit
     async def open_blob(self, digest: Digest, client: str | None = None) -> BlobResult:
@@ -114,8 +117,11 @@ class HostedRepository(Repository, RepositoryWriter):
 
     @_with_hit
     async def head_blob(self, digest: Digest) -> BlobSizeResult:
-        """Return the size of a blob."""
-        return BlobSizeResult(self._blob(digest).size, CacheResult.hit())
+        """Return the size of a blob; what the disk has lost can be pushed again."""
+        descriptor = self._blob(digest)
+        if not self._services.content.has_file(ContentKind.BLOB, digest):
+            raise BlobUnknown("the disk has lost this blob; push it again")
+        return BlobSizeResult(descriptor.size, CacheResult.hit())
 
     @_with_hit
     async def list_tags(self, page: Page) -> TagListResult:

@@ -4,6 +4,7 @@ Listings are read from the file alone, page by page, so that a store of any size
 daemon serves clients; `flush` brings the file up to date first.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import attrs
@@ -115,6 +116,15 @@ class StoreBrowser:
         """Return the size of stored content; None if it is not stored."""
         row = self._contents.get(kind, digest)
         return None if row is None else row.size
+
+    def has_file(self, kind: ContentKind, digest: Digest) -> bool:
+        """Return whether the disk itself has stored content, in full length."""
+        row = self._contents.get(kind, digest)
+        if row is not None:
+            for path in self._layout.candidates(kind, digest, is_hosted=row.is_hosted):
+                with contextlib.suppress(FileNotFoundError):
+                    return path.stat().st_size == row.size
+        return False
 
     def partial_size(self, digest: Digest) -> int | None:
         """Return the size of the partial that an interrupted download of this blob left, if there is one."""

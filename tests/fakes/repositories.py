@@ -215,7 +215,7 @@ class Repositories:
             referrers=HostedReferrers(opened.hosted, opened.manifests),
             uploader=Uploader(opened.uploads, self.space, self.max_upload_bytes),
             mounter=Mounter(opened.hosted),
-            pusher=ManifestPusher(links=opened.hosted, space=self.space, clock=clock),
+            pusher=ManifestPusher(links=opened.hosted, content=opened.browser, space=self.space, clock=clock),
             deletion=HostedDeletion(
                 links=opened.hosted, graph=opened.hosted_gc, clock=clock, is_allowed=self.can_delete
             ),

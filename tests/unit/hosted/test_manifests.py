@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from mirrord.hosted.manifests import ManifestPusher
 from mirrord.hosted.ports import HostedLinks
 from mirrord.hosted.pushed_manifest import PushedManifest
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import (
     ContentTooLarge,
@@ -71,6 +72,13 @@ class ManifestCase(HostedCase):
 
 
 class ManifestPusherTests(ManifestCase):
+    def test_lost_content(self) -> None:
+        """A manifest that references a blob whose file is gone is rejected, until that is pushed again."""
+        self.store.layout.content(ContentKind.BLOB, Digest.of(b"{}"), is_hosted=True).unlink()
+        self.assert_rejected(ManifestBlobUnknown, encoded(IMAGE))
+        self.push_blob(b"{}")
+        self.successResultOf(self.push(encoded(IMAGE)))
+
     def test_verbatim(self) -> None:
         """A manifest is stored verbatim, under its sha256 digest and its tag."""
         body = b"  " + encoded(IMAGE, unknown={"a": None})
@@ -126,7 +134,9 @@ class ManifestPusherTests(ManifestCase):
     def test_many_references(self) -> None:
         """Thousands of references are looked up once each, in slices."""
         links: Any = CountingLinks(self.links)
-        pusher = ManifestPusher(links=links, space=self.space, clock=self.clock)
+        pusher = ManifestPusher(
+            links=links, content=self.store.opened.browser, space=self.space, clock=self.clock
+        )
         layers = [
             {**CONFIG, "digest": str(self.push_blob(b"%d" % number)), "size": 1} for number in range(10)
         ]
@@ -141,6 +151,7 @@ class ManifestPusherTests(ManifestCase):
         """Content that is deleted between the first check and the commit is missed."""
         pusher = ManifestPusher(
             links=self.links,
+            content=self.store.opened.browser,
             space=DeletingSpace(self.links),
             clock=self.clock,
         )

@@ -50,6 +50,18 @@ class HostedRepositoryTests(HostedCase):
         self.failure(self.repository.open_blob(BLOB), Unavailable)
         self.failure(self.repository.get_manifest(Tag("1")), Unavailable)
 
+    def test_lost_is_pushed_again(self) -> None:
+        """A client that asks what is there, as one that pushes does, pushes what the disk has lost again."""
+        for kind, digest in ((ContentKind.BLOB, BLOB), (ContentKind.MANIFEST, LIST.digest)):
+            self.store.layout.content(kind, digest, is_hosted=True).unlink()
+        self.failure(self.repository.head_blob(BLOB), BlobUnknown)
+        self.failure(self.repository.head_manifest(Tag("1")), ManifestUnknown)
+        self.push_blob(b"blob", self.repository.key.repository)
+        self.result(self.links.put_manifest(self.repository.key.repository, LIST, [Tag("1")]))
+        self.assertEqual(4, self.result(self.repository.head_blob(BLOB)).size)
+        self.assertEqual(LIST.descriptor, self.result(self.repository.head_manifest(Tag("1"))).descriptor)
+        self.assertEqual(b"blob", self.store.blob(BLOB))
+
     def test_tags(self) -> None:
         """A page of tags begins after its last name, and has one more than its limit."""
         for page, tags in ((Page(), ("1", "2")), (Page(1), ("1", "2")), (Page(5, "1"), ("2",))):
