@@ -33,9 +33,9 @@ class OperatorCase(HostedCase):
         return ended.lines
 
     def path_of(self, content: bytes, kind: str = "blobs") -> Path:
-        """Return the path of content in the store."""
+        """Return the path of hosted content."""
         algorithm, _, digits = digest_of(content).partition(":")
-        return self.daemon.store / kind / algorithm / digits[:2] / digits
+        return self.daemon.store / "hosted" / kind / algorithm / digits[:2] / digits
 
 
 class CommandTests(OperatorCase):

@@ -118,7 +118,7 @@ class ManyTests(HostedCase):
             self.addCleanup(client.close)
             head = f"PATCH {location} HTTP/1.1\r\nHost: here\r\nContent-Length: {MB}\r\n\r\n"
             client.sendall(head.encode() + bytes(256 * KIB))
-        sessions = self.daemon.store / "uploads"
+        sessions = self.daemon.store / "hosted" / "uploads"
         paths = [sessions / location.rpartition("/")[2] for location in locations]
         deadline = time.monotonic() + 30
         while not all(path.stat().st_size == 256 * KIB for path in paths):
@@ -145,7 +145,7 @@ class LargeTests(HostedCase):
         client.sendall(head.encode())
 
         self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 413 "))
-        self.assertEqual([], list((self.daemon.store / "uploads").glob(f"*-{self._mark()}-*")))
+        self.assertEqual([], list((self.daemon.store / "hosted" / "uploads").glob(f"*-{self._mark()}-*")))
 
     def test_crossing(self) -> None:
         """A stream is 413 when it exceeds the limit, and not more than that is stored."""
@@ -187,7 +187,7 @@ class TogetherTests(HostedCase):
 
         self.assertEqual([201] * CLIENTS, [each.status for each in responses])
         self.assert_blob(content)
-        self.assertEqual([], list((self.daemon.store / "uploads").iterdir()))
+        self.assertEqual([], list((self.daemon.store / "hosted" / "uploads").iterdir()))
         self.assertLess(self.daemon.disk_bytes(), 2 * len(content))
 
     def test_one_tag(self) -> None:
