@@ -1,5 +1,6 @@
 """`mirrord backup`: a copy of hosted repositories; and the progress of a backup or a restore."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from mirrord.cli.configuration import read_config
 from mirrord.cli.exit_status import CommandError, NotFound
 from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
 from mirrord.cli.global_options import GlobalOptions, with_global_options
+from mirrord.cli.ownership import Owner
 from mirrord.cli.progress import ProgressDisplay
 from mirrord.store.backup import BackupProgress, BackupShrinks, back_up
 from mirrord.store.layout import Layout
@@ -39,8 +41,10 @@ def backup(options: GlobalOptions, directory: Path, *, is_copy: bool, prunes: bo
     """
     config = read_config(options)
     layout = Layout(config.store.path.absolute(), config.hosted_folder.absolute())
-    if not layout.index.exists():
-        raise NotFound(f"there is no store in {layout.root}")
+    reader = Owner.of(layout.root, layout.hosted_root)
+    with reader.acting():
+        if not layout.index.exists():
+            raise NotFound(f"there is no store in {layout.root}")
     target = directory.absolute()
     if (
         Layout(target).lock.exists()
@@ -48,9 +52,10 @@ def backup(options: GlobalOptions, directory: Path, *, is_copy: bool, prunes: bo
         or _is_inside(target, layout.hosted_root)
     ):
         raise CommandError(f"{directory} is a store, or inside one; use a separate directory")
-    copy = partial(back_up, layout, target, may_link=not is_copy, prunes=prunes)
+    copy = partial(back_up, layout, target, may_link=not is_copy, prunes=prunes, as_reader=reader.acting)
     try:
-        run_copy(copy, is_json=is_json)
+        with Owner.of(target).acting():
+            run_copy(copy, is_json=is_json)
     except BackupShrinks as error:
         raise CommandError(f"{error}; if that is right, use --prune") from None
 
@@ -85,9 +90,8 @@ def _copy(copy: Copy, *, is_json: bool) -> BackupProgress:
         with ProgressDisplay() as display:
             return copy(lambda so_far: display.update("copied", so_far.bytes, so_far.of_bytes))
     except PermissionError as error:
-        raise CommandError(
-            f"cannot access {error.filename}: permission denied; try again with sudo"
-        ) from None
+        advice = "try again with sudo" if os.getuid() else "the owner of the directory must have access to it"
+        raise CommandError(f"cannot access {error.filename}: permission denied; {advice}") from None
     except sqlite3.Error as error:
         raise CommandError(f"cannot use the index: {error}") from None
 

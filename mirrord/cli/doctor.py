@@ -22,6 +22,7 @@ from mirrord.cli.exit_status import CommandError, DaemonUnreachable
 from mirrord.cli.formatting import format_duration, format_size, print_json
 from mirrord.cli.global_options import SERVICE_CONFIG, GlobalOptions, with_global_options
 from mirrord.cli.listener_checks import check_port, check_pull
+from mirrord.cli.ownership import Owner
 from mirrord.cli.systemd_units import USER, service_user
 from mirrord.cli.upstream_checks import check_clock, check_quota, check_upstreams
 from mirrord.config.checks import check_files
@@ -47,10 +48,12 @@ def doctor(context: click.Context, options: GlobalOptions, *, is_json: bool) -> 
 
     Checks the configuration, the daemon, its ports, certificates, disk space and permissions; sends every
     upstream requests that do not count as pulls; and pulls one image through the mirror, a cached one if
-    there is any. Exits with status 1 if a check fails.
+    there is any. Run by root, it checks the service with the rights of the service's user. Exits with status
+    1 if a check fails.
     """
     has_failed = False
-    for diagnosis in _run_checks(options):
+    is_daemon_user = _become_service_user(options)
+    for diagnosis in _run_checks(options, is_daemon_user=is_daemon_user):
         has_failed = has_failed or diagnosis.level is Level.FAIL
         if is_json:
             print_json(attrs.asdict(diagnosis))
@@ -59,7 +62,18 @@ def doctor(context: click.Context, options: GlobalOptions, *, is_json: bool) -> 
     context.exit(1 if has_failed else 0)
 
 
-def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
+def _become_service_user(options: GlobalOptions) -> bool:
+    """Become the user of the service, so that the checks see what the daemon sees; return whether we have.
+
+    The service could otherwise have root read any file in place of its own.
+    """
+    user = service_user() if os.geteuid() == 0 and options.config == SERVICE_CONFIG else None
+    if user is not None:
+        Owner(user.pw_uid, user.pw_gid).become()
+    return user is not None
+
+
+def _run_checks(options: GlobalOptions, *, is_daemon_user: bool) -> Iterator[Diagnosis]:
     name = str(options.config or "built-in defaults")
     try:
         config = read_config(options)
@@ -68,7 +82,7 @@ def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
         advice = "fix the errors, then run mirrord check-config"
         yield fail("configuration", f"{name}: {error.message}", advice)
         return
-    yield from _check_configuration(name, config, options.environment)
+    yield from _check_configuration(name, config, options.environment, is_daemon_user=is_daemon_user)
     yield from _check_daemon(daemon)
     is_running = daemon.is_running()
     for listener in config.listen:
@@ -85,10 +99,14 @@ def _run_checks(options: GlobalOptions) -> Iterator[Diagnosis]:
         yield check_pull(daemon, commands, config.listen)
 
 
-def _check_configuration(name: str, config: Config, environment: Mapping[str, str]) -> Iterator[Diagnosis]:
+def _check_configuration(
+    name: str, config: Config, environment: Mapping[str, str], *, is_daemon_user: bool
+) -> Iterator[Diagnosis]:
     lines = list(check_files(config, environment))
     for line in lines:
-        if os.geteuid() != 0 and line.endswith(os.strerror(errno.EACCES)):
+        if line.endswith(os.strerror(errno.EACCES)) and is_daemon_user:
+            yield fail("configuration", line, f"allow the user {USER} to read it")
+        elif line.endswith(os.strerror(errno.EACCES)) and os.geteuid() != 0:
             yield warn("configuration", line, "the daemon's user may have access; try again with sudo")
         else:
             yield fail("configuration", line, "fix the error, then run mirrord check-config")

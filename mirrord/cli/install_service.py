@@ -115,7 +115,10 @@ class RemovalStep:
 
 @attrs.frozen
 class CommandStep:
-    """Run a command that must succeed; `advice` replaces its output in the error if it fails."""
+    """Run a command that must succeed, in the root folder, whatever is in the one that we are in.
+
+    `advice` replaces its output in the error if it fails.
+    """
 
     words: tuple[str, ...]
     advice: str = ""
@@ -132,6 +135,7 @@ class CommandStep:
         """
         done = subprocess.run(  # noqa: S603 - the words are our own
             self.words,
+            cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -282,7 +286,7 @@ def plan_installation(
         yield socket
     yield LinkStep(host.command, installation.command)
     # The service cannot write this cache; without it, twistd searches for plugins at every start.
-    yield CommandStep((str(installation.scripts / "python"), "-c", _FILL_PLUGIN_CACHE))
+    yield CommandStep((str(installation.scripts / "python"), "-I", "-c", _FILL_PLUGIN_CACHE))
     names = (SERVICE, SOCKET) if has_socket else (SERVICE,)
     if host.is_running:
         yield host.systemctl("daemon-reload")

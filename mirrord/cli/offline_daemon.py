@@ -3,12 +3,12 @@
 Listing, verifying and removing are use cases of the daemon on the daemon's store, and a second
 implementation, rarely used, would drift. So a command that finds no daemon at the admin
 listener starts one without any port: it listens on two Unix sockets in a private folder. The lock of the
-store excludes a daemon that is running elsewhere. It runs as the owner of the store, since files created
-by root would be inaccessible to the service.
+store excludes a daemon that is running elsewhere. Root becomes the owner of the store before it starts one:
+files created by root would be inaccessible to the service, and what the service can write is a trap for root
+(ownership.py), the private folder with the log of that daemon included.
 """
 
 import ctypes
-import os
 import signal
 import subprocess
 import tempfile
@@ -25,6 +25,7 @@ from mirrord.cli.admin_client import AdminClient
 from mirrord.cli.configuration import read_config
 from mirrord.cli.exit_status import CommandError, DaemonUnreachable
 from mirrord.cli.global_options import GlobalOptions
+from mirrord.cli.ownership import Owner
 from mirrord.cli.run import daemon_command
 from mirrord.config.config import AdminConfig, Config, ListenConfig, LogConfig, render
 from mirrord.config.types import is_credential
@@ -54,7 +55,8 @@ def connect(options: GlobalOptions) -> Iterator[AdminClient]:
     if not _is_store(store):
         raise DaemonUnreachable(f"no daemon is running at {daemon.address}, and there is no store in {store}")
     click.echo(f"mirrord: no daemon is running; opening the store {store} directly", err=True)
-    with _start(config, store.stat()) as offline_daemon:
+    Owner.of(store, config.hosted_folder).become()
+    with _start(config) as offline_daemon:
         yield offline_daemon
 
 
@@ -66,15 +68,13 @@ def _is_store(path: Path) -> bool:
 
 
 @contextmanager
-def _start(config: Config, owner: os.stat_result) -> Iterator[AdminClient]:
+def _start(config: Config) -> Iterator[AdminClient]:
     with tempfile.TemporaryDirectory(prefix="mirrord-", dir="/tmp") as name:
         folder = Path(name)
         file, log = folder / "mirrord.toml", folder / "log"
         file.write_text(render(_without_ports(config, folder)), "utf-8")
-        for path in (folder, file):
-            os.chown(path, owner.st_uid, owner.st_gid)
-        daemon = AdminClient(Address("", 0, str(folder / "admin")))
-        twistd = _spawn(daemon_command(["--config", str(file)]), log, owner)
+        daemon = AdminClient(Address.of_socket(folder / "admin"))
+        twistd = _spawn(daemon_command(["--config", str(file)]), log)
         try:
             _wait_until_ready(twistd, daemon, log)
             yield daemon
@@ -82,9 +82,8 @@ def _start(config: Config, owner: os.stat_result) -> Iterator[AdminClient]:
             _stop(twistd)
 
 
-def _spawn(command: list[str], log: Path, owner: os.stat_result) -> subprocess.Popen[bytes]:
-    """Start the daemon as the owner of the store, in a session of its own: Control-C does not reach it."""
-    is_other_user = os.geteuid() != owner.st_uid
+def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start the daemon in a session of its own: Control-C does not reach it."""
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own command line
             command,
@@ -93,9 +92,6 @@ def _spawn(command: list[str], log: Path, owner: os.stat_result) -> subprocess.P
             stdout=output,
             stderr=output,
             start_new_session=True,
-            user=owner.st_uid if is_other_user else None,
-            group=owner.st_gid if is_other_user else None,
-            extra_groups=[] if is_other_user else None,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is no other thread
         )
 

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mirrord.cli.exit_status import CommandError
 from mirrord.cli.files import replace_file
 from mirrord.cli.global_options import SERVICE_CONFIG
+from mirrord.cli.ownership import Owner
 from mirrord.cli.systemd_units import service_user
 
 _KEY_MODE = 0o600
@@ -72,15 +73,28 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
     """Create a self-signed TLS certificate.
 
     NAME is a host name, a wildcard such as *.lan, or an IP address, as used by clients; the certificate is
-    valid for all of them. The key (P-256) is readable by the service's user if that exists, else by you.
+    valid for all of them. The key (P-256) is readable by the service's user if that exists, else by you; in
+    a directory that belongs to another user, by that user.
     """
     try:
         certificate, key = make_pair(names, days)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from None
+    with Owner.of(out).acting():
+        paths = _write_pair(certificate, key, out, is_forced=force)
+    click.echo(f"Wrote {paths[0]} and {paths[1]}.\n")
+    click.echo(
+        _INSTRUCTIONS.format(config=SERVICE_CONFIG, certificate=paths[0], key=paths[1], name=_url_host(names))
+    )
+
+
+def _write_pair(
+    certificate: x509.Certificate, key: EllipticCurvePrivateKey, out: Path, *, is_forced: bool
+) -> tuple[Path, Path]:
+    """Write a certificate and its key, and return their paths."""
     paths = out / "fullchain.pem", out / "privkey.pem"
     existing = [str(path) for path in paths if path.exists()]
-    if existing and not force:
+    if existing and not is_forced:
         raise CommandError(f"already there: {' and '.join(existing)}; use --force to replace")
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     owner = service_user() if os.geteuid() == 0 else None
@@ -90,10 +104,7 @@ def self_signed(names: tuple[str, ...], out: Path, days: int, *, force: bool) ->
         replace_file(paths[0], certificate.public_bytes(Encoding.PEM), mode=_CERTIFICATE_MODE, owner=owner)
     except OSError as error:
         raise CommandError(f"cannot write {error.filename or out}: {error.strerror}") from None
-    click.echo(f"Wrote {paths[0]} and {paths[1]}.\n")
-    click.echo(
-        _INSTRUCTIONS.format(config=SERVICE_CONFIG, certificate=paths[0], key=paths[1], name=_url_host(names))
-    )
+    return paths
 
 
 def make_pair(names: Sequence[str], days: int) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:

@@ -12,23 +12,28 @@ can be restored. A backup that would have far less than the last one is refused:
 loss of a store looks.
 
 The functions block, and are meant for a process of their own; they report to `report`. Their memory does not
-depend on the number of entries.
+depend on the number of entries. `as_reader` are the rights to open files of the folder that is read
+(copying.py); what SQLite or a parser would open there by name is copied first.
 """
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
+from io import BufferedReader
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.store import disk
-from mirrord.store.copying import copy_content, is_whole, link_content
+from mirrord.store.copying import Rights, copy_file, is_whole, link_file, matches, open_file
 from mirrord.store.disk import StoreLock
 from mirrord.store.hosted_facts import BlobLinked, Fact, ManifestLinked, Tagged
-from mirrord.store.layout import FOLDER_MODE, ContentFolder, Layout
+from mirrord.store.layout import FILE_MODE, FOLDER_MODE, ContentFolder, Layout
 from mirrord.store.recovery import merge_facts, open_index, read_earlier_backup
 from mirrord.store.snapshots import (
     Snapshot,
@@ -39,6 +44,8 @@ from mirrord.store.snapshots import (
 )
 
 GENERATIONS = 7
+
+_LARGE_FILES = "/var/tmp"  # noqa: S108 - for private folders: a disk, where /tmp may be memory
 
 _TEMPORARY = """
 CREATE TABLE content (digest TEXT NOT NULL, is_manifest INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -81,7 +88,13 @@ Report = Callable[[BackupProgress], None]
 
 
 def back_up(
-    layout: Layout, target: Path, report: Report, *, may_link: bool = True, prunes: bool = False
+    layout: Layout,
+    target: Path,
+    report: Report,
+    *,
+    may_link: bool = True,
+    prunes: bool = False,
+    as_reader: Rights = nullcontext,
 ) -> BackupProgress:
     """Add a generation to the backup in `target`, of the store as it is now; a daemon may use it.
 
@@ -93,13 +106,15 @@ def back_up(
         BackupShrinks: The store has less than half of what the last generation has.
         OSError, sqlite3.Error: A disk failed; the generations that were in `target` before are complete.
     """
-    if layout.condemned.exists():
-        raise OSError(f"{layout.index} is damaged; start the daemon, which makes it again")
+    with as_reader():
+        if layout.condemned.exists():
+            raise OSError(f"{layout.index} is damaged; start the daemon, which makes it again")
     target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     last = next(open_snapshots(target), None)
     number = max(numbered_snapshots(target), default=0) + 1
     coming = target / "coming"
-    write_snapshot(layout.index, coming)
+    with _snapshot_of(layout.index, as_reader) as taken:
+        _write(taken, coming)
     snapshot = Snapshot.open(coming, number)
     if snapshot is None:
         raise OSError(f"{coming} cannot be read again")
@@ -112,6 +127,7 @@ def back_up(
             target=ContentFolder(target),
             report=report,
             may_link=may_link,
+            as_reader=as_reader,
         )
         progress = transfer.run(contents)
     coming.rename(snapshot_path(target, number))
@@ -123,7 +139,9 @@ def back_up(
     return progress
 
 
-def restore(source: Path, layout: Layout, report: Report, *, may_link: bool = True) -> BackupProgress:
+def restore(
+    source: Path, layout: Layout, report: Report, *, may_link: bool = True, as_reader: Rights = nullcontext
+) -> BackupProgress:
     """Restore the last generation into a store that no daemon uses, replacing tags of the same name.
 
     The store is recovered first (recovery.py). Content gets a hard link as in `back_up`. Everything is
@@ -134,7 +152,20 @@ def restore(source: Path, layout: Layout, report: Report, *, may_link: bool = Tr
         StoreInUse: A daemon uses the store.
         OSError, sqlite3.Error: A disk failed; what is restored so far is not linked.
     """
-    generation = _Generation.newest(source)
+    with TemporaryDirectory(dir=_LARGE_FILES) as folder:
+        generation = _Generation.newest(source, Path(folder), as_reader)
+        return _restore(source, generation, layout, report, may_link=may_link, as_reader=as_reader)
+
+
+def _restore(
+    source: Path,
+    generation: "_Generation",
+    layout: Layout,
+    report: Report,
+    *,
+    may_link: bool,
+    as_reader: Rights,
+) -> BackupProgress:
     for folder in (layout.root, layout.hosted_root, layout.hosted.scratch):
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     lock = StoreLock.acquire(layout)
@@ -148,6 +179,7 @@ def restore(source: Path, layout: Layout, report: Report, *, may_link: bool = Tr
                     target=layout.hosted,
                     report=report,
                     may_link=may_link,
+                    as_reader=as_reader,
                     verifies_existing=True,
                 )
                 progress = transfer.run(contents)
@@ -169,12 +201,20 @@ class _Generation:
     at: float
 
     @classmethod
-    def newest(cls, source: Path) -> "_Generation":
-        """Return the newest generation of a backup, which an earlier version may have made."""
-        snapshot = next(open_snapshots(source), None)
-        if snapshot is not None:
-            return cls(snapshot.facts, snapshot.at)
-        found = read_earlier_backup(source / "index.sqlite")
+    def newest(cls, source: Path, folder: Path, as_reader: Rights) -> "_Generation":
+        """Return the newest generation of a backup, which an earlier version may have made.
+
+        It is read from a copy in `folder`.
+        """
+        with as_reader():
+            numbers = sorted(numbered_snapshots(source), reverse=True)
+        for number in numbers:
+            copy = _copy_of(snapshot_path(source, number), folder, as_reader)
+            snapshot = None if copy is None else Snapshot.open(copy, number)
+            if snapshot is not None:
+                return cls(snapshot.facts, snapshot.at)
+        copy = _copy_of(source / "index.sqlite", folder, as_reader)
+        found = None if copy is None else read_earlier_backup(copy)
         if found is None:
             raise NoBackup(f"there is no backup in {source}")
         facts, at = found
@@ -231,6 +271,7 @@ class _Transfer:
     _target: ContentFolder
     _report: Report
     _may_link: bool
+    _as_reader: Rights
     _verifies_existing: bool = False
 
     def run(self, contents: ContentSet) -> BackupProgress:
@@ -261,16 +302,51 @@ class _Transfer:
     def _copy(self, source: ContentFolder, kind: ContentKind, digest: Digest) -> bool:
         origin, path = source.path(kind, digest), self._target.path(kind, digest)
         coming = path.with_name(f"{path.name}.coming")
-        if not self._may_link:
-            return copy_content(origin, path, digest, coming, _always)
-        if not is_whole(origin, digest):
+        file = open_file(origin, self._as_reader)
+        if file is None:
             return False
-        path.unlink(missing_ok=True)
-        return link_content(origin, path, digest, coming, _always)
+        with file:
+            if not self._may_link:
+                return copy_file(file, path, digest, coming, _always)
+            if not matches(file, digest):
+                return False
+            if link_file(file, origin, path, coming):
+                return True
+            file.seek(0)
+            return copy_file(file, path, digest, coming, _always)
 
 
 def _always(_: int) -> bool:
     return True
+
+
+def _snapshot_of(index: Path, as_reader: Rights) -> BufferedReader:
+    """Return a snapshot of an index, as an open file without a name."""
+    with as_reader(), TemporaryDirectory(dir=_LARGE_FILES) as folder:
+        path = Path(folder, "snapshot")
+        write_snapshot(index, path)
+        return path.open("rb")
+
+
+def _copy_of(source: Path, folder: Path, as_reader: Rights) -> Path | None:
+    """Return the path of a copy of a file in `folder`; None if there is no such file."""
+    file = open_file(source, as_reader)
+    if file is None:
+        return None
+    copy = folder / source.name
+    with file:
+        _write(file, copy)
+    return copy
+
+
+def _write(source: BufferedReader, path: Path) -> None:
+    """Write a file with the content of another; what is at `path` is replaced, not followed."""
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(fd)
 
 
 def _refuse_to_shrink(contents: ContentSet, last: Snapshot) -> None:

@@ -1,12 +1,18 @@
 """Content files that are moved or copied from one folder to another, perhaps on another file system.
 
 What arrives is durable and whole: a copy is hashed as it is written. Every function here blocks.
+
+Root's process has different rights in the folder that is read and in the one that is written
+(cli/ownership.py): the `Rights` of the former are for opening its files by name, which are then read by
+descriptor.
 """
 
 import errno
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from io import BufferedReader
 from pathlib import Path
 
 from mirrord.oci.digest import Digest
@@ -19,6 +25,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 """Why a file cannot have a second name: another file system, or one that has no links, or another owner."""
 
+
+Rights = Callable[[], AbstractContextManager[None]]
+"""Returns a context in which this process has the rights of another user."""
 
 HasRoom = Callable[[int], bool]
 """Returns whether so many more bytes may be used on the file system of the target."""
@@ -71,14 +80,20 @@ def copy_content(source: Path, target: Path, digest: Digest, scratch: Path, has_
     Raises:
         OSError: The disk failed, or has no room; there is nothing at `scratch`, and `target` is as it was.
     """
+    file = open_file(source)
+    if file is None:
+        return False
+    with file:
+        return copy_file(file, target, digest, scratch, has_room)
+
+
+def copy_file(file: BufferedReader, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
+    """Copy an open file; return and raise as `copy_content`."""
     disk.make_folder(target.parent)
     try:
-        if not has_room(source.stat().st_size):
+        if not has_room(os.fstat(file.fileno()).st_size):
             raise OSError(errno.ENOSPC, f"no room for a copy of {digest}")
-        with (
-            source.open("rb") as file,
-            os.fdopen(os.open(scratch, _NEW, FILE_MODE), "wb", buffering=0) as copy,
-        ):
+        with os.fdopen(os.open(scratch, _NEW, FILE_MODE), "wb", buffering=0) as copy:
             hasher, offset = digest.hasher(), 0
             while chunk := file.read(CHUNK_BYTES):
                 disk.write_at(copy.fileno(), offset, chunk)
@@ -89,18 +104,51 @@ def copy_content(source: Path, target: Path, digest: Digest, scratch: Path, has_
                 disk.commit(copy.fileno(), scratch, target)
         if not is_whole:
             scratch.unlink()
-    except FileNotFoundError:
-        return False
     except OSError:
         scratch.unlink(missing_ok=True)
         raise
     return is_whole
 
 
+def link_file(file: BufferedReader, source: Path, target: Path, scratch: Path) -> bool:
+    """Give an open file, found as `source`, a second name, replacing a file; return False if that fails.
+
+    For instance because it is on another file system, or `source` names another file by now.
+    """
+    disk.make_folder(target.parent)
+    scratch.unlink(missing_ok=True)
+    try:
+        scratch.hardlink_to(source)
+    except OSError:
+        return False
+    if not os.path.samestat(scratch.lstat(), os.fstat(file.fileno())):
+        scratch.unlink()
+        return False
+    disk.commit(file.fileno(), scratch, target)
+    return True
+
+
+def open_file(path: Path, as_reader: Rights = nullcontext) -> BufferedReader | None:
+    """Open a file for reading; return None if it is missing, or a symbolic link."""
+    try:
+        with as_reader():
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:
+            return None
+        raise
+    return os.fdopen(fd, "rb")
+
+
 def is_whole(path: Path, digest: Digest) -> bool:
     """Return whether a file is what `digest` names; False if there is none."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, digest.algorithm).hexdigest() == digest.encoded
+            return matches(file, digest)
     except FileNotFoundError:
         return False
+
+
+def matches(file: BufferedReader, digest: Digest) -> bool:
+    """Return whether an open file, read from where it is, is what `digest` names."""
+    return hashlib.file_digest(file, digest.algorithm).hexdigest() == digest.encoded

@@ -50,7 +50,7 @@ class StoreLock:
             StoreInUse: Another daemon has locked it.
             OSError: The lock file cannot be opened.
         """
-        fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -146,7 +146,8 @@ def commit(fd: int, name: Path, path: Path) -> None:
 def write_committed(name: Path, path: Path, body: bytes) -> None:
     """Write `body` to `name`, then commit that as `path`; after an error neither exists."""
     try:
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, FILE_MODE)
         try:
             append(fd, 0, body)
             commit(fd, name, path)
@@ -289,7 +290,7 @@ class WriteProbe:
 
 
 def _touch(file: Path) -> None:
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         os.pwrite(fd, b"\n", 0)
     finally:

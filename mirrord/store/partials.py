@@ -30,7 +30,7 @@ from mirrord.store.removals import Removals
 from mirrord.store.threads import DiskTimeout, Threads, shield
 
 _FOUND = os.O_RDWR | os.O_CLOEXEC
-_NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 
 P = ParamSpec("P")

@@ -195,6 +195,8 @@ class BackupTests(OperatorCase):
         store = self.daemon.store
         shutil.rmtree(store)
         store.mkdir(0o700)
+        for folder in (self.folder, store.parent):
+            folder.chmod(0o711)  # restore acts as the owner of the store, who has to reach it
         os.chown(store, 12_345, 12_346)
         try:
             self.succeed("restore", str(self.target))

@@ -256,7 +256,28 @@ class RemovalTests(StepCase):
         self.assertEqual(RemovalStep(file).apply(), f"absent  {file}")
 
 
-class CommandTests(SynchronousTestCase):
+class CommandTests(StepCase):
+    def test_folder(self) -> None:
+        """A command runs in the root folder, not where the operator is."""
+        CommandStep(("sh", "-c", 'test "$PWD" = / && ! test -e planted')).apply()
+
+    def test_plugin_cache(self) -> None:
+        """The plugin cache is filled by a Python that runs no code from the current folder."""
+        (step,) = [
+            step
+            for step in plan_installation(
+                Installation.current(), Host(self.folder, is_running=False), is_socket=False, is_now=False
+            )
+            if isinstance(step, CommandStep) and "getPlugins" in step.words[-1]
+        ]
+        witness = self.folder / "witness"
+        for name in ("json.py", "twisted/plugins/planted.py"):
+            planted = self.folder / name
+            planted.parent.mkdir(parents=True, exist_ok=True)
+            planted.write_text(f"open({str(witness)!r}, 'w')\n")
+        subprocess.run(step.words, cwd=self.folder, check=True)
+        self.assertFalse(witness.exists())
+
     def test_success(self) -> None:
         """A command that succeeds is reported without its output."""
         report = CommandStep((sys.executable, "-c", "print(5)")).apply()

@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.store import disk
-from mirrord.store.disk import PROBE_SECONDS, PROBE_TIMEOUT_SECONDS, WriteProbe
+from mirrord.store.disk import PROBE_SECONDS, PROBE_TIMEOUT_SECONDS, StoreLock, WriteProbe
+from mirrord.store.layout import Layout
 from tests.fakes.threads import InlineThreads
 
 COMMIT = """
@@ -52,6 +53,25 @@ class CommitTests(SynchronousTestCase):
         self.assertTrue(calls[-2].startswith('rename("work/name", "work/blobs/ab/blob")'), calls)
         self.assertIn("/work/blobs/ab>", calls[-1])
         self.assertTrue(any("/work/blobs>" in call for call in calls[1:-2]), calls)
+
+
+class LinkTests(SynchronousTestCase):
+    def test_planted_links(self) -> None:
+        """Files of a fixed name are not created or emptied through a link that others may have left."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        victim, link = folder / "victim", folder / "lock"
+        victim.write_text("mine")
+        link.symlink_to(victim)
+        self.assertRaises(OSError, StoreLock.acquire, Layout(folder))
+        link.rename(folder / "probe")
+        probe = WriteProbe(folder / "probe", InlineThreads(), Clock())
+        probe.start()
+        self.addCleanup(probe.stop)
+        self.assertIn("cannot be written", probe.trouble or "")
+        (folder / "probe").rename(folder / "scratch")
+        self.assertRaises(OSError, disk.write_committed, folder / "scratch", folder / "target", b"new")
+        self.assertEqual("mine", victim.read_text())
 
 
 class PendingThreads:
