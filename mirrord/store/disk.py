@@ -37,30 +37,39 @@ class StoreInUse(OSError):
 class StoreLock:
     """The lock of a store: of two daemons on one store, each would evict what the other serves.
 
-    The kernel releases it when the daemon ends, however it ends.
+    The folder of hosted repositories has a lock of its own: it may be elsewhere. The kernel releases them
+    when the daemon ends, however it ends.
     """
 
-    _fd: int
+    _fds: tuple[int, ...]
 
     @classmethod
     def acquire(cls, layout: Layout) -> "StoreLock":
         """Lock a store.
 
         Raises:
-            StoreInUse: Another daemon has locked it.
-            OSError: The lock file cannot be opened.
+            StoreInUse: Another daemon has locked it, or its folder of hosted repositories.
+            OSError: A lock file cannot be opened.
         """
-        fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        fds: list[int] = []
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise StoreInUse(f"{layout.root} is in use by another mirrord") from None
-        return cls(fd)
+            for folder in (layout.root, layout.hosted_root):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                fds.append(os.open(folder / layout.lock.name, flags, FILE_MODE))
+                fcntl.flock(fds[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            if isinstance(error, BlockingIOError):
+                raise StoreInUse(f"{folder} is in use by another mirrord") from None
+            raise
+        return cls(tuple(fds))
 
     def release(self) -> None:
-        """Unlock the store."""
-        os.close(self._fd)
+        """Unlock the store; may be called more than once."""
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
 
 
 async def open_file(threads: Threads, path: Path, flags: int) -> int:

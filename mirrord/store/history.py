@@ -123,4 +123,4 @@ def _committed(records: Iterable[JournalRecord]) -> list[JournalRecord]:
     """Leave out the transactions that were aborted, and the records that abort them."""
     records = list(records)
     aborted = {record.document.get("abort") for record in records}
-    return [record for record in records if record.sequence not in aborted and record.facts]
+    return [record for record in records if record.sequence not in aborted and "facts" in record.document]

@@ -66,14 +66,16 @@ class JournalDamaged(OSError):
 
 @attrs.frozen
 class JournalRecord:
-    """A record: its sequence number, and its JSON document."""
+    """A record: its sequence number, and its JSON document, which is parsed when it is needed."""
 
     sequence: int
-    document: dict[str, Any]
+    body: bytes
 
-    def encode(self) -> bytes:
-        """Return its bytes in a file."""
-        return encode(self.sequence, json.dumps(self.document, separators=(",", ":")))
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document."""
+        document: dict[str, Any] = json.loads(self.body)
+        return document
 
     @property
     def at(self) -> float:
@@ -82,7 +84,11 @@ class JournalRecord:
 
     @property
     def facts(self) -> list[Fact]:
-        """The facts of its transaction; ValueError if this version does not know them."""
+        """The facts of its transaction.
+
+        Raises:
+            ValueError: A later version wrote it.
+        """
         return hosted_facts.of_json(self.document.get("facts", ()))
 
 
@@ -133,15 +139,11 @@ def _record_at(content: bytes, offset: int) -> tuple[JournalRecord, int] | None:
         return None
     sequence, length = _HEAD.unpack_from(content, offset)
     stop = start + length
-    if not length or len(content) < stop + _CRC.size or not content.startswith(_JSON_START, start):
+    if len(content) < stop + _CRC.size or not content.startswith(_JSON_START, start):
         return None
     if _CRC.unpack_from(content, stop)[0] != zlib.crc32(memoryview(content)[offset:stop]):
         return None
-    try:
-        document = json.loads(content[start:stop])
-    except (ValueError, RecursionError):
-        return None
-    return JournalRecord(sequence, document), stop + _CRC.size
+    return JournalRecord(sequence, content[start:stop]), stop + _CRC.size
 
 
 def _later_records(content: bytes, offset: int) -> Iterator[tuple[JournalRecord, int]]:
@@ -156,7 +158,8 @@ def _later_records(content: bytes, offset: int) -> Iterator[tuple[JournalRecord,
 class HostedJournal:
     """The journal file that is being written. Its calls block; any thread may make them.
 
-    `sequence` is that of the last change, `number` that of the file, `size` the bytes of its records.
+    `sequence` is that of the last change, `number` that of the file, `size` the bytes of its records;
+    `has_records` besides its header.
     """
 
     _folder: Path
@@ -165,6 +168,7 @@ class HostedJournal:
     size: int
     _fd: int
     _allocated: int
+    has_records: bool = attrs.field(default=False, init=False)
     _is_abandoned: bool = attrs.field(default=False, init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
@@ -177,7 +181,7 @@ class HostedJournal:
         """
         path = journal_path(folder, number)
         new = path.with_name(f"{path.name}.new")
-        header = JournalRecord(sequence, {"at": at, "journal": number}).encode()
+        header = encode(sequence, f'{{"at":{at!r},"journal":{number}}}')
         fd = os.open(new, _APPEND | os.O_CREAT | os.O_TRUNC, FILE_MODE)
         try:
             disk.write_at(fd, 0, header)
@@ -203,7 +207,9 @@ class HostedJournal:
         except OSError:
             os.close(fd)
             raise
-        return cls(folder, number, sequence, file.end, fd, file.end)
+        journal = cls(folder, number, sequence, file.end, fd, file.end)
+        journal.has_records = len(file.records) > 1
+        return journal
 
     def append(self, facts: Sequence[Fact], at: float) -> int:
         """Append the facts of a transaction; return its sequence, once it is on the disk.
@@ -253,13 +259,15 @@ class HostedJournal:
                 raise OSError(error.errno or errno.EIO, f"journal: {error.strerror}") from error
             self.sequence += 1
             self.size += len(record)
+            self.has_records = True
             return self.sequence
 
     def _rotate(self, at: float) -> None:
         following = HostedJournal.create(self._folder, self.number + 1, self.sequence, at)
         os.close(self._fd)
         self._fd, self.number = following._fd, following.number
-        self.size, self._allocated, self._is_abandoned = following.size, following._allocated, False
+        self.size, self._allocated = following.size, following._allocated
+        self.has_records = self._is_abandoned = False
 
     def _allocate(self, size: int) -> None:
         """Fill the file with zeros up to `size` and beyond; a failure leaves it as it was."""

@@ -16,6 +16,7 @@
         scratch/<name>                being written or being deleted; emptied at every start
 
     <hosted>/                         on any file system; by default a folder of the state directory
+        lock                          locked by the one daemon that uses it
         hosted.journal-<n>            the changes of hosted repositories (journal.py)
         hosted.snapshot-<n>           all of them, as of the beginning of that journal file (snapshots.py)
         blobs/  manifests/            content of hosted repositories, as above; eviction never touches it

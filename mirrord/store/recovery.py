@@ -51,6 +51,7 @@ from mirrord.store.schema import (
     SERVICE_SECONDS,
     SET_META,
     TAGS,
+    LaterVersion,
     connect,
 )
 from mirrord.store.snapshots import facts_queries, prune, snapshot_path, take_snapshot, write_snapshot
@@ -96,6 +97,10 @@ def open_index(layout: Layout, *, accepts_damage: bool = False) -> OpenIndex:
         return OpenIndex(connect(layout.index), writer, journal, _read_meta(writer, SERVICE_SECONDS) or 0.0)
     except sqlite3.Error as error:
         raise OSError(errno.EIO, f"{layout.index} cannot be opened: {error}") from error
+    except ValueError as error:
+        raise LaterVersion(
+            f"the journal in {layout.hosted_root} was written by a later version: {error}"
+        ) from error
 
 
 def _open_usable(layout: Layout) -> sqlite3.Connection:
@@ -345,7 +350,10 @@ def _set_aside(layout: Layout) -> Path | None:
     with contextlib.suppress(FileNotFoundError):
         _beside(index, "-wal").rename(_beside(aside, "-wal"))
     _beside(index, "-shm").unlink(missing_ok=True)
-    aside.hardlink_to(index)
+    try:
+        aside.hardlink_to(index)
+    except OSError:  # a file system without links
+        index.rename(aside)
     return aside
 
 

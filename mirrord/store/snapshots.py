@@ -1,13 +1,14 @@
 """Snapshots: all that hosted repositories have, as facts, from which the index can be made again.
 
-A snapshot has the format of a journal file (journal.py): a header with the sequence of the last change that
-is in it, records of some facts each, and a last record with their number. With the journal from there on it
+A snapshot has the format of a journal file (journal.py): records of some facts each, all with the sequence of
+the last change that is in it, and a last record with their number. With the journal from there on it
 replaces an index that is lost, and the journal before it is not needed any more. The last two are kept, since
 a file that is needed once in five years may turn out to be unreadable then.
 
 SQLite composes the text of the facts, which releases the GIL; a million of them are never in memory together.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -66,11 +67,9 @@ class Snapshot:
     def open(cls, path: Path, number: int) -> "Snapshot | None":
         """Return the snapshot in a file; None if it is damaged anywhere."""
         count, last = 0, None
-        try:
-            for last in read_records(path):
-                count += len(last.document.get("facts", ()))
-        except (OSError, AttributeError):
-            return None
+        with contextlib.suppress(OSError):
+            for record in read_records(path):
+                count, last = count + 1, record
         if last is None or last.document.get("end") != count:
             return None
         return cls(path, number, last.sequence, last.at)
@@ -121,11 +120,11 @@ def write_snapshot(index: Path, path: Path) -> int:
         connection.execute("BEGIN")
         meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
         sequence, at = int(meta[HOSTED_SEQUENCE]), float(meta.get(SERVICE_SECONDS, 0.0))
-        count = 0
+        count = 1
         for sql in facts_queries():
             cursor = connection.execute(sql)
             while page := cursor.fetchmany(PAGE_ROWS):
-                count += len(page)
+                count += 1
                 facts = ",".join(fact for (fact,) in page)
                 file.write(encode(sequence, f'{{"at":{at!r},"facts":[{facts}]}}'))
         file.write(encode(sequence, f'{{"at":{at!r},"end":{count}}}'))
@@ -204,6 +203,7 @@ def take_snapshot(journal: HostedJournal, index: Path, folder: Path, now: float)
     Raises:
         OSError, sqlite3.Error: The disk failed; older snapshots and their journals are as they were.
     """
-    sequence = write_snapshot(index, snapshot_path(folder, journal.rotate(now)))
+    number = journal.rotate(now) if journal.has_records else journal.number
+    sequence = write_snapshot(index, snapshot_path(folder, number))
     prune(folder)
     return sequence

@@ -43,6 +43,7 @@ class StoreTestCase(SynchronousTestCase):
     def open(self) -> Store:
         return open_store(
             self.root,
+            self.layout.hosted_root,
             clock=self.clock,
             threads=self.threads,
             monotonic=self.clock.seconds,
