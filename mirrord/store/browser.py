@@ -118,12 +118,17 @@ class StoreBrowser:
         return None if row is None else row.size
 
     def has_file(self, kind: ContentKind, digest: Digest) -> bool:
-        """Return whether the disk itself has stored content, in full length."""
+        """Return whether the disk itself has stored content, in full length.
+
+        A file without a row is whole: an earlier run committed it, and the index was lost or made again.
+        """
         row = self._contents.get(kind, digest)
-        if row is not None:
-            for path in self._layout.candidates(kind, digest, is_hosted=row.is_hosted):
-                with contextlib.suppress(FileNotFoundError):
-                    return path.stat().st_size == row.size
+        if row is None and self._contents.removals.is_running(kind, digest):
+            return False
+        for path in self._layout.candidates(kind, digest, is_hosted=row is None or row.is_hosted):
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                return row is None or size == row.size
         return False
 
     def partial_size(self, digest: Digest) -> int | None:

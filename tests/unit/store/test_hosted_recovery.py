@@ -11,6 +11,7 @@ from contextlib import closing
 from twisted.internet.task import TaskFinished
 from twisted.logger import capturedLogs, formatEvent
 
+from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCI_MANIFEST, Manifest
 from mirrord.oci.referrer import Referrer
@@ -71,6 +72,8 @@ class HostedRecoveryTests(PushTestCase):
         with capturedLogs() as events:
             self.store = self.open()
         self.assertEqual(expected, self.rows())
+        self.assertTrue(self.store.browser.has_file(ContentKind.BLOB, Digest.of(b"x")))
+        self.assertTrue(self.store.browser.has_file(ContentKind.MANIFEST, OTHER.digest))
         self.reconcile()
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(Digest.of(b"x")))
