@@ -20,7 +20,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +44,9 @@ from mirrord.store.snapshots import (
 )
 
 GENERATIONS = 7
+
+_EARLIER = "index.sqlite"
+"""The file with the facts in a backup of an earlier version, which has one generation."""
 
 _LARGE_FILES = "/var/tmp"  # noqa: S108 - for private folders: a disk, where /tmp may be memory
 
@@ -110,15 +113,17 @@ def back_up(
         if layout.condemned.exists():
             raise OSError(f"{layout.index} is damaged; start the daemon, which makes it again")
     target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    last = next(open_snapshots(target), None)
+    last = _last_facts(target)
     number = max(numbered_snapshots(target), default=0) + 1
     coming = target / "coming"
-    with _snapshot_of(layout.index, as_reader) as taken:
-        _write(taken, coming)
-    snapshot = Snapshot.open(coming, number)
-    if snapshot is None:
-        raise OSError(f"{coming} cannot be read again")
-    with closing(ContentSet()) as contents:
+    with ExitStack() as stack:
+        stack.callback(coming.unlink, missing_ok=True)
+        with _snapshot_of(layout.index, as_reader) as taken:
+            _write(taken, coming)
+        snapshot = Snapshot.open(coming, number)
+        if snapshot is None:
+            raise OSError(f"{coming} cannot be read again")
+        contents = stack.enter_context(closing(ContentSet()))
         contents.add(snapshot.facts())
         if last is not None and not prunes:
             _refuse_to_shrink(contents, last)
@@ -130,8 +135,9 @@ def back_up(
             as_reader=as_reader,
         )
         progress = transfer.run(contents)
-    coming.rename(snapshot_path(target, number))
+        coming.rename(snapshot_path(target, number))
     disk.sync_folder(target)
+    (target / _EARLIER).unlink(missing_ok=True)
     kept = 1 if prunes else GENERATIONS
     disk.unlink_all([snapshot_path(target, each) for each in sorted(numbered_snapshots(target))[:-kept]])
     progress = attrs.evolve(progress, removed=_remove_unnamed(target))
@@ -183,11 +189,12 @@ def _restore(
                     verifies_existing=True,
                 )
                 progress = transfer.run(contents)
-                rows = (row for row in contents if row[:2] not in progress.lost)
+                lost = frozenset(progress.lost)
+                rows = (row for row in contents if row[:2] not in lost)
                 with opened.writer:
                     opened.writer.executemany(_PUT_CONTENT, ((str(row[1]), row[0], row[2]) for row in rows))
             shift = opened.service_seconds - generation.at
-            merge_facts(layout, opened, _restored(generation.facts(), frozenset(progress.lost), shift))
+            merge_facts(layout, opened, _restored(generation.facts(), lost, shift))
     finally:
         lock.release()
     return progress
@@ -213,7 +220,7 @@ class _Generation:
             snapshot = None if copy is None else Snapshot.open(copy, number)
             if snapshot is not None:
                 return cls(snapshot.facts, snapshot.at)
-        copy = _copy_of(source / "index.sqlite", folder, as_reader)
+        copy = _copy_of(source / _EARLIER, folder, as_reader)
         found = None if copy is None else read_earlier_backup(copy)
         if found is None:
             raise NoBackup(f"there is no backup in {source}")
@@ -349,9 +356,18 @@ def _write(source: BufferedReader, path: Path) -> None:
         os.fsync(fd)
 
 
-def _refuse_to_shrink(contents: ContentSet, last: Snapshot) -> None:
+def _last_facts(target: Path) -> Iterable[Iterable[Fact]] | None:
+    """Return the facts of the newest generation, which an earlier version may have made; None without any."""
+    snapshot = next(open_snapshots(target), None)
+    if snapshot is not None:
+        return snapshot.facts()
+    found = read_earlier_backup(target / _EARLIER)
+    return None if found is None else [found[0]]
+
+
+def _refuse_to_shrink(contents: ContentSet, last: Iterable[Iterable[Fact]]) -> None:
     with closing(ContentSet()) as before:
-        before.add(last.facts())
+        before.add(last)
         (count, size), (count_before, size_before) = contents.totals(), before.totals()
     if 2 * count < count_before or 2 * size < size_before:
         raise BackupShrinks(
