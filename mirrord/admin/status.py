@@ -22,12 +22,21 @@ class StoreStatus:
 
 
 @attrs.frozen
+class QuarantineStatus:
+    """Hosted content in quarantine: bytes on the disk, and files."""
+
+    bytes: int
+    entries: int
+
+
+@attrs.frozen
 class HostedStatus:
     """Hosted content: bytes on the disk including open uploads, blobs and manifests, open uploads."""
 
     bytes: int
     entries: int
     uploads: int
+    quarantine: QuarantineStatus
 
 
 @attrs.frozen(kw_only=True)

@@ -19,7 +19,7 @@ from mirrord.cli.admin_client import AdminClient
 from mirrord.cli.configuration import read_config
 from mirrord.cli.diagnosis import Diagnosis, Level, fail, ok, warn
 from mirrord.cli.exit_status import CommandError, DaemonUnreachable
-from mirrord.cli.formatting import format_duration, format_size, print_json
+from mirrord.cli.formatting import format_count, format_duration, format_size, print_json
 from mirrord.cli.global_options import SERVICE_CONFIG, GlobalOptions, with_global_options
 from mirrord.cli.listener_checks import check_port, check_pull
 from mirrord.cli.ownership import Owner
@@ -30,6 +30,7 @@ from mirrord.config.config import Config, ListenConfig, StoreConfig
 from mirrord.config.pem import alternative_names, read_certificates
 from mirrord.config.types import is_credential
 from mirrord.oci.names import DOCKER_HUB
+from mirrord.store.layout import Layout
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 _RENEW_DAYS = 14
@@ -85,6 +86,8 @@ def _run_checks(options: GlobalOptions, *, is_daemon_user: bool) -> Iterator[Dia
     yield from _check_configuration(name, config, options.environment, is_daemon_user=is_daemon_user)
     yield from _check_daemon(daemon)
     is_running = daemon.is_running()
+    if is_running:
+        yield from _check_quarantine(daemon, Layout(config.store.path, config.hosted_folder).quarantine)
     for listener in config.listen:
         if (port := check_port(daemon, listener, is_running=is_running)) is not None:
             yield port
@@ -128,6 +131,20 @@ def _check_daemon(daemon: AdminClient) -> Iterator[Diagnosis]:
         yield fail("daemon", f"{name}: {problem}", "see the log: journalctl -u mirrord")
     if not problems:
         yield ok("daemon", f"ready at {daemon.address}")
+
+
+def _check_quarantine(daemon: AdminClient, folder: Path) -> Iterator[Diagnosis]:
+    """Report hosted content in quarantine; nothing if there is none."""
+    quarantine = (daemon.fetch("GET", "/status").get("hosted") or {}).get("quarantine") or {}
+    if quarantine.get("entries"):
+        count, size = format_count(quarantine["entries"], "file"), format_size(quarantine["bytes"])
+        yield warn(
+            "quarantine",
+            f"{count}, {size}, of hosted repositories in {folder}: damaged, or no record accounts for it; "
+            "not served",
+            f"see ls -l {folder}, and the log for the reasons; push again what clients miss, or wait: "
+            "each file is deleted after 30 days",
+        )
 
 
 def _print(diagnosis: Diagnosis) -> None:

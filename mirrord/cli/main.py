@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Hosted repositories": {
         "backup": "Back up hosted repositories while the daemon runs.",
         "restore": "Restore hosted repositories from a backup.",
+        "repair": "Repair the journal of hosted repositories if the daemon cannot start.",
     },
     "Shell": {
         "completion": "Print a shell completion script.",

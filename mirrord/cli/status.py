@@ -81,6 +81,9 @@ def _summary(status: Document) -> RenderableType:
     if (hosted := status.get("hosted") or {}).get("entries") or hosted.get("uploads"):
         stored = f"{format_size(hosted['bytes'])} in {format_count(hosted['entries'], 'entry')}"
         table.add_row("hosted", f"{stored}, {format_count(hosted['uploads'], 'upload')} in progress")
+    if (quarantine := hosted.get("quarantine") or {}).get("entries"):
+        files = format_count(quarantine["entries"], "file")
+        table.add_row("quarantine", f"{format_size(quarantine['bytes'])} in {files}; see mirrord doctor")
     if saved:
         pulls, size = format_count(saved.get("pulls", 0), "pull"), format_size(saved.get("bytes", 0))
         table.add_row("saved", f"{pulls} and {size} since start")

@@ -12,7 +12,7 @@ from mirrord.admin.operations import Operations, Remover
 from mirrord.admin.pull import ImagePuller
 from mirrord.admin.results import Permissions
 from mirrord.admin.root import AdminRoot, HealthChecks
-from mirrord.admin.status import HostedStatus, LogStatus, Status, StoreStatus
+from mirrord.admin.status import HostedStatus, LogStatus, QuarantineStatus, Status, StoreStatus
 from mirrord.admin.verification import Verifier
 from mirrord.config.config import Config
 from mirrord.daemon.runtime import Runtime
@@ -100,12 +100,17 @@ def _certificate_problems(runtime: Runtime) -> str | None:
 
 def _build_status(runtime: Runtime, upstreams: Callable[[], Mapping[str, UpstreamClient]]) -> Status:
     store, collector, logs = runtime.store, runtime.collector, runtime.logs
-    mirrored, hosted = store.eviction, store.hosted_gc
+    mirrored, hosted, quarantine = store.eviction, store.hosted_gc, store.quarantine
     return Status(
         version=version(),
         clock=time.monotonic,
         store=lambda: StoreStatus(mirrored.total_bytes, mirrored.total_entries, collector.limits.max_size),
-        hosted=lambda: HostedStatus(hosted.total_bytes, hosted.total_entries, store.uploads.total_entries),
+        hosted=lambda: HostedStatus(
+            hosted.total_bytes,
+            hosted.total_entries,
+            store.uploads.total_entries,
+            QuarantineStatus(quarantine.total_bytes, quarantine.total_entries),
+        ),
         saved=lambda: runtime.metrics.saved,
         last_sweep=lambda: collector.last_sweep,
         listeners=lambda: [listener.status() for listener in runtime.listeners],

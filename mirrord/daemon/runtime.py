@@ -276,6 +276,7 @@ class Runtime:
         stats = self.metrics.stats
         stats.hosted_bytes = lambda: hosted.total_bytes
         stats.hosted_entries = lambda: hosted.total_entries
+        stats.quarantine_entries = lambda: self.store.quarantine.total_entries
         stats.uploads = lambda: self.store.uploads.total_entries
         stats.downloads_waiting = lambda: downloads.slots.waiting
         stats.downloads_parked = lambda: downloads.slots.parked

@@ -62,6 +62,7 @@ class StatsCollector(Collector):
     certificates: Callable[[], Iterable[CertificateExpiry]] = tuple
     hosted_bytes: Callable[[], int] = lambda: 0
     hosted_entries: Callable[[], int] = lambda: 0
+    quarantine_entries: Callable[[], int] = lambda: 0
     uploads: Callable[[], int] = lambda: 0
     logins_failed: Callable[[], int] = lambda: 0
     downloads_waiting: Callable[[], int] = lambda: 0
@@ -89,6 +90,11 @@ class StatsCollector(Collector):
         )
         yield GaugeMetricFamily(
             "mirrord_hosted_entries", "Hosted blobs and manifests on the disk.", value=self.hosted_entries()
+        )
+        yield GaugeMetricFamily(
+            "mirrord_quarantine_entries",
+            "Files of hosted content in quarantine.",
+            value=self.quarantine_entries(),
         )
         yield GaugeMetricFamily("mirrord_uploads_open", "Unfinished blob uploads.", value=self.uploads())
         yield CounterMetricFamily(

@@ -1,6 +1,7 @@
 """History: what earlier runs recorded of hosted repositories, in snapshots and journal files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -17,18 +18,44 @@ from mirrord.store.snapshots import Snapshot, last_snapshot_sequence, open_snaps
 
 
 @attrs.frozen(kw_only=True)
+class DamagedJournal:
+    """A journal file of which only a part can be read, if any.
+
+    `lost` are the sequences of the changes that cannot, in ranges. `lost_after` is set if it is unknown
+    where the file ended: changes after that one may be lost too.
+    """
+
+    path: Path
+    lost: tuple[range, ...]
+    lost_after: int | None
+
+    @property
+    def aside(self) -> Path:
+        """The path to which the file is moved."""
+        return self.path.with_name(f"{self.path.name}.damaged")
+
+    def without(self, sequence: int) -> "DamagedJournal":
+        """Return what is lost if the changes up to this one are recorded elsewhere."""
+        later = (range(max(each.start, sequence + 1), each.stop) for each in self.lost)
+        is_recorded = self.lost_after is None or self.lost_after < sequence
+        return attrs.evolve(
+            self, lost=tuple(filter(None, later)), lost_after=None if is_recorded else self.lost_after
+        )
+
+
+@attrs.frozen(kw_only=True)
 class History:
     """The journal files of a folder, as one series of records, and its snapshots.
 
     `records` are those that count, by sequence; `sequence` is that of the last change known to snapshots or
-    journal. `damaged` are the numbers of files of which only a part can be read.
+    journal.
     """
 
     folder: Path
     records: tuple[JournalRecord, ...]
     sequence: int
     has_snapshot: bool
-    damaged: tuple[int, ...]
+    damaged: tuple[DamagedJournal, ...]
     _last: RecordFile | None
     _number: int
 
@@ -40,33 +67,28 @@ class History:
             JournalDamaged: A record cannot be read that was durable once; unless it `accepts_damage`.
             OSError: The disk failed.
         """
+        files = {
+            number: RecordFile.read(journal_path(folder, number))
+            for number in sorted(numbered(folder, "journal"))
+        }
+        if not accepts_damage:
+            _require_whole(folder, files)
         records: list[JournalRecord] = []
-        damaged: list[int] = []
-        number, file = 0, None
-        for number in sorted(numbered(folder, "journal")):
-            file = RecordFile.read(journal_path(folder, number))
-            is_damaged = file.damage is not None or not file.records
-            if is_damaged and not accepts_damage:
-                raise JournalDamaged(
-                    f"{journal_path(folder, number)} is damaged at byte {file.damage or 0}, before changes "
-                    "of hosted repositories that can be read; put back an intact copy, or leave out what "
-                    "cannot be read with `mirrord repair`"
-                )
-            if is_damaged:
-                damaged.append(number)
+        last = 0
+        for file in files.values():
             if file.records:
-                header, *following = file.records
-                records = [record for record in records if record.sequence <= header.sequence] + following
-        last = max((record.sequence for record in records), default=0)
-        if file is not None and file.records:
-            last = max(last, file.records[0].sequence)
+                records = [record for record in records if record.sequence <= file.begins_after]
+                records += file.changes
+                last = max(file.begins_after, records[-1].sequence if records else 0)
+        sequence = max(last, last_snapshot_sequence(folder))
+        number = max(files, default=0)
         return cls(
             folder=folder,
             records=tuple(records),
-            sequence=max(last, last_snapshot_sequence(folder)),
+            sequence=sequence,
             has_snapshot=bool(numbered(folder, "snapshot")),
-            damaged=tuple(damaged),
-            last=file,
+            damaged=tuple(_damaged(folder, files, sequence)),
+            last=files.get(number),
             number=number,
         )
 
@@ -109,11 +131,17 @@ class History:
         """
         return HostedJournal.create(self.folder, self._number + 1, sequence, at)
 
-    def set_damaged_aside(self) -> None:
-        """Give damaged files another name, once what can be read of them is recorded elsewhere."""
-        for number in self.damaged:
-            path = journal_path(self.folder, number)
-            path.rename(path.with_name(f"{path.name}.damaged"))
+    def set_damaged_aside(self, recorded: int) -> tuple[DamagedJournal, ...]:
+        """Give damaged files another name, once what can be read of them is recorded elsewhere.
+
+        Return them, with what is lost if the changes up to `recorded` are.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        for damaged in self.damaged:
+            damaged.path.rename(damaged.aside)
+        return tuple(damaged.without(recorded) for damaged in self.damaged)
 
     def _last_sequence(self) -> int:
         return self._last.records[-1].sequence if self._last is not None and self._last.records else 0
@@ -124,3 +152,35 @@ def _committed(records: Iterable[JournalRecord]) -> list[JournalRecord]:
     records = list(records)
     aborted = {record.document.get("abort") for record in records}
     return [record for record in records if record.sequence not in aborted and "facts" in record.document]
+
+
+def _require_whole(folder: Path, files: Mapping[int, RecordFile]) -> None:
+    """Raise JournalDamaged if there is a file that is not."""
+    for number, file in files.items():
+        if file.is_damaged:
+            raise JournalDamaged(
+                f"{journal_path(folder, number)} is damaged at byte {file.damage or 0}: changes of hosted "
+                "repositories cannot be read; put back an intact copy, or run `mirrord repair`, which leaves "
+                "out what nothing else records"
+            )
+
+
+def _damaged(folder: Path, files: Mapping[int, RecordFile], sequence: int) -> Iterator[DamagedJournal]:
+    """Iterate over the damaged files; `sequence` is that of the last change that is known."""
+    last = 0
+    for number, file in files.items():
+        begins_after = file.begins_after if file.records else last
+        if file.damage == 0:
+            begins_after = min(begins_after, last)
+        changes = [change.sequence for change in file.changes]
+        if file.is_damaged:
+            later = (files[each] for each in files if each > number)
+            ends_with = next((one.begins_after for one in later if one.records), None)
+            end = sequence if ends_with is None else ends_with
+            known = (begins_after, *(each for each in changes if each <= end), end + 1)
+            yield DamagedJournal(
+                path=journal_path(folder, number),
+                lost=tuple(range(one + 1, other) for one, other in pairwise(known) if one + 1 < other),
+                lost_after=end if ends_with is None and not file.records else None,
+            )
+        last = max(begins_after, *changes) if changes else begins_after

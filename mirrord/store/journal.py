@@ -111,6 +111,21 @@ class RecordFile:
     end: int
     damage: int | None = None
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether records cannot be read that were durable once."""
+        return self.damage is not None or not self.records
+
+    @property
+    def changes(self) -> tuple[JournalRecord, ...]:
+        """The records after the header."""
+        return self.records if self.damage == 0 else self.records[1:]
+
+    @property
+    def begins_after(self) -> int:
+        """The sequence of the last change before the file, or before the first one that can be read."""
+        return self.records[0].sequence - (1 if self.damage == 0 else 0)
+
     @classmethod
     def parse(cls, content: bytes) -> "RecordFile":
         """Parse the content of a file; whatever the bytes are, this raises nothing."""

@@ -36,10 +36,12 @@ class Quarantine:
     _threads: Threads
     _now: Callable[[], float]
     _files: dict[str, IdleFile] = attrs.field(init=False)
+    _bytes: int = attrs.field(init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
         self._files = idle_files(self._layout.quarantine, self._now())
+        self._bytes = sum(footprint(file.size) for file in self._files.values())
 
     @property
     def total_entries(self) -> int:
@@ -49,7 +51,7 @@ class Quarantine:
     @property
     def total_bytes(self) -> int:
         """The disk space of all files."""
-        return sum(footprint(file.size) for file in self._files.values())
+        return self._bytes
 
     def has(self, kind: ContentKind, digest: Digest) -> bool:
         """Return whether content is here."""
@@ -72,7 +74,9 @@ class Quarantine:
             size = await self._contents.removals.run([(kind, digest)], moving)
             if size is None:
                 return
+            self._forget(target.name)
             self._files[target.name] = IdleFile(target, size, self._now())
+            self._bytes += footprint(size)
             self._log.error(
                 "{kind} {digest} was moved to {path}, where it stays for 30 days: {reason}",
                 kind=str(kind),
@@ -87,7 +91,7 @@ class Quarantine:
         if source.name not in self._files or not await self._threads.run(is_whole, source, digest):
             return None
         await self._threads.sync(disk.rename, source, target)
-        return self._files.pop(source.name).size
+        return self._forget(source.name)
 
     async def remove_expired(self) -> int:
         """Delete what was here for 30 days; return how many files."""
@@ -95,8 +99,16 @@ class Quarantine:
         expired = [file.path for file in self._files.values() if file.since <= before]
         await self._threads.run(disk.unlink_all, expired)
         for path in expired:
-            del self._files[path.name]
+            self._forget(path.name)
         return len(expired)
+
+    def _forget(self, name: str) -> int | None:
+        """Leave a file out of the totals, and return its size; None if there is none of this name."""
+        file = self._files.pop(name, None)
+        if file is None:
+            return None
+        self._bytes -= footprint(file.size)
+        return file.size
 
     def _path(self, kind: ContentKind, digest: Digest) -> Path:
         return self._layout.quarantine / f"{kind}-{digest.algorithm}-{digest.encoded}"

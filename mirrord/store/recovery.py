@@ -27,6 +27,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 from twisted.logger import Logger
@@ -37,12 +38,13 @@ from mirrord.oci.errors import RegistryError
 from mirrord.store import disk, hosted_facts
 from mirrord.store.contents import TOTALS
 from mirrord.store.database import primary_code
-from mirrord.store.history import History
+from mirrord.store.disk import StoreLock
+from mirrord.store.history import DamagedJournal, History
 from mirrord.store.hosted_facts import Fact, ManifestLinked, Tagged
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.hosted_rows import COLUMNS, ManifestDetails, apply
 from mirrord.store.journal import HostedJournal, JournalRecord
-from mirrord.store.layout import Layout
+from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.manifests import read_manifest
 from mirrord.store.schema import (
     CONTENT,
@@ -63,12 +65,25 @@ _CHECKS = (TOTALS, CONTENT.check, LINKS.check, TAGS.check, *HOSTED_CHECKS)
 
 @attrs.frozen
 class OpenIndex:
-    """Two connections to the index, the journal, and the service time at which the last run left them."""
+    """Two connections to the index, the journal, and the service time at which the last run left them.
+
+    `damaged` are the journal files that were set aside, with what is lost.
+    """
 
     reader: sqlite3.Connection
     writer: sqlite3.Connection
     journal: HostedJournal
     service_seconds: float
+    damaged: tuple[DamagedJournal, ...] = ()
+
+    def close(self) -> None:
+        """Close the connections and the journal."""
+        for each in (self.reader, self.writer, self.journal):
+            each.close()
+
+
+_Continued: TypeAlias = tuple[HostedJournal, tuple[DamagedJournal, ...]]
+"""The journal to write on, and the files of it that were set aside."""
 
 
 class UnusableIndex(Exception):
@@ -88,19 +103,40 @@ def open_index(layout: Layout, *, accepts_damage: bool = False) -> OpenIndex:
     try:
         try:
             writer = _open_usable(layout)
-            journal = _continue(layout, history, writer)
+            journal, damaged = _continue(layout, history, writer)
         except UnusableIndex as error:
-            journal = _rebuild(layout, history, str(error))
+            journal, damaged = _rebuild(layout, history, str(error))
             writer = connect(layout.index)
-        history.set_damaged_aside()
         layout.copy.unlink(missing_ok=True)
-        return OpenIndex(connect(layout.index), writer, journal, _read_meta(writer, SERVICE_SECONDS) or 0.0)
+        service_seconds = _read_meta(writer, SERVICE_SECONDS) or 0.0
+        return OpenIndex(connect(layout.index), writer, journal, service_seconds, damaged)
     except sqlite3.Error as error:
         raise OSError(errno.EIO, f"{layout.index} cannot be opened: {error}") from error
     except ValueError as error:
         raise LaterVersion(
             f"the journal in {layout.hosted_root} was written by a later version: {error}"
         ) from error
+
+
+def repair(layout: Layout) -> tuple[DamagedJournal, ...]:
+    """Leave out what cannot be read of a damaged journal, so that the store can be opened again.
+
+    Return the damaged files; without any, nothing is changed.
+
+    Raises:
+        StoreInUse: A daemon uses the store.
+        OSError: The disk failed, or the index is of a later version; the damaged files are where they were.
+    """
+    for folder in (layout.root, layout.hosted_root):
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    lock = StoreLock.acquire(layout)
+    try:
+        if not History.read(layout.hosted_root, accepts_damage=True).damaged:
+            return ()
+        with closing(open_index(layout, accepts_damage=True)) as opened:
+            return opened.damaged
+    finally:
+        lock.release()
 
 
 def _open_usable(layout: Layout) -> sqlite3.Connection:
@@ -159,8 +195,8 @@ def _check(connection: sqlite3.Connection, *, is_thorough: bool) -> None:
             raise UnusableIndex(str(result))
 
 
-def _continue(layout: Layout, history: History, connection: sqlite3.Connection) -> HostedJournal:
-    """Make a usable index and the journal agree, and return the journal to write on.
+def _continue(layout: Layout, history: History, connection: sqlite3.Connection) -> _Continued:
+    """Make a usable index and the journal agree, and return the journal.
 
     Raises:
         UnusableIndex: The index is behind, and snapshots and journal do not contain what it lacks.
@@ -168,28 +204,32 @@ def _continue(layout: Layout, history: History, connection: sqlite3.Connection) 
     """
     sequence = int(_read_meta(connection, HOSTED_SEQUENCE) or 0)
     at = _read_meta(connection, SERVICE_SECONDS) or 0.0
+    recorded = sequence
     if sequence < history.sequence:
-        _catch_up(layout, history, connection, sequence)
+        recorded = _catch_up(layout, history, connection, sequence)
     elif sequence > history.sequence and not history.is_empty:
         _log.error(
             "the journal of hosted repositories ends {count} changes before the index; it is begun anew",
             count=sequence - history.sequence,
         )
     if sequence <= history.sequence and history.has_snapshot and not history.damaged:
-        return history.resume(at)
+        return history.resume(at), ()
     journal = history.begin(max(sequence, history.sequence), at)
     write_snapshot(layout.index, snapshot_path(layout.hosted_root, journal.number))
-    return journal
+    return journal, history.set_damaged_aside(recorded)
 
 
-def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, sequence: int) -> None:
-    """Bring an index that is behind up to date, in one transaction."""
-    records, snapshot = history.after(sequence), None
+def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, sequence: int) -> int:
+    """Bring an index that is behind up to date, in one transaction.
+
+    Return the sequence of the change after which the journal was read.
+    """
+    recorded, records, snapshot = sequence, history.after(sequence), None
+    if records is None and (newest := history.snapshot()) is not None and newest.sequence > sequence:
+        snapshot, recorded = newest, newest.sequence
+        records = history.after(recorded)
     if records is None and history.damaged:
-        records = history.readable_after(sequence)
-    if records is None:
-        snapshot = history.snapshot()
-        records = None if snapshot is None else history.after(snapshot.sequence)
+        records = history.readable_after(recorded)
     if records is None:
         raise UnusableIndex("it is behind the journal, which does not go back so far")
     with _transaction(connection):
@@ -203,10 +243,11 @@ def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, 
         "the index was behind the journal; changes of hosted repositories repeated: {count}",
         count=history.sequence - sequence,
     )
+    return recorded
 
 
-def _rebuild(layout: Layout, history: History, reason: str) -> HostedJournal:
-    """Make a new index and let it take the place of the old one; return the journal to write on.
+def _rebuild(layout: Layout, history: History, reason: str) -> _Continued:
+    """Make a new index and let it take the place of the old one; return the journal.
 
     Raises:
         OSError, sqlite3.Error: The disk failed; the old index is as it was.
@@ -214,7 +255,7 @@ def _rebuild(layout: Layout, history: History, reason: str) -> HostedJournal:
     new = _beside(layout.index, ".new")
     disk.unlink_all([new, _beside(new, "-wal"), _beside(new, "-shm")])
     with closing(connect(new)) as connection:
-        sequence, at = _fill(layout, history, connection)
+        sequence, at, recorded = _fill(layout, history, connection)
         (count,) = connection.execute("SELECT count(*) FROM hosted_links").fetchone()
     journal = history.begin(sequence, at)
     write_snapshot(new, snapshot_path(layout.hosted_root, journal.number))
@@ -222,6 +263,7 @@ def _rebuild(layout: Layout, history: History, reason: str) -> HostedJournal:
     new.rename(layout.index)
     disk.sync_folder(layout.root)
     layout.condemned.unlink(missing_ok=True)
+    damaged = history.set_damaged_aside(recorded)
     prune(layout.hosted_root)
     if aside is not None or sequence or count:
         _log.error(
@@ -231,14 +273,18 @@ def _rebuild(layout: Layout, history: History, reason: str) -> HostedJournal:
             count=count,
             aside="nothing" if aside is None else aside.name,
         )
-    return journal
+    return journal, damaged
 
 
-def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> tuple[int, float]:
-    """Fill the hosted tables of a new index; return the sequence and the service time of its last change."""
+def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> tuple[int, float, int]:
+    """Fill the hosted tables of a new index.
+
+    Return the sequence and the service time of its last change, and the sequence of the last change in the
+    snapshot that was used.
+    """
     snapshot = history.snapshot()
-    records = history.after(0 if snapshot is None else snapshot.sequence)
-    sequence, at = 0 if snapshot is None else snapshot.sequence, 0.0 if snapshot is None else snapshot.at
+    recorded = sequence = 0 if snapshot is None else snapshot.sequence
+    records, at = history.after(recorded), 0.0 if snapshot is None else snapshot.at
     with _transaction(connection):
         for facts in () if snapshot is None else snapshot.facts():
             _apply(layout, connection, facts)
@@ -253,7 +299,7 @@ def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> t
         at = max([at, *(record.at for record in records)])
         for meta in ((HOSTED_SEQUENCE, sequence), (SERVICE_SECONDS, at)):
             connection.execute(SET_META, meta)
-    return sequence, at
+    return sequence, at, recorded
 
 
 @attrs.frozen

@@ -90,6 +90,15 @@ class StatusTests(CommandCase):
         ):
             self.assertIn(word, ended.out)
 
+    def test_quarantine(self) -> None:
+        """Content in quarantine has a line of its own, even if nothing else is hosted."""
+        hosted = {"bytes": 0, "entries": 0, "uploads": 0, "quarantine": {"bytes": 8192, "entries": 2}}
+        self.admin.respond("GET", "/status", STATUS | {"hosted": hosted})
+        ended = self.mirrord("status")
+        self.assert_well(ended)
+        self.assertRegex(ended.out, r"(?m)^quarantine +8\.0 KiB in 2 files")
+        self.assertNotRegex(ended.out, "(?m)^hosted")
+
     def test_not_ready(self) -> None:
         """A failed check of /readyz is shown with its reason."""
         readiness = {"ready": False, "checks": {"store": "the disk is full"}}

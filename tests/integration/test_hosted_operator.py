@@ -173,7 +173,9 @@ class BackupTests(OperatorCase):
         self.succeed("backup", str(self.target), "--copy")
         self.daemon.stop()
         shutil.rmtree(self.daemon.store)
-        (self.target / self.path_of(damaged).relative_to(self.daemon.store / "hosted")).write_bytes(damaged[::-1])
+        (self.target / self.path_of(damaged).relative_to(self.daemon.store / "hosted")).write_bytes(
+            damaged[::-1]
+        )
 
         ended = self.mirrord("restore", str(self.target))
 

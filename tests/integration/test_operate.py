@@ -52,7 +52,10 @@ class OperateTests(MirrorCase):
             "version": None,
             "uptime_seconds": None,
             "store": dict.fromkeys(("bytes", "entries", "max_bytes")),
-            "hosted": dict.fromkeys(("bytes", "entries", "uploads")),
+            "hosted": {
+                **dict.fromkeys(("bytes", "entries", "uploads")),
+                "quarantine": dict.fromkeys(("bytes", "entries")),
+            },
             "saved": dict.fromkeys(("pulls", "bytes")),
             "listeners": [{**listener, "certificates": {}}],
             "upstreams": [upstream],

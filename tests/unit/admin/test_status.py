@@ -7,7 +7,14 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.admin.status import HostedStatus, ListenerStatus, LogStatus, Status, StoreStatus
+from mirrord.admin.status import (
+    HostedStatus,
+    ListenerStatus,
+    LogStatus,
+    QuarantineStatus,
+    Status,
+    StoreStatus,
+)
 from mirrord.observe.metrics import SavedTraffic
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryKey, RepositoryName
@@ -46,7 +53,7 @@ class StatusTests(SynchronousTestCase):
             version="1.2",
             clock=clock.seconds,
             store=lambda: StoreStatus(10, 2, None),
-            hosted=lambda: HostedStatus(7, 3, 1),
+            hosted=lambda: HostedStatus(7, 3, 1, QuarantineStatus(20, 2)),
             saved=lambda: SavedTraffic(3, 100),
             last_sweep=lambda: None,
             listeners=lambda: [listener],
@@ -61,7 +68,7 @@ class StatusTests(SynchronousTestCase):
                 "version": "1.2",
                 "uptime_seconds": 7,
                 "store": {"bytes": 10, "entries": 2, "max_bytes": None},
-                "hosted": {"bytes": 7, "entries": 3, "uploads": 1},
+                "hosted": {"bytes": 7, "entries": 3, "uploads": 1, "quarantine": {"bytes": 20, "entries": 2}},
                 "saved": {"pulls": 3, "bytes": 100},
                 "listeners": [
                     {

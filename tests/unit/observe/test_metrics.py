@@ -13,7 +13,7 @@ from mirrord.observe.metrics import HITS, MISSES, OUTCOMES, CertificateExpiry, M
 from mirrord.oci.cache_status import CacheStatus
 
 HUB, QUAY = "docker.io", "quay.io"
-_STATS = ("hosted_bytes", "hosted_entries", "uploads_open", "logins_failed_total")
+_STATS = ("hosted_bytes", "hosted_entries", "uploads_open", "logins_failed_total", "quarantine_entries")
 
 
 class MetricsTests(SynchronousTestCase):
@@ -124,10 +124,11 @@ class MetricsTests(SynchronousTestCase):
     def test_hosted(self) -> None:
         """Figures of hosted repositories are read when collected; the version is a label."""
         stats = self.metrics.stats
-        self.assertEqual([0.0] * 4, [self.value(name) for name in _STATS])
+        self.assertEqual([0.0] * 5, [self.value(name) for name in _STATS])
         stats.hosted_bytes, stats.hosted_entries = lambda: 1, lambda: 2
         stats.uploads, stats.logins_failed = lambda: 3, lambda: 4
-        self.assertEqual([1.0, 2.0, 3.0, 4.0], [self.value(name) for name in _STATS])
+        stats.quarantine_entries = lambda: 5
+        self.assertEqual([1.0, 2.0, 3.0, 4.0, 5.0], [self.value(name) for name in _STATS])
         self.assertEqual(1.0, self.value("build_info", version="1.2"))
 
 

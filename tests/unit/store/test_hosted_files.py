@@ -129,6 +129,7 @@ class QuarantineTests(PushTestCase):
         self.pass_time(20)
         self.assertEqual(1, self.result(self.store.hosted_gc.remove_quarantined()))
         self.assertEqual([], self.quarantined())
+        self.assertEqual((0, 0), (self.store.quarantine.total_entries, self.store.quarantine.total_bytes))
 
     def test_a_push_is_not_disturbed(self) -> None:
         """A file whose push is about to link it is not moved away."""
@@ -152,6 +153,7 @@ class QuarantineTests(PushTestCase):
         self.reconcile()
         self.assertEqual(b"x", self.read_blob(X))
         self.assertEqual([], self.quarantined())
+        self.assertEqual((0, 0), (self.store.quarantine.total_entries, self.store.quarantine.total_bytes))
 
     def test_damaged_content(self) -> None:
         """A damaged hosted file goes to quarantine; pushed again, it is served."""
