@@ -165,6 +165,57 @@ class BackupTests(OperatorCase):
         self.assert_blob(EMPTY_CONFIG)
         self.assertRegex(self.succeed("verify")[-1], "no errors$")
 
+    def test_generations(self) -> None:
+        """What was deleted before the last backup can be restored from the generation before it."""
+        self.target.mkdir()
+        (self.target / "coming").write_bytes(b"left by a backup that was killed")
+        for number in range(9):
+            self.pusher.push_blob(f"{self.repository}/other", b"%d" % number)
+        manifest = self.pusher.push_image(self.repository, "v1", b"deleted by mistake")
+        self.succeed("backup", str(self.target), "--copy")
+        self.succeed("rm", self.repository)
+        self.succeed("backup", str(self.target), "--copy")
+        self.assertEqual({"hosted.snapshot-1", "hosted.snapshot-2"}, self.generations())
+
+        earlier = self.folder / "earlier"
+        shutil.copytree(self.target, earlier)
+        (earlier / "hosted.snapshot-2").unlink()
+        self.daemon.stop()
+        self.succeed("restore", str(earlier))
+        self.daemon.start()
+        self.pusher = Pusher(self.daemon.port)
+        self.addCleanup(self.pusher.close)
+        self.assert_manifest("v1", manifest)
+        self.assert_blob(b"deleted by mistake")
+
+    def generations(self) -> set[str]:
+        """Return the names of the files of a backup that are not content."""
+        return {path.name for path in self.target.iterdir() if path.is_file()}
+
+    def test_shrinking(self) -> None:
+        """A store that has shrunk by half is not backed up, unless earlier generations are to be deleted."""
+        large = self.id().encode() * 100_000
+        self.pusher.push_blob(self.repository, large)
+        self.succeed("backup", str(self.target))
+        self.succeed("rm", self.repository)
+        refused = self.mirrord("backup", str(self.target))
+        self.assertEqual((1, 1), (refused.status, len(refused.err.splitlines())), refused.err)
+        self.assertIn("--prune", refused.err)
+        kept = self.target / self.path_of(large).relative_to(self.daemon.store / "hosted")
+        self.assertEqual(({"hosted.snapshot-1"}, True), (self.generations(), kept.exists()))
+
+        self.assertIn(", 1 removed", self.succeed("backup", str(self.target), "--prune")[-1])
+        self.assertEqual(({"hosted.snapshot-2"}, False), (self.generations(), kept.exists()))
+
+    def test_a_hosted_folder_elsewhere(self) -> None:
+        """A backup is not put into the folder of hosted repositories, wherever that is."""
+        elsewhere = self.folder / "elsewhere"
+        config = self.folder / "elsewhere.toml"
+        config.write_text(f'[store]\npath = "{self.daemon.store}"\n[hosted]\npath = "{elsewhere}"\n', "utf-8")
+        ended = mirrord("backup", str(elsewhere / "backup"), "--config", str(config), home=self.folder)
+        self.assertEqual((1, 1), (ended.status, len(ended.err.splitlines())), ended.err)
+        self.assertIn("use a separate directory", ended.err)
+
     def test_damaged_backup(self) -> None:
         """Corrupt content of a backup is listed and skipped; the command fails, and the rest is restored."""
         whole, damaged = (f"{word} {self.id()}".encode() for word in ("whole", "damaged"))
