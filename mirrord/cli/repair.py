@@ -32,7 +32,7 @@ def repair(options: GlobalOptions, *, is_json: bool) -> None:
         if is_json:
             print_json(_document(each))
         else:
-            loss = _describe_loss(each)
+            loss = describe_loss(each)
             click.echo(f"{each.path} was damaged and is set aside as {each.aside.name}; {loss}")
     if not damaged and not is_json:
         click.echo("nothing to repair")
@@ -59,8 +59,8 @@ def _has_lost(damaged: DamagedJournal) -> bool:
     return bool(damaged.lost) or damaged.lost_after is not None
 
 
-def _describe_loss(damaged: DamagedJournal) -> str:
-    """Say which changes are lost, by their numbers in the journal."""
+def describe_loss(damaged: DamagedJournal) -> str:
+    """Return which changes are lost, by their numbers in the journal, for people."""
     lost = [_format_range(each) for each in damaged.lost]
     if damaged.lost_after is not None:
         lost.append(f"any after {damaged.lost_after}")
