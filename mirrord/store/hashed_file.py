@@ -216,7 +216,12 @@ class HashedFile:
     def _close(self, fd: int) -> None:
         """Close the descriptor, which no thread uses any more, and report it."""
         self._threads.close(fd)
-        self._closed()
+        self._report_closed()
+
+    def _report_closed(self) -> None:
+        """Call `closed`, and drop it: as it refers to this file, only garbage collection would free the two."""
+        closed, self._closed = self._closed, _nothing
+        closed()
 
     def _require_open(self) -> None:
         if self.is_released:

@@ -142,7 +142,7 @@ class PartialFile(HashedFile):
 
     def _was_closed(self, fd: int) -> None:
         self._threads.close(fd)
-        self._closed()
+        self._report_closed()
         self._wake()
 
     def _wake(self, _: object = None) -> None:

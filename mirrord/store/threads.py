@@ -234,17 +234,22 @@ def shield(running: Deferred[T], returned: Callable[[T | Failure], None]) -> Def
     `returned` is called with the result when the call has returned, which may be after its deadline.
     """
     waiting: Deferred[T] = Deferred()
-
-    def end(result: T | Failure) -> T | Failure:
-        if isinstance(result, Failure) and isinstance(result.value, DiskTimeout):
-            result.value.ended().addBoth(end).addErrback(_ignore)
-        else:
-            returned(result)
-        return result
-
-    running.addBoth(end)
+    running.addBoth(_report, returned)
     running.chainDeferred(waiting)
     return waiting
+
+
+def _report(result: T | Failure, returned: Callable[[T | Failure], None]) -> T | Failure:
+    """Call `returned` once the call has returned.
+
+    It is no closure: one that refers to itself, and by `returned` to a chunk, would stay in memory until
+    garbage collection.
+    """
+    if isinstance(result, Failure) and isinstance(result.value, DiskTimeout):
+        result.value.ended().addBoth(_report, returned).addErrback(_ignore)
+    else:
+        returned(result)
+    return result
 
 
 def _ignore(_: Failure) -> None:

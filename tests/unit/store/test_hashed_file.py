@@ -1,4 +1,7 @@
+import gc
 import os
+import sys
+import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,40 @@ from mirrord.oci.digest import Digest
 from mirrord.store.hashed_file import HashedFile, RunningHash
 from mirrord.store.threads import DiskTimeout
 from tests.fakes.threads import InlineThreads
+
+
+class MemoryTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.fd = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+
+    def open(self) -> HashedFile:
+        """Open a file whose owner refers to it, as that of uploads does."""
+        opened = HashedFile(
+            offset=0,
+            running=RunningHash("sha256"),
+            fd=self.fd,
+            threads=InlineThreads(),
+            closed=lambda: self.assertTrue(opened.is_closed),
+        )
+        return opened
+
+    def test_a_written_chunk_is_freed(self) -> None:
+        """A chunk is freed when it has been written, without garbage collection."""
+        file, chunk = self.open(), bytes(1024)
+        references = sys.getrefcount(chunk)
+        self.successResultOf(Deferred.fromCoroutine(file.append(chunk)))
+        self.assertEqual(references, sys.getrefcount(chunk))
+        file.release()
+
+    def test_a_closed_file_is_freed(self) -> None:
+        """A file is freed when it has been closed, without garbage collection."""
+        file = self.open()
+        freed = weakref.ref(file)
+        file.release()
+        del file
+        self.assertIsNone(freed())
 
 
 class HungDiskTests(SynchronousTestCase):
