@@ -219,7 +219,7 @@ class HashedFile:
         self._report_closed()
 
     def _report_closed(self) -> None:
-        """Call `closed`, and drop it: as it refers to this file, only garbage collection would free the two."""
+        """Call `closed` and drop it: it refers to this file, so only garbage collection would free both."""
         closed, self._closed = self._closed, _nothing
         closed()
 

@@ -76,7 +76,7 @@ class ContentFolder:
 
     def path(self, kind: ContentKind, digest: Digest) -> Path:
         """Return the path of a committed blob or a stored manifest."""
-        return self.root / _FOLDERS[kind] / digest.algorithm / digest.encoded[:2] / digest.encoded
+        return Path(self.root, _FOLDERS[kind], digest.algorithm, digest.encoded[:2], digest.encoded)
 
     @property
     def scratch(self) -> Path:
