@@ -71,8 +71,11 @@ class Threads(Protocol):
         """Call a function that writes the index, in the only thread that does. It has no deadline."""
         ...
 
-    def close(self, fd: int) -> None:
-        """Close a descriptor soon: that may take long, as it frees what was deleted while it was open."""
+    def close(self, fd: int, stamp: float | None = None) -> None:
+        """Close a descriptor soon: that may take long, as it frees what was deleted while it was open.
+
+        With `stamp`, the times of its file are set to that first (disk.stamp).
+        """
 
 
 class DiskTimeout(OSError):
@@ -211,9 +214,9 @@ class DiskThreads:
         """Call a function that writes the index (Threads)."""
         return self._indexing.call(function, *args, **kwargs)
 
-    def close(self, fd: int) -> None:
+    def close(self, fd: int, stamp: float | None = None) -> None:
         """Close a descriptor soon (Threads)."""
-        self._running.call_always(os.close, fd).addErrback(_ignore)
+        self._running.call_always(close_now, fd, stamp).addErrback(_ignore)
 
 
 @attrs.define(eq=False)
@@ -250,6 +253,15 @@ def _report(result: T | Failure, returned: Callable[[T | Failure], None]) -> T |
     else:
         returned(result)
     return result
+
+
+def close_now(fd: int, stamp: float | None) -> None:
+    """Set the times of a file to `stamp`, unless that is None, and close it."""
+    try:
+        if stamp is not None:
+            os.utime(fd, (stamp, stamp))
+    finally:
+        os.close(fd)
 
 
 def _ignore(_: Failure) -> None:

@@ -61,6 +61,7 @@ class Upload(HashedFile):
     path: Path
     _repository: RepositoryName
     _context: UploadContext
+    _now: Callable[[], float]
     is_over: bool = attrs.field(default=False, init=False)
 
     async def write(self, chunk: bytes) -> None:
@@ -120,7 +121,8 @@ class Upload(HashedFile):
             elif not self.is_over and not self.path.exists():
                 await self._move_back(digest)
             raise
-        await self._end()
+        self.is_over = True
+        self.release()
 
     async def _end(self) -> None:
         """End the session; what is left of its file is deleted, now or by a later sweep."""
@@ -135,6 +137,11 @@ class Upload(HashedFile):
             self.is_over = not await self._context.blobs.move_back(digest, self.path)
         except OSError:
             self.is_over = True
+
+    def _close(self, fd: int) -> None:
+        """Close the file; with the time, if it stays."""
+        self._threads.close(fd, None if self.is_over else self._now())
+        self._report_closed()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -250,6 +257,7 @@ class Uploads:
             path=path,
             repository=repository,
             context=self._context,
+            now=self._now,
             offset=os.fstat(fd).st_size,
             running=self._hashes.pop(session, RunningHash("sha256")),
             fd=fd,
@@ -265,9 +273,7 @@ class Uploads:
         if upload.is_over:
             self.counts.remove(upload.session)
             return
-        since = self._now()
-        self._idle[upload.session] = IdleFile(upload.path, upload.offset, since)
-        self._threads.run(disk.stamp, upload.path, since).addErrback(lambda _: None)
+        self._idle[upload.session] = IdleFile(upload.path, upload.offset, self._now())
         self._hashes[upload.session] = upload.running
 
     def _forget(self, name: str) -> IdleFile | None:

@@ -1,6 +1,5 @@
 """Threads that are none: calls run on the reactor."""
 
-import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -8,7 +7,7 @@ import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from mirrord.store.threads import DiskTimeout
+from mirrord.store.threads import DiskTimeout, close_now
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,8 +62,8 @@ class InlineThreads:
     sync = run
     index = run
 
-    def close(self, fd: int) -> None:
-        os.close(fd)
+    def close(self, fd: int, stamp: float | None = None) -> None:
+        close_now(fd, stamp)
 
     def hold(self, *names: str) -> None:
         """Let calls wait from now on; with names, only those of the functions of these names."""
