@@ -20,6 +20,8 @@ durable once, and has been damaged since.
 
 - *An append fails.* Whether the record is on the disk is unknown then, so the file is abandoned: the next
   append begins a new file, whose header declares the record void. Until that succeeds nothing is appended.
+- *A new file cannot be synced.* It may be there after a power cut, and its header would declare void what is
+  appended to the current file meanwhile. So that is abandoned too.
 - *The commit that follows an append fails*, on a full disk for instance. A record that aborts it is
   appended, in space that exists already.
 
@@ -248,7 +250,7 @@ class HostedJournal:
         """Begin the next file, and return its number; the old one stays until it is pruned.
 
         Raises:
-            OSError: The disk failed; the current file is in use as before.
+            OSError: The disk failed; the current file is in use as before, or is abandoned.
         """
         with self._lock:
             self._rotate(at)
@@ -278,7 +280,12 @@ class HostedJournal:
             return self.sequence
 
     def _rotate(self, at: float) -> None:
-        following = HostedJournal.create(self._folder, self.number + 1, self.sequence, at)
+        try:
+            following = HostedJournal.create(self._folder, self.number + 1, self.sequence, at)
+        except OSError:
+            # If it has its name already, its header declares void what would be appended here.
+            self._is_abandoned |= journal_path(self._folder, self.number + 1).exists()
+            raise
         os.close(self._fd)
         self._fd, self.number = following._fd, following.number
         self.size, self._allocated = following.size, following._allocated

@@ -1,5 +1,8 @@
 import json
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypothesis import given
@@ -173,6 +176,14 @@ class HostedJournalTests(SynchronousTestCase):
         self.journal.append([fact(3)], AT)
         self.assertEqual([fact(1), fact(3)], self.recorded())
 
+    def test_a_file_whose_folder_cannot_be_synced(self) -> None:
+        """Changes are never appended to a file that a later one, of which nobody knows, declares void."""
+        self.journal.append([fact(1)], AT)
+        with descriptors(1):
+            self.assertRaises(OSError, self.journal.rotate, AT)
+        self.journal.append([fact(2)], AT)
+        self.assertEqual([fact(1), fact(2)], self.recorded())
+
     def test_damage_is_an_error(self) -> None:
         """A damaged record with others after it is an error of one line, which names the repair."""
         for number in range(3):
@@ -192,3 +203,16 @@ class HostedJournalTests(SynchronousTestCase):
     def test_only_the_owner_may_look(self) -> None:
         """The journal is readable by the daemon's user only."""
         self.assertEqual(0, journal_path(self.folder, 1).stat().st_mode & 0o077)
+
+
+@contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """Let the process open only so many more descriptors."""
+    free = os.dup(0)
+    os.close(free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
