@@ -48,13 +48,14 @@ class History:
     """The journal files of a folder, as one series of records, and its snapshots.
 
     `records` are those that count, by sequence; `sequence` is that of the last change known to snapshots or
-    journal.
+    journal. `next_number` is that of the next snapshot and journal file.
     """
 
     folder: Path
     records: tuple[JournalRecord, ...]
     sequence: int
     has_snapshot: bool
+    next_number: int
     damaged: tuple[DamagedJournal, ...]
     _last: RecordFile | None
     _number: int
@@ -81,12 +82,13 @@ class History:
                 records += file.changes
                 last = max(file.begins_after, records[-1].sequence if records else 0)
         sequence = max(last, last_snapshot_sequence(folder))
-        number = max(files, default=0)
+        number, snapshots = max(files, default=0), numbered(folder, "snapshot")
         return cls(
             folder=folder,
             records=tuple(records),
             sequence=sequence,
-            has_snapshot=bool(numbered(folder, "snapshot")),
+            has_snapshot=bool(snapshots),
+            next_number=max(number, *snapshots, 0) + 1,
             damaged=tuple(_damaged(folder, files, sequence)),
             last=files.get(number),
             number=number,
@@ -95,7 +97,7 @@ class History:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever recorded here."""
-        return not self._number and not self.sequence
+        return self.next_number == 1
 
     def after(self, sequence: int) -> list[JournalRecord] | None:
         """Return the transactions after a change; None if the journal does not have all of them."""
@@ -119,7 +121,8 @@ class History:
         Raises:
             OSError: The disk failed.
         """
-        if self._last is None or self.damaged or self._last_sequence() != self.sequence:
+        is_last = self._number + 1 == self.next_number and self._last_sequence() == self.sequence
+        if self._last is None or self.damaged or not is_last:
             return self.begin(self.sequence, at)
         return HostedJournal.resume(self.folder, self._number, self._last, self.sequence)
 
@@ -129,7 +132,7 @@ class History:
         Raises:
             OSError: The disk failed.
         """
-        return HostedJournal.create(self.folder, self._number + 1, sequence, at)
+        return HostedJournal.create(self.folder, self.next_number, sequence, at)
 
     def set_damaged_aside(self, recorded: int) -> tuple[DamagedJournal, ...]:
         """Give damaged files another name, once what can be read of them is recorded elsewhere.

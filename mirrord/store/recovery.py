@@ -103,7 +103,11 @@ def open_index(layout: Layout, *, accepts_damage: bool = False) -> OpenIndex:
     try:
         try:
             writer = _open_usable(layout)
-            journal, damaged = _continue(layout, history, writer)
+            try:
+                journal, damaged = _continue(layout, history, writer)
+            except UnusableIndex:
+                writer.close()
+                raise
         except UnusableIndex as error:
             journal, damaged = _rebuild(layout, history, str(error))
             writer = connect(layout.index)
@@ -203,7 +207,6 @@ def _continue(layout: Layout, history: History, connection: sqlite3.Connection) 
         OSError, sqlite3.Error: The disk failed.
     """
     sequence = int(_read_meta(connection, HOSTED_SEQUENCE) or 0)
-    at = _read_meta(connection, SERVICE_SECONDS) or 0.0
     recorded = sequence
     if sequence < history.sequence:
         recorded = _catch_up(layout, history, connection, sequence)
@@ -212,10 +215,12 @@ def _continue(layout: Layout, history: History, connection: sqlite3.Connection) 
             "the journal of hosted repositories ends {count} changes before the index; it is begun anew",
             count=sequence - history.sequence,
         )
+    at = _read_meta(connection, SERVICE_SECONDS) or 0.0
     if sequence <= history.sequence and history.has_snapshot and not history.damaged:
         return history.resume(at), ()
+    # The snapshot first: a journal that begins after changes which nothing records would hide the gap.
+    write_snapshot(layout.index, snapshot_path(layout.hosted_root, history.next_number))
     journal = history.begin(max(sequence, history.sequence), at)
-    write_snapshot(layout.index, snapshot_path(layout.hosted_root, journal.number))
     return journal, history.set_damaged_aside(recorded)
 
 
@@ -238,11 +243,13 @@ def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, 
         for facts in () if snapshot is None else snapshot.facts():
             _apply(layout, connection, facts)
         _replay(layout, connection, records)
-        connection.execute(SET_META, (HOSTED_SEQUENCE, history.sequence))
-    _log.warn(
-        "the index was behind the journal; changes of hosted repositories repeated: {count}",
-        count=history.sequence - sequence,
-    )
+        at = [_read_meta(connection, SERVICE_SECONDS) or 0.0, *(record.at for record in records)]
+        _set_meta(connection, history.sequence, max(at if snapshot is None else [*at, snapshot.at]))
+    if records or snapshot is not None:
+        _log.warn(
+            "the index was behind the journal; changes of hosted repositories repeated: {count}",
+            count=history.sequence - sequence,
+        )
     return recorded
 
 
@@ -257,8 +264,8 @@ def _rebuild(layout: Layout, history: History, reason: str) -> _Continued:
     with closing(connect(new)) as connection:
         sequence, at, recorded = _fill(layout, history, connection)
         (count,) = connection.execute("SELECT count(*) FROM hosted_links").fetchone()
+    write_snapshot(new, snapshot_path(layout.hosted_root, history.next_number))
     journal = history.begin(sequence, at)
-    write_snapshot(new, snapshot_path(layout.hosted_root, journal.number))
     aside = _set_aside(layout)
     new.rename(layout.index)
     disk.sync_folder(layout.root)
@@ -297,8 +304,7 @@ def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> t
         _replay(layout, connection, records)
         sequence = max(sequence, history.sequence)
         at = max([at, *(record.at for record in records)])
-        for meta in ((HOSTED_SEQUENCE, sequence), (SERVICE_SECONDS, at)):
-            connection.execute(SET_META, meta)
+        _set_meta(connection, sequence, at)
     return sequence, at, recorded
 
 
@@ -410,6 +416,11 @@ def _beside(path: Path, suffix: str) -> Path:
 def _read_meta(connection: sqlite3.Connection, name: str) -> float | None:
     row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if row is None else float(row[0])
+
+
+def _set_meta(connection: sqlite3.Connection, sequence: int, at: float) -> None:
+    """Set the sequence of the last change in the journal, and the service time."""
+    connection.executemany(SET_META, ((HOSTED_SEQUENCE, sequence), (SERVICE_SECONDS, at)))
 
 
 @contextlib.contextmanager

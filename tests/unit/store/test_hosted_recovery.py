@@ -15,6 +15,8 @@ from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCI_MANIFEST, Manifest
 from mirrord.oci.referrer import Referrer
+from mirrord.store.history import History
+from mirrord.store.hosted_facts import BlobLinked
 from mirrord.store.journal import JournalDamaged, journal_path, numbered
 from mirrord.store.recovery import open_index
 from mirrord.store.snapshots import CHECK_SECONDS, INTERVAL_SECONDS, KEPT, snapshot_path
@@ -205,6 +207,62 @@ class HostedRecoveryTests(PushTestCase):
 
         self.check(damage)
 
+    def test_lost_journals_beside_snapshots(self) -> None:
+        """Snapshots that are older than the index do not take the place of those that are taken later."""
+        for number in range(KEPT + 1):
+            self.push_blob(b"%d" % number)
+            self.snapshot()
+
+        def damage() -> None:
+            for path in self.layout.hosted_root.glob("hosted.journal-*"):
+                path.unlink()
+
+        self.push_blob(b"last")
+        self.check(damage)
+        expected = self.rows()
+        self.result(self.store.close())
+        self.layout.index.unlink()
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+
+    def test_a_snapshot_that_fails_at_the_start(self) -> None:
+        """A start that ends before it has recorded what the journal lacks does not begin a new journal."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        with journal_path(self.layout.hosted_root, 1).open("r+b") as file:
+            file.truncate(self.store._journal.size - 10)
+        in_the_way = self.layout.hosted_root / "hosted.snapshot-2.new"
+        in_the_way.mkdir()
+        for _ in range(2):
+            self.assertRaises(OSError, self.open)
+        self.assertEqual([1], numbered(self.layout.hosted_root, "journal"))
+        in_the_way.rmdir()
+        self.reopen_closed()
+        self.layout.index.unlink()
+        self.reopen_closed()
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+
+    def test_service_time_is_not_rolled_back(self) -> None:
+        """Service time is not before the last change, although an older copy of the index is put back."""
+        self.result(self.store.close())
+        old = self.layout.index.read_bytes()
+        self.store = self.open()
+        self.pass_time(10_000)
+        self.check(lambda: self.put_back(old))
+        self.assertGreaterEqual(self.store.database.now(), 10_000)
+
+    def test_an_aborted_transaction_is_no_change(self) -> None:
+        """A start after a transaction that could not be committed has nothing to repeat, nor to report."""
+
+        def fail() -> None:
+            journal = History.read(self.layout.hosted_root).resume(0.0)
+            journal.abort(journal.append([BlobLinked("team/app", str(OTHER.digest), 1, 0.0, 0.0)], 0.0), 0.0)
+            journal.close()
+
+        self.assertEqual([], self.check(fail))
+
     def test_a_damaged_index_without_snapshots(self) -> None:
         """If nothing else is left, what can be read of a damaged index is kept."""
         self.push_all()
@@ -264,6 +322,11 @@ class HostedRecoveryTests(PushTestCase):
         self.store = self.open()
         self.assertEqual(expected, self.rows())
         self.assertFalse(self.layout.copy.exists())
+
+    def reopen_closed(self) -> None:
+        """Start, and end cleanly."""
+        self.store = self.open()
+        self.result(self.store.close())
 
     def snapshot(self) -> None:
         self.pass_time(INTERVAL_SECONDS + CHECK_SECONDS)
