@@ -100,7 +100,7 @@ def _certificate_problems(runtime: Runtime) -> str | None:
 
 def _build_status(runtime: Runtime, upstreams: Callable[[], Mapping[str, UpstreamClient]]) -> Status:
     store, collector, logs = runtime.store, runtime.collector, runtime.logs
-    mirrored, hosted, quarantine = store.eviction, store.hosted_gc, store.quarantine
+    mirrored, hosted = store.eviction, store.hosted_gc
     return Status(
         version=version(),
         clock=time.monotonic,
@@ -109,7 +109,7 @@ def _build_status(runtime: Runtime, upstreams: Callable[[], Mapping[str, Upstrea
             hosted.total_bytes,
             hosted.total_entries,
             store.uploads.total_entries,
-            QuarantineStatus(quarantine.total_bytes, quarantine.total_entries),
+            QuarantineStatus(store.quarantine.total_bytes, store.quarantine.total_entries),
         ),
         saved=lambda: runtime.metrics.saved,
         last_sweep=lambda: collector.last_sweep,
