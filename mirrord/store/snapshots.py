@@ -13,7 +13,8 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import pairwise
+from io import BufferedWriter
+from itertools import islice, pairwise
 from pathlib import Path
 
 import attrs
@@ -21,13 +22,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mirrord.store import disk
 from mirrord.store.hosted_facts import Fact
 from mirrord.store.journal import HostedJournal, encode, journal_path, numbered, read_records
 from mirrord.store.layout import FILE_MODE
 from mirrord.store.schema import HOSTED_SEQUENCE, PAGE_ROWS, SERVICE_SECONDS
-from mirrord.store.threads import Threads
+from mirrord.store.threads import Threads, shield
 
 CHECK_SECONDS = 60.0
 INTERVAL_SECONDS = 3600.0
@@ -113,38 +115,54 @@ def write_snapshot(index: Path, path: Path) -> int:
         OSError, sqlite3.Error: The disk failed, or the index is damaged; there is no snapshot then.
     """
     new = path.with_name(f"{path.name}.new")
-    with (
-        closing(sqlite3.connect(index, timeout=5, isolation_level=None)) as connection,
-        os.fdopen(os.open(new, _NEW, FILE_MODE), "wb") as file,
-    ):
-        connection.execute("BEGIN")
-        meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-        sequence, at = int(meta[HOSTED_SEQUENCE]), float(meta.get(SERVICE_SECONDS, 0.0))
-        count = 1
-        for sql in facts_queries():
-            cursor = connection.execute(sql)
-            while page := cursor.fetchmany(PAGE_ROWS):
-                count += 1
-                facts = ",".join(fact for (fact,) in page)
-                file.write(encode(sequence, f'{{"at":{at!r},"facts":[{facts}]}}'))
-        file.write(encode(sequence, f'{{"at":{at!r},"end":{count}}}'))
-        file.flush()
-        disk.commit(file.fileno(), new, path)
+    # Not by its name alone: SQLite would create an index that is missing.
+    with closing(
+        sqlite3.connect(f"{index.absolute().as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None)
+    ) as connection:
+        try:
+            with os.fdopen(os.open(new, _NEW, FILE_MODE), "wb") as file:
+                sequence = _write_facts(connection, file)
+                file.flush()
+                disk.commit(file.fileno(), new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+    return sequence
+
+
+def _write_facts(connection: sqlite3.Connection, file: BufferedWriter) -> int:
+    """Write the records of a snapshot; return the sequence of its last change."""
+    connection.execute("BEGIN")
+    meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    sequence, at = int(meta[HOSTED_SEQUENCE]), float(meta.get(SERVICE_SECONDS, 0.0))
+    count = 1
+    for sql in facts_queries():
+        cursor = connection.execute(sql)
+        while page := cursor.fetchmany(PAGE_ROWS):
+            count += 1
+            facts = ",".join(fact for (fact,) in page)
+            file.write(encode(sequence, f'{{"at":{at!r},"facts":[{facts}]}}'))
+    file.write(encode(sequence, f'{{"at":{at!r},"end":{count}}}'))
     return sequence
 
 
 def prune(folder: Path) -> None:
-    """Delete all but the newest snapshots, and the journal files that these do not need.
+    """Delete all but the newest snapshots that are whole, and the journal files that these do not need.
+
+    Nothing is deleted if only damaged ones would take its place.
 
     Raises:
         OSError: The disk failed.
     """
-    numbers = sorted(numbered(folder, "snapshot"))
-    kept = [Snapshot.open(snapshot_path(folder, number), number) for number in numbers[-KEPT:]]
-    needed_from = min((one.sequence if one else 0 for one in kept), default=0)
-    disk.unlink_all([snapshot_path(folder, number) for number in numbers[:-KEPT]])
-    journals = sorted(numbered(folder, "journal"))
-    for number, following in pairwise(journals):
+    numbers = numbered(folder, "snapshot")
+    kept = list(islice(open_snapshots(folder), KEPT))
+    disk.unlink_all(list(folder.glob("hosted.snapshot-*.new")))
+    if not kept or len(kept) < min(KEPT, len(numbers)):
+        return
+    needed_from = min(snapshot.sequence for snapshot in kept)
+    disk.unlink_all([snapshot_path(folder, number) for number in numbers if number < kept[-1].number])
+    for number, following in pairwise(sorted(numbered(folder, "journal"))):
         header = next(read_records(journal_path(folder, following)), None)
         if header is not None and header.sequence <= needed_from:
             journal_path(folder, number).unlink(missing_ok=True)
@@ -165,6 +183,7 @@ class SnapshotSchedule:
     _now: Callable[[], float]
     _taken: int = attrs.field(init=False)
     _taken_at: float = attrs.field(init=False)
+    _is_taking: bool = attrs.field(default=False, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _running: Deferred[LoopingCall] = attrs.field(init=False)
     _log = Logger()
@@ -183,13 +202,23 @@ class SnapshotSchedule:
 
     async def _check(self) -> None:
         is_due = self._clock.seconds() - self._taken_at >= INTERVAL_SECONDS
-        if self._journal.sequence == self._taken or not (is_due or self._journal.size > MAX_JOURNAL_BYTES):
+        if (
+            self._is_taking
+            or self._journal.sequence == self._taken
+            or not (is_due or self._journal.size > MAX_JOURNAL_BYTES)
+        ):
             return
         try:
-            self._taken = await self._threads.sync(self._take, self._now())
-            self._taken_at = self._clock.seconds()
+            self._is_taking = True
+            await shield(self._threads.sync(self._take, self._now()), self._ended)
         except (OSError, sqlite3.Error) as error:
             self._log.error("no snapshot of hosted repositories could be taken: {error}", error=str(error))
+
+    def _ended(self, result: int | Failure) -> None:
+        """Record the end of an attempt, which may come after its deadline."""
+        self._is_taking = False
+        if not isinstance(result, Failure):
+            self._taken, self._taken_at = result, self._clock.seconds()
 
     def _take(self, now: float) -> int:
         return take_snapshot(self._journal, self._index, self._folder, now)

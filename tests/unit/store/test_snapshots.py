@@ -1,3 +1,5 @@
+import sqlite3
+
 from mirrord.oci.digest import Digest
 from mirrord.store.disk import StoreInUse
 from mirrord.store.journal import encode, journal_path, numbered
@@ -11,6 +13,7 @@ from mirrord.store.snapshots import (
     Snapshot,
     open_snapshots,
     snapshot_path,
+    write_snapshot,
 )
 from tests.unit.store.cases import APP, V1, PushTestCase, layer, manifest
 
@@ -72,6 +75,47 @@ class SnapshotTests(PushTestCase):
         self.pass_time(CHECK_SECONDS)
         self.assertEqual([1, 2], self.numbers())
         self.assertEqual([1, 2], self.numbers("journal"))
+
+    def test_a_disk_that_is_full(self) -> None:
+        """A snapshot that cannot be written leaves nothing on the disk, nor does one that was interrupted."""
+        self.push_blob(b"x")
+        left = self.layout.hosted_root / "hosted.snapshot-9.new"
+        left.write_bytes(b"x")
+        in_the_way = self.layout.hosted_root / "hosted.snapshot-2"
+        in_the_way.mkdir()
+        self.pass_an_hour()
+        self.assertEqual([left], list(self.layout.hosted_root.glob("*.new")))
+        in_the_way.rmdir()
+        self.pass_time(CHECK_SECONDS)
+        self.assertEqual([], list(self.layout.hosted_root.glob("*.new")))
+
+    def test_a_disk_that_hangs(self) -> None:
+        """While a snapshot is being written no other one is begun, although its deadline has passed."""
+        self.push_blob(b"x")
+        self.threads.hold("_take")
+        self.pass_an_hour()
+        self.threads.expire()
+        self.pass_an_hour()
+        self.assertEqual(1, self.threads.called.count("_take"))
+        self.threads.release()
+        self.pass_time(CHECK_SECONDS)
+        self.assertEqual([1, 2], self.numbers())
+
+    def test_damaged_ones_do_not_count(self) -> None:
+        """The last two snapshots that are whole are kept, and the journals from the older of them on."""
+        for number in range(4):
+            if number == 3:
+                path = self.newest().path
+                path.write_bytes(path.read_bytes()[:-1])
+            self.push_blob(b"%d" % number)
+            self.pass_an_hour()
+        self.assertEqual([3, 4, 5], self.numbers())
+        self.assertEqual([3, 4, 5], self.numbers("journal"))
+
+    def test_a_missing_index(self) -> None:
+        """Without an index there is no snapshot, and no new index."""
+        self.assertRaises(sqlite3.Error, write_snapshot, self.root / "none", self.root / "snapshot")
+        self.assertEqual([], [*self.root.glob("none*"), *self.root.glob("snapshot*")])
 
     def test_damage(self) -> None:
         """A snapshot with any byte changed, or its end missing, is none."""
