@@ -89,15 +89,15 @@ class Transaction(Generic[T]):
         Its failure undoes this part alone.
 
         Raises:
-            sqlite3.OperationalError: The disk failed, which concerns all parts.
+            sqlite3.Error: The disk failed, or the index is damaged, which concerns all parts.
         """
         transaction = HostedTransaction(connection)
         connection.execute("SAVEPOINT work")
         try:
             self._outcome = self._work(transaction)
-        except sqlite3.OperationalError:
-            raise
-        except Exception:  # noqa: BLE001 - any exception is raised in the caller of `transact`
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _UNFIT):
+                raise
             self._outcome = Failure()
             connection.execute("ROLLBACK TO work")
             transaction.facts.clear()
@@ -399,13 +399,13 @@ def _run(
             sequence = journal.append(facts, now)
             connection.execute(SET_META, (HOSTED_SEQUENCE, sequence))
         connection.execute("COMMIT")
-        connection.execute(_MARK).fetchone()
     except BaseException:
         if sequence is not None:
             journal.abort(sequence, now)
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    connection.execute(_MARK).fetchone()
     return unfit
 
 

@@ -1,13 +1,30 @@
 import errno
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from mirrord.store.database import COMMIT_SECONDS, FLUSH_SECONDS
+from mirrord.oci.digest import Digest
+from mirrord.oci.names import RepositoryName
+from mirrord.store.database import COMMIT_SECONDS, FLUSH_SECONDS, Transaction, _run
+from mirrord.store.history import History
+from mirrord.store.hosted_facts import BlobLinked
+from mirrord.store.hosted_rows import HostedTransaction
 from tests.unit.store.cases import LATEST, UBUNTU, StoreTestCase, layer, manifest, observation
 
 FULL = OSError(errno.ENOSPC, "full")
+
+
+class Unreadable(sqlite3.Connection):
+    """A connection that can write, and not read."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql.startswith("SELECT"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *parameters)
 
 
 class DatabaseTests(StoreTestCase):
@@ -123,6 +140,28 @@ class DatabaseTests(StoreTestCase):
         for body in (b"x", b"y", b"z"):
             self.assertEqual(layer(body), self.store.index.link(UBUNTU, layer(body).digest))
         self.assertIsNone(self.store.index.link(UBUNTU, too_large.digest))
+
+    def test_damage_that_a_transaction_finds(self) -> None:
+        """A transaction that finds a damaged page raises OSError, and condemns the index."""
+
+        def find_damage(_: HostedTransaction) -> None:
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+
+        self.failure(self.store.database.transact(find_damage), OSError)
+        self.assertTrue(self.layout.condemned.exists())
+
+    def test_what_is_committed_is_not_aborted(self) -> None:
+        """A change that the index has is in the journal too, whatever fails after the commit."""
+        journal = self.store._journal
+        fact = BlobLinked("team/app", str(Digest.of(b"x")), 1, 0.0, 0.0)
+        transaction = Transaction(lambda transaction: transaction.change(fact))
+        with closing(sqlite3.connect(self.layout.index, isolation_level=None, factory=Unreadable)) as index:
+            self.assertRaises(sqlite3.Error, _run, index, journal, 0.0, [], [transaction])
+        self.assertIsNotNone(self.store.hosted.link(RepositoryName("team/app"), Digest.of(b"x")))
+        (record,) = History.read(self.layout.hosted_root).after(0) or []
+        self.assertEqual([fact], record.facts)
 
     def test_any_failure_is_trouble(self) -> None:
         """A batch that fails unexpectedly is logged, kept and retried."""
