@@ -19,7 +19,7 @@ from mirrord.config.folders import state_folder
 from mirrord.daemon.listeners import Listener, open_admin_listeners, open_listeners
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import UNLIMITED_INODES, GCLimits
+from mirrord.gc.plan import UNLIMITED_INODES, FreeSpace, GCLimits
 from mirrord.gc.retention import RetentionRule, RetentionRules
 from mirrord.http.certificates import Certificates
 from mirrord.http.head_budget import HeadBudget
@@ -133,7 +133,7 @@ class Runtime:
             threads=threads,
             monotonic=time.monotonic,
             wall_clock=time.time,
-            has_room=partial(_has_room, config.hosted_folder, config.store.min_free),
+            has_room=lambda folder, size: _free(folder).bytes - size >= collector.limits.min_free,
         )
         collector = Collector(
             store=store.eviction,
@@ -141,9 +141,8 @@ class Runtime:
             interval_seconds=config.gc.interval,
             clock=reactor,
             wall_clock=time.time,
-            free_bytes=partial(_free_bytes, path),
-            free_inodes=partial(_free_inodes, path),
-            hosted_free_bytes=_free_bytes_elsewhere(config.hosted_folder, path),
+            free=partial(_free, path),
+            hosted_free=_free_elsewhere(config.hosted_folder, path),
             metrics=metrics,
             hosted=HostedSweeper(store.hosted_gc, reactor),
         )
@@ -332,22 +331,13 @@ def _summary(store: Store, downloads: BlobDownloads) -> str:
     return f"{running} downloads running, {size / 1e9:.1f} GB in {entries} blobs and manifests"
 
 
-def _has_room(folder: Path, min_free: int, size: int) -> bool:
-    """Return whether `size` bytes can be written to the file system of a folder with `min_free` left."""
-    return _free_bytes(folder) - size >= min_free
+def _free_elsewhere(folder: Path, store: Path) -> Callable[[], FreeSpace] | None:
+    """Return a function for what a folder's file system has left; None if it is that of the store."""
+    return partial(_free, folder) if folder.stat().st_dev != store.stat().st_dev else None
 
 
-def _free_bytes_elsewhere(folder: Path, store: Path) -> Callable[[], int] | None:
-    """Return a function for the free bytes of a folder's file system; None if it is that of the store."""
-    return partial(_free_bytes, folder) if folder.stat().st_dev != store.stat().st_dev else None
-
-
-def _free_bytes(path: Path) -> int:
-    file_system = os.statvfs(path)
-    return file_system.f_bavail * file_system.f_frsize
-
-
-def _free_inodes(path: Path) -> int:
-    """Return how many files can be created; some file systems do not count them."""
-    file_system = os.statvfs(path)
-    return file_system.f_favail if file_system.f_files else UNLIMITED_INODES
+def _free(path: Path) -> FreeSpace:
+    """Return what a file system has left; some do not count inodes."""
+    status = os.statvfs(path)
+    inodes = status.f_favail if status.f_files else UNLIMITED_INODES
+    return FreeSpace(status.f_bavail * status.f_frsize, inodes)

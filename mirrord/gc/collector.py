@@ -24,7 +24,7 @@ from mirrord.gc.hosted import (
     HostedSweepPreview,
     HostedSweepResult,
 )
-from mirrord.gc.plan import UNLIMITED_INODES, DiskUsage, GCLimits, eviction_order, victims
+from mirrord.gc.plan import DiskUsage, FreeSpace, GCLimits, eviction_order, victims
 from mirrord.gc.ports import EvictableContent
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import Entry
@@ -37,7 +37,7 @@ LEAST_FREE_BYTES = 2 * 1024 * 1024
 """The space that a stream that is not stored leaves free."""
 
 LEAST_INODES = 8
-"""The inodes that a stream that is not stored leaves free."""
+"""With so few inodes the disk is full, though streams that are not stored have spare files."""
 
 EMERGENCY_BYTES = 16 * 1024 * 1024
 """The space that an emergency frees beyond what is needed at once, if there is so much."""
@@ -67,8 +67,8 @@ class SweepPreview:
 class Collector:
     """Keeps a store within its limits, and removes what hosted repositories no longer need.
 
-    `free_bytes` and `free_inodes` return what the store's file system has left, `hosted_free_bytes` what that
-    of hosted repositories has if it is another one, `wall_clock` the time.
+    `free` returns what the store's file system has left, `hosted_free` what that of hosted repositories has
+    if it is another one, `wall_clock` the time.
     """
 
     _store: EvictableContent
@@ -76,11 +76,10 @@ class Collector:
     _interval_seconds: float
     _clock: IReactorTime
     _wall_clock: Callable[[], float]
-    _free_bytes: Callable[[], int]
-    _hosted_free_bytes: Callable[[], int] | None = None
+    _free: Callable[[], FreeSpace]
+    _hosted_free: Callable[[], FreeSpace] | None = None
     _metrics: Metrics
     _hosted: HostedSweeper
-    _free_inodes: Callable[[], int] = lambda: UNLIMITED_INODES
     last_sweep: SweepResult | None = attrs.field(default=None, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _lock: DeferredLock = attrs.field(factory=DeferredLock, init=False)
@@ -94,11 +93,11 @@ class Collector:
 
     @property
     def problem(self) -> str | None:
-        """Return the problem of a disk too full even for a stream that is not kept; None without one."""
-        if (free := self._free_bytes()) <= LEAST_FREE_BYTES:
-            return f"the disk is full: {free} bytes are free"
-        inodes = self._free_inodes()
-        return None if inodes > LEAST_INODES else f"the disk is full: {inodes} inodes are free"
+        """Return the problem of a disk that has no room for streams that are not kept, or no inodes."""
+        problem = _problem("the disk", self._free())
+        if problem is not None or self._hosted_free is None:
+            return problem
+        return _problem("the disk of hosted repositories", self._hosted_free())
 
     def start(self) -> None:
         """Sweep now and at every interval, even if a sweep fails."""
@@ -201,8 +200,9 @@ class Collector:
         Raises:
             OSError: The disk failed.
         """
-        if self._hosted_free_bytes is not None:
-            return self._hosted_free_bytes() - size >= self.limits.min_free
+        if self._hosted_free is not None:
+            free = self._hosted_free()
+            return free.bytes - size >= self.limits.min_free and free.inodes >= self.limits.min_inodes
         limits = attrs.evolve(self.limits, max_size=None)
         if self._usage().excess(size, limits) <= 0:
             return True
@@ -226,12 +226,13 @@ class Collector:
         """Return the limits of what is kept, or of a stream that is not.
 
         The operator's limits apply to what is kept: on a disk that is nearly full already, a stream that
-        passes through may use what is left, except a little that the index needs.
+        passes through may use what is left, except a little that the index needs. The store has spare files
+        for the case that there are no inodes.
         """
         if is_kept:
             return self.limits
         min_free = min(self.limits.min_free, LEAST_FREE_BYTES)
-        return attrs.evolve(self.limits, max_size=None, min_free=min_free, min_inodes=LEAST_INODES)
+        return attrs.evolve(self.limits, max_size=None, min_free=min_free, min_inodes=0)
 
     def _reserve(self, digest: Digest, size: int, *, is_kept: bool) -> None:
         (self._store.reserve if is_kept else self._store.lend)(digest, size)
@@ -253,14 +254,14 @@ class Collector:
         return lambda: self._usage().excess(size, goal)
 
     def _usage(self) -> DiskUsage:
-        store = self._store
+        store, free = self._store, self._free()
         return DiskUsage(
             total=store.total_bytes,
             busy=store.busy_bytes,
             reserved=store.reserved_bytes,
-            free=self._free_bytes(),
+            free=free.bytes,
             lent=store.lent_bytes,
-            inodes=self._free_inodes(),
+            inodes=free.inodes,
         )
 
     async def _evict(self, excess: Callable[[], int], lock: DeferredLock) -> EvictedContent:
@@ -306,3 +307,9 @@ class Collector:
             await self.sweep()
         except Exception:  # noqa: BLE001
             self._log.failure("sweep failed")
+
+
+def _problem(disk: str, free: FreeSpace) -> str | None:
+    if free.bytes <= LEAST_FREE_BYTES:
+        return f"{disk} is full: {free.bytes} bytes are free"
+    return f"{disk} is full: {free.inodes} inodes are free" if free.inodes <= LEAST_INODES else None

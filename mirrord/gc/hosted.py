@@ -186,8 +186,9 @@ class HostedSweeper:
             mirrored: set[str] = set()
             async for names in cooperate(self._clock, self._store.mirrored(entries) if entries else ()):
                 mirrored |= names
-            await self._store.return_to_cache([entry for entry in entries if entry.name in mirrored])
+            used = [entry for entry in entries if entry.name in mirrored]
             unused = [entry for entry in entries if entry.name not in mirrored]
+            unused += await self._store.return_to_cache(used)
             removed += EvictedContent.of(await self._store.remove(unused))
         return removed
 

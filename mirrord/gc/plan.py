@@ -12,7 +12,7 @@ UNLIMITED_INODES = 1 << 62
 """The free inodes of a file system that does not count them."""
 
 MIN_INODES = 64
-"""The free inodes that what is kept leaves to streams that are not kept, to uploads and to the index."""
+"""The free inodes that what is kept leaves to uploads, to the index and to other programs."""
 
 INODE_BYTES = 1024 * 1024
 """How much is evicted for each inode that is missing; more only if that was not in vain."""
@@ -21,6 +21,14 @@ _LEAST_FILE_BYTES = 4096
 
 LOW_WATER = 0.95
 """Whenever room has to be made, a little more is made, so that the next pull does not have to again."""
+
+
+@attrs.frozen
+class FreeSpace:
+    """The bytes that a file system has left, and how many files can be created."""
+
+    bytes: int
+    inodes: int = UNLIMITED_INODES
 
 
 @attrs.frozen(kw_only=True)

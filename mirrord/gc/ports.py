@@ -129,8 +129,8 @@ class CollectableHostedContent(Protocol):
         """Iterate over the names of those that a mirrored repository is linked to, a few at a time."""
         ...
 
-    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
-        """Make content mirrored, so that it is kept as long as it is used.
+    async def return_to_cache(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Make content mirrored, so that it is kept as long as it is used; return what has no room there.
 
         Raises:
             OSError: The disk failed.

@@ -12,7 +12,7 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import RepositoryKey
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @attrs.define(eq=False)
@@ -59,7 +59,7 @@ class CacheWriter:
         try:
             await write()
         except OSError as error:
-            if error.errno not in _DISK_FULL or not await self._space.free_in_emergency(size):
+            if error.errno not in DISK_FULL or not await self._space.free_in_emergency(size):
                 raise
             await write()
 

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from mirrord.flight.download import Download, Failed, Opening
 from mirrord.flight.slots import DownloadSlots, Interest, Slot
-from mirrord.mirrored.cache_writer import CacheWriter
+from mirrord.mirrored.cache_writer import DISK_FULL, CacheWriter
 from mirrord.mirrored.fetch_policy import BlobFetchPolicy
 from mirrord.mirrored.ports import BlobBody, BlobFiles, PartialBlob
 from mirrord.oci.errors import (
@@ -302,8 +302,19 @@ class BlobFetch:
             if not await self._can_fit(size or 0, is_kept=False):
                 raise Unavailable("the mirror's disk has no room for this blob, not even temporarily")
         if self._partial is None:
-            self._partial = await self._files.create_partial(self.policy.digest, is_kept=is_kept)
+            self._partial = await self._create(is_kept=is_kept)
         return self._partial
+
+    async def _create(self, *, is_kept: bool) -> PartialBlob:
+        """Create a partial; if the disk refuses one with a name, for instance by a quota, one without."""
+        digest = self.policy.digest
+        if is_kept:
+            try:
+                return await self._files.create_partial(digest, is_kept=True)
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+        return await self._files.create_partial(digest, is_kept=False)
 
     async def _discard(self) -> None:
         partial, self._partial = self._partial, None

@@ -26,7 +26,9 @@ PROBE_TIMEOUT_SECONDS = 120.0
 """A busy SD card responds late, and large files may be queued to be hashed first."""
 
 _READ_BYTES = 1024 * 1024
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The errors of a disk that has no blocks or no inodes left, for anyone or for us."""
 
 
 class StoreInUse(OSError):
@@ -294,7 +296,7 @@ class WriteProbe:
     def _returned(self, result: Failure | None) -> None:
         self._started_at = self._problem = None
         error = None if result is None else result.value
-        if error is not None and not (isinstance(error, OSError) and error.errno in _FULL):
+        if error is not None and not (isinstance(error, OSError) and error.errno in FULL):
             self._problem = f"the store cannot be written: {getattr(error, 'strerror', None) or error}"
 
 

@@ -6,6 +6,7 @@ read it there too. A file that is served while it moves is found in either place
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -25,14 +26,14 @@ from mirrord.store.threads import Threads
 class HostedFiles:
     """Moves and copies content between the two folders.
 
-    `has_room` returns whether so many more bytes may be used on the file system of the hosted folder.
+    `has_room` returns whether so many more bytes may be used on the file system of a folder.
     Coroutines raise OSError if the disk failed or has no room; the content is then where it was.
     """
 
     _layout: Layout
     _contents: Contents
     _threads: Threads
-    _has_room: Callable[[int], bool]
+    _has_room: Callable[[Path, int], bool]
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
 
     async def provide(self, blob: Descriptor) -> bool:
@@ -55,14 +56,25 @@ class HostedFiles:
         """Move content to the hosted folder; return False if its file is damaged, gone or being pushed."""
         return await self._move(kind, digest, to_hosted=True)
 
-    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
-        """Move content to the cache that no hosted repository has any more, and count it as mirrored."""
+    async def return_to_cache(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Move content to the cache that no hosted repository has any more, and count it as mirrored.
+
+        Return what it has no room for.
+        """
+        left = []
         for entry in entries:
             digest = Digest.parse(entry.name)
             if self._contents.hosted_type(entry.kind, digest) is None:
-                await self._move(entry.kind, digest, to_hosted=False)
+                try:
+                    await self._move(entry.kind, digest, to_hosted=False)
+                except OSError as error:
+                    if error.errno not in disk.FULL:
+                        raise
+                    left.append(entry)
+                    continue
                 if not self._contents.is_hosted(entry.kind, digest):
                     self._contents.mark(entry.kind, digest, is_hosted=False)
+        return left
 
     async def _move(self, kind: ContentKind, digest: Digest, *, to_hosted: bool) -> bool:
         if self._contents.is_claimed(kind, digest) or self._contents.removals.is_running(kind, digest):
@@ -70,7 +82,8 @@ class HostedFiles:
         target, source = self._layout.candidates(kind, digest, is_hosted=to_hosted)
         folder = self._layout.hosted if to_hosted else self._layout.mirrored
         scratch = folder.scratch / f"content-{next(self._numbers)}"
-        moving = self._threads.sync(move_content, source, target, digest, scratch, self._has_room)
+        has_room = partial(self._has_room, folder.root)
+        moving = self._threads.sync(move_content, source, target, digest, scratch, has_room)
         return await self._contents.removals.run([(kind, digest)], moving)
 
     def _provide(self, blob: Descriptor) -> bool:
@@ -80,7 +93,8 @@ class HostedFiles:
         if _size(cached) != blob.size:
             return False
         scratch = self._layout.hosted.scratch / f"content-{next(self._numbers)}"
-        return link_content(cached, hosted, blob.digest, scratch, self._has_room)
+        has_room = partial(self._has_room, self._layout.hosted_root)
+        return link_content(cached, hosted, blob.digest, scratch, has_room)
 
 
 def _size(path: Path) -> int | None:

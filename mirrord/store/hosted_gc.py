@@ -133,9 +133,9 @@ class HostedGCStore:
         """Delete content, unless a hosted repository links to it again; return what was deleted."""
         return await self._eviction.remove(entries)
 
-    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
-        """Move content to the cache, where it stays as long as it is used."""
-        await self._files.return_to_cache(entries)
+    async def return_to_cache(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Move content to the cache, where it stays as long as it is used; return what has no room there."""
+        return await self._files.return_to_cache(entries)
 
     async def remove_quarantined(self) -> int:
         """Delete what was in quarantine for 30 days; return how many files."""

@@ -14,6 +14,7 @@
         partials/<alg>-<hex>          the first bytes of a blob, to be resumed
         partials/broken-<kind>-<alg>-<hex>   content found damaged, never served
         scratch/<name>                being written or being deleted; emptied at every start
+        spare/<n>                     empty files, each of which keeps an inode (spare_files.py)
 
     <hosted>/                         on any file system; by default a folder of the state directory
         lock                          locked by the one daemon that uses it
@@ -141,6 +142,11 @@ class Layout:
     def partials(self) -> Path:
         """The folder of unfinished downloads and of damaged content."""
         return self.root / "partials"
+
+    @property
+    def spare(self) -> Path:
+        """The folder of empty files whose inodes are kept."""
+        return self.root / "spare"
 
     @property
     def uploads(self) -> Path:

@@ -11,7 +11,6 @@ is being deleted delays a new one of the same name.
 
 import errno
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -27,11 +26,11 @@ from mirrord.store.disk import stamp, unlink_all
 from mirrord.store.hashed_file import HashedFile, IdleFile, RunningHash, idle_files
 from mirrord.store.layout import FILE_MODE, Layout, footprint
 from mirrord.store.removals import Removals
+from mirrord.store.spare_files import SpareFiles
 from mirrord.store.threads import DiskTimeout, Threads, shield
 
 _FOUND = os.O_RDWR | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 
 P = ParamSpec("P")
 
@@ -48,6 +47,7 @@ class PartialFile(HashedFile):
     path: Path | None
     _target: Path
     _removals: Removals
+    _spare_files: SpareFiles
     _committed: Callable[["PartialFile"], None]
     _now: Callable[[], float]
     _on_closed: list[Deferred[None]] = attrs.field(factory=list, init=False)
@@ -61,7 +61,7 @@ class PartialFile(HashedFile):
 
     def close_reader(self, fd: int) -> None:
         """Close a descriptor from `open_reader`; may be called after the end of this object."""
-        self._threads.close(fd)
+        self._spare_files.close(fd)
 
     async def write(self, chunk: bytes) -> None:
         """Append and hash; on return `offset` has grown by all of `chunk`."""
@@ -141,7 +141,7 @@ class PartialFile(HashedFile):
         self._log.warn("cannot park {digest}: {error}", digest=str(self.digest), error=str(failure.value))
 
     def _was_closed(self, fd: int) -> None:
-        self._threads.close(fd)
+        self._spare_files.close(fd)
         self._report_closed()
         self._wake()
 
@@ -163,6 +163,7 @@ class PartialStore:
     _threads: Threads
     _now: Callable[[], float]
     _removals: Removals
+    _spare_files: SpareFiles
     _committed: Callable[[PartialFile], None]
     _open: dict[Digest, PartialFile | None] = attrs.field(factory=dict, init=False)
     _parked: dict[str, IdleFile] = attrs.field(init=False)
@@ -238,7 +239,7 @@ class PartialStore:
             if digest in self._open:
                 raise OSError(errno.EBUSY, "an earlier call for this file has not returned")
             if path is None:
-                fd = await self._open_file(digest, "", _open_unnamed, self._layout.mirrored.scratch)
+                fd = await self._open_file(digest, "", self._spare_files.open_unnamed)
             else:
                 await self._deleted(path.name)
                 fd = await self._open_file(digest, path.name, os.open, path, _NEW, FILE_MODE)
@@ -305,6 +306,7 @@ class PartialStore:
             threads=self._threads,
             now=self._now,
             removals=self._removals,
+            spare_files=self._spare_files,
             committed=self._committed,
             closed=lambda: self._end(partial),
         )
@@ -382,15 +384,3 @@ class PartialStore:
 def _move_aside(path: Path, aside: Path, now: float) -> IdleFile:
     path.rename(aside)
     return IdleFile(aside, aside.stat().st_size, stamp(aside, now))
-
-
-def _open_unnamed(folder: Path) -> int:
-    """Open a file without a name; some file systems lack O_TMPFILE."""
-    try:
-        return os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, FILE_MODE)
-    except OSError as error:
-        if error.errno not in _NO_TMPFILE:
-            raise
-    fd, name = tempfile.mkstemp(prefix="unnamed-", dir=folder)
-    Path(name).unlink()
-    return fd

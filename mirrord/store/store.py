@@ -34,6 +34,7 @@ from mirrord.store.partials import PartialFile, PartialStore
 from mirrord.store.quarantine import Quarantine
 from mirrord.store.reconciliation import Reconciliation
 from mirrord.store.snapshots import SnapshotSchedule
+from mirrord.store.spare_files import SpareFiles, delete_spare_files
 from mirrord.store.threads import Threads
 from mirrord.store.uploads import UploadContext, Uploads
 
@@ -63,6 +64,7 @@ class Store:
     database: Database
     contents: Contents
     _partials: PartialStore
+    _spare_files: SpareFiles
     quarantine: Quarantine
     _snapshots: SnapshotSchedule
     _journal: HostedJournal
@@ -84,6 +86,7 @@ class Store:
         with contextlib.suppress(TaskFinished):
             self._reconciliation.stop()
         await self._partials.park_all()
+        await self._spare_files.stop()
         self.uploads.release_all()
         await self._snapshots.stop()
         await self.database.close()
@@ -100,14 +103,14 @@ def open_store(
     monotonic: Callable[[], float],
     wall_clock: Callable[[], float],
     token: Callable[[], str] = lambda: token_hex(16),
-    has_room: Callable[[int], bool] = lambda _: True,
+    has_room: Callable[[Path, int], bool] = lambda _folder, _size: True,
     cache_bytes: int = CACHE_BYTES,
 ) -> Store:
     """Open the store in `root`, created if it does not exist; the time does not depend on its size.
 
     The content of hosted repositories is in `hosted_root`, by default inside `root`. `monotonic` returns
     seconds that cannot be set (for service time), `wall_clock` those that are shown, `token` the unguessable
-    part of the name of an upload, `has_room` whether so many bytes fit on the file system of `hosted_root`.
+    part of the name of an upload, `has_room` whether so many bytes fit on the file system of a folder.
 
     Raises:
         StoreInUse: Another daemon uses it.
@@ -119,6 +122,7 @@ def open_store(
     try:
         # What was being written or deleted when an earlier run ended: one slice of a sweep at most.
         disk.unlink_all([*layout.mirrored.scratch.iterdir(), *layout.hosted.scratch.iterdir()])
+        delete_spare_files(layout.spare)
         opened = recovery.open_index(layout)
     except BaseException:
         lock.release()
@@ -138,8 +142,15 @@ def open_store(
     def committed(partial: PartialFile) -> None:
         contents.add(ContentKind.BLOB, partial.digest, partial.offset)
 
+    spare_files = SpareFiles(folder=layout.spare, scratch=layout.mirrored.scratch, threads=threads)
+    spare_files.fill()
     partials = PartialStore(
-        layout=layout, threads=threads, now=database.now, removals=contents.removals, committed=committed
+        layout=layout,
+        threads=threads,
+        now=database.now,
+        removals=contents.removals,
+        spare_files=spare_files,
+        committed=committed,
     )
     quarantine = Quarantine(layout=layout, contents=contents, threads=threads, now=database.now)
     damaged = DamagedContent(contents, partials, quarantine)
@@ -221,6 +232,7 @@ def open_store(
         database=database,
         contents=contents,
         partials=partials,
+        spare_files=spare_files,
         quarantine=quarantine,
         snapshots=snapshots,
         journal=opened.journal,

@@ -71,10 +71,11 @@ class Threads(Protocol):
         """Call a function that writes the index, in the only thread that does. It has no deadline."""
         ...
 
-    def close(self, fd: int, stamp: float | None = None) -> None:
+    def close(self, fd: int, stamp: float | None = None) -> Deferred[None]:
         """Close a descriptor soon: that may take long, as it frees what was deleted while it was open.
 
-        With `stamp`, the times of its file are set to that first (disk.stamp).
+        With `stamp`, the times of its file are set to that first (disk.stamp). The Deferred fires when it is
+        closed, or after RUN_SECONDS; it does not fail.
         """
 
 
@@ -214,9 +215,9 @@ class DiskThreads:
         """Call a function that writes the index (Threads)."""
         return self._indexing.call(function, *args, **kwargs)
 
-    def close(self, fd: int, stamp: float | None = None) -> None:
+    def close(self, fd: int, stamp: float | None = None) -> Deferred[None]:
         """Close a descriptor soon (Threads)."""
-        self._running.call_always(close_now, fd, stamp).addErrback(_ignore)
+        return self._running.call_always(close_now, fd, stamp).addErrback(_ignore)
 
 
 @attrs.define(eq=False)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from mirrord.store.threads import DiskTimeout, close_now
@@ -62,8 +62,9 @@ class InlineThreads:
     sync = run
     index = run
 
-    def close(self, fd: int, stamp: float | None = None) -> None:
+    def close(self, fd: int, stamp: float | None = None) -> Deferred[None]:
         close_now(fd, stamp)
+        return succeed(None)
 
     def hold(self, *names: str) -> None:
         """Let calls wait from now on; with names, only those of the functions of these names."""

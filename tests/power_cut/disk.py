@@ -30,12 +30,12 @@ def problem() -> str | None:
     return None
 
 
-def make_disk(image: Path) -> None:
-    """Create a file with an empty ext4, small enough that copies of it are cheap."""
+def make_disk(image: Path, *options: str) -> None:
+    """Create a file with an empty ext4, small enough that copies of it are cheap; mkfs gets the options."""
     with image.open("wb") as file:
         file.truncate(DISK_BYTES)
     eager = "lazy_itable_init=0,lazy_journal_init=0"
-    _run("mkfs.ext4", "-q", "-b", "4096", "-J", "size=8", "-E", eager, image)
+    _run("mkfs.ext4", "-q", "-b", "4096", "-J", "size=8", "-E", eager, *options, image)
 
 
 def copy_disk(image: Path, target: Path) -> None:

@@ -29,7 +29,7 @@ from mirrord.admin.results import (
 from mirrord.admin.root import AdminRoot
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits
+from mirrord.gc.plan import FreeSpace, GCLimits
 from mirrord.http.site import MirrorSite
 from mirrord.observe.events import Event
 from mirrord.observe.metrics import Metrics
@@ -118,7 +118,7 @@ class CommandsTests(SynchronousTestCase):
                 interval_seconds=60.0,
                 clock=clock,
                 wall_clock=clock.seconds,
-                free_bytes=lambda: 1000,
+                free=lambda: FreeSpace(1000),
                 metrics=Metrics(),
                 hosted=HostedSweeper(self.store.opened.hosted_gc, clock),
             )

@@ -2,7 +2,7 @@
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits
+from mirrord.gc.plan import FreeSpace, GCLimits
 from mirrord.observe.metrics import Metrics
 from tests.fakes.clock import ImmediateClock
 from tests.fakes.space import FakeSpace
@@ -29,7 +29,7 @@ class CollectorSpaceTests(contracts.SpaceContract):
             interval_seconds=60.0,
             clock=clock,
             wall_clock=clock.seconds,
-            free_bytes=lambda: free,
+            free=lambda: FreeSpace(free),
             metrics=Metrics(),
             hosted=HostedSweeper(store.hosted_gc, clock),
         )

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import UNLIMITED_INODES, GCLimits
+from mirrord.gc.plan import UNLIMITED_INODES, FreeSpace, GCLimits
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import ContentKind, Entry, HostedManifest, HostedTag, RetentionPlan
 from mirrord.oci.digest import Digest
@@ -137,7 +137,7 @@ class NoHostedContent:
     def mirrored(self, entries: Sequence[Entry]) -> Iterator[set[str]]:
         return iter(())
 
-    async def return_to_cache(self, entries: Sequence[Entry]) -> None:
+    async def return_to_cache(self, entries: Sequence[Entry]) -> list[Entry]:
         raise NotImplementedError
 
     async def remove_quarantined(self) -> int:
@@ -157,6 +157,7 @@ class CollectorTestCase(SynchronousTestCase):
         self.metrics = Metrics()
         self.free = 1000 * MIB
         self.inodes = UNLIMITED_INODES
+        self.hosted_free: FreeSpace | None = None
         self.filled = 0
         self.is_late = False
 
@@ -169,10 +170,10 @@ class CollectorTestCase(SynchronousTestCase):
             interval_seconds=60.0,
             clock=self.clock,
             wall_clock=lambda: 5.0,
-            free_bytes=self.free_bytes,
+            free=lambda: FreeSpace(self.free_bytes(), self.inodes - len(self.store.cached)),
+            hosted_free=None if self.hosted_free is None else lambda: self.hosted_free or FreeSpace(0),
             metrics=self.metrics,
             hosted=HostedSweeper(self.hosted_content, self.clock),
-            free_inodes=lambda: self.inodes - len(self.store.cached),
         )
 
     def free_bytes(self) -> int:

@@ -4,7 +4,7 @@ from twisted.internet.defer import Deferred
 
 from mirrord.gc.collector import EMERGENCY_BYTES, ENTRIES_PER_SLICE, LEAST_INODES, SweepResult
 from mirrord.gc.hosted import EvictedContent, HostedSweepResult
-from mirrord.gc.plan import MIN_INODES
+from mirrord.gc.plan import MIN_INODES, FreeSpace
 from tests.unit.gc.cases import DIGEST, MIB, OTHER, CollectorTestCase
 
 
@@ -147,7 +147,7 @@ class RoomTests(CollectorTestCase):
         self.assertEqual("the disk is full: 1048576 bytes are free", collector.problem)
 
     def test_no_inodes(self) -> None:
-        """Without inodes nothing is kept, and without almost any nothing passes through, whatever is free."""
+        """Without inodes nothing is kept or pushed, and everything passes through, which has spare files."""
         collector = self.collector(None)
         self.inodes = MIN_INODES - 1
         self.assertFalse(self.result(collector.make_room(MIB, DIGEST)))
@@ -156,8 +156,8 @@ class RoomTests(CollectorTestCase):
         self.assertIsNone(collector.problem)
         self.inodes = LEAST_INODES
         self.assertEqual("the disk is full: 8 inodes are free", collector.problem)
-        self.inodes = LEAST_INODES - 1
-        self.assertFalse(self.result(collector.make_room(MIB, DIGEST, is_kept=False)))
+        self.inodes = 0
+        self.assertTrue(self.result(collector.make_room(MIB, DIGEST, is_kept=False)))
 
     def test_inodes_are_made_free(self) -> None:
         """As many files are evicted as inodes are missing, and no more."""
@@ -193,6 +193,28 @@ class PushRoomTests(CollectorTestCase):
         self.fill(90)
         self.assertFalse(self.result(self.collector(min_free=100 * MIB).make_room_for_push(950 * MIB)))
         self.assertEqual(90, len(self.names()))
+
+    def test_another_file_system(self) -> None:
+        """On a file system of their own, pushes have what `min_free` leaves of it, whatever the cache has."""
+        self.fill(90)
+        self.free, self.hosted_free = 100 * MIB, FreeSpace(150 * MIB)
+        collector = self.collector(min_free=100 * MIB)
+        self.assertTrue(self.result(collector.make_room_for_push(50 * MIB)))
+        self.assertFalse(self.result(collector.make_room_for_push(51 * MIB)))
+        self.assertEqual(90, len(self.names()))
+        self.hosted_free = FreeSpace(1000 * MIB, MIN_INODES - 1)
+        self.assertFalse(self.result(collector.make_room_for_push(MIB)))
+
+    def test_pulls_while_there_is_no_room_for_pushes(self) -> None:
+        """A full file system of hosted repositories is a problem of its own name; pulls are stored."""
+        self.hosted_free = FreeSpace(0)
+        collector = self.collector()
+        self.assertTrue(self.result(collector.make_room(MIB, DIGEST)))
+        self.assertEqual("the disk of hosted repositories is full: 0 bytes are free", collector.problem)
+        self.hosted_free = FreeSpace(1000 * MIB, 0)
+        self.assertEqual("the disk of hosted repositories is full: 0 inodes are free", collector.problem)
+        self.hosted_free = FreeSpace(1000 * MIB)
+        self.assertIsNone(collector.problem)
 
 
 class SweepTests(CollectorTestCase):

@@ -1,5 +1,6 @@
 """Tests of the room that downloads reserve (mirrored/fetch.py), with a real store and a real collector."""
 
+import errno
 import os
 
 from twisted.internet.defer import Deferred
@@ -7,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits
+from mirrord.gc.plan import FreeSpace, GCLimits
 from mirrord.mirrored.aged_cache import AgedCache
 from mirrord.mirrored.blobs import BlobDownloads
 from mirrord.mirrored.cache_writer import CacheWriter
@@ -42,7 +43,7 @@ class RoomCase(SynchronousTestCase):
             interval_seconds=60.0,
             clock=self.clock,
             wall_clock=self.clock.seconds,
-            free_bytes=lambda: self.free,
+            free=lambda: FreeSpace(self.free),
             metrics=Metrics(),
             hosted=HostedSweeper(opened.hosted_gc, self.clock),
         )
@@ -116,6 +117,17 @@ class StrideTests(RoomCase):
         assert parked is not None
         self.assertGreaterEqual(len(parked), 12 * MIB)
         self.assertEqual(content[: len(parked)], parked)
+
+    def test_a_disk_that_creates_no_file(self) -> None:
+        """A blob passes through if a file of its name is refused, as by a quota of inodes."""
+        digest, content = self.add(MIB)
+        self.store.threads.failures["open"] = OSError(errno.EDQUOT, "quota exceeded")
+        blob = self.open(digest)
+        self.send(MIB)
+        self.assertEqual(content[: blob.size - 1], os.pread(blob.fd, blob.size - 1, 0))
+        self.hub.bodies[0].finish()
+        self.assertEqual({}, self.sizes())
+        self.assertFalse(self.store.has(digest))
 
     def test_many_that_are_abandoned(self) -> None:
         """Abandoned requests for blobs that exceed the cache together evict nothing."""

@@ -48,7 +48,12 @@ class StoreTestCase(SynchronousTestCase):
             threads=self.threads,
             monotonic=self.clock.seconds,
             wall_clock=self.wall.seconds,
+            has_room=self.has_room,
         )
+
+    def has_room(self, folder: Path, size: int) -> bool:
+        """Return whether a copy of `size` bytes fits on the file system of a folder; it does."""
+        return True
 
     def reopen(self) -> None:
         self.result(self.store.close())

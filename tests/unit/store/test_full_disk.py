@@ -4,15 +4,18 @@ import errno
 import os
 import subprocess
 from collections.abc import Coroutine
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from mirrord.mirrored.ports import PartialBlob
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Tag
+from mirrord.store.spare_files import SPARE_FILES
 from tests.unit.store.cases import APP, UBUNTU, V1, PushTestCase, layer, manifest
 
 MIB = 1024 * 1024
@@ -21,10 +24,12 @@ MIB = 1024 * 1024
 class FullDiskTestCase(PushTestCase):
     """A store on a disk of 8 MiB."""
 
+    options = "size=8m"
+
     def setUp(self) -> None:
         mountpoint = Path(self.mktemp()).absolute()
         mountpoint.mkdir(parents=True)
-        command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mountpoint)]
+        command = ["mount", "-t", "tmpfs", "-o", self.options, "tmpfs", str(mountpoint)]
         try:
             mounted = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError:
@@ -111,6 +116,59 @@ class FullDiskTests(FullDiskTestCase):
         self.result(self.store.eviction.evict([entry]))
         self.assertGreaterEqual(os.statvfs(self.disk).f_bavail - free, MIB // 4096)
         self.assertIsNone(self.store.blobs.open(digest))
+
+
+class NoInodesTests(FullDiskTestCase):
+    """A store on a disk on which few files can be created."""
+
+    options = "size=8m,nr_inodes=2000"
+
+    def take_all_inodes(self) -> None:
+        """Create files until the disk refuses one."""
+        folder = self.disk / "others"
+        folder.mkdir(exist_ok=True)
+        for number in count(len(list(folder.iterdir()))):
+            try:
+                (folder / str(number)).touch()
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+                return
+
+    def create(self, number: int, *, is_kept: bool) -> PartialBlob:
+        digest = Digest.of(b"%d" % number)
+        return self.result(self.store.blobs.create_partial(digest, is_kept=is_kept))
+
+    def spare_files(self) -> int:
+        return len(list(self.layout.spare.iterdir()))
+
+    def test_streams_without_inodes(self) -> None:
+        """Without inodes there are still streams that are not kept, as many as downloads, again and again."""
+        self.take_all_inodes()
+        self.failure(self.store.blobs.create_partial(Digest.of(b"x"), is_kept=True), OSError)
+        for _ in range(2):
+            streams = [self.create(number, is_kept=False) for number in range(SPARE_FILES)]
+            one_more = self.store.blobs.create_partial(Digest.of(b"more"), is_kept=False)
+            error = self.failure(one_more, OSError)
+            assert isinstance(error, OSError)
+            self.assertEqual((errno.ENOSPC, 0), (error.errno, self.spare_files()))
+            reader = streams[0].open_reader()
+            for number, stream in enumerate(streams):
+                self.result(stream.write(b"%d" % number))
+                self.result(stream.discard())
+            self.assertEqual(b"0", os.pread(reader, 2, 0))
+            self.assertEqual(SPARE_FILES - 1, self.spare_files())
+            streams[0].close_reader(reader)
+            self.assertEqual(SPARE_FILES, self.spare_files())
+            self.take_all_inodes()
+
+    def test_a_start_without_inodes(self) -> None:
+        """A restart opens its index, and has spare files again."""
+        self.take_all_inodes()
+        self.result(self.store.close())
+        self.take_all_inodes()
+        self.store = self.open()
+        self.assertGreaterEqual(self.spare_files(), SPARE_FILES - 4)
+        self.create(1, is_kept=False)
 
 
 class FullDiskPushTests(FullDiskTestCase):

@@ -4,18 +4,23 @@ import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from mirrord.oci.content import ContentKind
+from mirrord.gc.hosted import HostedSweeper
+from mirrord.gc.plan import GCLimits
+from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.store.copying import copy_content, link_content, move_content
+from mirrord.store.layout import Layout
 from mirrord.store.quarantine import KEPT_SECONDS
 from tests.unit.store.cases import APP, UBUNTU, V1, WEB, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
 X = Digest.of(b"x")
 BLOB = Descriptor(OCTET_STREAM, X, 1)
+LIMITS = GCLimits(max_size=None, min_free=0, unused_for_seconds=1000.0, partials_seconds=1000.0)
 
 
 class FolderTests(PushTestCase):
@@ -93,6 +98,58 @@ class FolderTests(PushTestCase):
         self.result(self.store.hosted_gc.return_to_cache(entries))
         self.assertEqual((set(), {X.encoded}), (self.files(is_hosted=True), self.files(is_hosted=False)))
         self.assertEqual(b"x", self.read_blob(X))
+
+
+class TwoFileSystemsTests(PushTestCase):
+    """The hosted folder is on another file system than the store, and either may be full."""
+
+    def setUp(self) -> None:
+        self.full: set[Path] = set()
+        super().setUp()
+        self.result(self.store.close())
+        self.layout = Layout(self.root, elsewhere(self))
+        self.store = self.open()
+
+    def has_room(self, folder: Path, size: int) -> bool:
+        return folder not in self.full
+
+    def returned(self) -> list[Entry]:
+        entries = [each for page in self.store.hosted_gc.unlinked() for each in page]
+        return self.result(self.store.hosted_gc.return_to_cache(entries))
+
+    def test_a_mount_needs_room_in_the_hosted_folder(self) -> None:
+        """A mount copies a cached blob, if the hosted folder has room for it."""
+        self.add_blob(b"x")
+        self.full = {self.layout.hosted_root}
+        self.failure(self.store.hosted.add_blob(APP, BLOB), OSError)
+        self.assertFalse(self.has(X))
+        self.full = {self.root}
+        self.assertTrue(self.result(self.store.hosted.add_blob(APP, BLOB)))
+        self.assertEqual(b"x", self.layout.content(ContentKind.BLOB, X, is_hosted=True).read_bytes())
+
+    def test_a_return_needs_room_in_the_cache(self) -> None:
+        """Content returns to the cache if that has room; else it is reported, and still served."""
+        self.push_blob(b"x")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.result(self.store.hosted.delete(APP, X))
+        self.full = {self.root}
+        self.assertEqual([str(X)], [entry.name for entry in self.returned()])
+        self.assertEqual(b"x", self.read_blob(X))
+        self.full = {self.layout.hosted_root}
+        self.assertEqual([], self.returned())
+        self.assertEqual(b"x", self.layout.content(ContentKind.BLOB, X, is_hosted=False).read_bytes())
+
+    def test_a_sweep_without_room_in_the_cache(self) -> None:
+        """What only a mirrored repository has any more is deleted if the cache has no room for it."""
+        self.push_blob(b"x")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.result(self.store.hosted.delete(APP, X))
+        self.full = {self.root}
+        sweeping = Deferred.fromCoroutine(HostedSweeper(self.store.hosted_gc, self.clock).sweep(LIMITS))
+        self.clock.pump([0.0] * 500)
+        self.assertEqual(1, self.successResultOf(sweeping).removed.count)
+        self.assertIsNone(self.read_blob(X))
+        self.assertEqual(0, self.store.hosted_gc.total_bytes)
 
 
 class QuarantineTests(PushTestCase):

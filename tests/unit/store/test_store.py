@@ -8,7 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from mirrord.gc.collector import Collector
 from mirrord.gc.hosted import HostedSweeper
-from mirrord.gc.plan import GCLimits
+from mirrord.gc.plan import FreeSpace, GCLimits
 from mirrord.gc.ports import EvictableContent
 from mirrord.mirrored.ports import BlobFiles, CacheSpace, LinkIndex, ManifestFiles, PartialBlob
 from mirrord.observe.metrics import Metrics
@@ -73,7 +73,7 @@ class StreamTests(TestCase):
             interval_seconds=60.0,
             clock=clock,
             wall_clock=time.time,
-            free_bytes=lambda: 1 << 40,
+            free=lambda: FreeSpace(1 << 40),
             metrics=Metrics(),
             hosted=HostedSweeper(self.store.hosted_gc, clock),
         )
