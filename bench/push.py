@@ -2,7 +2,8 @@
 
 Requires docker-registry (`apt-get install docker-registry`). One client pushes one large blob to each server
 in turn: in one stream, as docker does, and in chunks of 64 KiB, each in a PATCH of its own. Prints the median
-rate, the CPU time per GiB, and the largest growth of the server's memory.
+rate, the CPU time per GiB, and the largest growth of the server's memory. `--baseline FOLDER` compares with
+the mirrord of another checkout instead.
 
 In chunks docker-registry receives a tenth of the blob. It reads all earlier chunks again with each new one:
 2 GB would take it twenty minutes, and the smaller blob is to its advantage.
@@ -30,7 +31,7 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.servers import Server, start_mirrord, start_registry
+from bench.servers import Server, knows_key, start_mirrord, start_registry
 
 _CHUNK_BYTES = 64 * 1024
 _STREAM_BYTES = 32 * 1024
@@ -41,7 +42,8 @@ _POLL_SECONDS = 0.05
 _MIB = 1024**2
 _GIB = 1024**3
 _REPOSITORY = "bench/app"
-_HOSTED = f'[hosted]\nrepositories = ["{_REPOSITORY}"]\npush_from_loopback = true\n'
+_HOSTED = f'[hosted]\nrepositories = ["{_REPOSITORY}"]\n'
+_LOOPBACK = "push_from_loopback"
 _NOWHERE = "http://127.0.0.1:9"
 
 
@@ -182,8 +184,14 @@ def measure(server: Server, blob: Blob, push: Callable[[Client, str, Blob], str]
     return Figures(blob.size / seconds, cpu * _GIB / blob.size, max(0, highest - before))
 
 
-def show(results: dict[tuple[str, str], list[Figures]]) -> None:
-    """Print a row per server and method, and the ratio of mirrord to docker-registry."""
+def start_pushable(folder: Path, checkout: Path | None = None) -> Server:
+    """Start mirrord from this checkout or another, with a repository to which this host may push."""
+    allowed = f"{_LOOPBACK} = true\n" if knows_key(checkout, _LOOPBACK) else ""
+    return start_mirrord(folder, _NOWHERE, more=_HOSTED + allowed, checkout=checkout)
+
+
+def show(results: dict[tuple[str, str], list[Figures]], other: str) -> None:
+    """Print a row per server and method, and the ratio of mirrord to the other server."""
     row = "{:<18}{:<16}{:>10}{:>14}{:>18}"
     print(row.format("median", "one blob in", "MB/s", "CPU s / GiB", "memory, + MiB"))
     rates = {}
@@ -192,7 +200,7 @@ def show(results: dict[tuple[str, str], list[Figures]]) -> None:
         cpu, growth = median(run.cpu_per_gib for run in runs), max(run.growth for run in runs)
         print(row.format(name, method, f"{rate / 1e6:.0f}", f"{cpu:.2f}", f"{growth / _MIB:.1f}"))
     for method in METHODS:
-        factor = rates[method, "mirrord"] / rates[method, "docker-registry"]
+        factor = rates[method, "mirrord"] / rates[method, other]
         print(row.format("ratio", method, f"{factor:.2f} x", "", ""))
 
 
@@ -204,12 +212,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=2000, help="the size of the blob")
     parser.add_argument("--folder", help="a folder on the disk to measure")
+    parser.add_argument("--baseline", type=Path, metavar="FOLDER", help="a checkout to compare with")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mirrord-bench-", dir=options.folder))
     started: list[Server] = []
     try:
-        started.append(start_mirrord(folder / "mirrord", _NOWHERE, more=_HOSTED))
-        started.append(start_registry(folder / "registry"))
+        started.append(start_pushable(folder / "mirrord"))
+        if options.baseline is None:
+            started.append(start_registry(folder / "registry"))
+        else:
+            started.append(start_pushable(folder / "baseline", options.baseline))
         results: dict[tuple[str, str], list[Figures]] = defaultdict(list)
         for run in range(options.runs):
             for method, push in METHODS.items():
@@ -219,7 +231,7 @@ def main() -> None:
                     os.sync()
                     results[method, server.name].append(measure(server, blob, push))
             print(f"run {run + 1} of {options.runs}", file=sys.stderr)
-        show(results)
+        show(results, started[1].name)
     finally:
         for server in started:
             server.stop()

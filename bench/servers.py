@@ -114,14 +114,23 @@ def start_mirrord(
     more: str = "",
     checkout: Path | None = None,
 ) -> Server:
-    """Start mirrord from this checkout or another; `more` is appended to its configuration."""
+    """Start mirrord from this checkout or another; `more` is appended to its configuration.
+
+    Another one uses the packages of its own `.venv`, if it has one, and otherwise those installed here.
+    """
     port = free_port()
     secure = "" if pair is None else _LISTEN.format(port=port, pair=pair)
-    environment = {} if checkout is None else {"PYTHONPATH": str(checkout.absolute())}
+    environment = {} if checkout is None else {"PYTHONPATH": ":".join(_import_paths(checkout.absolute()))}
     daemon = Daemon(folder, Settings(upstream, tag_ttl="1h", more=secure + more), environment)
     daemon.start()
     url = daemon.url if pair is None else f"https://localhost:{port}"
     return Server("mirrord" if checkout is None else "baseline", url, daemon.pid, daemon.kill)
+
+
+def knows_key(checkout: Path | None, key: str) -> bool:
+    """Return whether a configuration of mirrord may have this key; an older checkout may reject it."""
+    sources = (Path(__file__).parents[1] if checkout is None else checkout) / "mirrord"
+    return any(key in path.read_text() for path in sources.rglob("*.py"))
 
 
 def start_registry(folder: Path, upstream: str | None = None) -> Server:
@@ -149,6 +158,10 @@ def start_nginx(folder: Path, upstream: str, pair: CertificateConfig | None = No
     command = [nginx, "-e", str(folder / "error.log"), "-c", str(config)]
     scheme = "http" if pair is None else "https"
     return _start("nginx", command, folder, f"{scheme}://localhost:{port}")
+
+
+def _import_paths(checkout: Path) -> list[str]:
+    return [str(path) for path in (checkout, *checkout.glob(".venv/lib/python3*/site-packages"))]
 
 
 def _start(name: str, command: list[str], folder: Path, url: str) -> Server:

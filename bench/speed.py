@@ -3,7 +3,7 @@
 Requires docker-registry and wrk, and includes nginx if it is installed (`apt-get install docker-registry wrk
 nginx-light`). The upstream is a docker-registry with one image of a 200 MB layer; each server caches it, then
 all are measured in turn. Prints the median of each figure. `--baseline FOLDER` also measures the mirrord of
-another checkout, with the dependencies installed here.
+another checkout.
 """
 
 import argparse
