@@ -2,7 +2,8 @@
 
 A session's name contains marks of its repository and its client (upload_counts.py), so that it is valid for
 no other repository and needs no row. Its only state is its file: after a restart the length of that is the
-offset. Between two requests a session costs an entry here and no descriptor.
+offset. Between two requests a session costs an entry here and no descriptor; only those that were used last
+keep theirs, so that a blob that arrives in thousands of small chunks is not opened for each of them.
 
 sha256 is computed as bytes arrive. The running hashes of idle sessions are kept, up to a limit: a hash
 that was dropped, or lost with a restart, is computed from the file before the commit, as is a digest of
@@ -13,6 +14,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -34,6 +36,9 @@ from mirrord.store.threads import Threads
 from mirrord.store.upload_counts import CROWDED_SECONDS, SessionName, UploadCounts
 
 MAX_HASHES = 256
+
+MAX_OPEN = 16
+"""The most idle sessions whose files stay open."""
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _IN_DOUBT = frozenset({errno.EIO, errno.ETIMEDOUT})
@@ -61,7 +66,7 @@ class Upload(HashedFile):
     path: Path
     _repository: RepositoryName
     _context: UploadContext
-    _now: Callable[[], float]
+    _keep_open: Callable[[int], None]
     is_over: bool = attrs.field(default=False, init=False)
 
     async def write(self, chunk: bytes) -> None:
@@ -139,8 +144,11 @@ class Upload(HashedFile):
             self.is_over = True
 
     def _close(self, fd: int) -> None:
-        """Close the file; with the time, if it stays."""
-        self._threads.close(fd, None if self.is_over else self._now())
+        """Close the file, or leave it open for the next request."""
+        if self.is_over:
+            self._threads.close(fd)
+        else:
+            self._keep_open(fd)
         self._report_closed()
 
 
@@ -159,6 +167,7 @@ class Uploads:
     _idle: dict[str, IdleFile] = attrs.field(init=False)
     _opening: set[str] = attrs.field(factory=set, init=False)
     _busy: dict[str, Upload] = attrs.field(factory=dict, init=False)
+    _open_files: dict[str, int] = attrs.field(factory=dict, init=False)
     _hashes: LRUCache[str, RunningHash] = attrs.field(factory=lambda: LRUCache(MAX_HASHES), init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -208,14 +217,19 @@ class Uploads:
         found = self._find(repository, session)
         if found is None:
             return None
-        self._opening.add(session)
-        try:
-            fd = await disk.open_file(self._threads, found.path, os.O_RDWR)
-        except FileNotFoundError:
-            self._forget(session)
-            return None
-        finally:
-            self._opening.remove(session)
+        fd = self._open_files.pop(session, None)
+        if fd is not None and not os.fstat(fd).st_nlink:
+            self._threads.close(fd)
+            fd = None
+        if fd is None:
+            self._opening.add(session)
+            try:
+                fd = await disk.open_file(self._threads, found.path, os.O_RDWR)
+            except FileNotFoundError:
+                self._forget(session)
+                return None
+            finally:
+                self._opening.remove(session)
         return self._open(repository, session, found.path, fd)
 
     def expired(self, seconds: float) -> list[str]:
@@ -238,9 +252,11 @@ class Uploads:
         return sum(footprint(session.size) for session in removed)
 
     def release_all(self) -> None:
-        """Release every session that a request still uses."""
+        """Release every session that a request still uses, and close the files of the idle ones."""
         for upload in list(self._busy.values()):
             upload.release()
+        for session in list(self._open_files):
+            self._close(session)
 
     def _find(self, repository: RepositoryName, session: str) -> IdleFile | None:
         name = SessionName.parse(session)
@@ -257,7 +273,7 @@ class Uploads:
             path=path,
             repository=repository,
             context=self._context,
-            now=self._now,
+            keep_open=partial(self._keep_open, session),
             offset=os.fstat(fd).st_size,
             running=self._hashes.pop(session, RunningHash("sha256")),
             fd=fd,
@@ -266,6 +282,18 @@ class Uploads:
         )
         self._busy[session] = upload
         return upload
+
+    def _keep_open(self, session: str, fd: int) -> None:
+        """Keep the file of a session open, and close the one that has not been used for the longest time."""
+        self._open_files[session] = fd
+        if len(self._open_files) > MAX_OPEN:
+            self._close(next(iter(self._open_files)))
+
+    def _close(self, session: str) -> None:
+        """Close the file of an idle session, if it is open, with the time since when it is idle."""
+        fd = self._open_files.pop(session, None)
+        if fd is not None:
+            self._threads.close(fd, self._idle[session].since)
 
     def _ended(self, upload: Upload) -> None:
         """Keep a session that its request has released, unless it is over."""
@@ -277,6 +305,7 @@ class Uploads:
         self._hashes[upload.session] = upload.running
 
     def _forget(self, name: str) -> IdleFile | None:
+        self._close(name)
         self._hashes.pop(name, None)
         forgotten = self._idle.pop(name, None)
         if forgotten is not None:

@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -30,6 +31,12 @@ class UploadTests(PushTestCase):
 
     def files(self) -> list[str]:
         return [path.name for path in self.layout.uploads.iterdir()]
+
+    def open_files(self) -> set[str]:
+        """Return the names of the sessions whose files this process has open."""
+        folder = self.layout.uploads.resolve()
+        links = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        return {Path(link).name for link in links if Path(link).parent == folder}
 
     def test_a_session_goes_from_request_to_request(self) -> None:
         """The next request continues where the last one stopped, and the blob has all bytes."""
@@ -185,6 +192,34 @@ class UploadTests(PushTestCase):
         for session in sessions:
             self.result(self.find(session).commit(Digest.of(b"x")))
 
+    def test_the_files_used_last_stay_open(self) -> None:
+        """The next request of a session that was used lately opens no file; other files are closed."""
+        sessions = []
+        for _ in range(uploads.MAX_OPEN + 2):
+            upload = self.begin(b"x")
+            upload.release()
+            sessions.append(upload.session)
+        self.assertEqual(set(sessions[2:]), self.open_files())
+
+        self.threads.called.clear()
+        self.find(sessions[-1]).release()
+        self.assertNotIn("open", self.threads.called)
+        self.result(self.find(sessions[0]).commit(Digest.of(b"x")))
+        self.result(self.find(sessions[-2]).discard())
+        self.result(self.store.uploads.remove(sessions))
+        self.assertEqual(set(), self.open_files())
+
+    def test_a_file_that_was_deleted(self) -> None:
+        """A session whose file was deleted behind our back is over, whether that is still open or not."""
+        for is_open in (True, False):
+            upload = self.begin()
+            upload.release()
+            if not is_open:
+                self.store.uploads.release_all()
+            upload.path.unlink()
+            self.assertIsNone(self.result(self.store.uploads.find(APP, upload.session)))
+        self.assertEqual(set(), self.open_files())
+
     def test_the_disk_is_used_in_threads(self) -> None:
         """Creating, opening, stamping and closing the file of a session happens in threads."""
         self.threads.hold()
@@ -194,8 +229,9 @@ class UploadTests(PushTestCase):
         self.threads.release()
         upload = self.successResultOf(beginning)
 
-        self.threads.hold()
         upload.release()
+        self.store.uploads.release_all()
+        self.threads.hold()
         finding = Deferred.fromCoroutine(self.store.uploads.find(APP, upload.session))
         self.assertNoResult(finding)
         self.failure(self.store.uploads.find(APP, upload.session), UploadBusy)
