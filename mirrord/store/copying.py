@@ -22,9 +22,6 @@ from mirrord.store.layout import FILE_MODE
 CHUNK_BYTES = 1024 * 1024
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
-"""Why a file cannot have a second name: another file system, or one that has no links, or another owner."""
-
 
 Rights = Callable[[], AbstractContextManager[None]]
 """Returns a context in which this process has the rights of another user."""
@@ -51,27 +48,22 @@ def move_content(source: Path, target: Path, digest: Digest, scratch: Path, has_
             raise
         if not copy_content(source, target, digest, scratch, has_room):
             return False
-        source.unlink(missing_ok=True)
-        return True
-    disk.sync_folder(target.parent)
+    else:
+        disk.sync_folder(target.parent)
+    source.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
     return True
 
 
 def link_content(source: Path, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
-    """Give a file a second name, or copy it where that is impossible; return and raise as `move_content`."""
-    disk.make_folder(target.parent)
-    try:
-        target.hardlink_to(source)
-    except FileNotFoundError:
+    """Give a file a second name, replacing a file, or copy it where that is impossible.
+
+    Return and raise as `move_content`.
+    """
+    file = open_file(source)
+    if file is None:
         return False
-    except FileExistsError:
-        return True
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        return copy_content(source, target, digest, scratch, has_room)
-    disk.sync_folder(target.parent)
-    return True
+    with file:
+        return link_file(file, source, target, scratch) or copy_file(file, target, digest, scratch, has_room)
 
 
 def copy_content(source: Path, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
@@ -125,6 +117,7 @@ def link_file(file: BufferedReader, source: Path, target: Path, scratch: Path) -
         scratch.unlink()
         return False
     disk.commit(file.fileno(), scratch, target)
+    scratch.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
     return True
 
 

@@ -14,7 +14,7 @@ from mirrord.store.quarantine import Quarantine
 
 @attrs.frozen(eq=False)
 class DamagedContent:
-    """Sets damaged content aside: a mirrored copy among the partials, a hosted one in quarantine."""
+    """Sets damaged content aside: a file of the cache among the partials, a hosted one in quarantine."""
 
     _contents: Contents
     _partials: PartialStore
@@ -26,9 +26,14 @@ class DamagedContent:
         row = self._contents.get(kind, digest)
         self._contents.drop(kind, digest)
         if row is not None and row.is_hosted:
-            moving = Deferred.fromCoroutine(self._quarantine.put_damaged(kind, digest))
+            moving = Deferred.fromCoroutine(self._set_hosted_aside(kind, digest))
             moving.addErrback(self._failed, kind, digest)
         else:
+            self._partials.set_aside(kind, digest)
+
+    async def _set_hosted_aside(self, kind: ContentKind, digest: Digest) -> None:
+        """Set hosted content aside, which may not have been moved to the hosted folder yet."""
+        if not await self._quarantine.put_damaged(kind, digest):
             self._partials.set_aside(kind, digest)
 
     def _failed(self, failure: Failure, kind: ContentKind, digest: Digest) -> None:

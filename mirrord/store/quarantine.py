@@ -4,7 +4,6 @@ It is content that no record accounts for, because a push ended before it was pr
 and content that was found damaged. It stays for 30 days, in which the operator can look at it.
 """
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,23 +56,27 @@ class Quarantine:
         """Return whether content is here."""
         return self._path(kind, digest).name in self._files
 
-    async def put_damaged(self, kind: ContentKind, digest: Digest) -> None:
-        """Move a file of the hosted folder here, unless it turns out to be whole: it was replaced."""
-        await self._put(kind, digest, _move_damaged, "it is damaged")
+    async def put_damaged(self, kind: ContentKind, digest: Digest) -> bool:
+        """Move a file of the hosted folder here, unless it turns out to be whole: it was replaced.
+
+        Return False if there is none.
+        """
+        return await self._put(kind, digest, _move_damaged, "it is damaged")
 
     async def put_unrecorded(self, kind: ContentKind, digest: Digest) -> None:
         """Move a file of the hosted folder here, unless it is being pushed."""
         await self._put(kind, digest, _move, "no record accounts for it")
 
-    async def _put(self, kind: ContentKind, digest: Digest, move: Move, reason: str) -> None:
+    async def _put(self, kind: ContentKind, digest: Digest, move: Move, reason: str) -> bool:
         source, target = self._layout.content(kind, digest, is_hosted=True), self._path(kind, digest)
         if self._contents.is_claimed(kind, digest) or self._contents.removals.is_running(kind, digest):
-            return
-        with contextlib.suppress(FileNotFoundError):
+            return True
+        try:
             moving = self._threads.sync(move, source, target, digest, self._now())
             size = await self._contents.removals.run([(kind, digest)], moving)
-            if size is None:
-                return
+        except FileNotFoundError:
+            return False
+        if size is not None:
             self._forget(target.name)
             self._files[target.name] = IdleFile(target, size, self._now())
             self._bytes += footprint(size)
@@ -84,6 +87,7 @@ class Quarantine:
                 path=str(target),
                 reason=reason,
             )
+        return True
 
     async def restore(self, kind: ContentKind, digest: Digest) -> int | None:
         """Move content back that is whole, and return its size; None if there is none."""

@@ -1,6 +1,7 @@
 """Hosted content has its own folder, whichever way it came there."""
 
 import errno
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,6 +53,16 @@ class FolderTests(PushTestCase):
         self.assertTrue(self.result(self.store.hosted.add_blob(APP, BLOB)))
         self.assertEqual(({X.encoded}, set()), (self.files(is_hosted=True), self.files(is_hosted=False)))
         self.evict_all()
+        self.assertEqual(b"x", self.read_blob(X))
+
+    def test_a_mount_replaces_a_truncated_file(self) -> None:
+        """A mount of a cached blob replaces a hosted file that is too short by the cached one."""
+        self.add_blob(b"x")
+        hosted = self.layout.content(ContentKind.BLOB, X, is_hosted=True)
+        hosted.parent.mkdir(parents=True, exist_ok=True)
+        hosted.write_bytes(b"")
+        self.assertTrue(self.result(self.store.hosted.add_blob(APP, BLOB)))
+        self.assertEqual(b"x", hosted.read_bytes())
         self.assertEqual(b"x", self.read_blob(X))
 
     def test_a_mount_that_finds_no_file(self) -> None:
@@ -212,6 +223,21 @@ class QuarantineTests(PushTestCase):
         self.assertEqual([], self.quarantined())
         self.assertEqual((0, 0), (self.store.quarantine.total_entries, self.store.quarantine.total_bytes))
 
+    def test_damaged_content_that_was_left_in_the_cache(self) -> None:
+        """A damaged hosted file that is still in the folder of the cache is not served again."""
+        body = b"x" * 100_000
+        digest = self.push_blob(body)
+        target, source = self.layout.candidates(ContentKind.BLOB, digest, is_hosted=False)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        target.write_bytes(b"y" * 100_000)
+        entry = Entry(kind=ContentKind.BLOB, name=str(digest), size=0, idle_seconds=0.0)
+        examination = self.store.audit.examine(entry)
+        assert examination is not None
+        with closing(examination):
+            self.assertTrue(examination.set_aside())
+        self.assertIsNone(self.read_blob(digest))
+
     def test_damaged_content(self) -> None:
         """A damaged hosted file goes to quarantine; pushed again, it is served."""
         self.push_blob(b"x")
@@ -264,10 +290,17 @@ class CopyingTests(SynchronousTestCase):
         self.assertEqual([self.source], [path for path in self.folder.rglob("*") if path.is_file()])
 
     def test_a_link_needs_none(self) -> None:
-        """On one file system a second name is enough; one that exists is left alone."""
+        """On one file system a second name is enough; a third one is not created."""
         for _ in range(2):
             self.assertTrue(link_content(self.source, self.target, X, self.scratch, lambda _: False))
         self.assertEqual(2, self.source.stat().st_nlink)
+
+    def test_moving_a_file_that_has_both_names(self) -> None:
+        """A file that is linked at its new place already is there only."""
+        self.target.parent.mkdir(parents=True)
+        self.target.hardlink_to(self.source)
+        self.assertTrue(move_content(self.source, self.target, X, self.scratch, has_room))
+        self.assertEqual((b"x", False), (self.target.read_bytes(), self.source.exists()))
 
 
 def has_room(_: int) -> bool:
