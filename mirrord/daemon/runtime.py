@@ -34,6 +34,7 @@ from mirrord.mirrored.reference_confirmation import ReferenceConfirmation
 from mirrord.mirrored.size_hints import SizeHints
 from mirrord.observe.access_log import AccessLog
 from mirrord.observe.build import version
+from mirrord.observe.disk_errors import DiskErrorLog
 from mirrord.observe.logs import Logs
 from mirrord.observe.metrics import CertificateExpiry, Metrics
 from mirrord.observe.periodic import HeapTrimmer, ReactorLatency
@@ -147,7 +148,7 @@ class Runtime:
             hosted=HostedSweeper(store.hosted_gc, reactor),
         )
         upstreams: dict[str, UpstreamClient] = {}
-        cache_writer, hints = CacheWriter(store.manifests, collector), SizeHints()
+        cache_writer, hints = CacheWriter(store.manifests, collector, DiskErrorLog(reactor)), SizeHints()
         confirmation = LinkConfirmation(
             upstreams=upstreams,
             files=store.blobs,

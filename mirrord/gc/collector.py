@@ -26,6 +26,7 @@ from mirrord.gc.hosted import (
 )
 from mirrord.gc.plan import DiskUsage, FreeSpace, GCLimits, eviction_order, victims
 from mirrord.gc.ports import EvictableContent
+from mirrord.observe.disk_errors import DiskErrorLog
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.content import Entry
 from mirrord.oci.digest import Digest
@@ -85,6 +86,9 @@ class Collector:
     _lock: DeferredLock = attrs.field(factory=DeferredLock, init=False)
     _sweeps: SingleFlight[None, SweepResult] = attrs.field(factory=SingleFlight, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
+    _disk_errors: DiskErrorLog = attrs.field(
+        default=attrs.Factory(lambda self: DiskErrorLog(self._clock), takes_self=True), init=False
+    )
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
@@ -290,7 +294,7 @@ class Collector:
         try:
             await self._store.flush()
         except OSError as error:
-            self._log.warn("evicting without the most recent access times: {error}", error=str(error))
+            self._disk_errors.report(error, "evicting without the most recent access times")
 
     async def _forget_unused(self) -> int:
         forgotten = 0
@@ -305,6 +309,8 @@ class Collector:
         """Sweep, and log any exception: it would end the LoopingCall for good, and fill the disk."""
         try:
             await self.sweep()
+        except OSError as error:
+            self._disk_errors.report(error, "sweep failed")
         except Exception:  # noqa: BLE001
             self._log.failure("sweep failed")
 

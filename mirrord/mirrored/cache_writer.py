@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from mirrord.mirrored.ports import CacheSpace, ManifestFiles
+from mirrord.observe.disk_errors import DiskErrorLog
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import RepositoryKey
@@ -17,11 +17,11 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @attrs.define(eq=False)
 class CacheWriter:
-    """Writes to the store, and makes room if the disk is full."""
+    """Writes to the store, and makes room if the disk is full; `disk_errors` logs what fails."""
 
     _manifests: ManifestFiles
     _space: CacheSpace
-    _log = Logger()
+    disk_errors: DiskErrorLog
 
     def can_fit(self, size: int, digest: Digest, *, is_kept: bool) -> bool:
         """Return whether `size` more bytes of a blob can fit at all (`CacheSpace.can_fit`)."""
@@ -34,7 +34,7 @@ class CacheWriter:
         try:
             return await self._space.make_room(size, digest, is_kept=is_kept, may_evict=may_evict)
         except OSError as error:
-            self._log.warn("cannot make room on the disk: {error}", error=str(error))
+            self.disk_errors.report(error, "cannot make room on the disk")
             return False
 
     async def store_manifest(self, key: RepositoryKey, manifest: Manifest) -> bool:
@@ -67,7 +67,6 @@ class CacheWriter:
         try:
             await self.write(len(manifest.body), lambda: self._manifests.store(key, manifest))
         except OSError as error:
-            digest = str(manifest.digest)
-            self._log.warn("{digest} was served but not cached: {error}", digest=digest, error=str(error))
+            self.disk_errors.report(error, f"{manifest.digest} was served but not cached")
             return False
         return True

@@ -340,9 +340,8 @@ class BlobFetch:
             self.download.opened(size, self._written)
 
     async def _fail(self, error: RegistryError | OSError) -> None:
-        digest = str(self.policy.digest)
         if isinstance(error, OSError):
-            self._log.error("cannot write {digest}: {error}", digest=digest, error=str(error))
+            self._report(error, f"cannot write {self.policy.digest}")
             error = Unavailable("the mirror's disk cannot store the blob")
         if self.slot.is_parking and not isinstance(error, UpstreamCorrupt):
             error = TooManyDownloads(
@@ -366,11 +365,13 @@ class BlobFetch:
         try:
             await self._writer.write(0, partial.commit)
         except OSError as error:
-            digest = str(self.policy.digest)
-            self._log.error("{digest} was served but not cached: {error}", digest=digest, error=str(error))
+            self._report(error, f"{self.policy.digest} was served but not cached")
             await partial.discard()
         else:
             self.download.committed()
+
+    def _report(self, error: OSError, consequence: str) -> None:
+        self._writer.disk_errors.report(error, consequence)
 
     @property
     def _written(self) -> int:

@@ -27,6 +27,7 @@ from mirrord.mirrored.removal import MirroredRemoval
 from mirrord.mirrored.repository import MirroredRepository, MirroredServices
 from mirrord.mirrored.size_hints import SizeHints
 from mirrord.mirrored.stale_if_error import StaleIfError
+from mirrord.observe.disk_errors import DiskErrorLog
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import UpstreamRefused
 from mirrord.oci.manifests import Manifest
@@ -96,7 +97,7 @@ class Repositories:
 
     def __attrs_post_init__(self) -> None:
         opened = self.store.opened
-        self.writer = CacheWriter(opened.manifests, self.space)
+        self.writer = CacheWriter(opened.manifests, self.space, DiskErrorLog(self.clock))
         self.confirmation = LinkConfirmation(
             upstreams=self.upstreams,
             files=opened.blobs,

@@ -2,6 +2,9 @@
 
 import errno
 import os
+from typing import Any
+
+from twisted.logger import formatEvent, globalLogPublisher
 
 from mirrord.oci.errors import (
     Unavailable,
@@ -104,3 +107,15 @@ class CacheWriterTests(DownloadCase):
 
         self.failureResultOf(end, Unavailable)
         self.assert_absent()
+
+    def test_many_failures(self) -> None:
+        """Downloads that a failing disk ends are one line of the log, however many there are."""
+        lines: list[str] = []
+        observer: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for number in range(20):
+            self.threads.failures["append" if number < 10 else "commit"] = OSError(errno.EIO, "bad sector")
+            self.open()
+            self.finish()
+        self.assertEqual([f"cannot write {self.digest}: bad sector"], lines)

@@ -15,6 +15,7 @@ from mirrord.mirrored.cache_writer import CacheWriter
 from mirrord.mirrored.confirmation import LinkConfirmation
 from mirrord.mirrored.fetch import STRIDE_BYTES
 from mirrord.mirrored.size_hints import SizeHints
+from mirrord.observe.disk_errors import DiskErrorLog
 from mirrord.observe.metrics import Metrics
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import TooManyDownloads, Unavailable
@@ -48,7 +49,7 @@ class RoomCase(SynchronousTestCase):
             hosted=HostedSweeper(opened.hosted_gc, self.clock),
         )
         self.hub = FakeUpstream()
-        writer = CacheWriter(opened.manifests, self.collector)
+        writer = CacheWriter(opened.manifests, self.collector, DiskErrorLog(self.clock))
         self.downloads = BlobDownloads(
             upstreams={"docker.io": self.hub},
             files=opened.blobs,
