@@ -11,6 +11,7 @@ its client when it was in the journal. So at every start:
   newest snapshot that is whole and the journal; only when that is on the disk does it take the place of the
   old one, which is set aside. A kill at any moment leaves the old state, to begin again from.
 - It is ahead: journal and snapshots are lost or were put back. What it contains becomes the next snapshot.
+  If nothing of the content is there either, the folder is not mounted, or not the right one: no start.
 
 Only if snapshots and journal together do not reach from the beginning to the end are the tables of a damaged
 index read, as far as that is possible, from both ends. An index that was emptied is not a new one: that
@@ -43,7 +44,7 @@ from mirrord.store.history import DamagedJournal, History
 from mirrord.store.hosted_facts import Fact, ManifestLinked, Tagged
 from mirrord.store.hosted_rows import CHECKS as HOSTED_CHECKS
 from mirrord.store.hosted_rows import COLUMNS, ManifestDetails, apply
-from mirrord.store.journal import HostedJournal, JournalRecord
+from mirrord.store.journal import HostedJournal, JournalRecord, numbered
 from mirrord.store.layout import FOLDER_MODE, Layout
 from mirrord.store.manifests import read_manifest
 from mirrord.store.schema import (
@@ -59,6 +60,8 @@ from mirrord.store.schema import (
 from mirrord.store.snapshots import facts_queries, prune, snapshot_path, take_snapshot, write_snapshot
 
 _log = Logger()
+
+_SOME_HOSTED = "SELECT digest, is_manifest FROM hosted_links LIMIT 100"
 
 _CHECKS = (TOTALS, CONTENT.check, LINKS.check, TAGS.check, *HOSTED_CHECKS)
 
@@ -84,6 +87,10 @@ class OpenIndex:
 
 _Continued: TypeAlias = tuple[HostedJournal, tuple[DamagedJournal, ...]]
 """The journal to write on, and the files of it that were set aside."""
+
+
+class HostedContentMissing(OSError):
+    """The folder of hosted repositories has nothing of theirs; the message is one line for the operator."""
 
 
 class UnusableIndex(Exception):
@@ -120,6 +127,36 @@ def open_index(layout: Layout, *, accepts_damage: bool = False) -> OpenIndex:
         raise LaterVersion(
             f"the journal in {layout.hosted_root} was written by a later version: {error}"
         ) from error
+
+
+def require_hosted_content(layout: Layout) -> None:
+    """Refuse a folder of hosted repositories without a journal and without content that the index lists.
+
+    Its file system is not mounted, or `path` in `[hosted]` names another folder. What is pushed to it would
+    not be where the rest is, and be out of reach when that is back.
+
+    Raises:
+        HostedContentMissing: It is such a folder.
+    """
+    if any(numbered(layout.hosted_root, word) for word in ("journal", "snapshot")):
+        return
+    rows: list[tuple[str, int]] = []
+    if layout.index.exists():
+        with contextlib.suppress(sqlite3.Error), closing(_open_read_only(layout.index)) as connection:
+            rows = connection.execute(_SOME_HOSTED).fetchall()
+    paths = (
+        path
+        for digest, is_manifest in rows
+        for path in layout.candidates(
+            ContentKind.MANIFEST if is_manifest else ContentKind.BLOB, Digest.parse(digest), is_hosted=True
+        )
+    )
+    if rows and not any(path.exists() for path in paths):
+        raise HostedContentMissing(
+            f"{layout.hosted_root} has no content of hosted repositories, but the index lists some: mount "
+            "its file system, or correct path in [hosted]; if the content is lost, restore a backup, or move "
+            f"{layout.index} away"
+        )
 
 
 def repair(layout: Layout) -> tuple[DamagedJournal, ...]:
@@ -296,10 +333,15 @@ def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> t
         for facts in () if snapshot is None else snapshot.facts():
             _apply(layout, connection, facts)
         if records is None or history.is_empty:
-            for source in (layout.copy, layout.index):
-                found = _Salvage.read(source)
-                _apply(layout, connection, found.facts)
-                sequence, at = max(sequence, found.sequence), max(at, found.at)
+            found = [_Salvage.read(source) for source in (layout.copy, layout.index)]
+            last = max(each.sequence for each in found)
+            # The sequence of a damaged index may be readable where its tables are not.
+            earlier = (each for each in history.readable_after(recorded) if each.sequence <= last)
+            _replay(layout, connection, earlier)
+            for each in found:
+                _apply(layout, connection, each.facts)
+                at = max(at, each.at)
+            sequence = max(sequence, last)
             records = history.readable_after(sequence)
         _replay(layout, connection, records)
         sequence = max(sequence, history.sequence)

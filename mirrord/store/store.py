@@ -114,6 +114,7 @@ def open_store(
 
     Raises:
         StoreInUse: Another daemon uses it.
+        HostedContentMissing: The folder of hosted repositories is not mounted, or not theirs.
         JournalDamaged: The journal of hosted repositories lacks changes.
         OSError: The disk failed, or a later version wrote the index.
     """
@@ -123,6 +124,7 @@ def open_store(
         # What was being written or deleted when an earlier run ended: one slice of a sweep at most.
         disk.unlink_all([*layout.mirrored.scratch.iterdir(), *layout.hosted.scratch.iterdir()])
         delete_spare_files(layout.spare)
+        recovery.require_hosted_content(layout)
         opened = recovery.open_index(layout)
     except BaseException:
         lock.release()

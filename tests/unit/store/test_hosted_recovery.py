@@ -18,7 +18,7 @@ from mirrord.oci.referrer import Referrer
 from mirrord.store.history import History
 from mirrord.store.hosted_facts import BlobLinked
 from mirrord.store.journal import JournalDamaged, journal_path, numbered
-from mirrord.store.recovery import open_index
+from mirrord.store.recovery import HostedContentMissing, open_index
 from mirrord.store.snapshots import CHECK_SECONDS, INTERVAL_SECONDS, KEPT, snapshot_path
 from tests.unit.store.cases import APP, UBUNTU, V1, V2, WEB, PushTestCase, layer, manifest
 
@@ -263,6 +263,31 @@ class HostedRecoveryTests(PushTestCase):
 
         self.assertEqual([], self.check(fail))
 
+    def test_a_folder_that_is_not_mounted(self) -> None:
+        """A hosted folder that is empty although there is hosted content is refused until it is back."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        hosted, away = self.layout.hosted_root, self.root / "away"
+        hosted.rename(away)
+        for _ in range(2):
+            error = self.assertRaises(HostedContentMissing, self.open)
+            self.assertNotIn("\n", str(error))
+        shutil.rmtree(hosted)
+        away.rename(hosted)
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+
+    def test_a_folder_that_is_lost(self) -> None:
+        """Without its hosted folder and without its index, a store begins anew."""
+        self.push_all()
+        self.result(self.store.close())
+        shutil.rmtree(self.layout.hosted_root)
+        self.layout.index.rename(self.root / "moved away")
+        self.store = self.open()
+        self.push_blob(b"new")
+        self.assertTrue(self.has(Digest.of(b"new")))
+
     def test_a_damaged_index_without_snapshots(self) -> None:
         """If nothing else is left, what can be read of a damaged index is kept."""
         self.push_all()
@@ -275,6 +300,24 @@ class HostedRecoveryTests(PushTestCase):
             connection.execute("DROP TABLE content")
         self.store = self.open()
         self.assertEqual(expected, self.rows())
+
+    def test_a_damaged_index_and_damaged_snapshots(self) -> None:
+        """If only the sequence of an index can still be read, the changes of the journal are repeated."""
+        for number in range(KEPT + 1):
+            self.push_blob(b"%d" % number)
+            for _ in range(int(INTERVAL_SECONDS / CHECK_SECONDS) + 1):
+                self.pass_time(CHECK_SECONDS)
+        self.push_all()
+        self.result(self.store.close())
+        for path in self.layout.hosted_root.glob("hosted.snapshot-*"):
+            path.write_bytes(path.read_bytes()[:-1])
+        with closing(sqlite3.connect(self.layout.index)) as connection, connection:
+            connection.execute("DROP TABLE hosted_links")
+        self.store = self.open()
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+        self.assertFalse(self.has(Digest.of(b"deleted")))
+        self.reconcile()
+        self.assertEqual(b"x", self.read_blob(Digest.of(b"x")))
 
     def test_a_damaged_journal(self) -> None:
         """A journal that lost changes prevents the start; a repair keeps all that can be read."""
