@@ -314,17 +314,13 @@ class _Transfer:
             return False
         with file:
             if not self._may_link:
-                return copy_file(file, path, digest, coming, _always)
+                return copy_file(file, path, digest, coming)
             if not matches(file, digest):
                 return False
             if link_file(file, origin, path, coming):
                 return True
             file.seek(0)
-            return copy_file(file, path, digest, coming, _always)
-
-
-def _always(_: int) -> bool:
-    return True
+            return copy_file(file, path, digest, coming)
 
 
 def _snapshot_of(index: Path, as_reader: Rights) -> BufferedReader:

@@ -1,4 +1,4 @@
-"""Content files that are moved or copied from one folder to another, perhaps on another file system.
+"""Content files that are renamed, linked or copied to another folder, perhaps on another file system.
 
 What arrives is durable and whole: a copy is hashed as it is written. Every function here blocks.
 
@@ -26,17 +26,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 Rights = Callable[[], AbstractContextManager[None]]
 """Returns a context in which this process has the rights of another user."""
 
-HasRoom = Callable[[int], bool]
-"""Returns whether so many more bytes may be used on the file system of the target."""
 
+def rename_content(source: Path, target: Path) -> bool | None:
+    """Rename a file, replacing one of the same bytes.
 
-def move_content(source: Path, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
-    """Move a file, replacing one of the same bytes; return False if it is missing or not what `digest` names.
-
-    `scratch` is a name on the file system of `target`. Interrupted, the file is at one of the two places.
+    Return False if it is missing, None if `target` is on another file system: it has to be copied.
 
     Raises:
-        OSError: The disk failed, or has no room for a copy (ENOSPC); the file is where it was.
+        OSError: The disk failed.
     """
     disk.make_folder(target.parent)
     try:
@@ -46,45 +43,31 @@ def move_content(source: Path, target: Path, digest: Digest, scratch: Path, has_
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        if not copy_content(source, target, digest, scratch, has_room):
-            return False
-    else:
-        disk.sync_folder(target.parent)
+        return None
+    disk.sync_folder(target.parent)
     source.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
     return True
 
 
-def link_content(source: Path, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
-    """Give a file a second name, replacing a file, or copy it where that is impossible.
-
-    Return and raise as `move_content`.
-    """
+def link_content(source: Path, target: Path, scratch: Path) -> bool:
+    """Give a file a second name, by way of `scratch`; return False if that is impossible, as `link_file`."""
     file = open_file(source)
     if file is None:
         return False
     with file:
-        return link_file(file, source, target, scratch) or copy_file(file, target, digest, scratch, has_room)
+        return link_file(file, source, target, scratch)
 
 
-def copy_content(source: Path, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
-    """Copy a file by way of `scratch`; return False if it is missing, or not what `digest` names.
+def copy_file(file: BufferedReader, target: Path, digest: Digest, scratch: Path) -> bool:
+    """Copy an open file by way of `scratch`; return False if it is not what `digest` names.
+
+    `scratch` is a name on the file system of `target`.
 
     Raises:
         OSError: The disk failed, or has no room; there is nothing at `scratch`, and `target` is as it was.
     """
-    file = open_file(source)
-    if file is None:
-        return False
-    with file:
-        return copy_file(file, target, digest, scratch, has_room)
-
-
-def copy_file(file: BufferedReader, target: Path, digest: Digest, scratch: Path, has_room: HasRoom) -> bool:
-    """Copy an open file; return and raise as `copy_content`."""
     disk.make_folder(target.parent)
     try:
-        if not has_room(os.fstat(file.fileno()).st_size):
-            raise OSError(errno.ENOSPC, f"no room for a copy of {digest}")
         with os.fdopen(os.open(scratch, _NEW, FILE_MODE), "wb", buffering=0) as copy:
             hasher, offset = digest.hasher(), 0
             while chunk := file.read(CHUNK_BYTES):

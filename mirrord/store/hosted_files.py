@@ -5,20 +5,22 @@ read it there too. A file that is served while it moves is found in either place
 """
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import Descriptor
 from mirrord.store import disk
 from mirrord.store.contents import Contents
-from mirrord.store.copying import link_content, move_content
-from mirrord.store.layout import Layout
+from mirrord.store.copying import link_content, rename_content
+from mirrord.store.layout import ContentFolder, Layout
+from mirrord.store.slices import copy_content
 from mirrord.store.threads import Threads
 
 
@@ -41,8 +43,15 @@ class HostedFiles:
 
         Return False if there is none of this size.
         """
-        if not await self._threads.sync(self._provide, blob):
-            return False
+        hosted, cached = self._layout.candidates(ContentKind.BLOB, blob.digest, is_hosted=True)
+        if await self._threads.read(_size, hosted) != blob.size:
+            if await self._threads.read(_size, cached) != blob.size:
+                return False
+            is_linked = await self._threads.sync(
+                link_content, cached, hosted, self._scratch(self._layout.hosted)
+            )
+            if not is_linked and not await self._copy(cached, hosted, blob.digest, self._layout.hosted):
+                return False
         self._contents.add(ContentKind.BLOB, blob.digest, blob.size)
         return True
 
@@ -79,22 +88,29 @@ class HostedFiles:
     async def _move(self, kind: ContentKind, digest: Digest, *, to_hosted: bool) -> bool:
         if self._contents.is_claimed(kind, digest) or self._contents.removals.is_running(kind, digest):
             return False
-        target, source = self._layout.candidates(kind, digest, is_hosted=to_hosted)
-        folder = self._layout.hosted if to_hosted else self._layout.mirrored
-        scratch = folder.scratch / f"content-{next(self._numbers)}"
-        has_room = partial(self._has_room, folder.root)
-        moving = self._threads.sync(move_content, source, target, digest, scratch, has_room)
+        moving = Deferred.fromCoroutine(self._transfer(kind, digest, to_hosted=to_hosted))
         return await self._contents.removals.run([(kind, digest)], moving)
 
-    def _provide(self, blob: Descriptor) -> bool:
-        hosted, cached = self._layout.candidates(ContentKind.BLOB, blob.digest, is_hosted=True)
-        if _size(hosted) == blob.size:
-            return True
-        if _size(cached) != blob.size:
-            return False
-        scratch = self._layout.hosted.scratch / f"content-{next(self._numbers)}"
-        has_room = partial(self._has_room, self._layout.hosted_root)
-        return link_content(cached, hosted, blob.digest, scratch, has_room)
+    async def _transfer(self, kind: ContentKind, digest: Digest, *, to_hosted: bool) -> bool:
+        """Rename a file, or copy and delete it. Interrupted, it is at one of the two places, or at both."""
+        target, source = self._layout.candidates(kind, digest, is_hosted=to_hosted)
+        is_renamed = await self._threads.sync(rename_content, source, target)
+        if is_renamed is not None:
+            return is_renamed
+        folder = self._layout.hosted if to_hosted else self._layout.mirrored
+        is_copied = await self._copy(source, target, digest, folder)
+        if is_copied:
+            await self._threads.run(disk.unlink_all, [source])
+        return is_copied
+
+    async def _copy(self, source: Path, target: Path, digest: Digest, folder: ContentFolder) -> bool:
+        size = await self._threads.read(_size, source)
+        if not await self._threads.read(self._has_room, folder.root, size or 0):
+            raise OSError(errno.ENOSPC, f"no room for a copy of {digest}")
+        return await copy_content(self._threads, source, target, digest, self._scratch(folder))
+
+    def _scratch(self, folder: ContentFolder) -> Path:
+        return folder.scratch / f"content-{next(self._numbers)}"
 
 
 def _size(path: Path) -> int | None:

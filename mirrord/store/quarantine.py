@@ -4,25 +4,27 @@ It is content that no record accounts for, because a push ended before it was pr
 and content that was found damaged. It stays for 30 days, in which the operator can look at it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
 from mirrord.store import disk
 from mirrord.store.contents import Contents
-from mirrord.store.copying import is_whole
 from mirrord.store.disk import stamp
 from mirrord.store.hashed_file import IdleFile, idle_files
 from mirrord.store.layout import Layout, footprint
+from mirrord.store.slices import is_content
 from mirrord.store.threads import Threads
 
 KEPT_SECONDS = 30 * 86400.0
 
-Move = Callable[[Path, Path, Digest, float], int | None]
+Move = Callable[[Path, Path, Digest], Coroutine[Any, Any, int | None]]
 """Moves a file and returns its size; None if it stays."""
 
 
@@ -61,18 +63,18 @@ class Quarantine:
 
         Return False if there is none.
         """
-        return await self._put(kind, digest, _move_damaged, "it is damaged")
+        return await self._put(kind, digest, self._move_damaged, "it is damaged")
 
     async def put_unrecorded(self, kind: ContentKind, digest: Digest) -> None:
         """Move a file of the hosted folder here, unless it is being pushed."""
-        await self._put(kind, digest, _move, "no record accounts for it")
+        await self._put(kind, digest, self._move, "no record accounts for it")
 
     async def _put(self, kind: ContentKind, digest: Digest, move: Move, reason: str) -> bool:
         source, target = self._layout.content(kind, digest, is_hosted=True), self._path(kind, digest)
         if self._contents.is_claimed(kind, digest) or self._contents.removals.is_running(kind, digest):
             return True
         try:
-            moving = self._threads.sync(move, source, target, digest, self._now())
+            moving = Deferred.fromCoroutine(move(source, target, digest))
             size = await self._contents.removals.run([(kind, digest)], moving)
         except FileNotFoundError:
             return False
@@ -92,7 +94,7 @@ class Quarantine:
     async def restore(self, kind: ContentKind, digest: Digest) -> int | None:
         """Move content back that is whole, and return its size; None if there is none."""
         source, target = self._path(kind, digest), self._layout.content(kind, digest, is_hosted=True)
-        if source.name not in self._files or not await self._threads.run(is_whole, source, digest):
+        if source.name not in self._files or not await is_content(self._threads, source, digest):
             return None
         await self._threads.sync(disk.rename, source, target)
         return self._forget(source.name)
@@ -106,6 +108,13 @@ class Quarantine:
             self._forget(path.name)
         return len(expired)
 
+    async def _move(self, source: Path, target: Path, _: Digest) -> int | None:
+        return await self._threads.sync(_rename, source, target, self._now())
+
+    async def _move_damaged(self, source: Path, target: Path, digest: Digest) -> int | None:
+        is_whole = await is_content(self._threads, source, digest)
+        return None if is_whole else await self._move(source, target, digest)
+
     def _forget(self, name: str) -> int | None:
         """Leave a file out of the totals, and return its size; None if there is none of this name."""
         file = self._files.pop(name, None)
@@ -118,11 +127,7 @@ class Quarantine:
         return self._layout.quarantine / f"{kind}-{digest.algorithm}-{digest.encoded}"
 
 
-def _move(source: Path, target: Path, _: Digest, now: float) -> int:
+def _rename(source: Path, target: Path, now: float) -> int:
     disk.rename(source, target)
     stamp(target, now)
     return target.stat().st_size
-
-
-def _move_damaged(source: Path, target: Path, digest: Digest, now: float) -> int | None:
-    return None if is_whole(source, digest) else _move(source, target, digest, now)

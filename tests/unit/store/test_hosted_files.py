@@ -1,6 +1,5 @@
 """Hosted content has its own folder, whichever way it came there."""
 
-import errno
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +12,7 @@ from mirrord.gc.plan import GCLimits
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
-from mirrord.store.copying import copy_content, link_content, move_content
+from mirrord.store.copying import link_content, rename_content
 from mirrord.store.layout import Layout
 from mirrord.store.quarantine import KEPT_SECONDS
 from tests.unit.store.cases import APP, UBUNTU, V1, WEB, PushTestCase, layer, manifest
@@ -84,6 +83,24 @@ class FolderTests(PushTestCase):
         self.store = self.open()
         self.evict_all()
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(X), self.read_manifest(IMAGE.digest)))
+        self.reconcile()
+        self.assertEqual({X.encoded, IMAGE.digest.encoded}, self.files(is_hosted=True))
+        self.assertEqual(set(), self.files(is_hosted=False))
+        self.assertEqual((b"x", IMAGE.body), (self.read_blob(X), self.read_manifest(IMAGE.digest)))
+
+    def test_an_upgrade_to_another_file_system(self) -> None:
+        """Content of earlier versions is copied to a hosted folder that is on another file system."""
+        self.push_blob(b"x")
+        self.push_manifest(IMAGE, V1)
+        self.result(self.store.close())
+        for folder in ("blobs", "manifests"):
+            (self.layout.hosted_root / folder).rename(self.layout.root / folder)
+        elsewhere_root = elsewhere(self)
+        for path in self.layout.hosted_root.glob("hosted.*"):
+            (elsewhere_root / path.name).write_bytes(path.read_bytes())
+        self.layout = Layout(self.root, elsewhere_root)
+        self.store = self.open()
+        self.assertEqual(b"x", self.read_blob(X))
         self.reconcile()
         self.assertEqual({X.encoded, IMAGE.digest.encoded}, self.files(is_hosted=True))
         self.assertEqual(set(), self.files(is_hosted=False))
@@ -249,62 +266,44 @@ class QuarantineTests(PushTestCase):
         self.assertEqual(b"x", self.read_blob(X))
 
 
-class CopyingTests(SynchronousTestCase):
+class RenamingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
-        self.source, self.target, self.scratch = (
-            self.folder / name for name in ("source", "a/b/t", "scratch")
-        )
+        self.source, self.target = self.folder / "source", self.folder / "a/b/t"
         self.source.write_bytes(b"x")
 
-    def test_moving(self) -> None:
-        """A moved file is at its new place only."""
-        self.assertTrue(move_content(self.source, self.target, X, self.scratch, has_room))
+    def test_renaming(self) -> None:
+        """A renamed file is at its new place only."""
+        self.assertTrue(rename_content(self.source, self.target))
         self.assertEqual((b"x", False), (self.target.read_bytes(), self.source.exists()))
 
-    def test_moving_to_another_file_system(self) -> None:
-        """A file that cannot be renamed to another file system is copied, verified, and then deleted."""
-        other = elsewhere(self)
-        self.assertTrue(move_content(self.source, other / "t", X, other / "s", has_room))
-        self.assertEqual((b"x", False), ((other / "t").read_bytes(), self.source.exists()))
-
-    def test_a_damaged_file_is_not_copied(self) -> None:
-        """A copy is made only of bytes that match the digest."""
-        self.source.write_bytes(b"y")
-        self.assertFalse(copy_content(self.source, self.target, X, self.scratch, has_room))
-        self.assertEqual([self.source], [path for path in self.folder.rglob("*") if path.is_file()])
-
-    def test_missing_files(self) -> None:
-        """What does not exist is neither moved, linked nor copied."""
-        self.source.unlink()
-        for transfer in (move_content, link_content, copy_content):
-            self.assertFalse(transfer(self.source, self.target, X, self.scratch, has_room))
-
-    def test_a_copy_needs_room(self) -> None:
-        """Without room for a copy there is none, and the file stays where it is."""
-        error = self.assertRaises(
-            OSError, copy_content, self.source, self.target, X, self.scratch, lambda size: size < 1
-        )
-        self.assertEqual(errno.ENOSPC, error.errno)
-        self.assertEqual([self.source], [path for path in self.folder.rglob("*") if path.is_file()])
-
-    def test_a_link_needs_none(self) -> None:
-        """On one file system a second name is enough; a third one is not created."""
-        for _ in range(2):
-            self.assertTrue(link_content(self.source, self.target, X, self.scratch, lambda _: False))
-        self.assertEqual(2, self.source.stat().st_nlink)
-
-    def test_moving_a_file_that_has_both_names(self) -> None:
+    def test_a_file_that_has_both_names(self) -> None:
         """A file that is linked at its new place already is there only."""
         self.target.parent.mkdir(parents=True)
         self.target.hardlink_to(self.source)
-        self.assertTrue(move_content(self.source, self.target, X, self.scratch, has_room))
+        self.assertTrue(rename_content(self.source, self.target))
         self.assertEqual((b"x", False), (self.target.read_bytes(), self.source.exists()))
 
+    def test_linking(self) -> None:
+        """A linked file has two names, however often it is linked, and nothing is left in scratch."""
+        scratch = self.folder / "scratch"
+        for _ in range(2):
+            self.assertTrue(link_content(self.source, self.target, scratch))
+        self.assertEqual((2, False), (self.source.stat().st_nlink, scratch.exists()))
 
-def has_room(_: int) -> bool:
-    return True
+    def test_what_is_missing(self) -> None:
+        """What does not exist is neither renamed nor linked."""
+        self.source.unlink()
+        self.assertFalse(rename_content(self.source, self.target))
+        self.assertFalse(link_content(self.source, self.target, self.folder / "scratch"))
+
+    def test_another_file_system(self) -> None:
+        """A file is neither renamed nor linked to another file system."""
+        other = elsewhere(self)
+        self.assertIsNone(rename_content(self.source, other / "t"))
+        self.assertFalse(link_content(self.source, other / "t", other / "scratch"))
+        self.assertEqual([], list(other.iterdir()))
 
 
 def elsewhere(case: SynchronousTestCase) -> Path:
