@@ -18,13 +18,21 @@ from mirrord.http.request import MirrorRequest
 _FORWARDING_HEADERS = (
     b"X-Forwarded-For",
     b"X-Forwarded-Host",
+    b"X-Forwarded-Port",
     b"X-Forwarded-Proto",
+    b"X-Forwarded-Server",
     b"Forwarded",
     b"X-Real-IP",
+    b"X-Client-IP",
+    b"True-Client-IP",
+    b"CF-Connecting-IP",
     b"Via",
     b"Origin",
 )
 """Headers that proxies add, or browsers for their pages, but that clients of registries never send."""
+
+_PROXY_VERSION = b"HTTP/1.0"
+"""What most versions of nginx speak by default, adding no header, and no client of a registry does."""
 
 
 def identify(request: MirrorRequest) -> ClientIdentity:
@@ -44,8 +52,13 @@ def _address(request: MirrorRequest) -> str:
     address = request.client_address
     if address == NO_ADDRESS or (_is_from_trusted_proxy(request) and _is_loopback(address)):
         return ""
-    is_unknown = any(map(request.requestHeaders.hasHeader, _FORWARDING_HEADERS))
-    return "" if is_unknown and not _is_forwarded(request) else address
+    return "" if _may_be_forwarded(request) and not _is_forwarded(request) else address
+
+
+def _may_be_forwarded(request: MirrorRequest) -> bool:
+    """Return whether a request may come from a proxy, or from a web page."""
+    has_header = any(map(request.requestHeaders.hasHeader, _FORWARDING_HEADERS))
+    return has_header or request.clientproto == _PROXY_VERSION
 
 
 def _is_from_trusted_proxy(request: MirrorRequest) -> bool:

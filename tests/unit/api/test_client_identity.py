@@ -18,7 +18,7 @@ from mirrord.http.request import MirrorRequest
 from mirrord.http.response import Response
 from mirrord.http.site import MirrorSite
 from tests.fakes.resources import CallbackResource
-from tests.fakes.wire import Client, Wire
+from tests.fakes.wire import Client, Wire, head
 
 
 def certificate(common_name: str, *names: str) -> x509.Certificate:
@@ -73,11 +73,23 @@ class IdentityTests(SynchronousTestCase):
             "Forwarded: for=1",
             "X-Real-IP: 1",
             "X-Forwarded-Host: x",
+            "X-Forwarded-Port: 443",
             "X-Forwarded-Proto: https",
+            "X-Forwarded-Server: x",
+            "X-Client-IP: 1",
+            "True-Client-IP: 1",
+            "CF-Connecting-IP: 1",
             "Via: 1.1 x",
             "Origin: x",
         ):
             self.assertEqual(self.identity(header, peer="127.0.0.1").address, "", header)
+
+    def test_proxy_without_headers(self) -> None:
+        """A client that speaks HTTP/1.0 may be a proxy that adds no header, so it is not local."""
+        for peer in ("127.0.0.1", "192.0.2.7"):
+            wire: Any = Wire(peerAddress=IPv4Address("TCP", peer, 4711), lenient=True)
+            Client(self.site, wire).send(head("/v2/", version="HTTP/1.0"))
+            self.assertEqual(self.identities.pop().address, "")
 
     def test_local(self) -> None:
         """The peer of a connection may be local, while proxies elsewhere are trusted."""
