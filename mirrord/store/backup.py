@@ -2,6 +2,7 @@
 
     <target>/
         hosted.snapshot-<n>         what hosted repositories had at one moment (snapshots.py): a generation
+        backup.lock                 locked by the process that writes to it
         blobs/<alg>/ab/<hex>        all content that the generations name, as in a store
         manifests/<alg>/ab/<hex>
 
@@ -16,11 +17,12 @@ depend on the number of entries. `as_reader` are the rights to open files of the
 (copying.py); what SQLite or a parser would open there by name is copied first.
 """
 
+import fcntl
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +37,7 @@ from mirrord.store.disk import StoreLock
 from mirrord.store.hosted_facts import BlobLinked, Fact, ManifestLinked, Tagged
 from mirrord.store.layout import FILE_MODE, FOLDER_MODE, ContentFolder, Layout
 from mirrord.store.recovery import merge_facts, open_index, read_earlier_backup
+from mirrord.store.schema import transaction
 from mirrord.store.snapshots import (
     Snapshot,
     numbered_snapshots,
@@ -65,6 +68,10 @@ Content = tuple[ContentKind, Digest]
 
 class NoBackup(OSError):
     """The folder to restore from is not a backup; the message is one line for the operator."""
+
+
+class BackupRunning(OSError):
+    """Another process writes to this backup; the message is one line for the operator."""
 
 
 class BackupShrinks(Exception):
@@ -107,12 +114,20 @@ def back_up(
 
     Raises:
         BackupShrinks: The store has less than half of what the last generation has.
+        BackupRunning: Another backup to `target` is running.
         OSError, sqlite3.Error: A disk failed; the generations that were in `target` before are complete.
     """
     with as_reader():
         if layout.condemned.exists():
             raise OSError(f"{layout.index} is damaged; start the daemon, which makes it again")
     target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    with _locked(target):
+        return _back_up(layout, target, report, may_link=may_link, prunes=prunes, as_reader=as_reader)
+
+
+def _back_up(
+    layout: Layout, target: Path, report: Report, *, may_link: bool, prunes: bool, as_reader: Rights
+) -> BackupProgress:
     last = _last_facts(target)
     number = max(numbered_snapshots(target), default=0) + 1
     coming = target / "coming"
@@ -191,7 +206,7 @@ def _restore(
                 progress = transfer.run(contents)
                 lost = frozenset(progress.lost)
                 rows = (row for row in contents if row[:2] not in lost)
-                with opened.writer:
+                with transaction(opened.writer):
                     opened.writer.executemany(_PUT_CONTENT, ((str(row[1]), row[0], row[2]) for row in rows))
             shift = opened.service_seconds - generation.at
             merge_facts(layout, opened, _restored(generation.facts(), lost, shift))
@@ -321,6 +336,20 @@ class _Transfer:
                 return True
             file.seek(0)
             return copy_file(file, path, digest, coming)
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Lock a backup: of two processes that write to it, each would delete what the other copies."""
+    fd = os.open(target / "backup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupRunning(f"another backup to {target} is running") from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def _snapshot_of(index: Path, as_reader: Rights) -> BufferedReader:

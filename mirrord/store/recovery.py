@@ -56,6 +56,7 @@ from mirrord.store.schema import (
     TAGS,
     LaterVersion,
     connect,
+    transaction,
 )
 from mirrord.store.snapshots import facts_queries, prune, snapshot_path, take_snapshot, write_snapshot
 
@@ -274,7 +275,7 @@ def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, 
         records = history.readable_after(recorded)
     if records is None:
         raise UnusableIndex("it is behind the journal, which does not go back so far")
-    with _transaction(connection):
+    with transaction(connection):
         for table in COLUMNS if snapshot is not None else ():
             connection.execute(f"DELETE FROM {table}")  # noqa: S608
         for facts in () if snapshot is None else snapshot.facts():
@@ -329,7 +330,7 @@ def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> t
     snapshot = history.snapshot()
     recorded = sequence = 0 if snapshot is None else snapshot.sequence
     records, at = history.after(recorded), 0.0 if snapshot is None else snapshot.at
-    with _transaction(connection):
+    with transaction(connection):
         for facts in () if snapshot is None else snapshot.facts():
             _apply(layout, connection, facts)
         if records is None or history.is_empty:
@@ -383,7 +384,7 @@ def merge_facts(layout: Layout, opened: OpenIndex, pages: Iterable[Iterable[Fact
         OSError, sqlite3.Error: The disk failed.
     """
     sequence = opened.journal.sequence + 1
-    with _transaction(opened.writer):
+    with transaction(opened.writer):
         for facts in pages:
             _apply(layout, opened.writer, facts)
         opened.writer.execute(SET_META, (HOSTED_SEQUENCE, sequence))
@@ -463,14 +464,3 @@ def _read_meta(connection: sqlite3.Connection, name: str) -> float | None:
 def _set_meta(connection: sqlite3.Connection, sequence: int, at: float) -> None:
     """Set the sequence of the last change in the journal, and the service time."""
     connection.executemany(SET_META, ((HOSTED_SEQUENCE, sequence), (SERVICE_SECONDS, at)))
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -39,7 +39,7 @@ class BackupTests(PushTestCase):
         self.store = self.open()
 
     def kept(self) -> set[str]:
-        return {path.name for path in self.target.rglob("*") if path.is_file()}
+        return {path.name for path in self.target.rglob("*") if path.is_file()} - {"backup.lock"}
 
     def test_a_backup_is_restored_into_an_empty_store(self) -> None:
         """Another store serves everything that was pushed, byte for byte, and nothing that was mirrored."""
@@ -55,6 +55,19 @@ class BackupTests(PushTestCase):
         self.assertEqual((b"x", IMAGE.body), (self.read_blob(digest), self.read_manifest(IMAGE.digest)))
         self.evict_all()
         self.assertEqual(b"x", self.read_blob(digest))
+
+    def test_one_backup_at_a_time(self) -> None:
+        """While a backup is running another one to the same folder is refused: it would delete what is copied."""
+        self.push_blob(b"x")
+        errors: list[OSError] = []
+
+        def interfere(_: BackupProgress) -> None:
+            errors.append(self.assertRaises(OSError, self.back_up))
+
+        back_up(self.layout, self.target, interfere)
+        self.assertTrue(errors)
+        self.assertEqual({f"another backup to {self.target} is running"}, set(map(str, errors)))
+        self.assertEqual(0, self.back_up().copied)
 
     def test_restored_content_is_listed_at_once(self) -> None:
         """A restored store lists its content before it has scanned its files, and counts it as hosted."""
