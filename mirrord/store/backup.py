@@ -248,6 +248,7 @@ class ContentSet:
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = OFF")  # three times as fast, and nothing to recover
         self._connection.execute(_TEMPORARY)
 
     def add(self, pages: Iterable[Iterable[Fact]]) -> None:
