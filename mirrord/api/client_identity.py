@@ -32,7 +32,7 @@ _FORWARDING_HEADERS = (
 """Headers that proxies add, or browsers for their pages, but that clients of registries never send."""
 
 _PROXY_VERSION = b"HTTP/1.0"
-"""What most versions of nginx speak by default, adding no header, and no client of a registry does."""
+"""The version that most nginx proxies speak by default, adding no header, but no client of a registry."""
 
 
 def identify(request: MirrorRequest) -> ClientIdentity:
