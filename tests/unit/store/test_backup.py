@@ -57,7 +57,7 @@ class BackupTests(PushTestCase):
         self.assertEqual(b"x", self.read_blob(digest))
 
     def test_one_backup_at_a_time(self) -> None:
-        """While a backup is running another one to the same folder is refused: it would delete what is copied."""
+        """A second backup to the same folder, which would delete what the first copies, is refused."""
         self.push_blob(b"x")
         errors: list[OSError] = []
 
