@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from mirrord.oci.content import ContentKind
 from mirrord.oci.digest import Digest
+from mirrord.oci.names import RepositoryName
 from mirrord.store import disk
 from mirrord.store.contents import Contents
 from mirrord.store.hosted_files import HostedFiles
@@ -23,6 +24,9 @@ from mirrord.store.quarantine import Quarantine
 from mirrord.store.threads import Threads
 
 FILES_A_SLICE = 64
+
+LOST_REPORTED = 20
+"""A folder that was emptied may have had a million files."""
 
 Step = Deferred[None] | None
 """A slice of the work; the next one waits for its Deferred."""
@@ -59,6 +63,7 @@ class Reconciliation:
     dropped: int = attrs.field(default=0, init=False)
     moved: int = attrs.field(default=0, init=False)
     left: int = attrs.field(default=0, init=False)
+    lost: int = attrs.field(default=0, init=False)
     _log = Logger()
 
     def slices(self) -> Iterator[Step]:
@@ -138,18 +143,27 @@ class Reconciliation:
 
     def _restore_lost(self) -> Iterator[Step]:
         """Look in quarantine for what is linked but not on the disk, and report what is lost."""
-        for lost in self._hosted.lost():
-            for repository, kind, digest in lost:
+        for page in self._hosted.lost():
+            for repository, kind, digest in page:
                 if self._quarantine.has(kind, digest):
                     yield self._guarded(Deferred.fromCoroutine(self._restore(kind, digest)))
                 if self._contents.get(kind, digest) is None:
-                    self._log.error(
-                        "hosted repository {repository} has lost a {kind}; push it again: {digest}",
-                        repository=str(repository),
-                        kind=str(kind),
-                        digest=str(digest),
-                    )
+                    self._report_lost(repository, kind, digest)
             yield None
+        if self.lost > LOST_REPORTED:
+            self._log.error(
+                "hosted repositories have lost {count} blobs and manifests in all", count=self.lost
+            )
+
+    def _report_lost(self, repository: RepositoryName, kind: ContentKind, digest: Digest) -> None:
+        self.lost += 1
+        if self.lost <= LOST_REPORTED:
+            self._log.error(
+                "hosted repository {repository} has lost a {kind}; push it again: {digest}",
+                repository=str(repository),
+                kind=str(kind),
+                digest=str(digest),
+            )
 
     async def _take(self, kind: ContentKind, digest: Digest) -> None:
         if await self._files.take_from_cache(kind, digest):

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from mirrord.gc.hosted import HostedSweeper
@@ -15,6 +16,7 @@ from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.store.copying import link_content, rename_content
 from mirrord.store.layout import Layout
 from mirrord.store.quarantine import KEPT_SECONDS
+from mirrord.store.reconciliation import LOST_REPORTED
 from tests.unit.store.cases import APP, UBUNTU, V1, WEB, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
@@ -23,11 +25,13 @@ BLOB = Descriptor(OCTET_STREAM, X, 1)
 LIMITS = GCLimits(max_size=None, min_free=0, unused_for_seconds=1000.0, partials_seconds=1000.0)
 
 
-class FolderTests(PushTestCase):
+class FolderTestCase(PushTestCase):
     def files(self, *, is_hosted: bool) -> set[str]:
         folder = self.layout.hosted if is_hosted else self.layout.mirrored
         return {file.name for each in folder.fan_outs() for file in each.path.glob("*")}
 
+
+class FolderTests(FolderTestCase):
     def test_pushed_content_is_in_the_hosted_folder(self) -> None:
         """Pushed blobs and manifests are in the hosted folder, pulled ones in that of the cache."""
         self.push_blob(b"x")
@@ -180,7 +184,7 @@ class TwoFileSystemsTests(PushTestCase):
         self.assertEqual(0, self.store.hosted_gc.total_bytes)
 
 
-class QuarantineTests(PushTestCase):
+class QuarantineTests(FolderTestCase):
     def unrecorded(self, content: bytes = b"unrecorded") -> Digest:
         """Put content into the hosted folder that no repository has, as a push that was killed does."""
         digest = Digest.of(content)
@@ -239,6 +243,21 @@ class QuarantineTests(PushTestCase):
         self.assertEqual(b"x", self.read_blob(X))
         self.assertEqual([], self.quarantined())
         self.assertEqual((0, 0), (self.store.quarantine.total_entries, self.store.quarantine.total_bytes))
+
+    def test_many_lost_files(self) -> None:
+        """What is linked and not on the disk is reported, up to a number of lines, and counted."""
+        count = LOST_REPORTED + 5
+        for number in range(count):
+            self.push_blob(b"%d" % number)
+        self.reopen()
+        for name in self.files(is_hosted=True):
+            digest = Digest.parse(f"sha256:{name}")
+            self.layout.content(ContentKind.BLOB, digest, is_hosted=True).unlink()
+        with capturedLogs() as events:
+            self.reconcile()
+        lines = [line for event in events if "lost" in (line := formatEvent(event) or "")]
+        self.assertEqual(LOST_REPORTED + 1, len(lines))
+        self.assertIn(str(count), lines[-1])
 
     def test_damaged_content_that_was_left_in_the_cache(self) -> None:
         """A damaged hosted file that is still in the folder of the cache is not served again."""
