@@ -257,10 +257,13 @@ class HostedJournal:
             return self.number
 
     def close(self) -> None:
-        """Close the file; may be called more than once."""
+        """Close the file, unless a call that hangs uses it; may be called more than once."""
+        if not self._lock.acquire(blocking=False):
+            return
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        self._lock.release()
 
     def _append(self, document: str, at: float) -> int:
         with self._lock:

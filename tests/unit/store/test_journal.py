@@ -184,6 +184,14 @@ class HostedJournalTests(SynchronousTestCase):
         self.journal.append([fact(2)], AT)
         self.assertEqual([fact(1), fact(2)], self.recorded())
 
+    def test_closing_while_a_call_hangs(self) -> None:
+        """The descriptor that a hanging call uses is not closed under it: it could become another file's."""
+        with self.journal._lock:
+            self.journal.close()
+            os.fstat(self.journal._fd)
+        self.journal.close()
+        self.assertRaises(OSError, self.journal.append, [fact(1)], AT)
+
     def test_damage_is_an_error(self) -> None:
         """A damaged record with others after it is an error of one line, which names the repair."""
         for number in range(3):
