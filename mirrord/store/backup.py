@@ -119,7 +119,7 @@ def back_up(
     """
     with as_reader():
         if layout.condemned.exists():
-            raise OSError(f"{layout.index} is damaged; start the daemon, which makes it again")
+            raise OSError(f"{layout.index} is damaged; start the daemon, which rebuilds it")
     target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     with _locked(target):
         return _back_up(layout, target, report, may_link=may_link, prunes=prunes, as_reader=as_reader)
@@ -217,7 +217,7 @@ def _restore(
 
 @attrs.frozen
 class _Generation:
-    """A generation of a backup: its facts, read anew by each call, and their service time."""
+    """A generation of a backup: its facts, which each call reads again, and their service time."""
 
     facts: Callable[[], Iterator[list[Fact]]]
     at: float

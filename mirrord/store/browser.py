@@ -120,7 +120,7 @@ class StoreBrowser:
     def has_file(self, kind: ContentKind, digest: Digest) -> bool:
         """Return whether the disk itself has stored content, in full length.
 
-        A file without a row is whole: an earlier run committed it, and the index was lost or made again.
+        A file without a row is whole: an earlier run committed it, and the index was lost or rebuilt.
         """
         row = self._contents.get(kind, digest)
         if row is None and self._contents.removals.is_running(kind, digest):

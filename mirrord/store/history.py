@@ -163,7 +163,7 @@ def _require_whole(folder: Path, files: Mapping[int, RecordFile]) -> None:
         if file.is_damaged:
             raise JournalDamaged(
                 f"{journal_path(folder, number)} is damaged at byte {file.damage or 0}: changes of hosted "
-                "repositories cannot be read; put back an intact copy, or run `mirrord repair`, which leaves "
+                "repositories cannot be read; restore an intact copy, or run `mirrord repair`, which leaves "
                 "out what nothing else records"
             )
 

@@ -53,7 +53,7 @@ class Untagged(NamedTuple):
 
 
 class Unlinked(NamedTuple):
-    """A repository has a blob or a manifest no more, nor the tags that named it."""
+    """A blob or a manifest is deleted from a repository, with the tags that named it."""
 
     repository: str
     digest: str

@@ -66,7 +66,7 @@ class HostedFiles:
         return await self._move(kind, digest, to_hosted=True)
 
     async def return_to_cache(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Move content to the cache that no hosted repository has any more, and count it as mirrored.
+        """Move content that no hosted repository has to the cache, and count it as mirrored.
 
         Return what it has no room for.
         """

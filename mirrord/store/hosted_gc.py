@@ -116,7 +116,7 @@ class HostedGCStore:
             )
 
     def unlinked(self) -> Iterator[list[Entry]]:
-        """Iterate over pages of hosted content that no hosted repository links to any more."""
+        """Iterate over pages of hosted content that no hosted repository links to."""
         for page in self._database.pages(_UNLINKED, key=slice(2)):
             yield [
                 Entry(kind=ContentKind(kind), name=digest, size=footprint(size), idle_seconds=0.0)

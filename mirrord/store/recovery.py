@@ -5,13 +5,13 @@ There are three records of hosted repositories: the index, the journal (journal.
 its client when it was in the journal. So at every start:
 
 - The index is as far as the journal: nothing to do.
-- It is behind, after a power cut or because an older copy of the file was put back: the transactions of the
-  journal are repeated; if it does not go back so far, a snapshot replaces the hosted tables first.
-- It is missing, empty, damaged, or was found damaged by an earlier run: a new one is made beside it, from the
-  newest snapshot that is whole and the journal; only when that is on the disk does it take the place of the
-  old one, which is set aside. A kill at any moment leaves the old state, to begin again from.
-- It is ahead: journal and snapshots are lost or were put back. What it contains becomes the next snapshot.
-  If nothing of the content is there either, the folder is not mounted, or not the right one: no start.
+- It is behind, after a power cut or because an older copy of the file was restored: the transactions of the
+  journal are replayed; if it does not go back so far, a snapshot replaces the hosted tables first.
+- It is missing, empty, damaged, or was found damaged by an earlier run: a new one is built beside it, from
+  the newest whole snapshot and the journal. Once that is on the disk, it replaces the old one, which is set
+  aside. After a kill at any moment the next start does the same from the same files.
+- It is ahead: journal and snapshots are lost, or older copies of them were restored. What it contains becomes
+  the next snapshot. If nothing of the content is there either, the folder is not mounted, or not the right one: no start.
 
 Only if snapshots and journal together do not reach from the beginning to the end are the tables of a damaged
 index read, as far as that is possible, from both ends. An index that was emptied is not a new one: that
@@ -95,7 +95,7 @@ class HostedContentMissing(OSError):
 
 
 class UnusableIndex(Exception):
-    """The index has to be made again; the message says why. It does not leave this module."""
+    """The index has to be rebuilt; the message says why. Not raised outside this module."""
 
 
 def open_index(layout: Layout, *, accepts_damage: bool = False) -> OpenIndex:
@@ -185,7 +185,7 @@ def _open_usable(layout: Layout) -> sqlite3.Connection:
     """Open the index.
 
     Raises:
-        UnusableIndex: It has to be made again.
+        UnusableIndex: It has to be rebuilt.
         OSError, sqlite3.OperationalError: The disk failed, or the index is of a later version.
     """
     if layout.condemned.exists():
@@ -250,7 +250,7 @@ def _continue(layout: Layout, history: History, connection: sqlite3.Connection) 
         recorded = _catch_up(layout, history, connection, sequence)
     elif sequence > history.sequence and not history.is_empty:
         _log.error(
-            "the journal of hosted repositories ends {count} changes before the index; it is begun anew",
+            "the journal of hosted repositories ends {count} changes before the index; a new one is started",
             count=sequence - history.sequence,
         )
     at = _read_meta(connection, SERVICE_SECONDS) or 0.0
@@ -285,17 +285,17 @@ def _catch_up(layout: Layout, history: History, connection: sqlite3.Connection, 
         _set_meta(connection, history.sequence, max(at if snapshot is None else [*at, snapshot.at]))
     if records or snapshot is not None:
         _log.warn(
-            "the index was behind the journal; changes of hosted repositories repeated: {count}",
+            "the index was behind the journal; changes of hosted repositories replayed: {count}",
             count=history.sequence - sequence,
         )
     return recorded
 
 
 def _rebuild(layout: Layout, history: History, reason: str) -> _Continued:
-    """Make a new index and let it take the place of the old one; return the journal.
+    """Build a new index and replace the old one with it; return the journal.
 
     Raises:
-        OSError, sqlite3.Error: The disk failed; the old index is as it was.
+        OSError, sqlite3.Error: The disk failed; the old index is unchanged.
     """
     new = _beside(layout.index, ".new")
     disk.unlink_all([new, _beside(new, "-wal"), _beside(new, "-shm")])
@@ -312,7 +312,7 @@ def _rebuild(layout: Layout, history: History, reason: str) -> _Continued:
     prune(layout.hosted_root)
     if aside is not None or sequence or count:
         _log.error(
-            "the index was made again because {reason}; blobs and manifests of hosted repositories: {count}; "
+            "the index was rebuilt because {reason}; blobs and manifests of hosted repositories: {count}; "
             "links of mirrored ones will be re-verified with the upstream; set aside: {aside}",
             reason=reason,
             count=count,

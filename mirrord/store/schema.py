@@ -1,8 +1,8 @@
 """The schema of the index: its tables, its versions, and the row types of mirrored content.
 
 The index is authoritative for links, tags and media types; its list of content can be rebuilt from the
-files (reconciliation.py). One that cannot be read is set aside and made again (recovery.py): mirrored links
-are then verified again with the upstreams, hosted repositories come from snapshot and journal. An index of a
+files (reconciliation.py). One that cannot be read is set aside and rebuilt (recovery.py): mirrored links are
+then verified again with the upstreams, hosted repositories come from snapshot and journal. An index of a
 later version is refused. The rows of hosted repositories are in hosted_rows.py.
 
 Each upgrade step runs once, in one transaction with the version number that records it: a kill leaves

@@ -1,9 +1,9 @@
-"""Snapshots: all that hosted repositories have, as facts, from which the index can be made again.
+"""Snapshots: all that hosted repositories have, as facts, from which the index can be rebuilt.
 
 A snapshot has the format of a journal file (journal.py): records of some facts each, all with the sequence of
 the last change that is in it, and a last record with their number. With the journal from there on it
-replaces an index that is lost, and the journal before it is not needed any more. The last two are kept, since
-a file that is needed once in five years may turn out to be unreadable then.
+replaces a lost index, and the journal before it is no longer needed. The last two that are whole are kept: a
+file that is needed once in five years may turn out to be unreadable then.
 
 SQLite composes the text of the facts, which releases the GIL; a million of them are never in memory together.
 """
@@ -227,7 +227,7 @@ class SnapshotSchedule:
 def take_snapshot(journal: HostedJournal, index: Path, folder: Path, now: float) -> int:
     """Begin a journal file and write the snapshot that it continues; `now` is service time.
 
-    Returns the sequence of the last change in the snapshot. Deletes what is not needed any more.
+    Returns the sequence of the last change in the snapshot. Deletes what is no longer needed.
 
     Raises:
         OSError, sqlite3.Error: The disk failed; older snapshots and their journals are as they were.

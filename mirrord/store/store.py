@@ -263,7 +263,7 @@ def _enter(layout: Layout) -> StoreLock:
 def _take_over_uploads(earlier: Path, uploads: Path) -> None:
     """Move the uploads that an earlier version left; delete them where that would mean to copy them.
 
-    A client begins an upload anew that is unknown.
+    A client starts again an upload that is unknown.
     """
     if not earlier.is_dir():
         return

@@ -103,23 +103,8 @@ class Upload(HashedFile):
         """
         if not await self.matches(digest):
             raise DigestInvalid(f"the bytes that were uploaded are not {digest}")
-        contents = self._context.contents
-        target = self._context.layout.content(ContentKind.BLOB, digest, is_hosted=True)
-        blob = Descriptor(OCTET_STREAM, digest, self.offset)
-        contents = self._context.contents
         try:
-            async with contents.claimed(ContentKind.BLOB, digest):
-                was_cached = contents.is_cached(ContentKind.BLOB, digest)
-                try:
-                    await self.move(self.path, target)
-                except OSError as error:
-                    if error.errno in _IN_DOUBT:
-                        await self._end()
-                    raise
-                contents.add(ContentKind.BLOB, digest, self.offset)
-                await self._context.hosted.link_blob(self._repository, blob)
-                if was_cached:
-                    await self._context.files.drop_cached(ContentKind.BLOB, digest)
+            await self._move_and_link(digest)
         except OSError as error:
             if error.errno == errno.ETIMEDOUT:
                 self.is_over = True
@@ -128,6 +113,23 @@ class Upload(HashedFile):
             raise
         self.is_over = True
         self.release()
+
+    async def _move_and_link(self, digest: Digest) -> None:
+        contents = self._context.contents
+        target = self._context.layout.content(ContentKind.BLOB, digest, is_hosted=True)
+        async with contents.claimed(ContentKind.BLOB, digest):
+            was_cached = contents.is_cached(ContentKind.BLOB, digest)
+            try:
+                await self.move(self.path, target)
+            except OSError as error:
+                if error.errno in _IN_DOUBT:
+                    await self._end()
+                raise
+            contents.add(ContentKind.BLOB, digest, self.offset)
+            blob = Descriptor(OCTET_STREAM, digest, self.offset)
+            await self._context.hosted.link_blob(self._repository, blob)
+            if was_cached:
+                await self._context.files.drop_cached(ContentKind.BLOB, digest)
 
     async def _end(self) -> None:
         """End the session; what is left of its file is deleted, now or by a later sweep."""

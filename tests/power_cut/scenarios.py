@@ -137,7 +137,7 @@ def recovering(folder: Path, conditions: Conditions, begun: Scenario, at: int) -
 
 
 def rebuilding(folder: Path, conditions: Conditions, begun: Scenario, at: int) -> Scenario:
-    """Record the start after a power cut that also took the index: it is made again from the journal."""
+    """Record the start after a power cut that also took the index: it is rebuilt from the journal."""
     image, mountpoint = folder / "cut", folder / "cut.mounted"
     folder.mkdir()
     begun.recording.cut(at, conditions.seed, image)

@@ -104,7 +104,7 @@ class HostedRecoveryTests(PushTestCase):
         self.assertEqual([], self.check(lambda: None))
 
     def test_deleted(self) -> None:
-        """A deleted index is made again, and the log says so."""
+        """A deleted index is rebuilt, and the log says so."""
         (line,) = self.check(self.layout.index.unlink)
         self.assertIn("it is missing", line)
 
@@ -114,7 +114,7 @@ class HostedRecoveryTests(PushTestCase):
         self.assertIn("it ends too early", lines[0])
 
     def test_emptied_after_a_kill(self) -> None:
-        """An index of no bytes whose log is still there is made again."""
+        """An index of no bytes whose log is still there is rebuilt."""
         self.check(lambda: self.put_back(b""), is_closed=False)
 
     def test_garbage(self) -> None:
@@ -136,7 +136,7 @@ class HostedRecoveryTests(PushTestCase):
         self.store = self.open()
 
     def test_tables_without_rows(self) -> None:
-        """An index whose rows were all deleted, by a tool of SQLite for instance, is made again."""
+        """An index whose rows were all deleted, by a tool of SQLite for instance, is rebuilt."""
 
         def empty() -> None:
             with closing(sqlite3.connect(self.layout.index)) as connection, connection:
