@@ -11,7 +11,8 @@ its client when it was in the journal. So at every start:
   the newest whole snapshot and the journal. Once that is on the disk, it replaces the old one, which is set
   aside. After a kill at any moment the next start does the same from the same files.
 - It is ahead: journal and snapshots are lost, or older copies of them were restored. What it contains becomes
-  the next snapshot. If nothing of the content is there either, the folder is not mounted, or not the right one: no start.
+  the next snapshot. If nothing of the content is there either, the folder is not mounted, or not the right
+  one: no start.
 
 Only if snapshots and journal together do not reach from the beginning to the end are the tables of a damaged
 index read, as far as that is possible, from both ends. An index that was emptied is not a new one: that
