@@ -14,6 +14,7 @@
         partials/<alg>-<hex>          the first bytes of a blob, to be resumed
         partials/broken-<kind>-<alg>-<hex>   content found damaged, never served
         scratch/<name>                being written or being deleted; emptied at every start
+        reserve                       space in which the index can be opened on a full disk (reserve.py)
         spare/<n>                     empty files, each of which keeps an inode (spare_files.py)
 
     <hosted>/                         on any file system; by default a folder of the state directory
@@ -142,6 +143,11 @@ class Layout:
     def partials(self) -> Path:
         """The folder of unfinished downloads and of damaged content."""
         return self.root / "partials"
+
+    @property
+    def reserve(self) -> Path:
+        """The file that keeps space for opening the index."""
+        return self.root / "reserve"
 
     @property
     def spare(self) -> Path:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mirrord.oci.content import ContentKind
-from mirrord.store import disk, recovery
+from mirrord.store import disk, recovery, reserve
 from mirrord.store.audit import ContentAudit
 from mirrord.store.blobs import BlobStore
 from mirrord.store.browser import StoreBrowser
@@ -125,7 +125,7 @@ def open_store(
         disk.unlink_all([*layout.mirrored.scratch.iterdir(), *layout.hosted.scratch.iterdir()])
         delete_spare_files(layout.spare)
         recovery.require_hosted_content(layout)
-        opened = recovery.open_index(layout)
+        opened = reserve.open_index(layout)
     except BaseException:
         lock.release()
         raise

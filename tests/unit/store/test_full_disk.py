@@ -15,7 +15,9 @@ from mirrord.mirrored.ports import PartialBlob
 from mirrord.oci.content import ContentKind, Entry
 from mirrord.oci.digest import Digest
 from mirrord.oci.names import Tag
+from mirrord.store.layout import Layout
 from mirrord.store.spare_files import SPARE_FILES
+from mirrord.store.store import Store
 from tests.unit.store.cases import APP, UBUNTU, V1, PushTestCase, layer, manifest
 
 MIB = 1024 * 1024
@@ -116,6 +118,45 @@ class FullDiskTests(FullDiskTestCase):
         self.result(self.store.eviction.evict([entry]))
         self.assertGreaterEqual(os.statvfs(self.disk).f_bavail - free, MIB // 4096)
         self.assertIsNone(self.store.blobs.open(digest))
+
+
+class FullDiskStartTests(FullDiskTestCase):
+    """A store on a disk of 40 MiB, with its hosted repositories elsewhere."""
+
+    options = "size=40m"
+
+    def setUp(self) -> None:
+        self.elsewhere = Path(self.mktemp()).absolute()
+        super().setUp()
+
+    def open(self) -> Store:
+        self.layout = Layout(self.root, self.elsewhere)
+        return super().open()
+
+    def test_start(self) -> None:
+        """A store that is closed can be opened again on a full disk, and makes room for itself."""
+        cached = self.add_blob(b"c" * MIB)
+        pushed = self.push_blob(b"pushed")
+        self.result(self.store.close())
+        self.fill()
+        self.store = self.open()
+        self.assertEqual(b"pushed", self.read_blob(pushed))
+        self.reconcile()
+        self.evict_all()
+        self.assertIsNone(self.read_blob(cached))
+        self.assertEqual(b"new", self.read_blob(self.add_blob(b"new")))
+
+    def test_start_without_reserve(self) -> None:
+        """Without the reserve the error names the folder; a later start with more room reserves it again."""
+        self.result(self.store.close())
+        self.layout.reserve.unlink()
+        filler = self.fill()
+        error = self.assertRaises(OSError, self.open)
+        self.assertEqual(errno.ENOSPC, error.errno)
+        self.assertIn(str(self.root), str(error))
+        filler.unlink()
+        self.store = self.open()
+        self.assertTrue(self.layout.reserve.exists())
 
 
 class NoInodesTests(FullDiskTestCase):
