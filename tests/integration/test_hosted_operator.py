@@ -170,7 +170,7 @@ class BackupTests(OperatorCase):
         self.target.mkdir()
         (self.target / "coming").write_bytes(b"left by a backup that was killed")
         for number in range(9):
-            self.pusher.push_blob(f"{self.repository}/other", b"%d" % number)
+            self.pusher.push_blob(f"{self.repository}/other", b"%d" % number * 1000)
         manifest = self.pusher.push_image(self.repository, "v1", b"deleted by mistake")
         self.succeed("backup", str(self.target), "--copy")
         self.succeed("rm", self.repository)
