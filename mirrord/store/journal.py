@@ -12,11 +12,11 @@ A journal file is a series of records:
 
 The first record is the header of the file. Its sequence is that of the last change before the file: records
 of earlier files with a higher one are void. Each following record is one transaction of the index, with the
-next sequence. The rest of the file is zeros, written ahead so that an append changes no metadata of the
-file system. There is one record per transaction and each is durable before the next one is written. That
-makes the two ways in which a file can end badly distinguishable: an incomplete record with nothing after it
-was being written when the power failed, and was never acknowledged; one with complete records after it was
-durable once, and has been damaged since.
+next sequence. The rest of the file, as long as it is appended to, is zeros, written ahead so that an append
+changes no metadata of the file system. There is one record per transaction and each is durable before the
+next one is written. That makes the two ways in which a file can end badly distinguishable: an incomplete
+record with nothing after it was being written when the power failed, and was never acknowledged; one with
+complete records after it was durable once, and has been damaged since.
 
 - *An append fails.* Whether the record is on the disk is unknown then, so the file is abandoned: the next
   append begins a new file, whose header declares the record void. Until that succeeds nothing is appended.
@@ -96,7 +96,10 @@ class JournalRecord:
 
 def encode(sequence: int, document: str) -> bytes:
     """Return the bytes of a record whose JSON document is serialized already, beginning with `at`."""
-    body = document.encode("ascii")
+    return _pack(sequence, document.encode("ascii"))
+
+
+def _pack(sequence: int, body: bytes) -> bytes:
     record = _HEAD.pack(sequence, len(body)) + body
     return record + _CRC.pack(zlib.crc32(record))
 
@@ -214,12 +217,17 @@ class HostedJournal:
     def resume(cls, folder: Path, number: int, file: RecordFile, sequence: int) -> "HostedJournal":
         """Open an existing file to append after its last whole record; what follows that is cut off.
 
+        The last record is written again: if an earlier run could not sync it, the kernel may have it in
+        memory only, and would not write it of its own accord.
+
         Raises:
             OSError: The disk failed.
         """
         fd = os.open(journal_path(folder, number), _APPEND)
         try:
             os.ftruncate(fd, file.end)
+            last = _pack(file.records[-1].sequence, file.records[-1].body)
+            disk.write_at(fd, file.end - len(last), last)
             os.fsync(fd)
         except OSError:
             os.close(fd)
@@ -289,6 +297,8 @@ class HostedJournal:
             # If it has its name already, its header declares void what would be appended here.
             self._is_abandoned |= journal_path(self._folder, self.number + 1).exists()
             raise
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self.size)
         os.close(self._fd)
         self._fd, self.number = following._fd, following.number
         self.size, self._allocated = following.size, following._allocated

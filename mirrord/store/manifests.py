@@ -107,9 +107,10 @@ class ManifestStore:
 
 
 def _write_once(scratch: Path, path: Path, body: bytes) -> None:
-    """Write a file, unless there is one with these bytes already."""
+    """Write a file, unless there is one with these bytes already, whose name may not be durable yet."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size == len(body) and path.read_bytes() == body:
+            disk.sync_folder(path.parent)
             return
     disk.write_committed(scratch, path, body)
 

@@ -53,6 +53,8 @@ async def push(root: Path, count: int) -> None:
         pushed = image(number)
         await store.hosted.put_manifest(APP, pushed, [TAG])
         say(f"manifest {number}")
+        await store.hosted.put_manifest(APP, pushed, [TAG])
+        say(f"again {number}")
     await store.close()
 
 

@@ -184,6 +184,25 @@ class HostedJournalTests(SynchronousTestCase):
         self.journal.append([fact(2)], AT)
         self.assertEqual([fact(1), fact(2)], self.recorded())
 
+    def test_a_file_that_is_ended_has_no_zeros(self) -> None:
+        """A file that was ended takes no more room than its records."""
+        self.journal.append([fact(1)], AT)
+        size = self.journal.size
+        self.journal.rotate(AT)
+        self.assertEqual(size, journal_path(self.folder, 1).stat().st_size)
+        self.assertEqual([fact(1)], self.recorded())
+
+    def test_the_last_record_is_written_again(self) -> None:
+        """What an earlier run could not sync may be readable and not on the disk: a start writes it again."""
+        self.journal.append([fact(1)], AT)
+        history, end = self.history(), self.journal.size
+        with journal_path(self.folder, 1).open("r+b") as file:
+            file.seek(end - 20)
+            file.write(bytes(20))
+        self.journal.close()
+        self.journal = history.resume(AT)
+        self.assertEqual([fact(1)], self.recorded())
+
     def test_closing_while_a_call_hangs(self) -> None:
         """The descriptor that a hanging call uses is not closed under it: it could become another file's."""
         with self.journal._lock:

@@ -79,6 +79,16 @@ class KilledTests(SynchronousTestCase):
                 ]
                 self.assertLess(synced[0], journaled[-1])
 
+    def test_what_is_there_is_on_the_disk_too(self) -> None:
+        """A manifest that is there already is acknowledged once its folder is synced."""
+        self.trace("fsync,write", 0, "again")
+        lines = (self.root / "trace").read_text().splitlines()
+        places = {line.split('"')[1]: place for place, line in enumerate(lines) if '\\n"' in line}
+        for number in range(IMAGES):
+            folder = f"/{image(number).digest.encoded[:2]}>"
+            between = lines[places[f"manifest {number}\\n"] : places[f"again {number}\\n"]]
+            self.assertTrue(any("fsync(" in line and folder in line for line in between))
+
     def check(self, acknowledged: list[str]) -> None:
         store = open_here(self.root / "store")
         try:
