@@ -172,7 +172,7 @@ def prune(folder: Path) -> None:
 class SnapshotSchedule:
     """Takes a snapshot when the journal has grown, and after an hour with any change.
 
-    `now` is service time.
+    The newest one is examined once after a start, and replaced if it is damaged. `now` is service time.
     """
 
     _journal: HostedJournal
@@ -184,6 +184,7 @@ class SnapshotSchedule:
     _taken: int = attrs.field(init=False)
     _taken_at: float = attrs.field(init=False)
     _is_taking: bool = attrs.field(default=False, init=False)
+    _is_examined: bool = attrs.field(default=False, init=False)
     _loop: LoopingCall = attrs.field(init=False)
     _running: Deferred[LoopingCall] = attrs.field(init=False)
     _log = Logger()
@@ -202,23 +203,30 @@ class SnapshotSchedule:
 
     async def _check(self) -> None:
         is_due = self._clock.seconds() - self._taken_at >= INTERVAL_SECONDS
-        if (
-            self._is_taking
-            or self._journal.sequence == self._taken
-            or not (is_due or self._journal.size > MAX_JOURNAL_BYTES)
-        ):
+        has_changed = self._journal.sequence != self._taken
+        must_take = has_changed and (is_due or self._journal.size > MAX_JOURNAL_BYTES)
+        if self._is_taking or (self._is_examined and not must_take):
             return
+        take = self._take if must_take else self._replace_damaged
         try:
-            self._is_taking = True
-            await shield(self._threads.sync(self._take, self._now()), self._ended)
+            self._is_taking = self._is_examined = True
+            await shield(self._threads.sync(take, self._now()), self._ended)
         except (OSError, sqlite3.Error) as error:
             self._log.error("no snapshot of hosted repositories could be taken: {error}", error=str(error))
 
-    def _ended(self, result: int | Failure) -> None:
-        """Record the end of an attempt, which may come after its deadline."""
+    def _ended(self, result: int | Failure | None) -> None:
+        """Record the end of an attempt, which may come after its deadline; None if it took no snapshot."""
         self._is_taking = False
-        if not isinstance(result, Failure):
+        if isinstance(result, int):
             self._taken, self._taken_at = result, self._clock.seconds()
+
+    def _replace_damaged(self, now: float) -> int | None:
+        """Take a snapshot if the newest one cannot be read: its last changes are in the index alone."""
+        newest = max(numbered(self._folder, "snapshot"), default=0)
+        if Snapshot.open(snapshot_path(self._folder, newest), newest) is not None:
+            return None
+        self._log.error("snapshot {number} of hosted repositories is damaged; taking another", number=newest)
+        return self._take(now)
 
     def _take(self, now: float) -> int:
         return take_snapshot(self._journal, self._index, self._folder, now)

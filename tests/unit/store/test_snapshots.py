@@ -63,6 +63,22 @@ class SnapshotTests(PushTestCase):
         self.store = self.open()
         self.assertTrue(all(self.has(Digest.of(b"%d" % number)) for number in range(KEPT + 3)))
 
+    def test_a_damaged_one_is_replaced(self) -> None:
+        """After a start, a newest snapshot that is damaged is replaced while the index is whole."""
+        self.push_manifest(IMAGE, V1)
+        self.pass_an_hour()
+        self.result(self.store.close())
+        path = self.newest().path
+        path.write_bytes(path.read_bytes()[:-1])
+        self.store = self.open()
+        self.pass_time(CHECK_SECONDS)
+        self.result(self.store.close())
+        for number in self.numbers("journal"):
+            journal_path(self.layout.hosted_root, number).unlink()
+        self.layout.index.unlink()
+        self.store = self.open()
+        self.assertEqual(IMAGE.descriptor, self.store.hosted.tag(APP, V1))
+
     def test_a_disk_that_refuses(self) -> None:
         """A snapshot that fails is taken later, and each attempt does not begin another journal file."""
         self.push_blob(b"x")
