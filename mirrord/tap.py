@@ -16,7 +16,7 @@ from twisted.python.usage import UsageError
 
 from mirrord.config.checks import check_files
 from mirrord.config.config import Config, ConfigError, override, parse_config, render
-from mirrord.daemon.forced_exit import exit_after
+from mirrord.daemon.forced_exit import exit_after, fail_at_exit
 from mirrord.daemon.runtime import Runtime
 from mirrord.daemon.service import MirrorService
 from mirrord.observe.logs import observer
@@ -73,6 +73,7 @@ def makeService(options: Options) -> MirrorService:
         open_runtime=partial(Runtime.open, reactor=reactor, environment=os.environ, logs=logs),
         read_config=reread,
         exit_after=exit_after,
+        fail_at_exit=fail_at_exit,
         log_observer=None if _has_other_log(options) else logs,
     )
     reactor.callWhenRunning(_install_signal_handlers, reactor, service)

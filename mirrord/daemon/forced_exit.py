@@ -1,5 +1,10 @@
-"""The end of a daemon that does not end by itself, since a system call hangs in one of its threads."""
+"""The end of the process with a failure: after the drain, or without it.
 
+twistd ends with status 0 whenever its reactor was stopped. And a daemon does not end by itself while a system
+call hangs in one of its threads.
+"""
+
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -24,8 +29,7 @@ def exit_after(seconds: float, find_problem: Callable[[], str | None]) -> None:
     def report() -> None:
         problem = find_problem() or "something does not end"
         _log.error("exiting before everything is stopped: {problem}", problem=problem)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
 
     def leave() -> None:
         reporting = Thread(target=report, daemon=True)
@@ -36,3 +40,18 @@ def exit_after(seconds: float, find_problem: Callable[[], str | None]) -> None:
     timer = Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def fail_at_exit() -> None:
+    """End the process with `STATUS` when twistd has stopped everything."""
+
+    def leave() -> None:
+        _flush()
+        os._exit(STATUS)
+
+    atexit.register(leave)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -5,15 +5,21 @@ matters. Start: the store, then the ports (if one cannot be bound, the start fai
 then the background tasks. Drain: the ports, then the running requests (for `drain_timeout`), then the
 downloads, which are parked, then the store; the process exits even if one of these hangs. Reload: a new
 generation is built beside the current one on the same runtime, and installed.
+
+An index that is found damaged ends the daemon by itself: it drains and exits with a failure, so that systemd
+starts it again, and that start makes a new index. Staying up would mean to refuse all pushes until somebody
+notices; the new index is made in the second or two that a start takes.
 """
 
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
@@ -40,7 +46,8 @@ class MirrorService(Service):
     """The daemon. `open_runtime` is called when it starts, after twistd has daemonized.
 
     `read_config` reads the configuration for a reload, or raises ConfigError. `log_observer` replaces that of
-    the application; None keeps twistd's own. `exit_after` ends the process if the drain does not.
+    the application; None keeps twistd's own. `exit_after` ends the process if the drain does not; after
+    `fail_at_exit` it ends with a failure.
 
     Raises, from `privilegedStartService`:
         SystemExit: It cannot start; the message is one line for the operator.
@@ -55,12 +62,14 @@ class MirrorService(Service):
         open_runtime: Callable[[Config], Runtime],
         read_config: Callable[[], Config],
         exit_after: ExitAfter,
+        fail_at_exit: Callable[[], None],
         log_observer: ILogObserver | None = None,
     ) -> None:
         self._config = config
         self._open_runtime = open_runtime
         self._read_config = read_config
         self._exit_after = exit_after
+        self._fail_at_exit = fail_at_exit
         self._log_observer = log_observer
         self._runtime: Runtime | None = None
         self._generation: Generation | None = None
@@ -126,6 +135,7 @@ class MirrorService(Service):
         runtime.reactor.callWhenRunning(runtime.notifier.ready)
         endpoints = ", ".join(listener.endpoint for listener in runtime.listeners)
         self._log.info("listening on {endpoints}", endpoints=endpoints, event=Event.STARTED)
+        runtime.store.damaged.addCallback(self._end)
 
     def reload(self) -> None:
         """Read the configuration again and put it into effect; an invalid one changes nothing."""
@@ -161,6 +171,21 @@ class MirrorService(Service):
         """Close the clients' connections, also those with running requests."""
         for listener in self.runtime.listeners:
             listener.site.abort_connections()
+
+    def _end(self, damage: str) -> None:
+        """Drain, and exit with a failure; a drain that has begun already goes on."""
+        self._log.error(
+            "the index is damaged: {damage}; pushes and deletions are refused, and mirrord exits with a "
+            "failure: its next start makes a new index, with everything that was pushed",
+            damage=damage,
+        )
+        self._fail_at_exit()
+        if not self.is_draining:
+            self.runtime.reactor.callWhenRunning(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        with suppress(ReactorNotRunning):  # it was stopped, and the drain is about to begin
+            self.runtime.reactor.stop()
 
     def _replace_generation(self, runtime: Runtime) -> None:
         """Build the generation of the configuration on the disk, and install it.

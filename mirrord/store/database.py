@@ -18,6 +18,11 @@ reader sees a change before it is durable, so nothing has to be undone when the 
 is one writer, checks and changes made in one transaction have one order. A commit itself is not synced: a
 power cut may take the last ones, of which the journal repeats those that were promised.
 
+A damaged page may be found long after the file was opened. It is not repaired while others read it, and what
+would be written to it could be lost: a file marks the index as condemned, no further batch is written, and
+`damaged` fires, whereupon the daemon ends (service.py). The next start makes a new index (recovery.py). What
+was promised is in the journal. Reads go on, and fail where the damage is.
+
 A disk that hangs does not refuse. A caller that waits for it gets an error after a while, and later callers
 get one at once until the batch ends; the transaction may still be committed then.
 """
@@ -118,9 +123,8 @@ class Transaction(Generic[T]):
 class Database:
     """Keyed rows of the index, and transactions on it.
 
-    `trouble` is why the last batch failed, None if it succeeded. A damaged page may be found long after
-    the file was opened. It is not repaired while others read it: a file at `condemned` marks the index,
-    and the next start sets it aside.
+    `trouble` is why the last batch failed, None if it succeeded. `damaged` fires, once, with the reason, when
+    the index is found damaged; `condemned` is where a file marks it for the next start.
     """
 
     _reader: sqlite3.Connection
@@ -134,7 +138,9 @@ class Database:
     _started: float = attrs.field(init=False)
     _overlay: Overlay = attrs.field(factory=Overlay, init=False)
     _hot: dict[tuple[Table[Any], Key], Row] = attrs.field(factory=dict, init=False)
-    trouble: str | None = attrs.field(default=None, init=False)
+    _refusal: OSError | None = attrs.field(default=None, init=False)
+    damaged: Deferred[str] = attrs.field(factory=Deferred, init=False)
+    _damage: OSError | None = attrs.field(default=None, init=False)
     _is_writing: bool = attrs.field(default=False, init=False)
     _batch_began: float = attrs.field(default=0.0, init=False)
     _are_uses_due: bool = attrs.field(default=False, init=False)
@@ -147,6 +153,21 @@ class Database:
 
     def __attrs_post_init__(self) -> None:
         self._started = self._monotonic()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why rows cannot be written: the index is damaged, for good, or the last batch failed; or None."""
+        problem = self._damage or self._refusal
+        return None if problem is None else str(problem)
+
+    def require_intact(self) -> None:
+        """Return if the index is not known to be damaged.
+
+        Raises:
+            OSError: It is, and no change can be made to hosted repositories before the next start.
+        """
+        if self._damage is not None:
+            raise self._damage
 
     def now(self) -> float:
         """Return service time: the seconds that this store has been in service (ADR 0002).
@@ -210,7 +231,7 @@ class Database:
         try:
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            raise self._translate(error) from error
+            raise self.translate(error) from error
 
     def pages(self, sql: str, *parameters: Any, key: slice) -> Iterator[list[tuple[Any, ...]]]:
         """Iterate over the pages of a query, as `select` returns them.
@@ -237,9 +258,10 @@ class Database:
         and is raised here.
 
         Raises:
-            OSError: The disk failed; `work` is not retried. ETIMEDOUT if it has not responded for
-                COMMIT_SECONDS: the change may still be made later.
+            OSError: The disk failed, or the index is damaged; `work` is not retried. ETIMEDOUT if the disk
+                has not responded for COMMIT_SECONDS: the change may still be made later.
         """
+        self.require_intact()
         self._require_response(COMMIT_SECONDS)
         transaction = Transaction(work)
         self._transactions.append(transaction)
@@ -253,12 +275,22 @@ class Database:
             while self._overlay.has_rows or self._overlay.has_uses:
                 await self._flush(COMMIT_SECONDS)
         except OSError as error:
-            self._log.error("index closed without its last changes: {error}", error=str(error))
+            if self._damage is None:
+                self._log.error("index closed without its last changes: {error}", error=str(error))
         _stop(self._rows_timer)
         _stop(self._uses_timer)
         if not self._is_writing:  # SQLite would wait for the thread that uses the connection
             self._writer.close()
             self._reader.close()
+
+    def translate(self, error: Exception) -> OSError:
+        """Return an error of SQLite as that of a failing disk, ENOSPC or EIO; condemn a damaged index."""
+        if isinstance(error, OSError):
+            return error
+        code = primary_code(error)
+        if code in _CORRUPT:
+            self._condemn(error)
+        return OSError(errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO, f"index: {error}")
 
     async def _flush(self, seconds: float) -> None:
         self._require_response(seconds)
@@ -321,12 +353,13 @@ class Database:
         self._are_uses_due = False
         refusal = None
         try:
+            self.require_intact()
             for row in await self._threads.index(
                 _run, self._writer, self._journal, self.now(), statements, transactions
             ):
                 self._log.error("row rejected by the index and dropped: {row!s:.500}", row=row)
         except Exception as error:  # noqa: BLE001 - whatever it was, the next batch has to be written
-            refusal = self._translate(error)
+            refusal = self.translate(error)
         self._is_writing = False
         self._settle(refusal)
         for waiter in waiters:
@@ -337,13 +370,13 @@ class Database:
             self._write()
 
     def _settle(self, refusal: OSError | None) -> None:
-        self.trouble = None if refusal is None else str(refusal)
+        self._refusal = refusal
         if refusal is None:
             self._overlay.committed()
             self._retry_seconds = 0.0
         else:
             self._overlay.failed()
-            if not self._retry_seconds:
+            if not self._retry_seconds and self._damage is None:
                 self._log.error(
                     "cannot write the index; changes stay in memory and will be retried: {error}",
                     error=str(refusal),
@@ -355,16 +388,15 @@ class Database:
         if self._overlay.has_uses:
             self._schedule_uses()
 
-    def _translate(self, error: Exception) -> OSError:
-        """Return an error of SQLite as that of a failing disk, ENOSPC or EIO; condemn a damaged index."""
-        if isinstance(error, OSError):
-            return error
-        code = primary_code(error)
-        if code in _CORRUPT and not self._condemned.exists():
-            self._log.error("the index is damaged; restart mirrord to rebuild it: {error}", error=str(error))
-            with contextlib.suppress(OSError):
-                self._condemned.touch(FILE_MODE)
-        return OSError(errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO, f"index: {error}")
+    def _condemn(self, error: Exception) -> None:
+        """Refuse all further changes, and let the next start make a new index."""
+        if self._damage is not None:
+            return
+        self._damage = OSError(errno.EIO, f"index: damaged, until the next start makes a new one: {error}")
+        # On the reactor, once: without this file the next start may take the damaged index for a sound one.
+        with contextlib.suppress(OSError):
+            self._condemned.touch(FILE_MODE)
+        self.damaged.callback(str(error))
 
 
 def primary_code(error: Exception) -> int:

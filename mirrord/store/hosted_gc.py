@@ -131,10 +131,12 @@ class HostedGCStore:
 
     async def remove(self, entries: Sequence[Entry]) -> list[Entry]:
         """Delete content, unless a hosted repository links to it again; return what was deleted."""
+        self._database.require_intact()
         return await self._eviction.remove(entries)
 
     async def return_to_cache(self, entries: Sequence[Entry]) -> list[Entry]:
         """Move content to the cache, where it stays as long as it is used; return what has no room there."""
+        self._database.require_intact()
         return await self._files.return_to_cache(entries)
 
     async def remove_quarantined(self) -> int:

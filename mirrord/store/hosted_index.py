@@ -125,6 +125,14 @@ class HostedIndex:
     def __attrs_post_init__(self) -> None:
         self.access_times = AccessTimes(self._database.now())
 
+    def require_writable(self) -> None:
+        """Return if changes are possible, so that nothing is received in vain.
+
+        Raises:
+            OSError: The index is damaged.
+        """
+        self._database.require_intact()
+
     def has(self, repository: RepositoryName) -> bool:
         """Return whether there is anything in a repository."""
         sql = "SELECT 1 FROM hosted_links WHERE repository = ? LIMIT 1"
@@ -211,6 +219,7 @@ class HostedIndex:
 
     async def add_blob(self, repository: RepositoryName, descriptor: Descriptor) -> bool:
         """Link a committed blob; return False if its file is missing, or not as long as described."""
+        self.require_writable()
         async with self._contents.claimed(ContentKind.BLOB, descriptor.digest):
             was_cached = self._contents.is_cached(ContentKind.BLOB, descriptor.digest)
             if not await self._files.provide(descriptor):
@@ -249,6 +258,7 @@ class HostedIndex:
         Raises:
             ManifestBlobUnknown: It lacks one of them; nothing of the manifest is linked.
         """
+        self.require_writable()
         for needed in (*blobs, *children):
             self.access_times.record(str(repository), str(needed), self._database.now())
         references, tags = tuple(each.digest for each in manifest.references()), tuple(tags)

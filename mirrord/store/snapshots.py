@@ -11,7 +11,7 @@ SQLite composes the text of the facts, which releases the GIL; a million of them
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from io import BufferedWriter
 from itertools import islice, pairwise
@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mirrord.store import disk
+from mirrord.store.database import Database
 from mirrord.store.hosted_facts import Fact
 from mirrord.store.journal import HostedJournal, encode, journal_path, numbered, read_records
 from mirrord.store.layout import FILE_MODE
@@ -172,7 +173,8 @@ def prune(folder: Path) -> None:
 class SnapshotSchedule:
     """Takes a snapshot when the journal has grown, and after an hour with any change.
 
-    The newest one is examined once after a start, and replaced if it is damaged. `now` is service time.
+    The newest one is examined once after a start, and replaced if it is damaged. Each reads all of the hosted
+    tables; if they are damaged, the older snapshots stay.
     """
 
     _journal: HostedJournal
@@ -180,7 +182,7 @@ class SnapshotSchedule:
     _folder: Path
     _threads: Threads
     _clock: IReactorTime
-    _now: Callable[[], float]
+    _database: Database
     _taken: int = attrs.field(init=False)
     _taken_at: float = attrs.field(init=False)
     _is_taking: bool = attrs.field(default=False, init=False)
@@ -209,10 +211,12 @@ class SnapshotSchedule:
             return
         take = self._take if must_take else self._replace_damaged
         try:
+            self._database.require_intact()
             self._is_taking = self._is_examined = True
-            await shield(self._threads.sync(take, self._now()), self._ended)
+            await shield(self._threads.sync(take, self._database.now()), self._ended)
         except (OSError, sqlite3.Error) as error:
-            self._log.error("no snapshot of hosted repositories could be taken: {error}", error=str(error))
+            problem = self._database.translate(error)
+            self._log.error("no snapshot of hosted repositories could be taken: {error}", error=str(problem))
 
     def _ended(self, result: int | Failure | None) -> None:
         """Record the end of an attempt, which may come after its deadline; None if it took no snapshot."""

@@ -76,6 +76,14 @@ class Store:
         """Why the index cannot be written, so that new pulls may be forgotten; None if it can."""
         return self.database.trouble
 
+    @property
+    def damaged(self) -> Deferred[str]:
+        """Fires with the reason when the index is found damaged: hosted repositories are read-only then.
+
+        The next start makes a new index, without losing any of their content.
+        """
+        return self.database.damaged
+
     async def reconciled(self) -> None:
         """Wait until index and files agree, or could not be compared: a while after a start."""
         with contextlib.suppress(TaskStopped, OSError):
@@ -211,7 +219,7 @@ def open_store(
         folder=layout.hosted_root,
         threads=threads,
         clock=clock,
-        now=database.now,
+        database=database,
     )
     reconciliation = Reconciliation(
         layout=layout,
@@ -284,5 +292,8 @@ def _start(reconciliation: Reconciliation, clock: IReactorTime) -> Reconciliatio
 
 
 def _log_failure(failure: Failure) -> None:
-    if not failure.check(TaskStopped):
-        Logger().failure("index could not be reconciled with the files", failure)
+    log = Logger()
+    if failure.check(OSError):
+        log.error("index could not be reconciled with the files: {error}", error=failure.getErrorMessage())
+    elif not failure.check(TaskStopped):
+        log.failure("index could not be reconciled with the files", failure)

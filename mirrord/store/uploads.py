@@ -197,7 +197,9 @@ class Uploads:
 
         Raises:
             TooManyRequests, Unavailable: There are too many.
+            OSError: The disk failed, or the index is damaged.
         """
+        self._context.hosted.require_writable()
         name = SessionName.of(self._token(), repository, client)
         self.counts.check(name)
         path, session = self._context.layout.uploads / str(name), str(name)
@@ -215,7 +217,12 @@ class Uploads:
         return None if found is None else found.size
 
     async def find(self, repository: RepositoryName, session: str) -> Upload | None:
-        """Open the session of this name and repository; None if there is none."""
+        """Open the session of this name and repository; None if there is none.
+
+        Raises:
+            OSError: The disk failed, or the index is damaged; the session stays.
+        """
+        self._context.hosted.require_writable()
         found = self._find(repository, session)
         if found is None:
             return None

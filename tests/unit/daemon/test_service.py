@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
@@ -80,6 +80,7 @@ class Site(Part):
 class Store(Part):
     eviction: None = None
     hosted_gc: None = None
+    damaged: "Deferred[str]" = attrs.field(factory=Deferred)
 
     async def close(self) -> None:
         await self._note("closes")
@@ -158,9 +159,16 @@ class Reactor(Clock):
         super().__init__()
         self.journal = journal
         self.in_use: int | None = None
+        self.is_stopped = False
 
     def callWhenRunning(self, act: Callable[[], object]) -> None:
         act()
+
+    def stop(self) -> None:
+        if self.is_stopped:
+            raise ReactorNotRunning
+        self.is_stopped = True
+        self.journal.append("reactor stops")
 
     def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> Port:
         if port == self.in_use:
@@ -187,6 +195,7 @@ class ServiceCase(SynchronousTestCase):
             open_runtime=self.open_runtime,
             read_config=self.read_config,
             exit_after=self.exit_after,
+            fail_at_exit=self.fail_at_exit,
         )
         self.lines: list[str] = []
         self.failures = 0
@@ -243,6 +252,9 @@ class ServiceCase(SynchronousTestCase):
     def exit_after(self, seconds: float, find_problem: Callable[[], str | None]) -> None:
         self.exits.append((seconds, find_problem))
 
+    def fail_at_exit(self) -> None:
+        self.journal.append("failure at exit")
+
     def observe(self, event: Any) -> None:
         self.lines.append(formatEvent(event))
         self.failures += "log_failure" in event
@@ -289,6 +301,7 @@ class StartTests(ServiceCase):
             open_runtime=open_runtime,
             read_config=self.read_config,
             exit_after=self.exit_after,
+            fail_at_exit=self.fail_at_exit,
         )
 
         self.assertEqual("mirrord: cannot start: [Errno 13] Permission denied: 'key.pem'", self.refused())
@@ -435,6 +448,36 @@ class DrainTests(ServiceCase):
         self.assertEqual(list(self.ORDER), self.journal)
         self.assertIn("stopping downloads took more than 5 s", self.lines)
         self.assertEqual(0, self.failures)
+
+    def test_a_damaged_index(self) -> None:
+        """A damaged index stops the reactor and makes the exit a failure, and one line says so."""
+        self.start()
+
+        self.store.damaged.callback("malformed")
+
+        self.assertEqual(["failure at exit", "reactor stops"], self.journal)
+        (line,) = [line for line in self.lines if "malformed" in line]
+        self.assertIn("mirrord exits with a failure", line)
+
+    def test_a_damaged_index_while_draining(self) -> None:
+        """A drain that has begun is not begun again; the exit is a failure."""
+        self.start()
+        self.successResultOf(self.service.stopService())
+        self.journal.clear()
+
+        self.store.damaged.callback("malformed")
+
+        self.assertEqual(["failure at exit"], self.journal)
+        self.assertEqual(0, self.failures)
+
+    def test_a_damaged_index_after_a_signal(self) -> None:
+        """Damage that is found when the reactor was stopped already makes the exit a failure."""
+        self.start()
+        self.reactor.stop()
+
+        self.store.damaged.callback("malformed")
+
+        self.assertEqual(["reactor stops", "failure at exit"], self.journal)
 
     def test_slow_clients(self) -> None:
         """Running requests get `drain_timeout` to finish, and then their connections are aborted."""
