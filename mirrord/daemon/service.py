@@ -7,8 +7,8 @@ downloads, which are parked, then the store; the process exits even if one of th
 generation is built beside the current one on the same runtime, and installed.
 
 An index that is found damaged ends the daemon by itself: it drains and exits with a failure, so that systemd
-starts it again, and that start makes a new index. Staying up would mean to refuse all pushes until somebody
-notices; the new index is made in the second or two that a start takes.
+starts it again, and that start rebuilds it. Staying up would mean to refuse all pushes until somebody
+notices; the index is rebuilt in the second or two that a start takes.
 """
 
 import platform
@@ -176,7 +176,7 @@ class MirrorService(Service):
         """Drain, and exit with a failure; a drain that has begun already goes on."""
         self._log.error(
             "the index is damaged: {damage}; pushes and deletions are refused, and mirrord exits with a "
-            "failure: its next start makes a new index, with everything that was pushed",
+            "failure: its next start rebuilds the index, with everything that was pushed",
             damage=damage,
         )
         self._fail_at_exit()

@@ -20,7 +20,7 @@ power cut may take the last ones, of which the journal repeats those that were p
 
 A damaged page may be found long after the file was opened. It is not repaired while others read it, and what
 would be written to it could be lost: a file marks the index as condemned, no further batch is written, and
-`damaged` fires, whereupon the daemon ends (service.py). The next start makes a new index (recovery.py). What
+`damaged` fires, whereupon the daemon ends (service.py). The next start rebuilds it (recovery.py). What
 was promised is in the journal. Reads go on, and fail where the damage is.
 
 A disk that hangs does not refuse. A caller that waits for it gets an error after a while, and later callers
@@ -389,10 +389,10 @@ class Database:
             self._schedule_uses()
 
     def _condemn(self, error: Exception) -> None:
-        """Refuse all further changes, and let the next start make a new index."""
+        """Refuse all further changes, and let the next start rebuild the index."""
         if self._damage is not None:
             return
-        self._damage = OSError(errno.EIO, f"index: damaged, until the next start makes a new one: {error}")
+        self._damage = OSError(errno.EIO, f"index: damaged, until the next start rebuilds it: {error}")
         # On the reactor, once: without this file the next start may take the damaged index for a sound one.
         with contextlib.suppress(OSError):
             self._condemned.touch(FILE_MODE)

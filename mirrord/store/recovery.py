@@ -64,6 +64,8 @@ from mirrord.store.snapshots import facts_queries, prune, snapshot_path, take_sn
 _log = Logger()
 
 _SOME_HOSTED = "SELECT digest, is_manifest FROM hosted_links LIMIT 100"
+_LOGS = ("-wal", "-journal")
+"""SQLite applies these files to the index. A kill during the switch to a WAL leaves the second one."""
 
 _CHECKS = (TOTALS, CONTENT.check, LINKS.check, TAGS.check, *HOSTED_CHECKS)
 
@@ -249,7 +251,7 @@ def _continue(layout: Layout, history: History, connection: sqlite3.Connection) 
     recorded = sequence
     if sequence < history.sequence:
         recorded = _catch_up(layout, history, connection, sequence)
-    elif sequence > history.sequence and not history.is_empty:
+    elif sequence > history.sequence:
         _log.error(
             "the journal of hosted repositories ends {count} changes before the index; a new one is started",
             count=sequence - history.sequence,
@@ -299,7 +301,7 @@ def _rebuild(layout: Layout, history: History, reason: str) -> _Continued:
         OSError, sqlite3.Error: The disk failed; the old index is unchanged.
     """
     new = _beside(layout.index, ".new")
-    disk.unlink_all([new, _beside(new, "-wal"), _beside(new, "-shm")])
+    disk.unlink_all([new, *(_beside(new, suffix) for suffix in (*_LOGS, "-shm"))])
     with closing(connect(new)) as connection:
         sequence, at, recorded = _fill(layout, history, connection)
         (count,) = connection.execute("SELECT count(*) FROM hosted_links").fetchone()
@@ -334,7 +336,7 @@ def _fill(layout: Layout, history: History, connection: sqlite3.Connection) -> t
     with transaction(connection):
         for facts in () if snapshot is None else snapshot.facts():
             _apply(layout, connection, facts)
-        if records is None or history.is_empty:
+        if records is None or snapshot is None:  # without one, a first start may have been killed
             found = [_Salvage.read(source) for source in (layout.copy, layout.index)]
             last = max(each.sequence for each in found)
             # The sequence of a damaged index may be readable where its tables are not.
@@ -432,19 +434,20 @@ def _details(layout: Layout, fact: ManifestLinked) -> ManifestDetails | None:
 
 
 def _set_aside(layout: Layout) -> Path | None:
-    """Give the index another name, its log first, which must never be taken for that of a new index.
+    """Give the index another name, its logs first, which must never be taken for those of a new index.
 
     The index keeps its own name too, until a new one replaces it. Returns the other name; None if there is
     no index.
     """
     index, number = layout.index, 1
     if not index.exists():
-        _beside(index, "-wal").unlink(missing_ok=True)
+        disk.unlink_all([_beside(index, suffix) for suffix in _LOGS])
         return None
     while (aside := _beside(index, f".broken-{number}")).exists():
         number += 1
-    with contextlib.suppress(FileNotFoundError):
-        _beside(index, "-wal").rename(_beside(aside, "-wal"))
+    for suffix in _LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            _beside(index, suffix).rename(_beside(aside, suffix))
     _beside(index, "-shm").unlink(missing_ok=True)
     try:
         aside.hardlink_to(index)

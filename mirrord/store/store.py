@@ -80,7 +80,7 @@ class Store:
     def damaged(self) -> Deferred[str]:
         """Fires with the reason when the index is found damaged: hosted repositories are read-only then.
 
-        The next start makes a new index, without losing any of their content.
+        The next start rebuilds it, without losing any of their content.
         """
         return self.database.damaged
 

@@ -76,11 +76,12 @@ connect_timeout = "{self.connect_timeout}"
 
 @attrs.define(eq=False)
 class Daemon:
-    """A folder, two ports, and a process that can be killed and started again."""
+    """A folder, two ports, and a process that can be killed and started again, below a `tracer` or not."""
 
     folder: Path
     settings: Settings
     environment: dict[str, str] = attrs.field(factory=dict)
+    tracer: tuple[str, ...] = ()
     port: int = attrs.field(factory=free_port, init=False)
     admin_port: int = attrs.field(factory=free_port, init=False)
     _process: "subprocess.Popen[bytes] | None" = attrs.field(default=None, init=False)
@@ -162,7 +163,7 @@ class Daemon:
         self._log = (self.folder / "log").open("ab")
         twistd = str(Path(sys.executable).with_name("twistd"))
         self._process = subprocess.Popen(
-            [twistd, "--nodaemon", "--pidfile=", "mirrord", "--config", str(config)],
+            [*self.tracer, twistd, "--nodaemon", "--pidfile=", "mirrord", "--config", str(config)],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
             stdin=subprocess.DEVNULL,

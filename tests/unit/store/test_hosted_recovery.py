@@ -17,9 +17,9 @@ from mirrord.oci.manifests import OCI_MANIFEST, Manifest
 from mirrord.oci.referrer import Referrer
 from mirrord.store.history import History
 from mirrord.store.hosted_facts import BlobLinked
-from mirrord.store.journal import JournalDamaged, journal_path, numbered
+from mirrord.store.journal import HostedJournal, JournalDamaged, journal_path, numbered
 from mirrord.store.recovery import HostedContentMissing, open_index
-from mirrord.store.snapshots import CHECK_SECONDS, INTERVAL_SECONDS, KEPT, snapshot_path
+from mirrord.store.snapshots import CHECK_SECONDS, INTERVAL_SECONDS, KEPT, numbered_snapshots, snapshot_path
 from tests.unit.store.cases import APP, UBUNTU, V1, V2, WEB, PushTestCase, layer, manifest
 
 IMAGE = manifest(layer(b"x"))
@@ -116,6 +116,29 @@ class HostedRecoveryTests(PushTestCase):
     def test_emptied_after_a_kill(self) -> None:
         """An index of no bytes whose log is still there is rebuilt."""
         self.check(lambda: self.put_back(b""), is_closed=False)
+
+    def test_a_rollback_journal(self) -> None:
+        """A rollback journal beside a lost index, of a kill in the middle, is not applied to the new one."""
+
+        def damage() -> None:
+            self.put_back(b"")
+            for path in (self.layout.index, self.layout.index.with_name("index.sqlite.new")):
+                path.with_name(f"{path.name}-journal").write_bytes(self.rollback_journal())
+
+        self.check(damage)
+
+    def rollback_journal(self) -> bytes:
+        """Return the rollback journal of a transaction that grows an empty file."""
+        path = self.root / "other"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for sql in ("PRAGMA cache_size = 1", "BEGIN", "CREATE TABLE t (x)"):
+                connection.execute(sql)
+            connection.executemany("INSERT INTO t VALUES (?)", [(bytes(3000),)] * 100)
+            journal = path.with_name("other-journal").read_bytes()
+            connection.execute("ROLLBACK")
+        self.assertNotEqual(0, journal[0])
+        path.unlink()
+        return journal
 
     def test_garbage(self) -> None:
         """An index of other bytes is set aside and made again."""
@@ -370,6 +393,35 @@ class HostedRecoveryTests(PushTestCase):
         """Start, and end cleanly."""
         self.store = self.open()
         self.result(self.store.close())
+
+    def test_a_killed_first_start_without_index(self) -> None:
+        """A first start that was killed between its journal and its snapshot is begun again."""
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        for path in self.layout.hosted_root.glob("hosted.*"):
+            path.unlink()
+        self.layout.index.rename(self.layout.copy)
+        HostedJournal.create(self.layout.hosted_root, 1, 0, 0.0).close()
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
+
+    def test_lost_snapshots_and_a_damaged_index(self) -> None:
+        """A journal without its snapshot completes what can be read of a damaged index."""
+        self.push_blob(b"before")
+        self.result(self.store.close())
+        old = self.layout.index.read_bytes()
+        self.store = self.open()
+        self.push_all()
+        expected = self.rows()
+        self.result(self.store.close())
+        for number in numbered_snapshots(self.layout.hosted_root):
+            snapshot_path(self.layout.hosted_root, number).unlink()
+        self.put_back(old)
+        with closing(sqlite3.connect(self.layout.index)) as connection:
+            connection.execute("DROP TABLE content")
+        self.store = self.open()
+        self.assertEqual(expected, self.rows())
 
     def snapshot(self) -> None:
         self.pass_time(INTERVAL_SECONDS + CHECK_SECONDS)
