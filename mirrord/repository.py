@@ -22,7 +22,6 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import RangeInvalid
 from mirrord.oci.manifests import Descriptor, Manifest
 from mirrord.oci.names import Reference, RepositoryKey, Tag
-from mirrord.oci.references import ImageReference
 from mirrord.oci.routes import ChunkRange, Page
 
 
@@ -257,27 +256,15 @@ class ReferenceState:
 
 
 @attrs.frozen
-class RemovedTag:
-    """A tag that was removed."""
-
-    reference: ImageReference
-
-
-@attrs.frozen
-class RemovedContent:
-    """Content that the repository can no longer read."""
-
-    digest: Digest
-
-
-@attrs.frozen
 class Removal:
-    """The tags and content removed from a repository, and the bytes of the disk that this freed.
+    """The tags and digests removed from a repository, and the bytes of the disk that this freed.
 
-    `bytes` is None if the next sweep frees them.
+    Tags and digests are text, as `oci/graph.py` explains. `bytes` is None if the next sweep frees them.
     """
 
-    removed: tuple[RemovedTag | RemovedContent, ...]
+    repository: RepositoryKey
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
     bytes: int | None
 
 

@@ -12,7 +12,7 @@ first line is an error document; an error after it is a last line whose event is
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from mirrord.admin.operations import Operations
 from mirrord.admin.origin import require_unix_socket
-from mirrord.admin.results import CommandFailed, ListedRepository, document, encode
+from mirrord.admin.results import CommandFailed, ListedRepository, document, encode, removal_pieces
 from mirrord.admin.sweep import sweep_document
 from mirrord.http.request import BodyWriter, MirrorRequest, public_error
 from mirrord.http.resource import AsyncResource
@@ -34,6 +34,7 @@ from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
 
 _NO_STORE: Header = (b"Cache-Control", b"no-store")
+_JSON: Header = (b"Content-Type", b"application/json")
 _LINES: Header = (b"Content-Type", b"application/x-ndjson")
 _CHUNKED: Header = (b"Transfer-Encoding", b"chunked")
 _EVERY_PLATFORM = "all"
@@ -111,7 +112,11 @@ class RepositoriesResource(CommandResource):
     async def render_DELETE(self, request: MirrorRequest) -> None:
         """Remove a repository, a tag or a digest."""
         operations = self.commands.operations()
-        _respond(request, await operations.remover.remove(_reference(_parameters(request), operations)))
+        removal = await operations.remover.remove(_reference(_parameters(request), operations))
+        with _body(request, _JSON) as writer:
+            for piece in removal_pieces(removal):
+                writer.write(piece.encode())
+                await writer.has_room()
 
 
 class SweepResource(CommandResource):
@@ -170,12 +175,7 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
     """Write a line for each event; an error becomes the last one."""
     async with aclosing(events):
         event = await anext(events, None)
-        is_chunked = request.clientproto == b"HTTP/1.1"
-        headers = (_LINES, _NO_STORE, _CHUNKED) if is_chunked else (_LINES, _NO_STORE)
-        request.begin(Response(200, headers, None))
-        request.chunked = int(is_chunked)
-        # Bytes sent to operators do not count as bytes sent to clients.
-        with BodyWriter(request, lambda _: None) as writer:
+        with _body(request, _LINES) as writer:
             while event is not None:
                 for piece in _line(event):
                     writer.write(piece.encode())
@@ -185,7 +185,19 @@ async def _stream(request: MirrorRequest, events: AsyncGenerator[Any, None]) -> 
                 except (RegistryError, OSError) as error:
                     public = public_error(error)
                     event = CommandFailed(public.message, public.code)
-        request.finish()
+
+
+@contextmanager
+def _body(request: MirrorRequest, content_type: Header) -> Iterator[BodyWriter]:
+    """Begin a response of unknown length, and finish it unless writing its body fails."""
+    is_chunked = request.clientproto == b"HTTP/1.1"
+    headers = (content_type, _NO_STORE, _CHUNKED) if is_chunked else (content_type, _NO_STORE)
+    request.begin(Response(200, headers, None))
+    request.chunked = int(is_chunked)
+    # Bytes sent to operators do not count as bytes sent to clients.
+    with BodyWriter(request, lambda _: None) as writer:
+        yield writer
+    request.finish()
 
 
 def _line(event: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ on the disk; for hosted content, those that were pushed. Classes with an `event`
 
 import json
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any, ClassVar, Self
 
 import attrs
@@ -15,7 +16,10 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-from mirrord.repository import BlobState, ManifestState, StoredTag, TagState
+from mirrord.repository import BlobState, ManifestState, Removal, StoredTag, TagState
+
+REMOVED_PER_PIECE = 256
+"""The removed tags and digests that are encoded at a time, about 3 ms on the reactor."""
 
 
 @attrs.frozen
@@ -218,6 +222,18 @@ class Explanation:
     last_asked_at: float | None = None
     why_not: str | None = None
     may: Permissions | None = None
+
+
+def removal_pieces(removal: Removal) -> Iterator[str]:
+    """Yield a removal as JSON, in pieces that do not take long to encode."""
+    whole = ImageReference.of(removal.repository)
+    tags = ({"reference": str(attrs.evolve(whole, tag=Tag(tag)))} for tag in removal.tags)
+    removed = chain(tags, ({"digest": digest} for digest in removal.digests))
+    before = '{"removed":['
+    while page := list(islice(removed, REMOVED_PER_PIECE)):
+        yield before + ",".join(map(encode, page))
+        before = ","
+    yield ("" if before == "," else before) + f'],"bytes":{encode(removal.bytes)}}}'
 
 
 def document(value: Any) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 A repository is a graph of links: tags name manifests, indexes reference manifests, manifests reference blobs.
 Everything is removed that is reachable from the given reference and from nothing else in its repository. It
 is removed from the disk unless another repository links it too, but not while a client reads it.
+
+A repository may have 100,000 tags and links. They are in memory as text (`oci/graph.py` explains that), and
+are written to the index, looked up and removed a portion at a time.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -19,10 +22,12 @@ from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.graph import reachable_only_from
 from mirrord.oci.names import RepositoryKey, Tag
-from mirrord.oci.references import ImageReference
-from mirrord.repository import Removal, RemovedContent, RemovedTag
+from mirrord.repository import Removal
 
 _STEPS_A_SLICE = 256
+
+_STEPS_A_FLUSH = 4096
+"""The deletions that are written to the index at a time: all at once take long to prepare on the reactor."""
 
 
 @attrs.frozen(eq=False)
@@ -46,44 +51,44 @@ class MirroredRemoval:
         else:
             tags, digests = await self._named(key, tag, digest)
         for number, removed_tag in enumerate(tags, 1):
-            self._content.delete_tag(key, removed_tag)
-            await self._yield_after_slice(number)
+            self._content.delete_tag(key, Tag(removed_tag))
+            await self._write_after_slice(number)
         for number, removed_digest in enumerate(digests, 1):
-            self._content.unlink(key, removed_digest)
-            await self._yield_after_slice(number)
+            self._content.unlink(key, Digest.parse(removed_digest))
+            await self._write_after_slice(number)
         await self._content.flush()
-        freed = await self._free(digests)
-        whole = ImageReference.of(key)
-        references = (RemovedTag(attrs.evolve(whole, tag=one)) for one in tags)
-        return Removal((*references, *map(RemovedContent, digests)), freed)
+        freed = 0
+        for start in range(0, len(digests), _STEPS_A_SLICE):
+            freed += await self._free([Digest.parse(one) for one in digests[start : start + _STEPS_A_SLICE]])
+            await yield_to_reactor(self._clock)
+        return Removal(key, tuple(tags), tuple(digests), freed)
 
-    async def _all(self, key: RepositoryKey) -> tuple[list[Tag], list[Digest]]:
-        tags = [cached.tag async for cached in self._tags(key)]
-        digests = [digest async for digest, _ in self._links(key)]
+    async def _all(self, key: RepositoryKey) -> tuple[list[str], list[str]]:
+        tags = [str(cached.tag) async for cached in self._tags(key)]
+        digests = [str(digest) async for digest, _ in self._links(key)]
         if not tags and not digests:
             raise NameUnknown("nothing of this repository is stored")
-        return tags, list(dict.fromkeys(digests))
+        return tags, digests
 
     async def _named(
         self, key: RepositoryKey, tag: Tag | None, digest: Digest | None
-    ) -> tuple[list[Tag], list[Digest]]:
+    ) -> tuple[list[str], list[str]]:
         """Return a tag and what only it reaches, or a digest, with the tags that name it."""
         forced: set[str] = set()
         if digest is not None and self._content.link(key, digest) is not None:
             forced.add(str(digest))
-        removed: list[Tag] = []
+        removed: list[str] = []
         roots, staying = set(forced), set[str]()
         async for cached in self._tags(key):
             digests = _digests_of(cached)
             if cached.tag == tag if digest is None else digests & forced:
-                removed.append(cached.tag)
+                removed.append(str(cached.tag))
                 roots |= digests
             else:
                 staying |= digests
         if not removed and not forced:
             raise ManifestUnknown("nothing is stored under this reference")
-        dependants = await self._dependants(key, roots, staying=staying, forced=forced)
-        return removed, [Digest.parse(one) for one in dependants]
+        return removed, await self._dependants(key, roots, staying=staying, forced=forced)
 
     async def _dependants(
         self, key: RepositoryKey, roots: set[str], *, staying: set[str], forced: set[str]
@@ -111,7 +116,7 @@ class MirroredRemoval:
         walk = reachable_only_from(roots & linked, manifests, edges, keep=kept, forced=forced)
         return await run_in_slices(self._clock, walk)
 
-    async def _free(self, digests: Collection[Digest]) -> int:
+    async def _free(self, digests: Sequence[Digest]) -> int:
         """Remove from the disk what no repository links; return the bytes freed now."""
         linked: set[Digest] = set()
         async for links in cooperate(self._clock, self._content.links_to(digests)):
@@ -133,6 +138,12 @@ class MirroredRemoval:
         self._log.warn(
             "cannot delete {digest} yet; the next sweep will: {failure}", digest=str(digest), failure=failure
         )
+
+    async def _write_after_slice(self, number: int) -> None:
+        """Yield to the reactor after so many deletions, and write them to the index after more."""
+        if number % _STEPS_A_FLUSH == 0:
+            await self._content.flush()
+        await self._yield_after_slice(number)
 
     async def _yield_after_slice(self, number: int) -> None:
         """Yield to the reactor after so many steps."""

@@ -38,7 +38,7 @@ from mirrord.oci.errors import Conflict, NameUnknown, UpstreamTimeout
 from mirrord.oci.names import RepositoryName, Tag
 from mirrord.oci.platforms import Platform
 from mirrord.oci.references import ImageReference
-from mirrord.repository import Removal, RemovedContent, RemovedTag
+from mirrord.repository import Removal
 from tests.fakes.clock import ImmediateClock
 from tests.fakes.logged import Logged
 from tests.fakes.stores import TemporaryStore
@@ -99,7 +99,7 @@ class FakeOperations:
         self.calls.append(("remove", reference))
         if self.error is not None:
             raise self.error
-        return Removal((RemovedTag(ImageReference.parse("ubuntu:1")), RemovedContent(DIGEST)), 7)
+        return Removal(reference.key, ("1",), (str(DIGEST),), 7)
 
     async def explain(self, reference: ImageReference) -> Explanation:
         return Explanation(

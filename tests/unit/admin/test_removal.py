@@ -1,20 +1,24 @@
 """Tests of the removal of content by the operator (mirrored/removal.py, hosted/deletion.py)."""
 
 import gc
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from mirrord.admin.operations import Remover
+from mirrord.admin.results import REMOVED_PER_PIECE, removal_pieces
+from mirrord.hosted.deletion import HostedDeletion
 from mirrord.mirrored.removal import MirroredRemoval
-from mirrord.oci.content import ContentKind, TagObservation
+from mirrord.oci.content import ContentKind, HostedTag, RetentionPlan, TagObservation
 from mirrord.oci.digest import Digest
 from mirrord.oci.errors import ManifestUnknown, NameUnknown
 from mirrord.oci.manifests import Manifest
 from mirrord.oci.names import HOSTED, RepositoryName, Tag
 from mirrord.oci.references import ImageReference
-from mirrord.repository import Removal, RemovedContent, RemovedTag
+from mirrord.repository import Removal
 from mirrord.store.browser import StoreBrowser
+from mirrord.store.hosted_gc import HostedGCStore
 from mirrord.store.layout import footprint
 from tests.unit.admin.cases import APP, DEBIAN, EMPTY, UBUNTU, WEB, OperatorCase, image, index, layer
 
@@ -23,11 +27,12 @@ X = layer(b"x")
 
 
 def removed(removal: Removal) -> set[Digest]:
-    return {one.digest for one in removal.removed if isinstance(one, RemovedContent)}
+    return set(map(Digest.parse, removal.digests))
 
 
 def removed_tags(removal: Removal) -> list[str]:
-    return [str(one.reference) for one in removal.removed if isinstance(one, RemovedTag)]
+    removed = json.loads("".join(removal_pieces(removal)))["removed"]
+    return [one["reference"] for one in removed if "reference" in one]
 
 
 def digests_in_memory() -> int:
@@ -50,6 +55,23 @@ class CountingContent:
         if self.digests is None:
             self.digests = digests_in_memory()
         return await self._content.manifest(digest)
+
+
+class CountingGraph:
+    """Counts the tags in memory when a plan is applied."""
+
+    counted: int | None = None
+
+    def __init__(self, graph: HostedGCStore) -> None:
+        self._graph = graph
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._graph, name)
+
+    async def apply_plan(self, plan: RetentionPlan) -> tuple[int, int]:
+        gc.collect()
+        self.counted = sum(type(found) is HostedTag for found in gc.get_objects())
+        return await self._graph.apply_plan(plan)
 
 
 class MirroredRemovalTests(OperatorCase):
@@ -83,6 +105,25 @@ class MirroredRemovalTests(OperatorCase):
         self.assertEqual({one.digest}, removed(result))
         self.assertLess(content.digests - before, 1000)
 
+    def test_many_tags_of_a_repository(self) -> None:
+        """A repository is removed a portion at a time, and the result is encoded in pieces."""
+        count = 3 * REMOVED_PER_PIECE
+        for number in range(count):
+            absent = image(note=str(number)).descriptor
+            self.store.opened.index.observe_tag(UBUNTU, Tag(f"t{number:04}"), TagObservation(absent, 0.0))
+            self.store.opened.index.add_links(UBUNTU, [absent])
+        self.store.flush()
+        before = digests_in_memory()
+
+        removal = self.remove("ubuntu")
+
+        self.assertEqual((count, count), (len(removal.tags), len(removal.digests)))
+        self.assertLess(digests_in_memory() - before, 100)
+        pieces = [len(piece) for piece in removal_pieces(removal)]
+        self.assertEqual(7, len(pieces))
+        self.assertLess(max(pieces), 2 * sum(pieces) / 6)
+        self.assertEqual("ubuntu:t0000", removed_tags(removal)[0])
+
     def test_repository(self) -> None:
         """A repository is removed with its tags, its links and the content that no other one links."""
         mine, shared = layer(b"mine"), layer(b"shared")
@@ -93,7 +134,7 @@ class MirroredRemovalTests(OperatorCase):
 
         removal = self.remove("ubuntu")
 
-        self.assertEqual(RemovedTag(ImageReference.parse("ubuntu:1")), removal.removed[0])
+        self.assertEqual(["ubuntu:1"], removed_tags(removal))
         self.assertEqual({here.digest, mine.digest, shared.digest, CONFIG}, removed(removal))
         self.assertEqual(footprint(len(here.body)) + footprint(mine.size), removal.bytes)
         self.assertEqual(
@@ -130,7 +171,7 @@ class MirroredRemovalTests(OperatorCase):
         self.store.observe(UBUNTU, "1", one)
         self.store.observe(UBUNTU, "2", one)
 
-        self.assertEqual((RemovedTag(ImageReference.parse("ubuntu:1")),), self.remove("ubuntu:1").removed)
+        self.assertEqual(Removal(UBUNTU, ("1",), (), 0), self.remove("ubuntu:1"))
         self.assertEqual({one.digest, X.digest, CONFIG}, removed(self.remove("ubuntu:2")))
 
     def test_index(self) -> None:
@@ -174,7 +215,7 @@ class MirroredRemovalTests(OperatorCase):
     def test_pending(self) -> None:
         """A tag that was only observed can be removed, though nothing of it is stored."""
         self.store.observe(UBUNTU, "1", image())
-        self.assertEqual(Removal((RemovedTag(ImageReference.parse("ubuntu:1")),), 0), self.remove("ubuntu:1"))
+        self.assertEqual(Removal(UBUNTU, ("1",), (), 0), self.remove("ubuntu:1"))
         self.assertEqual([], self.tags())
 
     def test_unknown(self) -> None:
@@ -257,6 +298,20 @@ class HostedRemovalTests(OperatorCase):
         self.assertEqual({both.digest, amd.digest, signature.digest}, removed(self.remove("both")))
         self.assertEqual({other.digest, arm.digest}, removed(self.remove("other")))
         self.assertEqual({mine.digest}, self.linked(ContentKind.MANIFEST))
+
+    def test_many_tags(self) -> None:
+        """While a tag is removed the others are not in memory; nor is each tag of a repository an object."""
+        names = tuple(f"t{number:04}" for number in range(1000))
+        self.push(APP, image(), tags=names)
+        opened = self.store.opened
+        graph: Any = CountingGraph(opened.hosted_gc)
+        deletion = HostedDeletion(links=opened.hosted, graph=graph, clock=self.clock)
+
+        removal = self.result(deletion.remove(APP, Tag("t0001"), None))
+
+        self.assertEqual((("t0001",), ()), (removal.tags, removal.digests))
+        self.assertEqual(1, graph.counted)
+        self.assertEqual(999, len(self.remove().tags))
 
     def test_untagged(self) -> None:
         """A manifest that was untagged before stays, unless it depends on what is removed."""
