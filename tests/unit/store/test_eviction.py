@@ -109,7 +109,7 @@ class EvictionTests(StoreTestCase):
         self.assertEqual(0, self.store.contents.bodies.total_bytes)
         self.assertIsNone(self.read_blob(digest))
         self.assertIsNone(self.result(self.store.manifests.read(manifest().digest)))
-        kept = re.compile(r"lock|index\.sqlite|hosted\.(journal|snapshot)")
+        kept = re.compile(r"lock|reserve|index\.sqlite|hosted\.(journal|snapshot)")
         files = [path for path in self.root.rglob("*") if path.is_file() and not kept.match(path.name)]
         self.assertEqual([], [path for path in files if path.parent != self.layout.spare])
         self.reopen()

@@ -110,6 +110,6 @@ class StreamTests(TestCase):
 
 
 def disk_usage(root: Path) -> int:
-    """Return the disk space of all but hosted repositories."""
-    files = (path for path in root.rglob("*") if "hosted" not in path.parts)
+    """Return the disk space of all but hosted repositories and the reserve of the index."""
+    files = (path for path in root.rglob("*") if not {"hosted", "reserve"} & {*path.parts})
     return sum(path.lstat().st_blocks * 512 for path in files)
