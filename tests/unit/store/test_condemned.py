@@ -5,6 +5,8 @@ from collections.abc import Coroutine
 from contextlib import closing
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from mirrord.oci.digest import Digest
 from mirrord.oci.manifests import OCTET_STREAM, Descriptor
 from mirrord.store.journal import journal_path
@@ -58,6 +60,21 @@ class CondemnedIndexTests(PushTestCase):
         self.store.index.add_links(UBUNTU, [layer(b"y")])
         self.clock.advance(200)
         self.assertEqual(trouble, self.store.trouble)
+
+    def test_nothing_more_is_written(self) -> None:
+        """No batch is written to a damaged index, nor a transaction that waited when the damage was found."""
+        self.damage("hosted_tags")
+        self.threads.hold("_run")
+        self.store.index.add_links(UBUNTU, [layer(b"y")])
+        self.clock.advance(1)
+        waiting = Deferred.fromCoroutine(self.store.hosted.delete(APP, IMAGE.digest))
+        self.assertRaises(OSError, self.tags)
+        self.threads.called.clear()
+        self.threads.release()
+        self.failureResultOf(waiting, OSError)
+        self.store.index.add_links(UBUNTU, [layer(b"z")])
+        self.clock.advance(200)
+        self.assertNotIn("_run", self.threads.called)
 
     def test_changes_are_refused(self) -> None:
         """No change of a hosted repository is accepted, and nothing is received or written for one."""
