@@ -59,7 +59,8 @@ class HostedFiles:
         """Delete the file that the cache has of hosted content. A failure leaves it to the next start."""
         with contextlib.suppress(OSError):
             path = self._layout.content(kind, digest, is_hosted=False)
-            await self._threads.run(disk.unlink_all, [path])
+            unlinking = self._threads.run(disk.unlink_all, [path])
+            await self._contents.removals.run([(kind, digest)], unlinking)
 
     async def take_from_cache(self, kind: ContentKind, digest: Digest) -> bool:
         """Move content to the hosted folder; return False if its file is damaged, gone or being pushed."""
@@ -73,7 +74,8 @@ class HostedFiles:
         left = []
         for entry in entries:
             digest = Digest.parse(entry.name)
-            if self._contents.hosted_type(entry.kind, digest) is None:
+            is_unlinked = self._contents.hosted_type(entry.kind, digest) is None
+            if is_unlinked and not self._is_busy(entry.kind, digest):
                 try:
                     await self._move(entry.kind, digest, to_hosted=False)
                 except OSError as error:
@@ -86,10 +88,13 @@ class HostedFiles:
         return left
 
     async def _move(self, kind: ContentKind, digest: Digest, *, to_hosted: bool) -> bool:
-        if self._contents.is_claimed(kind, digest) or self._contents.removals.is_running(kind, digest):
+        if self._is_busy(kind, digest):
             return False
         moving = Deferred.fromCoroutine(self._transfer(kind, digest, to_hosted=to_hosted))
         return await self._contents.removals.run([(kind, digest)], moving)
+
+    def _is_busy(self, kind: ContentKind, digest: Digest) -> bool:
+        return self._contents.is_claimed(kind, digest) or self._contents.removals.is_running(kind, digest)
 
     async def _transfer(self, kind: ContentKind, digest: Digest, *, to_hosted: bool) -> bool:
         """Rename a file, or copy and delete it. Interrupted, it is at one of the two places, or at both."""

@@ -104,7 +104,7 @@ class Reconciliation:
             if digest is None or not (folder.path / name).exists():
                 continue
             row = self._contents.get(folder.kind, digest)
-            if row is None and self._contents.removals.is_running(folder.kind, digest):
+            if self._contents.removals.is_running(folder.kind, digest):
                 continue
             if row is None:
                 row = self._contents.add(folder.kind, digest, size)

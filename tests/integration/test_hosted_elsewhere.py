@@ -89,7 +89,7 @@ class HostedElsewhereTests(MirrorCase):
         self.wait_until(lambda: bool(self.places(LAYER)), what="the commit")
         digest = digest_of(LAYER)
         mount = f"/v2/{TEAM}/blobs/uploads/?mount={digest}&from={MIRRORED}"
-        self.assertEqual(201, self.pusher.request("POST", mount).status)
+        self.wait_until(lambda: self.pusher.request("POST", mount).status == 201, what="the mount")
         self.assertIn(self.hosted, self.places(LAYER))
         self.sweep()
         self.assertEqual([self.hosted], self.places(LAYER))

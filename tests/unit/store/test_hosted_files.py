@@ -121,6 +121,21 @@ class FolderTests(FolderTestCase):
         self.assertEqual(set(), self.files(is_hosted=False))
         self.assertEqual(b"x", self.read_blob(X))
 
+    def test_a_cached_file_that_is_still_being_deleted(self) -> None:
+        """Content does not return to the cache while the file that the cache had is being deleted."""
+        self.push_blob(b"x")
+        self.store.index.add_links(UBUNTU, [layer(b"x")])
+        self.result(self.store.hosted.delete(APP, X))
+        entries = [each for page in self.store.hosted_gc.unlinked() for each in page]
+        self.threads.hold("unlink_all")
+        dropping = Deferred.fromCoroutine(self.store.hosted._files.drop_cached(ContentKind.BLOB, X))
+        self.result(self.store.hosted_gc.return_to_cache(entries))
+        self.threads.release()
+        self.successResultOf(dropping)
+        self.assertEqual(b"x", self.read_blob(X))
+        self.result(self.store.hosted_gc.return_to_cache(entries))
+        self.assertEqual((set(), {X.encoded}), (self.files(is_hosted=True), self.files(is_hosted=False)))
+
     def test_deleted_content_that_is_mirrored_too_returns_to_the_cache(self) -> None:
         """Content that only a mirrored repository has any more is in the folder of the cache."""
         self.push_blob(b"x")
